@@ -1,0 +1,40 @@
+"""JSON files: read with errors a user can act on, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from clipmapper.errors import UserError
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file (UTF-8, -16 or -32, with or without a byte order mark).
+
+    Raises ``UserError`` where the file is missing, unreadable, empty, cut off or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; correct the path or put the file there") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable JSON file") from error
+    except (ValueError, RecursionError) as error:  # a decoding error of JSON or of its text is a ValueError
+        raise UserError(f"{path}: not valid JSON ({error}); it may be cut off, so copy or download it again") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes ``content`` beside ``path`` and then renames, so that a reader never meets a half-written file.
+
+    Raises ``UserError`` where the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error
