@@ -1,0 +1,22 @@
+"""Attention traces in, token relevance out: the mathematics alone, on tensors, for any model that yields a trace."""
+
+from explain import explainers
+from explain.explainer import Explainer
+from explain.interaction import interaction, mutual_interaction
+from explain.recording import Recorder, active_recorder, record
+from explain.relevance import Relevance
+from explain.trace import AttentionStep, AttentionTrace, TraceError
+
+__all__ = [
+    "AttentionStep",
+    "AttentionTrace",
+    "Explainer",
+    "Recorder",
+    "Relevance",
+    "TraceError",
+    "active_recorder",
+    "explainers",
+    "interaction",
+    "mutual_interaction",
+    "record",
+]

@@ -1,0 +1,184 @@
+"""A recording of one forward pass: the model hands over its live tensors, one backward pass gives their gradients.
+
+A model asks for the recorder that is at work, and hands over what it has only where there is one::
+
+    recorder = active_recorder()
+    if recorder is not None:
+        recorder.step(query="image", key="image", attention=A, residual=X, output=Y)
+
+Who wants the trace records around the forward pass::
+
+    with record() as recorder:
+        logits = model(images, questions)
+        trace = recorder.trace(logits[samples, answers], sizes={"image": n_v, "text": n_t}, valid=valid)
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explain.trace import AttentionStep, AttentionTrace, TraceError
+
+_ACTIVE: ContextVar["Recorder | None"] = ContextVar("active_recorder", default=None)
+
+
+def active_recorder() -> "Recorder | None":
+    """The recorder of the innermost :func:`record` block, or None outside of any."""
+    return _ACTIVE.get()
+
+
+@contextmanager
+def record() -> Iterator["Recorder"]:
+    """Record the forward passes run inside the block, with gradients enabled; on leaving, no recorder is active.
+
+    :meth:`Recorder.trace` may be called inside the block or after it. An error inside drops what was recorded.
+    """
+    recorder = Recorder()
+    token = _ACTIVE.set(recorder)
+    try:
+        with torch.enable_grad():
+            yield recorder
+    except BaseException:
+        recorder.clear()
+        raise
+    finally:
+        _ACTIVE.reset(token)
+
+
+@dataclass(frozen=True, eq=False)
+class _LiveStep:
+    """A step's tensors while they hang in the graph."""
+
+    query: str
+    key: str
+    stage: int
+    tensors: dict[str, Tensor]  # attention, residual, output
+    versions: dict[str, int]  # how often each had been written in place when it was handed over
+
+
+class Recorder:
+    """Collects the attention steps of a forward pass and turns them into an :class:`AttentionTrace`."""
+
+    def __init__(self) -> None:
+        self._steps: list[_LiveStep] = []
+        self._inputs: dict[str, Tensor] = {}
+        self._stages = 0
+
+    def watch(self, x: Tensor) -> Tensor:
+        """``x`` itself if it requires grad, else a leaf that does: the graph of frozen encoders starts there."""
+        return x if x.requires_grad else x.detach().requires_grad_()
+
+    def inputs(self, modality: str, embeddings: Tensor) -> Tensor:
+        """Record a modality's input token embeddings [B, n, D]; the model must go on with the returned tensor."""
+        self._inputs[modality] = self.watch(embeddings)
+        return self._inputs[modality]
+
+    def new_stage(self) -> int:
+        """A number for steps that run side by side: pass it as ``stage`` to each of them."""
+        self._stages += 1
+        return self._stages
+
+    def step(
+        self, *, query: str, key: str, attention: Tensor, residual: Tensor, output: Tensor, stage: int | None = None
+    ) -> None:
+        """Record one attention block, in the order in which the model runs it.
+
+        Args:
+            query: Modality s, or ``"joint"``.
+            key: Modality q.
+            attention: A [B, H, n_s, n_q], the very tensor that multiplies the values.
+            residual: X [B, n_s, D], the very tensor that enters both the skip connection and the block.
+            output: Y [B, n_s, D], the very tensor that is added to X.
+            stage: The number of :meth:`new_stage` that the steps running side by side share; by default the step runs
+                alone.
+
+        Raises:
+            TraceError: a tensor has no gradient graph; :meth:`watch` the embeddings before the first block.
+        """
+        tensors = {"attention": attention, "residual": residual, "output": output}
+        for name, tensor in tensors.items():
+            if not tensor.requires_grad:
+                raise TraceError(
+                    f"step {len(self._steps)} ({query} attends to {key}): {name} requires no grad; watch() the "
+                    "embeddings before the first block, and do not run it under no_grad"
+                )
+        versions = {name: tensor._version for name, tensor in tensors.items()}
+        stage = self.new_stage() if stage is None else stage
+        self._steps.append(_LiveStep(query, key, stage, tensors, versions))
+
+    def trace(
+        self,
+        target: Tensor,
+        sizes: Mapping[str, int],
+        valid: Tensor | None = None,
+        sample_ids: Sequence[int | str] | None = None,
+        retain: bool = False,
+    ) -> AttentionTrace:
+        """One backward pass from ``target.sum()`` to all that was recorded; gradients that do not exist are 0.
+
+        Args:
+            target: y, [B], one scalar per sample; samples of a batch must not interact.
+            sizes: Tokens of each modality in joint order.
+            valid: bool [B, N], False for padding.
+            sample_ids: Names of the samples, for what is drawn at random.
+            retain: Keep the recording and its graph for another target; by default both are dropped, also after an
+                error.
+
+        Raises:
+            TraceError: nothing was recorded, the target fits nothing recorded, a recorded tensor was changed in place
+                since, or the trace is not valid (see :class:`AttentionTrace`).
+        """
+        try:
+            self._check(target)
+            steps, inputs, grads = self._gradients(target, retain)
+            return AttentionTrace(dict(sizes), steps, valid, inputs, grads, sample_ids)
+        finally:
+            if not retain:
+                self.clear()
+
+    def clear(self) -> None:
+        """Drop all that was recorded."""
+        self._steps.clear()
+        self._inputs.clear()
+
+    def _check(self, target: Tensor) -> None:
+        if not self._steps:
+            raise TraceError("nothing was recorded: the model handed over no attention step inside record()")
+        batch = self._steps[0].tensors["attention"].shape[0]
+        if target.shape != (batch,):
+            raise TraceError(f"target: expected one scalar a sample, [{batch}], got {list(target.shape)}")
+        if target.grad_fn is None:
+            raise TraceError("target has no gradient graph: compute it from the model's output, not under no_grad")
+        for index, step in enumerate(self._steps):
+            for name, tensor in step.tensors.items():
+                if tensor._version != step.versions[name]:
+                    raise TraceError(
+                        f"step {index} ({step.query} attends to {step.key}): {name} was changed in place after it was "
+                        "recorded"
+                    )
+
+    def _gradients(
+        self, target: Tensor, retain: bool
+    ) -> tuple[list[AttentionStep], dict[str, Tensor] | None, dict[str, Tensor] | None]:
+        """Steps, inputs and gradients of inputs, all detached."""
+        live = [tensor for step in self._steps for tensor in step.tensors.values()] + list(self._inputs.values())
+        each = torch.ones_like(target)  # the gradient of the sum
+        grads = iter(
+            torch.autograd.grad(target, live, each, retain_graph=retain, allow_unused=True, materialize_grads=True)
+        )
+        steps = [_detached(step, grads) for step in self._steps]
+        if not self._inputs:
+            return steps, None, None
+        inputs = {modality: tensor.detach() for modality, tensor in self._inputs.items()}
+        return steps, inputs, dict(zip(inputs, grads, strict=True))
+
+
+def _detached(step: _LiveStep, grads: Iterator[Tensor]) -> AttentionStep:
+    """The step with its tensors detached and their gradients, taken from ``grads`` in the tensors' order."""
+    tensors = {name: tensor.detach() for name, tensor in step.tensors.items()}
+    gradients = {f"{name}_grad": next(grads) for name in tensors}
+    return AttentionStep(query=step.query, key=step.key, stage=step.stage, **tensors, **gradients)

@@ -1,0 +1,47 @@
+"""Every explainer with its slow counterpart: a new one gets all cross-checks by one line."""
+
+import explain_reference as reference
+
+from explain import explainers
+
+EXPLAINERS = {
+    "weighted": explainers.Weighted(),
+    "weighted_branch": explainers.Weighted(residual_gradient="branch"),
+    "weighted_token": explainers.Weighted(importance="token"),
+    "weighted_branch_token": explainers.Weighted(residual_gradient="branch", importance="token"),
+    "uniform": explainers.Uniform(),
+    "constant": explainers.Constant(weight=0.8),
+    "raw_attention": explainers.RawAttention(),
+    "rollout": explainers.Rollout(),
+    "genatt": explainers.GenAtt(),
+    "attention_gradcam": explainers.AttentionGradCAM(),
+    "transatt": explainers.TransAtt(),
+    "partial_lrp": explainers.PartialLRP(),
+    "shuffled": explainers.Shuffled(),
+    "random": explainers.Random(seed=1),
+    "input_x_gradient": explainers.InputXGradient(),
+}
+
+
+def _weighted(residual_gradient, importance):
+    return lambda trace: reference.weighted(trace, lambda s: reference.weights(s, residual_gradient, importance))[0]
+
+
+def _constant(w):
+    return lambda trace: reference.weighted(trace, lambda step: [(w, 1 - w)] * len(step.s))[0]
+
+
+REFERENCES = {
+    "weighted": _weighted("total", "matrix"),
+    "weighted_branch": _weighted("branch", "matrix"),
+    "weighted_token": _weighted("total", "token"),
+    "weighted_branch_token": _weighted("branch", "token"),
+    "uniform": _constant(0.5),
+    "constant": _constant(0.8),
+    "raw_attention": lambda trace: reference.last(trace, reference.Step.mean_attention),
+    "rollout": reference.rollout,
+    "genatt": reference.genatt,
+    "attention_gradcam": lambda trace: reference.last(trace, reference.Step.gradcam),
+    "transatt": reference.transatt,
+    "partial_lrp": lambda trace: reference.last(trace, lambda s: s.over_heads(lambda h, i, j: s.relA[h][i][j])),
+}

@@ -1,0 +1,82 @@
+"""The controls: shuffled weights, a random order, input × gradient; and the options that explainers refuse."""
+
+import explain_reference as reference
+import pytest
+import torch
+from explain_traces import make_trace, select, unpadded_sample
+
+from explain import TraceError, explainers
+
+
+@pytest.mark.parametrize("shape", ["a", "b"])
+def test_shuffled_takes_the_weights_of_the_sample_before(shape):
+    trace = make_trace(shape, seed=1)
+    matrix = explainers.Shuffled()(trace).matrix
+    for sample, before in [(0, 2), (1, 0), (2, 1)]:
+        donor = [step for stage in reference.stages(unpadded_sample(trace, before)[0]) for step in stage]
+        weights = iter([reference.weights(step, "total", "matrix") for step in donor])
+        expected = reference.weighted(unpadded_sample(trace, sample)[0], lambda step, w=weights: next(w))[0]
+        torch.testing.assert_close(matrix[sample], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_shuffled_needs_another_sample():
+    with pytest.raises(TraceError, match="at least two"):
+        explainers.Shuffled()(select(make_trace("a"), [0]))
+
+
+def test_uniform_and_constant_are_the_same_at_one_half():
+    trace = make_trace("b")
+    uniform, constant = explainers.Uniform()(trace), explainers.Constant(weight=0.5)(trace)
+    assert torch.equal(uniform.matrix, constant.matrix)
+
+
+def test_all_on_the_skip_connection_leaves_the_identity():
+    matrix = explainers.Constant(weight=1)(make_trace("b")).matrix
+    assert torch.equal(matrix, torch.eye(9, dtype=torch.float64).expand(3, 9, 9))
+
+
+def test_random_depends_on_seed_sample_and_token_alone():
+    rows = torch.zeros(3, dtype=torch.long)
+    scores = explainers.Random(seed=3)(make_trace("a", seed=0), rows=rows)
+    again = explainers.Random(seed=3)(make_trace("b", seed=1), rows=rows)
+    longer = explainers.Random(seed=3)(make_trace("a", sizes={"image": 5, "text": 7}), rows=rows)
+    assert torch.equal(scores, again)
+    assert torch.equal(scores, longer[:, :9])
+    assert not torch.equal(scores, explainers.Random(seed=4)(make_trace("a"), rows=rows))
+    assert len(set(scores.flatten().tolist())) == 27
+    assert 0 <= scores.min() <= scores.max() < 1
+
+
+def test_random_without_names_counts_the_batch():
+    trace = make_trace("a")
+    object.__setattr__(trace, "sample_ids", None)
+    scores = explainers.Random()(trace, rows=torch.zeros(3, dtype=torch.long))
+    assert len(set(scores.flatten().tolist())) == 27
+
+
+def test_input_x_gradient_equals_the_formula_and_zeroes_padding():
+    trace = make_trace("a", padded=True)
+    relevance = explainers.InputXGradient()(trace)
+    for sample in range(3):
+        alone, kept = unpadded_sample(trace, sample)
+        expected = torch.zeros(9, 9, dtype=torch.float64)
+        expected[:, kept] = torch.tensor(reference.input_x_gradient(alone)[0], dtype=torch.float64)
+        torch.testing.assert_close(relevance.matrix[sample], expected)
+
+
+def test_input_x_gradient_names_the_missing_modality():
+    trace = make_trace("a")
+    del trace.inputs_grad["text"]
+    with pytest.raises(TraceError, match="inputs_grad of 'text'"):
+        explainers.InputXGradient()(trace)
+
+
+def test_unknown_options_name_the_valid_ones():
+    with pytest.raises(ValueError, match=r"residual_gradient='skip'.*total, branch"):
+        explainers.Weighted(residual_gradient="skip")
+    with pytest.raises(ValueError, match=r"importance='head'.*matrix, token"):
+        explainers.Weighted(importance="head")
+    with pytest.raises(ValueError, match="residual_gradient"):
+        explainers.Shuffled(residual_gradient="skip")
+    with pytest.raises(ValueError, match=r"weight=1\.5"):
+        explainers.Constant(weight=1.5)
