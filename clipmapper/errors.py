@@ -4,5 +4,5 @@
 class UserError(Exception):
     """Something outside the program is wrong; the message is one line that names the thing and the mend.
 
-    The command line prints the message and exits with status 1; no stack trace unless ``HYDRA_FULL_ERROR=1``.
+    The command line prints the message and exits with status 1; no stack trace unless ``CLIPMAPPER_TRACE=1``.
     """

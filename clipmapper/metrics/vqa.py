@@ -228,3 +228,23 @@ def _require_ids(found: Sequence[int], wanted: Collection[int], name: str, mend:
 
 def _first(ids: Sequence[int], shown: int = 5) -> str:
     return ", ".join(map(str, sorted(ids)[:shown])) + (", …" if len(ids) > shown else "")
+
+
+def summary(score: VQAScore) -> dict[str, Any]:
+    """The score's part of ``metrics.json``: accuracies in percent."""
+    return {
+        "accuracy": score.overall,
+        "by_answer_type": score.by_answer_type,
+        "by_question_type": score.by_question_type,
+        "questions": score.questions,
+    }
+
+
+def table(name: str, score: VQAScore) -> str:
+    """The score as a few aligned lines for the terminal."""
+    parts = {"overall": score.overall, **score.by_answer_type}
+    if len(score.by_question_type) <= 12:  # VQAv2 has 65
+        parts |= dict(sorted(score.by_question_type.items()))
+    width = max(len(part) for part in parts)
+    lines = "\n".join(f"  {part:<{width}}  {value:6.2f}" for part, value in parts.items())
+    return f"accuracy on {name}, {score.questions} questions, in percent:\n{lines}"

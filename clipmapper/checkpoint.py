@@ -1,0 +1,113 @@
+"""Checkpoints: what is written into them, how one is found, and how a model comes out of one without unpickling code."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipmapper.config import Config, EncoderConfig, MapperConfig
+from clipmapper.data.answers import AnswerVocabulary
+from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.errors import UserError
+from clipmapper.vqa_model import CLIPMapperVQA, VQAMapper
+
+CARD = "clipmapper"
+
+
+def card(config: Config, encoder: FrozenClip, vocabulary: AnswerVocabulary) -> dict[str, Any]:
+    """What a checkpoint says of itself: plain values only."""
+    return {
+        "task": config.task.name,
+        "data": config.data.name,
+        "mapper": asdict(config.mapper),
+        "encoder": asdict(config.encoder),
+        "encoder_fingerprint": encoder.fingerprint(),
+        "answers": list(vocabulary.answers),
+    }
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint's content; raises ``UserError`` where it is missing, damaged, or another program's."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"checkpoint {path}: no such file; train first, or give checkpoint=PATH") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"checkpoint {path}: cannot be read ({type(error).__name__}); give one that train wrote") from error
+    if not isinstance(content, dict) or CARD not in content:
+        raise UserError(f"checkpoint {path}: not one of this project's; give one that scripts/train.py wrote")
+    return content
+
+
+def find_checkpoint(config: Config, given: str | None) -> Path:
+    """The file given, or the newest best checkpoint of this task, data and mapper under ``paths.runs``."""
+    if given is not None:
+        path = Path(given)
+        return newest(path) if path.is_dir() else path
+    folder = Path(config.paths.runs) / "train" / f"{config.task.name}-{config.data.name}-{config.mapper.name}"
+    return newest(folder)
+
+
+def newest(folder: Path) -> Path:
+    """The newest best checkpoint below a folder; raises ``UserError`` where there is none."""
+    found = sorted(folder.rglob("checkpoints/best*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    if not found:
+        raise UserError(f"no trained checkpoint below {folder}; run scripts/train.py first, or give checkpoint=PATH")
+    return found[-1]
+
+
+def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
+    """The whole model in evaluation mode, with the encoder the checkpoint was trained on.
+
+    With ``config``, its mapper and encoder must be the checkpoint's; raises ``UserError`` naming what differs, also
+    where the encoder's weights are no longer the same.
+    """
+    content = read_checkpoint(path)
+    about = content[CARD]
+    if config is not None:
+        check_fits(about, config, path)
+    mapper, encoder_config = MapperConfig(**about["mapper"]), EncoderConfig(**about["encoder"])
+    encoder = load_encoder(encoder_config if config is None else config.encoder)
+    if encoder.fingerprint() != about["encoder_fingerprint"]:
+        raise UserError(
+            f"checkpoint {path} was trained on other weights of {encoder_config.model} than "
+            f"encoder.weights={encoder_config.weights} gives now; give those weights, or train anew"
+        )
+    model = build_vqa(mapper, encoder, len(about["answers"]))
+    weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"checkpoint {path}: its weights do not fit its own description; it is damaged") from error
+    return CLIPMapperVQA(encoder, model, tuple(about["answers"])).eval()
+
+
+def build_vqa(mapper: MapperConfig, encoder: FrozenClip, answers: int) -> VQAMapper:
+    """The trained part for an encoder's widths and token counts."""
+    vision, text = encoder.vision, encoder.text
+    return VQAMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, answers)
+
+
+def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
+    """Raises ``UserError`` where the config asks for another task, mapper or encoder than the checkpoint holds."""
+    wanted = {
+        "task": config.task.name,
+        **{f"mapper.{key}": value for key, value in asdict(config.mapper).items()},
+        "encoder.model": config.encoder.model,
+    }
+    held = {
+        "task": about["task"],
+        **{f"mapper.{key}": value for key, value in about["mapper"].items()},
+        "encoder.model": about["encoder"]["model"],
+    }
+    differing = [key for key in wanted if wanted[key] != held.get(key) and key != "mapper.dropout"]
+    if differing:
+        key = differing[0]
+        raise UserError(
+            f"checkpoint {path} has {key}={held.get(key)}, the config {key}={wanted[key]}: "
+            f"give {key}={held.get(key)} or another checkpoint"
+        )

@@ -1,0 +1,86 @@
+"""The frame of every command: Hydra in front, typed configs, a run folder, errors in one line.
+
+A command is a function of (config, run folder). What the user got wrong ends in one line on stderr and exit status 1;
+``CLIPMAPPER_TRACE=1`` in the environment shows the stack trace instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from clipmapper.config import key_problem
+from clipmapper.errors import UserError
+
+PROJECT = Path(__file__).resolve().parent.parent
+OmegaConf.register_new_resolver("project", lambda: str(PROJECT), replace=True)
+
+Task = Callable[[DictConfig, Path], None]
+
+
+def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Makes a command of a function of (composed config, run folder); ``configs/{config_name}.yaml`` is its config."""
+
+    def decorate(task: Task) -> Callable[[], None]:
+        def run(config: DictConfig) -> None:
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            print(f"run folder: {folder}", flush=True)
+            with _errors_in_one_line():  # Hydra would print a line of its own above ours
+                task(config, folder)
+            print(f"results are in {folder}", flush=True)
+
+        def main() -> None:
+            with _errors_in_one_line():
+                # Told to show full errors, Hydra hands every exception on to us.
+                os.environ["HYDRA_FULL_ERROR"] = "1"
+                wrapped = hydra.main(version_base=None, config_path=str(PROJECT / "configs"), config_name=config_name)
+                wrapped(run)()
+
+        main.__doc__ = task.__doc__
+        return main
+
+    return decorate
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        if os.environ.get("CLIPMAPPER_TRACE") == "1":
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MissingConfigException):
+        return _missing_choice(error)
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        return key_problem(cause)
+    if isinstance(error, OSError) and not isinstance(error, UserError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or error}; check that the folder exists, is writable and has space left"
+    return " ".join(str(error).split())
+
+
+def _missing_choice(error: MissingConfigException) -> str:
+    """Hydra knows the options of a group; put them on one line."""
+    text = " ".join(str(error).split("Config search path")[0].split())
+    found = re.search(r"Could not find '([^']+)'(?: Available options in '[^']+': (.*))?", text)
+    if not found:
+        return text
+    options = f"; choose one of: {', '.join(found[2].split())}" if found[2] else ""
+    group, _, choice = found[1].rpartition("/")
+    return f"there is no {group}={choice}{options}" if group else f"there is no config {choice}{options}"

@@ -1,0 +1,109 @@
+"""easy-VQA (github.com/vzhou842/easy-VQA, PyPI ``easy-vqa``): one shape an image, 13 answers; a set that others made.
+
+It is written out once into VQAv2's format and read like any other data: ``read_vqav2(root, ["train"], EASY_VQA)``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from clipmapper.data.json_files import write_json
+from clipmapper.data.vqa_files import VQALayout
+from clipmapper.errors import UserError
+
+EASY_VQA = VQALayout(
+    questions="v2_OpenEnded_easy_vqa_{split}_questions.json",
+    annotations="v2_easy_vqa_{split}_annotations.json",
+    image="images/{folder}/easy_vqa_{folder}_{image_id:012d}.png",
+    folders={},
+    unlabelled=(),
+)
+SPLITS = ("train", "test")
+
+_Columns = tuple[list[str], list[str], list[int]]  # questions, answers, image ids
+_Split = tuple[_Columns, dict[int, str]]  # and the path of each image
+
+
+def write_easy_vqa(root: Path) -> None:
+    """Writes the package's splits ``train`` and ``test`` under ``root``; does nothing where that was done before.
+
+    All is written beside ``root`` and then renamed, so an interrupted run leaves no ``root``. Image ids go on from
+    train to test, so that the two can be merged. The question type is the first two words.
+
+    Raises ``UserError`` where the package is missing, ``root`` holds something else, or cannot be written.
+    """
+    if _occupied(root):
+        return _check_complete(root)
+    splits = _package_splits()
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
+            folder = Path(scratch) / root.name
+            _write(folder, splits)
+            folder.rename(root)
+    except OSError as error:
+        if _occupied(root):  # another process was faster
+            return _check_complete(root)
+        raise UserError(f"{root}: easy_vqa cannot be written ({error.strerror}); choose another folder") from error
+
+
+def _occupied(root: Path) -> bool:
+    return root.is_dir() and any(root.iterdir())
+
+
+def _check_complete(root: Path) -> None:
+    names = [name.format(split=split) for name in (EASY_VQA.questions, EASY_VQA.annotations) for split in SPLITS]
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{root}: holds other things than easy_vqa (no {missing[0]}); empty it or choose another folder"
+        )
+
+
+def _package_splits() -> dict[str, _Split]:
+    try:
+        import easy_vqa
+    except ImportError as error:
+        raise UserError("the package easy-vqa is missing; install it: pip install easy-vqa") from error
+    return {
+        "train": (easy_vqa.get_train_questions(), easy_vqa.get_train_image_paths()),
+        "test": (easy_vqa.get_test_questions(), easy_vqa.get_test_image_paths()),
+    }
+
+
+def _write(root: Path, splits: dict[str, _Split]) -> None:
+    offset = 0
+    for split, (columns, image_paths) in splits.items():
+        questions, annotations = _official(columns, offset)
+        write_json(root / EASY_VQA.questions.format(split=split), {"task_type": "Open-Ended", "questions": questions})
+        write_json(root / EASY_VQA.annotations.format(split=split), {"annotations": annotations})
+        for image_id, path in image_paths.items():
+            copy = root / EASY_VQA.image.format(folder=split, image_id=image_id + offset)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        offset += max(image_paths) + 1
+
+
+def _official(columns: _Columns, offset: int) -> tuple[list[Any], list[Any]]:
+    """The entries of VQAv2's question and annotation files, with its ids: 1000 · image id + number of the question."""
+    questions, annotations = [], []
+    asked: Counter[int] = Counter()
+    for text, answer, image in zip(*columns, strict=True):
+        image_id = image + offset
+        ids = {"image_id": image_id, "question_id": 1000 * image_id + asked[image_id]}
+        asked[image_id] += 1
+        questions.append({**ids, "question": text})
+        annotations.append(
+            {
+                **ids,
+                "question_type": " ".join(text.split()[:2]),
+                "answer_type": "yes/no" if answer in ("yes", "no") else "other",
+                "multiple_choice_answer": answer,
+                "answers": [{"answer": answer, "answer_confidence": "yes", "answer_id": id_} for id_ in range(1, 11)],
+            }
+        )
+    return questions, annotations

@@ -1,0 +1,153 @@
+"""Writing ``shapes`` out in the official formats, with a side file of what every answer depends on.
+
+Under the root: VQAv2's question and annotation JSON, COCO's caption JSON, ``images/``, ``masks/`` (mode L, 0 is
+background, i + 1 is object i) and, a split, ``shapes_{split}_evidence.json``: the scenes' objects, and for each question
+the objects (indices) and the words ([start, end) characters) its answer depends on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tqdm import tqdm
+
+from clipmapper.config import ShapesConfig
+from clipmapper.data.shapes.captions import captions
+from clipmapper.data.shapes.questions import ShapesQuestion, ask_several
+from clipmapper.data.shapes.render import draw_masks, draw_scene
+from clipmapper.data.shapes.scene import Scene, SceneObject, sample_scene
+from clipmapper.data.vqa_files import VQALayout
+
+SPLITS = ("train", "val", "test")
+LAYOUT = VQALayout(
+    questions="v2_OpenEnded_shapes_{split}_questions.json",
+    annotations="v2_shapes_{split}_annotations.json",
+    image="images/{folder}/shapes_{folder}_{image_id:012d}.png",
+    folders={},
+    unlabelled=(),
+)
+CAPTIONS = 5
+_FORMAT = 1  # part of the marker: a new version of the generator writes anew
+_SPLIT_STRIDE = 10_000_000  # image ids of different splits differ
+
+
+def write_shapes(config: ShapesConfig) -> Path:
+    """Writes the data set a config describes, unless it is there; returns its folder under ``config.root``.
+
+    The folder's name holds the seed and the sizes, and it appears only when it is whole.
+    """
+    folder = Path(config.root) / _name(config)
+    if folder.is_dir():
+        return folder
+    half = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        for split, scenes in zip(SPLITS, (config.train_scenes, config.val_scenes, config.test_scenes), strict=True):
+            _write_split(half, split, scenes, config)
+        if not folder.is_dir():  # another process may have been faster
+            half.rename(folder)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return folder
+
+
+def _name(config: ShapesConfig) -> str:
+    sizes = f"{config.train_scenes}-{config.val_scenes}-{config.test_scenes}"
+    return f"v{_FORMAT}-seed{config.seed}-{sizes}x{config.questions_per_scene}-{config.pixels}px"
+
+
+def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> None:
+    for kind in ("images", "masks"):
+        (root / kind / split).mkdir(parents=True)
+    chunks = [range(start, min(start + 100, scenes)) for start in range(0, scenes, 100)]
+    work = partial(_write_scenes, root=root, split=split, config=config)
+    parts: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(max(1, config.workers)) as pool, tqdm(total=scenes, desc=f"drawing {split}", unit="scene", leave=False) as bar:
+        for part in pool.map(work, chunks):
+            parts += part
+            bar.update(len(part))
+    info = {"description": f"shapes, {split}", "version": str(_FORMAT), "seed": config.seed}
+    for name, content in _files(split, parts, info).items():
+        (root / name).write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
+
+
+def _files(split: str, scenes: list[dict[str, Any]], info: dict[str, Any]) -> dict[str, Any]:
+    """The content of every JSON file of a split."""
+    joined = {key: [entry for scene in scenes for entry in scene[key]] for key in ("questions", "annotations", "captions")}
+    evidence = {entry["question_id"]: entry for scene in scenes for entry in scene["evidence"]}
+    images = [scene["image"] for scene in scenes]
+    head = {"info": info, "data_type": "shapes", "data_subtype": split, "license": {"name": "MIT"}}
+    return {
+        LAYOUT.questions.format(split=split): {**head, "task_type": "Open-Ended", "questions": joined["questions"]},
+        LAYOUT.annotations.format(split=split): {**head, "annotations": joined["annotations"]},
+        f"captions_shapes_{split}.json": {
+            "info": info,
+            "licenses": [],
+            "images": images,
+            "annotations": [{"id": k, **caption} for k, caption in enumerate(joined["captions"])],
+        },
+        f"shapes_{split}_evidence.json": {
+            "info": info,
+            "scenes": {str(s["image"]["id"]): s["scene"] for s in scenes},
+            "questions": {str(question_id): entry for question_id, entry in evidence.items()},
+        },
+    }
+
+
+def _write_scenes(indices: Iterable[int], root: Path, split: str, config: ShapesConfig) -> list[dict[str, Any]]:
+    """Draws scenes and returns their JSON entries; a scene depends on the seed, the split and its index alone."""
+    entries = []
+    for index in indices:
+        rng = Random(f"shapes {config.seed} {split} {index}")
+        scene = sample_scene(rng)
+        image_id = SPLITS.index(split) * _SPLIT_STRIDE + index
+        name = LAYOUT.image.format(folder=split, image_id=image_id)
+        draw_scene(scene, config.pixels).save(root / name, compress_level=1)
+        draw_masks(scene, config.pixels).save(root / name.replace("images/", "masks/", 1), compress_level=1)
+        questions = ask_several(scene, config.questions_per_scene, rng)
+        entries.append(_entries(scene, image_id, Path(name).name, questions, captions(scene, CAPTIONS, rng), config.pixels))
+    return entries
+
+
+def _entries(
+    scene: Scene, image_id: int, file_name: str, questions: list[ShapesQuestion], texts: list[str], pixels: int
+) -> dict[str, Any]:
+    ids = [image_id * 100 + k for k in range(len(questions))]
+    return {
+        "image": {"id": image_id, "file_name": file_name, "width": pixels, "height": pixels},
+        "scene": {"background": asdict(scene.background), "objects": [_object(o) for o in scene.objects]},
+        "questions": [
+            {"image_id": image_id, "question": q.text, "question_id": i} for i, q in zip(ids, questions, strict=True)
+        ],
+        "annotations": [_annotation(q, i, image_id) for i, q in zip(ids, questions, strict=True)],
+        "evidence": [
+            {"question_id": i, "objects": list(q.objects), "words": [list(span) for span in q.words]}
+            for i, q in zip(ids, questions, strict=True)
+        ],
+        "captions": [{"image_id": image_id, "caption": text} for text in texts],
+    }
+
+
+def _object(o: SceneObject) -> dict[str, Any]:
+    numbers = {name: round(value, 4) for name, value in asdict(o).items() if isinstance(value, float)}
+    return {**asdict(o), **numbers}
+
+
+def _annotation(q: ShapesQuestion, question_id: int, image_id: int) -> dict[str, Any]:
+    return {
+        "question_type": q.kind,
+        "multiple_choice_answer": q.answer,
+        "answers": [{"answer": a, "answer_confidence": "yes", "answer_id": k} for k, a in enumerate(q.answers, 1)],
+        "image_id": image_id,
+        "answer_type": q.answer_type,
+        "question_id": question_id,
+    }

@@ -1,0 +1,53 @@
+"""What training and evaluation both start from: the data, the frozen encoder and its features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clipmapper.config import Config, TrainerConfig
+from clipmapper.data.answers import AnswerVocabulary
+from clipmapper.data.batches import VQADataset
+from clipmapper.data.load import Splits, load_data, vocabulary
+from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.features.frozen import FrozenFeatures, image_features, text_features
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set with its answers and its frozen features."""
+
+    splits: Splits
+    answers: AnswerVocabulary
+    encoder: FrozenClip
+    images: FrozenFeatures
+    texts: FrozenFeatures
+
+    def dataset(self, part: str) -> VQADataset:
+        """Raises ``UserError`` where the data has no such part."""
+        return VQADataset(self.splits.part(part), self.images, self.texts, self.answers)
+
+
+def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared:
+    """Reads the data and computes its features, or finds them in the cache.
+
+    ``answers`` is a checkpoint's list; without one, the data's own is built. Raises ``UserError`` as the readers do.
+    """
+    splits = load_data(config.data)
+    encoder = load_encoder(config.encoder)
+    device = pick_device(config.trainer)
+    cache = Path(config.paths.cache) / f"{config.data.name}-{config.encoder.model}"
+    texts = [question.question for part in splits.parts.values() for question in part.questions]
+    encoder.to(device)
+    images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
+    prepared_texts = text_features(encoder, config.encoder, texts, cache, device)
+    return Prepared(splits, answers or vocabulary(config.data, splits), encoder.cpu(), images, prepared_texts)
+
+
+def pick_device(trainer: TrainerConfig) -> torch.device:
+    """Where the encoder runs: on the trainer's kind of device."""
+    if trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and torch.cuda.is_available()):
+        return torch.device("cuda")
+    return torch.device("cpu")

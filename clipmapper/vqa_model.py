@@ -1,0 +1,47 @@
+"""CLIPmapper for visual question answering: a mapper, a head on its read-out token, and the frozen encoder before them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from clipmapper.config import MapperConfig
+from clipmapper.encoder.load import FrozenClip, TextBatch
+from clipmapper.mapper import build_mapper
+from clipmapper.tokens import Tokens, TokenSubset
+
+
+class VQAMapper(nn.Module):
+    """The trained part: frozen tokens of both modalities → a logit for every answer."""
+
+    def __init__(
+        self, config: MapperConfig, image_width: int, text_width: int, image_tokens: int, text_tokens: int, answers: int
+    ):
+        super().__init__()
+        self.mapper = build_mapper(config, image_width, text_width, image_tokens, text_tokens)
+        self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, answers))
+
+    def forward(self, image: Tokens, text: Tokens) -> Tensor:
+        """Logits [B, answers]."""
+        return self.head(self.mapper.readout(image, text))
+
+
+class CLIPMapperVQA(nn.Module):
+    """Pictures and questions to logits, all of it."""
+
+    def __init__(self, encoder: FrozenClip, vqa: VQAMapper, answers: tuple[str, ...]):
+        super().__init__()
+        self.encoder = encoder
+        self.vqa = vqa
+        self.answers = answers
+
+    def forward(
+        self,
+        pixels: Tensor,
+        questions: TextBatch,
+        image_subset: TokenSubset | None = None,
+        text_subset: TokenSubset | None = None,
+    ) -> Tensor:
+        """Logits [B, answers]; the subsets leave tokens out from the encoders' input onwards."""
+        image = self.encoder.vision(pixels, image_subset)
+        text = self.encoder.text(questions.ids, questions.valid, text_subset)
+        return self.vqa(image, text)

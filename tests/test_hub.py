@@ -1,0 +1,186 @@
+"""Data in the columns of ``lmms-lab/VQAv2``: Parquet files as the Hub has them, and what can be wrong with them."""
+
+from __future__ import annotations
+
+import pickle
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from clipmapper.data.hub import read_hub, read_parquet
+from clipmapper.data.images import BadImage, load_rgb
+from clipmapper.errors import UserError
+
+ANSWER = {"answer": datasets.Value("string"), "answer_confidence": datasets.Value("string")}
+FEATURES = datasets.Features(
+    {
+        "question_type": datasets.Value("string"),
+        "multiple_choice_answer": datasets.Value("string"),
+        "answers": [{**ANSWER, "answer_id": datasets.Value("int64")}],
+        "image_id": datasets.Value("int64"),
+        "answer_type": datasets.Value("string"),
+        "question_id": datasets.Value("int64"),
+        "question": datasets.Value("string"),
+        "image": datasets.Image(),
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def encoded(color: str) -> bytes:
+    stream = BytesIO()
+    Image.new("RGB", (6, 5), color).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def row(question_id: int, color: str = "red", **changes: Any) -> dict[str, Any]:
+    """One question; as in VQAv2, its id begins with that of its image."""
+    answers = [{"answer": "kite", "answer_confidence": "yes", "answer_id": i} for i in range(1, 11)]
+    labels = {"answers": answers, "multiple_choice_answer": "kite", "answer_type": "other", "question_type": "what"}
+    image = {"bytes": encoded(color), "path": None}
+    ids = {"question_id": question_id, "image_id": question_id // 1000}
+    return {**ids, "question": f"what is {question_id}?", "image": image, **labels, **changes}
+
+
+def unlabelled(question_id: int) -> dict[str, Any]:
+    return row(question_id, answers=None, multiple_choice_answer=None, answer_type=None, question_type=None)
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_list(list(rows), features=FEATURES).to_parquet(path)
+    return path
+
+
+def test_a_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "val.parquet", row(7000, "red"), row(7001, "red"), row(8000, "blue"))
+    data = read_parquet(path, "validation")
+    assert [record.question_id for record in data.questions] == [7000, 7001, 8000]
+    assert data.questions[0].question == "what is 7000?"
+    assert data.questions[0].answers == tuple(row(7000)["answers"])
+    assert data.questions[0].multiple_choice_answer == "kite"
+    assert list(data.images) == [7, 8]
+    assert load_rgb(data.images[7]).getpixel((0, 0)) == (255, 0, 0)
+    assert load_rgb(data.images[8]).getpixel((0, 0)) == (0, 0, 255)
+    assert data.images[8].name == f"{path} (validation), row 2"
+
+
+def test_images_stay_encoded_and_on_the_disk(tmp_path: Path) -> None:
+    path = write(tmp_path / "val.parquet", row(7000))
+    image = read_parquet(path, "validation").images[7]
+    assert image.read() == encoded("red")
+    assert len(pickle.dumps(image)) < 20_000  # the loader's workers get the name of the file, not the file
+    assert list((tmp_path / "cache").rglob("*.arrow"))
+    assert pickle.loads(pickle.dumps(image)).read() == encoded("red")
+
+
+def test_a_folder_as_the_hub_has_it(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "validation-00000-of-00002.parquet", row(1000))
+    write(tmp_path / "data" / "validation-00001-of-00002.parquet", row(2000))
+    write(tmp_path / "data" / "test-00000-of-00001.parquet", unlabelled(3000))
+    write(tmp_path / "data" / "testdev-00000-of-00001.parquet", unlabelled(4000))
+    write(tmp_path / "mine.parquet", row(5000))
+    found = {split: read_parquet(tmp_path, split).questions for split in ("validation", "test", "testdev", "mine")}
+    ids = {split: [record.question_id for record in records] for split, records in found.items()}
+    assert ids == {"validation": [1000, 2000], "test": [3000], "testdev": [4000], "mine": [5000]}
+    assert found["test"][0].answers == ()
+    assert found["test"][0].multiple_choice_answer == ""
+    with pytest.raises(UserError, match=r"no train-\*\.parquet in this folder \(found: test-00000"):
+        read_parquet(tmp_path, "train")
+
+
+def test_a_file_that_other_tools_wrote(tmp_path: Path) -> None:
+    """Without the metadata of ``datasets``, and with the image as plain bytes."""
+    for image in (encoded("red"), {"bytes": encoded("red")}):
+        table = pyarrow.Table.from_pylist([row(7000, image=image)])
+        path = tmp_path / f"{type(image).__name__}.parquet"
+        pyarrow.parquet.write_table(table, path)
+        assert load_rgb(read_parquet(path, "train").images[7]).size == (6, 5)
+
+
+def test_a_hub_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(*names: str, split: str) -> datasets.Dataset:
+        asked.append((*names, split))
+        return datasets.Dataset.from_list([row(7000)], features=FEATURES)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    data = read_hub("lmms-lab/VQAv2", "validation")
+    assert asked == [("lmms-lab/VQAv2", "validation")]
+    assert data.questions[0].question_id == 7000
+    assert data.images[7].name == "lmms-lab/VQAv2 (validation), row 0"
+
+
+def test_the_hub_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"^lmms-lab/VQAv2 \(validation\): cannot be loaded .*check the name") as caught:
+        read_hub("lmms-lab/VQAv2", "validation")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["nowhere/val.parquet", "/no/such/folder", "../nowhere", "a/b/c"])
+def test_a_path_that_is_not_there(source: str) -> None:
+    with pytest.raises(UserError, match=f"^{source}: no such file or folder, and no hub id"):
+        read_hub(source, "validation")
+    with pytest.raises(UserError, match=f"^{source}: no such file or folder; correct the path"):
+        read_parquet(Path(source), "validation")
+
+
+def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "val.parquet"
+    path.write_bytes(b"PAR1 but no more")
+    with pytest.raises(UserError, match=r"val\.parquet \(validation\): cannot be loaded .*Parquet") as caught:
+        read_parquet(path, "validation")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_columns(tmp_path: Path) -> None:
+    path = tmp_path / "val.parquet"
+    datasets.Dataset.from_list([{"question_id": 1, "question": "why?", "image_id": 1}]).to_parquet(path)
+    with pytest.raises(UserError, match=r"no column answers, multiple_choice_answer, .*, image; rename"):
+        read_parquet(path, "validation")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([row(7000), row(7000)], "question_id 7000 occurs twice"),
+        ([row(7000), unlabelled(8000)], 'question_id 8000: "answers" is None, not a list'),
+        ([row(7000, question=" ")], "question_id 7000 has an empty question"),
+        ([row(7000, image_id=None)], 'question_id 7000: "image_id" is None, not a whole number'),
+        ([row(7000, answers=[{"answer": None}])], "question_id 7000: an answer is"),
+        ([row(7000, answer_type=None)], 'question_id 7000: "answer_type" is None, not a text'),
+    ],
+)
+def test_malformed_rows(tmp_path: Path, rows: list[dict[str, Any]], reason: str) -> None:
+    path = write(tmp_path / "val.parquet", *rows)
+    with pytest.raises(UserError, match=reason) as caught:
+        read_parquet(path, "validation")
+    assert str(caught.value).startswith(f"{path} (validation): ")
+
+
+@pytest.mark.parametrize("image", [None, {"bytes": None, "path": "photo.jpg"}, {"bytes": b"", "path": None}])
+def test_a_cell_without_bytes_is_an_error_when_it_is_opened(tmp_path: Path, image: Any) -> None:
+    path = tmp_path / "val.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row(6000), row(7000, image=image)]), path)
+    with pytest.raises(BadImage, match=r"row 1: the image cell holds no bytes"):
+        load_rgb(read_parquet(path, "validation").images[7])
+
+
+def test_an_image_column_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "val.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row(7000, image=3)]), path)
+    with pytest.raises(UserError, match='the column "image" holds no images'):
+        read_parquet(path, "validation")

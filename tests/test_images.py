@@ -1,0 +1,179 @@
+"""Decoding: every mode and format becomes upright 8-bit RGB, every broken file one line."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from clipmapper.data.images import BadImage, EncodedImage, FileImage, load_rgb
+from clipmapper.errors import UserError
+
+WHITE = (255, 255, 255)
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def decode(encoded: bytes) -> Image.Image:
+    return load_rgb(EncodedImage("photo", lambda: encoded))
+
+
+def noise() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def palette() -> Image.Image:
+    image = Image.new("P", (2, 2), 0)
+    image.putpalette([10, 20, 30, 255, 0, 0])
+    return image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_formats_keep_every_pixel(kind: str) -> None:
+    image = decode(encode(noise(), kind))
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(noise()))
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options", "expected"),
+    [
+        (Image.new("L", (2, 2), 99), "PNG", {}, (99, 99, 99)),
+        (Image.new("1", (2, 2), 1), "PNG", {}, WHITE),
+        (palette(), "PNG", {}, (10, 20, 30)),
+        (palette(), "PNG", {"transparency": 0}, WHITE),
+        (palette(), "GIF", {"transparency": 0}, WHITE),
+        (Image.new("RGB", (2, 2), (1, 2, 3)), "PNG", {"transparency": (1, 2, 3)}, WHITE),
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 0)), "PNG", {}, WHITE),
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 255)), "PNG", {}, (255, 0, 0)),
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 51)), "PNG", {}, (255, 204, 204)),
+        (Image.new("LA", (2, 2), (0, 128)), "PNG", {}, (127, 127, 127)),
+        (Image.new("CMYK", (2, 2), (255, 0, 0, 0)), "TIFF", {}, (0, 255, 255)),
+    ],
+)
+def test_modes(image: Image.Image, kind: str, options: dict[str, Any], expected: tuple[int, ...]) -> None:
+    decoded = decode(encode(image, kind, **options))
+    assert decoded.mode == "RGB"
+    assert decoded.getpixel((0, 0)) == expected
+
+
+def test_cmyk_jpeg() -> None:
+    decoded = decode(encode(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG"))
+    np.testing.assert_allclose(np.asarray(decoded)[8, 8], (0, 255, 255), atol=3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bit_greyscale_is_scaled_and_not_clipped(kind: str) -> None:
+    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    decoded = decode(encode(Image.fromarray(values), kind))
+    np.testing.assert_array_equal(np.asarray(decoded)[..., 0].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_animations_give_their_first_frame(kind: str) -> None:
+    red, blue = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
+    decoded = decode(encode(red, kind, save_all=True, append_images=[blue]))
+    np.testing.assert_allclose(np.asarray(decoded)[4, 4], (255, 0, 0), atol=3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(kind: str) -> None:
+    left_black = Image.new("RGB", (40, 20), "white")
+    left_black.paste("black", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: the stored left side is the top
+    decoded = decode(encode(left_black, kind, exif=exif))
+    assert decoded.size == (20, 40)
+    assert np.asarray(decoded)[5].mean() < 20
+    assert np.asarray(decoded)[35].mean() > 235
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_a_cut_off_file_is_an_error(kind: str, share: float) -> None:
+    encoded = encode(noise(), kind)
+    with pytest.raises(BadImage, match=r"^photo: .*; replace it with a sound copy"):
+        decode(encoded[: int(len(encoded) * share)])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_bytes_never_raise_anything_else() -> None:
+    rng = np.random.default_rng(1)
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "ICO", "TGA"):
+        sound = np.frombuffer(encode(noise(), kind), dtype=np.uint8)
+        for _ in range(15):
+            damaged = sound.copy()
+            damaged[rng.integers(0, min(400, len(sound)), 8)] = rng.integers(0, 256, 8)
+            with suppress(BadImage):
+                assert decode(damaged.tobytes()).mode == "RGB"
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"<html>not found</html>", "not an image that Pillow can read"),
+        (png_header(10_000, 10_000), "10000×10000 pixels are more than"),
+        (png_header(60_000, 60_000), "bomb"),
+        (encode(Image.new("F", (2, 2), 0.5), "TIFF"), "floating-point pixels have no known range"),
+        (encode(Image.new("I", (2, 2), 70_000), "TIFF"), "32-bit pixels have no known range"),
+        (encode(Image.new("I", (2, 2), -1), "TIFF"), "32-bit pixels have no known range"),
+    ],
+)
+def test_what_cannot_be_decoded(encoded: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=rf"^photo: .*{reason}.*; replace it") as caught:
+        decode(encoded)
+    assert "\n" not in str(caught.value)
+    assert "0x" not in str(caught.value)
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "ünï.png"
+    noise().save(path)
+    source = FileImage(path)
+    assert source.name == str(path)
+    assert load_rgb(source).size == (200, 100)
+    for missing in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(BadImage, match=str(missing)):
+            load_rgb(FileImage(missing))
+    assert issubclass(BadImage, UserError)
+
+
+def test_pillow_is_left_as_it_was() -> None:
+    before = (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
+    decode(encode(noise(), "JPEG"))
+    with pytest.raises(BadImage):
+        decode(encode(noise(), "JPEG")[:2000])
+    assert before == (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
+
+
+def test_real_photos(real_mini: Path) -> None:
+    paths = sorted(real_mini.glob("images/*/*.jpg"))
+    stored = []
+    for path in paths[::8]:
+        with Image.open(path) as image:
+            stored.append(image.size)
+    decoded = [load_rgb(FileImage(path)) for path in paths[::8]]
+    assert [image.size for image in decoded] == stored
+    assert {image.mode for image in decoded} == {"RGB"}
