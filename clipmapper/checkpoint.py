@@ -37,7 +37,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"checkpoint {path}: no such file; train first, or give checkpoint=PATH") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"checkpoint {path}: cannot be read ({type(error).__name__}); give one that train wrote") from error
+        raise UserError(
+            f"checkpoint {path}: cannot be read ({type(error).__name__}); give one that train wrote"
+        ) from error
     if not isinstance(content, dict) or CARD not in content:
         raise UserError(f"checkpoint {path}: not one of this project's; give one that scripts/train.py wrote")
     return content

@@ -27,7 +27,9 @@ def predict(model: VQAMapper, dataset: VQADataset, batch_size: int = 256) -> tup
     return torch.cat(answers), torch.cat(probabilities)
 
 
-def evaluate(model: VQAMapper, dataset: VQADataset, answers: tuple[str, ...], folder: Path, name: str) -> VQAScore | None:
+def evaluate(
+    model: VQAMapper, dataset: VQADataset, answers: tuple[str, ...], folder: Path, name: str
+) -> VQAScore | None:
     """Writes what the model answers, and returns its score, None where the questions have no human answers.
 
     ``predictions_{name}.json`` holds question, answer, probability and accuracy a question; ``submission_{name}.json``

@@ -64,7 +64,11 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     )
     trainer.fit(module, batches, ckpt_path=_to_resume(config, about), weights_only=True)
     _best(trainer, module)
-    scores = {part: evaluate(model, dataset, prepared.answers.answers, run, part) for part, dataset in datasets.items() if part != "train"}
+    scores = {
+        part: evaluate(model, dataset, prepared.answers.answers, run, part)
+        for part, dataset in datasets.items()
+        if part != "train"
+    }
     metrics = {part: summary(score) for part, score in scores.items() if score is not None}
     write_metrics(run / "metrics.json", metrics, asdict(config))
     for part, score in scores.items():
@@ -78,7 +82,9 @@ def build_trainer(config: Config, run: Path) -> pl.Trainer:
     t = config.trainer
     callbacks: list[Callback] = [
         ModelCheckpoint(run / "checkpoints", "best", monitor="val/accuracy", mode="max", enable_version_counter=False),
-        ModelCheckpoint(run / "checkpoints", "last", every_n_train_steps=t.val_check_interval, enable_version_counter=False),
+        ModelCheckpoint(
+            run / "checkpoints", "last", every_n_train_steps=t.val_check_interval, enable_version_counter=False
+        ),
     ]
     if t.patience is not None:
         callbacks.append(EarlyStopping("val/accuracy", mode="max", patience=t.patience))

@@ -146,6 +146,15 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_parquet_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "val.parquet", row(7000))
+    sound = path.read_bytes()
+    path.write_bytes(sound[:200] + bytes(300) + sound[500:])
+    with pytest.raises(UserError, match=r"val\.parquet \(validation\): cannot be loaded .*Invalid data") as caught:
+        read_parquet(path, "validation")
+    assert "\n" not in str(caught.value)
+
+
 def test_missing_columns(tmp_path: Path) -> None:
     path = tmp_path / "val.parquet"
     datasets.Dataset.from_list([{"question_id": 1, "question": "why?", "image_id": 1}]).to_parquet(path)

@@ -81,6 +81,11 @@ def test_sixteen_bit_greyscale_is_scaled_and_not_clipped(kind: str) -> None:
     np.testing.assert_array_equal(np.asarray(decoded)[..., 0].ravel(), np.arange(256))
 
 
+def test_sixteen_bits_are_rounded() -> None:
+    values = np.array([[128, 129, 65406, 65407]], dtype=np.uint16)  # 257 of them make one step
+    assert np.asarray(decode(encode(Image.fromarray(values), "PNG")))[0, :, 0].tolist() == [0, 1, 254, 255]
+
+
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_animations_give_their_first_frame(kind: str) -> None:
     red, blue = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))

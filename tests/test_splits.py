@@ -35,6 +35,7 @@ def test_reserving(questions_of: dict[int, int], seed: int, draw: st.DataObject)
     assert not set(ids(rest)) & set(ids(reserved))
     assert not rest.images.keys() & reserved.images.keys()
     for part in (rest, reserved):
+        assert ids(part) == sorted(ids(part))
         assert part.images.keys() == {question.image_id for question in part.questions}
     dropped = set(ids(data)) - set(ids(rest)) - set(ids(reserved))
     assert len(dropped) < max(questions_of.values())

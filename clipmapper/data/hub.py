@@ -69,7 +69,9 @@ def _load(name: str, *args: Any, **kwargs: Any) -> Dataset:
         generating = isinstance(error, datasets.exceptions.DatasetGenerationError)
         cause = error.__cause__ if generating and error.__cause__ else error
         reason = " ".join(str(cause).split())
-        raise UserError(f"{name}: cannot be loaded ({reason}); check the name, the files and the network") from error
+        raise UserError(
+            f"{name}: cannot be loaded ({reason:.300}); check the name, the files and the network"
+        ) from error
 
 
 def _to_vqa(dataset: Dataset, name: str) -> VQAData:

@@ -94,7 +94,9 @@ def _read(config: DataConfig) -> Splits:
 def _reserved(config: VQAv2Config | VQAv2HubConfig, read: Callable[[list[str]], VQAData]) -> Splits:
     """Training splits less ``reserved`` examples of ``reserve_from``, which choose and test (the paper's split)."""
     if config.reserve_from not in config.train_splits:
-        raise UserError(f"data.reserve_from={config.reserve_from} is not one of data.train_splits={config.train_splits}")
+        raise UserError(
+            f"data.reserve_from={config.reserve_from} is not one of data.train_splits={config.train_splits}"
+        )
     rest, val = reserve(read([config.reserve_from]), config.reserved, config.seed)
     others = [split for split in config.train_splits if split != config.reserve_from]
     train = merge(read(others), rest) if others else rest

@@ -33,7 +33,7 @@ def reserve(data: VQAData, count: int, seed: int) -> tuple[VQAData, VQAData]:
             break
         reserved += by_image.pop(image_id)
     rest = [question for questions in by_image.values() for question in questions]
-    return _part(rest, data.images), _part(reserved, data.images)
+    return _part(rest, data.images), _part(reserved[:count], data.images)
 
 
 def merge(*parts: VQAData) -> VQAData:

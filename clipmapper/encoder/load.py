@@ -116,7 +116,9 @@ def _with_weights(name: str, source: str) -> nn.Module:
             _load_file(model, path)
     except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, pickle.UnpicklingError, EOFError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"encoder.weights={source}: no weights of {name} ({reason[:160]}); give a matching file") from error
+        raise UserError(
+            f"encoder.weights={source}: no weights of {name} ({reason[:160]}); give a matching file"
+        ) from error
     except OSError as error:
         raise UserError(
             f"encoder.weights={source}: cannot be fetched or read ({str(error).splitlines()[0][:160]}); "

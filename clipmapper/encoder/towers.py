@@ -124,7 +124,9 @@ def _watched(modality: str, embeddings: Tensor) -> Tensor:
 def _checked_blocks(transformer: nn.Module) -> nn.ModuleList:
     blocks = getattr(transformer, "resblocks", None)
     if not isinstance(blocks, nn.ModuleList):
-        raise UserError(f"{type(transformer).__name__} has no resblocks: only open_clip's own transformers are supported")
+        raise UserError(
+            f"{type(transformer).__name__} has no resblocks: only open_clip's own transformers are supported"
+        )
     for number, block in enumerate(blocks):
         attn = getattr(block, "attn", None)
         unusual = [name for name in ("ln_q", "ln_inner", "head_scale", "logit_scale", "bias_k") if _in_use(attn, name)]

@@ -39,7 +39,9 @@ class FeatureStore:
             if not whole:
                 raise DamagedStore(f"{rows} is not what was written")
             shape = (int(self.offsets[-1]), int(meta["width"]))
-            self._rows = np.memmap(rows, meta["dtype"], "r", shape=shape) if shape[0] else np.empty(shape, meta["dtype"])
+            self._rows = (
+                np.memmap(rows, meta["dtype"], "r", shape=shape) if shape[0] else np.empty(shape, meta["dtype"])
+            )
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise DamagedStore(f"{folder}: {error}") from error
 

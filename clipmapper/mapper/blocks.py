@@ -92,7 +92,9 @@ class Readout(nn.Module):
 
     def place(self, text_valid: Tensor) -> Tensor:
         """The read-out token's place in its own stream, [B]."""
-        return text_valid.sum(1) - 1 if self.stream == "text" else text_valid.new_zeros(len(text_valid), dtype=torch.long)
+        return (
+            text_valid.sum(1) - 1 if self.stream == "text" else text_valid.new_zeros(len(text_valid), dtype=torch.long)
+        )
 
 
 def pick(x: Tensor, place: Tensor) -> Tensor:

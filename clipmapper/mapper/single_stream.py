@@ -28,7 +28,8 @@ class SingleStream(nn.Module):
         self.project_text = TokenProjection(text_width, config, text_tokens)
         self.read = Readout(config)
         self.attentions = nn.ModuleList(
-            AttentionSublayer(config.width, config.heads, config.dropout, "joint", "joint") for _ in range(config.layers)
+            AttentionSublayer(config.width, config.heads, config.dropout, "joint", "joint")
+            for _ in range(config.layers)
         )
         self.feed_forwards = nn.ModuleList(FeedForward(config.width, config.dropout) for _ in range(config.layers))
 

@@ -51,7 +51,11 @@ def _draw_pairs(indices: range, pixels: int, seed: int) -> tuple[list[Scene], np
         scenes += [scene, twin(scene, rng)]
     size = (pixels, pixels)
     images = [draw_scene(s, SCENE_PIXELS).resize(size, Image.Resampling.BICUBIC) for s in scenes]
-    return scenes, np.stack([np.asarray(i) for i in images]), np.stack([np.asarray(draw_masks(s, pixels)) for s in scenes])
+    return (
+        scenes,
+        np.stack([np.asarray(i) for i in images]),
+        np.stack([np.asarray(draw_masks(s, pixels)) for s in scenes]),
+    )
 
 
 def sample_batch(
@@ -66,7 +70,12 @@ def sample_batch(
     """A batch of scenes; with ``twins`` half of them are the other half's twins, turned the same way."""
     scenes, images, maps = pool
     first = [2 * k for k in rng.sample(range(len(scenes) // 2), size // 2 if twins else size)]
-    chosen = [(k + t, turn) for k in first for turn in [(rng.randrange(4), rng.random() < 0.5)] for t in (range(2) if twins else (rng.randrange(2),))]
+    chosen = [
+        (k + t, turn)
+        for k in first
+        for turn in [(rng.randrange(4), rng.random() < 0.5)]
+        for t in (range(2) if twins else (rng.randrange(2),))
+    ]
     out_images, out_captions, regions, region_scene, phrases = [], [], [], [], []
     for b, (k, turn) in enumerate(chosen):
         scene = turned(scenes[k], *turn)

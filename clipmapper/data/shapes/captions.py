@@ -81,7 +81,9 @@ def phrase(seen: Seen, scene: Sequence[Seen], rng: Random) -> str:
 
 
 def _opening(rng: Random) -> str:
-    return rng.choice(("the ", "the ", "a ", "is the ", "what color is the ", "what shape is the ", "where is the ", "one "))
+    return rng.choice(
+        ("the ", "the ", "a ", "is the ", "what color is the ", "what shape is the ", "where is the ", "one ")
+    )
 
 
 def _full(seen: Seen, rng: Random) -> str:

@@ -48,7 +48,9 @@ class Description:
 
 def describe(seen: Seen, rng: Random, without: str = "") -> Description:
     """A description of one to three words that fits the object; ``without`` names an attribute to leave out."""
-    size, color, shape = rng.choice(((0, 1, 1), (0, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1), (0, 0, 1), (0, 1, 0)))
+    size, color, shape = rng.choice(
+        ((0, 1, 1), (0, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1), (0, 0, 1), (0, 1, 0))
+    )
     description = Description(
         seen.size if size and without != "size" else "",
         seen.color if color and without != "color" else "",

@@ -133,7 +133,9 @@ def _texture(name: str, pixels: int, rng: np.random.Generator) -> np.ndarray | N
     y, x = np.mgrid[0:pixels, 0:pixels].astype(np.float32) / pixels
     if name == "noisy":
         coarse = rng.random((pixels // 4, pixels // 4), np.float32)
-        return np.kron(coarse, np.ones((4, 4), np.float32))[:pixels, :pixels] if pixels % 4 == 0 else rng.random(x.shape)
+        return (
+            np.kron(coarse, np.ones((4, 4), np.float32))[:pixels, :pixels] if pixels % 4 == 0 else rng.random(x.shape)
+        )
     angle = rng.uniform(0, np.pi)
     across = x * np.cos(angle) + y * np.sin(angle)
     along = y * np.cos(angle) - x * np.sin(angle)

@@ -106,9 +106,7 @@ class Seen:
 
 def truth(scene: Scene) -> tuple[Seen, ...]:
     """The scene as most people see it: every first name, every place exact."""
-    return tuple(
-        Seen(i, o.shape.name, o.color.name, o.size.name, o.x, o.y) for i, o in enumerate(scene.objects)
-    )
+    return tuple(Seen(i, o.shape.name, o.color.name, o.size.name, o.x, o.y) for i, o in enumerate(scene.objects))
 
 
 def perceive(scene: Scene, rng: Random) -> tuple[Seen, ...]:

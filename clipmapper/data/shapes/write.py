@@ -71,7 +71,10 @@ def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> N
     chunks = [range(start, min(start + 100, scenes)) for start in range(0, scenes, 100)]
     work = partial(_write_scenes, root=root, split=split, config=config)
     parts: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(max(1, config.workers)) as pool, tqdm(total=scenes, desc=f"drawing {split}", unit="scene", leave=False) as bar:
+    with (
+        ProcessPoolExecutor(max(1, config.workers)) as pool,
+        tqdm(total=scenes, desc=f"drawing {split}", unit="scene", leave=False) as bar,
+    ):
         for part in pool.map(work, chunks):
             parts += part
             bar.update(len(part))
@@ -82,7 +85,9 @@ def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> N
 
 def _files(split: str, scenes: list[dict[str, Any]], info: dict[str, Any]) -> dict[str, Any]:
     """The content of every JSON file of a split."""
-    joined = {key: [entry for scene in scenes for entry in scene[key]] for key in ("questions", "annotations", "captions")}
+    joined = {
+        key: [entry for scene in scenes for entry in scene[key]] for key in ("questions", "annotations", "captions")
+    }
     evidence = {entry["question_id"]: entry for scene in scenes for entry in scene["evidence"]}
     images = [scene["image"] for scene in scenes]
     head = {"info": info, "data_type": "shapes", "data_subtype": split, "license": {"name": "MIT"}}
@@ -114,7 +119,9 @@ def _write_scenes(indices: Iterable[int], root: Path, split: str, config: Shapes
         draw_scene(scene, config.pixels).save(root / name, compress_level=1)
         draw_masks(scene, config.pixels).save(root / name.replace("images/", "masks/", 1), compress_level=1)
         questions = ask_several(scene, config.questions_per_scene, rng)
-        entries.append(_entries(scene, image_id, Path(name).name, questions, captions(scene, CAPTIONS, rng), config.pixels))
+        entries.append(
+            _entries(scene, image_id, Path(name).name, questions, captions(scene, CAPTIONS, rng), config.pixels)
+        )
     return entries
 
 
