@@ -6,6 +6,7 @@ A command is a function of (config, run folder). What the user got wrong ends in
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -34,6 +35,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     def decorate(task: Task) -> Callable[[], None]:
         def run(config: DictConfig) -> None:
             folder = Path(HydraConfig.get().runtime.output_dir)
+            logging.getLogger().setLevel(logging.WARNING)  # open_clip tells its life story at INFO
             print(f"run folder: {folder}", flush=True)
             with _errors_in_one_line():  # Hydra would print a line of its own above ours
                 task(config, folder)

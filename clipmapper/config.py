@@ -204,6 +204,33 @@ class EvaluateConfig(Config):
     annotations: str | None = None
 
 
+@dataclass
+class PretrainConfig:
+    """Pre-training of the embedded encoder. Weights of 0 and the two switches take parts of the recipe out.
+
+    ``caption_weight``: open_clip's contrastive loss on pictures and captions; ``patch_weight``: linear heads that read
+    attributes and relations off each patch token; ``prompt_weight``: the same through the text encoder.
+    """
+
+    steps: int = MISSING
+    batch_size: int = 64
+    lr: float = 6.0e-3
+    warmup_steps: int = 100
+    caption_weight: float = 1.0
+    patch_weight: float = 1.0
+    prompt_weight: float = 0.5
+    twins: bool = True
+    caption_kinds: bool = True
+    pool_scenes: int = 40000
+    workers: int = 2
+    threads: int | None = None
+    seed: int = 0
+    output: str | None = None  # where the weights go besides the run folder; null: nowhere
+    probe_scenes: int = 3000
+    save_every: int = 1000
+    paths: PathsConfig = MISSING
+
+
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value != MISSING and value not in choices:
         raise UserError(f"{key}={value} is not one of: {', '.join(choices)}")
@@ -219,7 +246,8 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     if unknown:
         raise UserError(_unknown_key(unknown[0], list(sections)))
     shaped = OmegaConf.structured(schema)
-    shaped.data = _data_schema(config)
+    if "data" in sections:
+        shaped.data = _data_schema(config)
     try:
         merged = OmegaConf.merge(shaped, config)
         missing = sorted(OmegaConf.missing_keys(merged))

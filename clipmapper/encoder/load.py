@@ -82,7 +82,7 @@ def load_encoder(config: EncoderConfig) -> FrozenClip:
     if config.weights == "embedded" and config.model != EMBEDDED_MODEL:
         raise UserError(f"encoder.weights=embedded belongs to encoder.model={EMBEDDED_MODEL}, not to {config.model}")
     model = _with_weights(config.model, source)
-    transform = open_clip.image_transform_v2(
+    transform = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
     )
     tokenizer = open_clip.get_tokenizer(config.model)
@@ -115,7 +115,7 @@ def _with_weights(name: str, source: str) -> nn.Module:
         else:
             _load_file(model, path)
     except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"encoder.weights={source}: no weights of {name} ({reason[:160]}); give a matching file"
         ) from error

@@ -72,15 +72,15 @@ def phrase(seen: Seen, scene: Sequence[Seen], rng: Random) -> str:
     draw = rng.random()
     noun = rng.choice(NOUNS)
     if draw < 0.4 or not related:
-        return f"{_opening(rng)}{describe(seen, rng).words(noun)}"
+        return f"{opening(rng)}{describe(seen, rng).words(noun)}"
     if draw < 0.5:
-        return f"{_opening(rng)}{describe(seen, rng).words(noun)} in the {place(seen)}"
+        return f"{opening(rng)}{describe(seen, rng).words(noun)} in the {place(seen)}"
     relation, b = rng.choice(related)
     head = noun if rng.random() < 0.7 else describe(seen, rng).words(noun)
-    return f"{_opening(rng)}{head} {rng.choice(WORDINGS[relation])} the {describe(b, rng).words(noun)}"
+    return f"{opening(rng)}{head} {rng.choice(WORDINGS[relation])} the {describe(b, rng).words(noun)}"
 
 
-def _opening(rng: Random) -> str:
+def opening(rng: Random) -> str:
     return rng.choice(
         ("the ", "the ", "a ", "is the ", "what color is the ", "what shape is the ", "where is the ", "one ")
     )
