@@ -1,4 +1,4 @@
-"""Checkpoints: what is written into them, how one is found, and how a model comes out of one without unpickling code."""
+"""Checkpoints: what they hold, how one is found, and how a model comes out of one without unpickling code."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def card(config: Config, encoder: FrozenClip, vocabulary: AnswerVocabulary) -> d
     """What a checkpoint says of itself: plain values only."""
     return {
         "task": config.task.name,
+        "sees": config.task.sees,
         "data": config.data.name,
         "mapper": asdict(config.mapper),
         "encoder": asdict(config.encoder),
@@ -46,20 +47,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(config: Config, given: str | None) -> Path:
-    """The file given, or the newest best checkpoint of this task, data and mapper under ``paths.runs``."""
-    if given is not None:
-        path = Path(given)
-        return newest(path) if path.is_dir() else path
-    folder = Path(config.paths.runs) / "train" / f"{config.task.name}-{config.data.name}-{config.mapper.name}"
-    return newest(folder)
+    """The file given (or the newest best checkpoint in the folder given), or the newest one that fits the config.
+
+    Raises ``UserError`` where there is none.
+    """
+    folder = Path(config.paths.runs) / "train" if given is None else Path(given)
+    if given is not None and not folder.is_dir():
+        return folder
+    found = sorted(folder.rglob("best.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in found:
+        if given is not None or _fits(path, config):
+            return path
+    wanted = f"task={config.task.name} data={config.data.name} mapper={config.mapper.name}"
+    raise UserError(
+        f"no trained checkpoint of {wanted} in {folder}; run scripts/train.py first, or give checkpoint=PATH"
+    )
 
 
-def newest(folder: Path) -> Path:
-    """The newest best checkpoint below a folder; raises ``UserError`` where there is none."""
-    found = sorted(folder.rglob("checkpoints/best*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
-    if not found:
-        raise UserError(f"no trained checkpoint below {folder}; run scripts/train.py first, or give checkpoint=PATH")
-    return found[-1]
+def _fits(path: Path, config: Config) -> bool:
+    try:
+        about = read_checkpoint(path)[CARD]
+        check_fits(about, config, path)
+    except UserError:
+        return False
+    return bool(about["data"] == config.data.name)
 
 
 def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
@@ -98,11 +109,13 @@ def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
     """Raises ``UserError`` where the config asks for another task, mapper or encoder than the checkpoint holds."""
     wanted = {
         "task": config.task.name,
+        "sees": config.task.sees,
         **{f"mapper.{key}": value for key, value in asdict(config.mapper).items()},
         "encoder.model": config.encoder.model,
     }
     held = {
         "task": about["task"],
+        "sees": about["sees"],
         **{f"mapper.{key}": value for key, value in about["mapper"].items()},
         "encoder.model": about["encoder"]["model"],
     }

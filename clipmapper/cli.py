@@ -38,6 +38,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             logging.getLogger().setLevel(logging.WARNING)  # open_clip tells its life story at INFO
             print(f"run folder: {folder}", flush=True)
             with _errors_in_one_line():  # Hydra would print a line of its own above ours
+                OmegaConf.save(config, folder / "config.yaml", resolve=True)
                 task(config, folder)
             print(f"results are in {folder}", flush=True)
 

@@ -124,11 +124,15 @@ class OptimConfig:
 
 @dataclass
 class TaskConfig:
+    """``sees``: both | question | image; the two blind baselines see one constant in place of the other modality."""
+
     name: str = MISSING
+    sees: str = "both"
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
         _one_of("task.name", self.name, ("vqa",))
+        _one_of("task.sees", self.sees, ("both", "question", "image"))
 
 
 @dataclass
@@ -163,7 +167,7 @@ class LoggerConfig:
 
 @dataclass
 class PathsConfig:
-    """``runs``: results; ``data``: data sets the project writes itself; ``cache``: frozen features; all under ``root``."""
+    """``runs``: results; ``data``: data sets written here; ``cache``: frozen features; all under ``root``."""
 
     root: str = MISSING
     runs: str = MISSING

@@ -24,10 +24,11 @@ class Prepared:
     encoder: FrozenClip
     images: FrozenFeatures
     texts: FrozenFeatures
+    sees: str
 
     def dataset(self, part: str) -> VQADataset:
         """Raises ``UserError`` where the data has no such part."""
-        return VQADataset(self.splits.part(part), self.images, self.texts, self.answers)
+        return VQADataset(self.splits.part(part), self.images, self.texts, self.answers, self.sees)
 
 
 def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared:
@@ -35,6 +36,8 @@ def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared
 
     ``answers`` is a checkpoint's list; without one, the data's own is built. Raises ``UserError`` as the readers do.
     """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     splits = load_data(config.data)
     encoder = load_encoder(config.encoder)
     device = pick_device(config.trainer)
@@ -43,7 +46,8 @@ def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared
     encoder.to(device)
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
     prepared_texts = text_features(encoder, config.encoder, texts, cache, device)
-    return Prepared(splits, answers or vocabulary(config.data, splits), encoder.cpu(), images, prepared_texts)
+    answers = answers or vocabulary(config.data, splits)
+    return Prepared(splits, answers, encoder.cpu(), images, prepared_texts, config.task.sees)
 
 
 def pick_device(trainer: TrainerConfig) -> torch.device:

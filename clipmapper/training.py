@@ -42,7 +42,7 @@ class Batches(pl.LightningDataModule):
         return DataLoader(self.train, sampler=sampler, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.val, sampler=in_order(len(self.val), 256), batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(self.val, sampler=in_order(len(self.val), 256), batch_size=None)
 
 
 def train(config: TrainConfig, run: Path) -> dict[str, Any]:
@@ -63,17 +63,15 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
         datasets["train"], datasets["val"], config.task.optim.batch_size, config.trainer.max_steps, config.seed
     )
     trainer.fit(module, batches, ckpt_path=_to_resume(config, about), weights_only=True)
+    if not trainer.is_global_zero:
+        return {}
     _best(trainer, module)
-    scores = {
-        part: evaluate(model, dataset, prepared.answers.answers, run, part)
-        for part, dataset in datasets.items()
-        if part != "train"
-    }
-    metrics = {part: summary(score) for part, score in scores.items() if score is not None}
-    write_metrics(run / "metrics.json", metrics, asdict(config))
-    for part, score in scores.items():
-        if score is not None:
+    metrics: dict[str, Any] = {}
+    for part in ("val", "test"):
+        if part in datasets and (score := evaluate(model, datasets[part], prepared.answers.answers, run, part)):
+            metrics[part] = summary(score)
             print(table(f"{config.data.name} {part}", score), flush=True)
+    write_metrics(run / "metrics.json", metrics, asdict(config))
     return metrics
 
 
@@ -116,7 +114,7 @@ def _best(trainer: pl.Trainer, module: VQATraining) -> None:
 
 
 def _to_resume(config: TrainConfig, about: dict[str, Any]) -> str | None:
-    """The last checkpoint of the run folder to go on with; raises ``UserError`` where there is none or it does not fit."""
+    """The last checkpoint of the run to go on with; raises ``UserError`` where there is none or it does not fit."""
     if config.resume is None:
         return None
     last = Path(config.resume) / "checkpoints" / "last.ckpt"

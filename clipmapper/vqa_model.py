@@ -1,4 +1,4 @@
-"""CLIPmapper for visual question answering: a mapper, a head on its read-out token, and the frozen encoder before them."""
+"""CLIPmapper for visual question answering: the frozen encoder, a mapper, and a head on its read-out token."""
 
 from __future__ import annotations
 

@@ -33,13 +33,25 @@ class VQABatch:
 class VQADataset(Dataset[VQABatch]):
     """The questions whose picture could be read; fetched a whole batch at a time."""
 
-    def __init__(self, data: VQAData, images: FrozenFeatures, texts: FrozenFeatures, vocabulary: AnswerVocabulary):
+    def __init__(
+        self,
+        data: VQAData,
+        images: FrozenFeatures,
+        texts: FrozenFeatures,
+        vocabulary: AnswerVocabulary,
+        sees: str = "both",
+    ):
+        """``sees="question"`` shows every question with one and the same picture, ``"image"`` the reverse."""
         self.questions: tuple[Question, ...] = tuple(q for q in data.questions if q.image_id not in images.missing)
         if left_out := len(data.questions) - len(self.questions):
             print(f"{left_out} questions are left out: their images could not be read", file=sys.stderr)
         self._images, self._texts = images, texts
         self._image_places = np.array([images.place[q.image_id] for q in self.questions], np.int64)
         self._text_places = np.array([texts.place[q.question] for q in self.questions], np.int64)
+        if sees == "question":
+            self._image_places[:] = self._image_places.min()
+        if sees == "image":
+            self._text_places[:] = 0
         self._targets = [soft_targets(q, vocabulary) for q in self.questions]
         self._answers = len(vocabulary)
 
@@ -51,7 +63,7 @@ class VQADataset(Dataset[VQABatch]):
     def __len__(self) -> int:
         return len(self.questions)
 
-    def __getitem__(self, rows: list[int]) -> VQABatch:  # type: ignore[override]
+    def __getitem__(self, rows: list[int]) -> VQABatch:
         places = np.asarray(rows, np.int64)
         targets = torch.zeros(len(rows), self._answers)
         for k, row in enumerate(rows):

@@ -48,7 +48,7 @@ def load_data(config: DataConfig) -> Splits:
 
 
 def vocabulary(config: DataConfig, splits: Splits) -> AnswerVocabulary:
-    """From LXMERT's label file where the config names one, else built from training and validation (METHOD: VQA head)."""
+    """LXMERT's label file where the config names one, else built from training and validation."""
     if config.answers_file is not None:
         return read_lxmert_labels(Path(config.answers_file))
     built = build_vocabulary((*splits.train.questions, *splits.val.questions), config.min_answer_questions)

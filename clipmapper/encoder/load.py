@@ -7,6 +7,7 @@ import logging
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -34,10 +35,10 @@ class TextBatch:
 class FrozenClip(nn.Module):
     """A CLIP model that is only ever read: both towers, CLIP's preprocessing and its BPE."""
 
-    def __init__(self, model: nn.Module, preprocess: object, tokenizer: object, name: str):
+    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str):
         super().__init__()
-        self.vision = VisionTower(model.visual)  # type: ignore[arg-type]
-        self.text = TextTower(getattr(model, "text", model))  # type: ignore[arg-type]
+        self.vision = VisionTower(model.visual)
+        self.text = TextTower(getattr(model, "text", model))
         self.preprocess = preprocess
         self.tokenizer = tokenizer
         self.name = name
@@ -49,12 +50,12 @@ class FrozenClip(nn.Module):
 
     def pixels(self, images: list[Image.Image]) -> Tensor:
         """RGB pictures of any size → [B, 3, H, W], resized, cropped and normalised as CLIP does it."""
-        return torch.stack([self.preprocess(image) for image in images])  # type: ignore[operator]
+        return torch.stack([self.preprocess(image) for image in images])
 
     def tokenize(self, texts: list[str]) -> TextBatch:
         """Texts → ids at true length; what exceeds the context is cut off before the end token."""
         tok, context = self.tokenizer, self.text.context_length
-        encoded = [[tok.sot_token_id, *tok.encode(text), tok.eot_token_id] for text in texts]  # type: ignore[attr-defined]
+        encoded = [[tok.sot_token_id, *tok.encode(text), tok.eot_token_id] for text in texts]
         truncated = sum(len(ids) > context for ids in encoded)
         encoded = [ids if len(ids) <= context else [*ids[: context - 1], ids[-1]] for ids in encoded]
         lengths = torch.tensor([len(ids) for ids in encoded])
@@ -74,7 +75,7 @@ class FrozenClip(nn.Module):
 def load_encoder(config: EncoderConfig) -> FrozenClip:
     """The encoder a config names.
 
-    Raises ``UserError`` where open_clip knows no such model, or the weights are missing, no weights, or another model's.
+    Raises ``UserError`` where open_clip knows no such model, or the weights are missing, damaged or another model's.
     """
     register_embedded()
     _check_name(config.model)
@@ -100,7 +101,7 @@ def _check_name(name: str) -> None:
         raise UserError(f"open_clip knows no model {name}; close to it: {', '.join(close)}")
 
 
-def _with_weights(name: str, source: str) -> nn.Module:
+def _with_weights(name: str, source: str) -> Any:
     tags = open_clip.list_pretrained_tags_by_model(name)
     path = Path(source)
     if source not in tags and not path.is_file():
@@ -127,7 +128,7 @@ def _with_weights(name: str, source: str) -> nn.Module:
     return model
 
 
-def _quietly_created(name: str) -> nn.Module:
+def _quietly_created(name: str) -> Any:
     """open_clip warns that the model has no weights yet; they come next."""
     logger = logging.getLogger()
     level = logger.level

@@ -6,6 +6,9 @@ transformer with a class token, a causal text transformer); anything else is ref
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +21,9 @@ from explain.recording import active_recorder
 class VisionTower(nn.Module):
     """The image side: pixels [B, 3, H, W] → class token and patches after the final norm, [B, 1 + P, D]."""
 
-    def __init__(self, visual: nn.Module):
+    visual: Any
+
+    def __init__(self, visual: Any):
         super().__init__()
         plain = hasattr(visual, "class_embedding") and getattr(visual, "attn_pool", None) is None
         if not plain or visual.pool_type != "tok" or getattr(visual, "final_ln_after_pool", False):
@@ -63,7 +68,9 @@ class VisionTower(nn.Module):
 class TextTower(nn.Module):
     """The text side: token ids [B, N] → every token after the final norm, [B, N, D]; causal, true lengths."""
 
-    def __init__(self, text: nn.Module):
+    text: Any
+
+    def __init__(self, text: Any):
         super().__init__()
         plain = hasattr(text, "token_embedding") and hasattr(text, "positional_embedding")
         if not plain or getattr(text, "cls_emb", None) is not None or getattr(text, "attn_mask", None) is None:
@@ -101,14 +108,14 @@ class TextTower(nn.Module):
         return projection(end) if isinstance(projection, nn.Module) else end @ projection
 
 
-def run_blocks(blocks: nn.ModuleList, x: Tensor, mask: Tensor | None, modality: str) -> Tensor:
+def run_blocks(blocks: Iterable[Any], x: Tensor, mask: Tensor | None, modality: str) -> Tensor:
     """The residual stream [B, N, D] through every block; ``mask`` as in :func:`clipmapper.attention.attention`."""
     for block in blocks:
         attn, h = block.attn, block.ln_1(x)
         q, k, v = nn.functional.linear(h, attn.in_proj_weight, attn.in_proj_bias).chunk(3, -1)
         added, probabilities = attend(q, k, v, attn.num_heads, attn.out_proj, mask)
         added = block.ls_1(added)
-        if (recorder := active_recorder()) is not None:
+        if (recorder := active_recorder()) is not None and probabilities is not None:
             recorder.step(query=modality, key=modality, attention=probabilities, residual=x, output=added)
         x = x + added
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
@@ -121,7 +128,7 @@ def _watched(modality: str, embeddings: Tensor) -> Tensor:
     return embeddings if recorder is None else recorder.inputs(modality, embeddings)
 
 
-def _checked_blocks(transformer: nn.Module) -> nn.ModuleList:
+def _checked_blocks(transformer: Any) -> Any:
     blocks = getattr(transformer, "resblocks", None)
     if not isinstance(blocks, nn.ModuleList):
         raise UserError(

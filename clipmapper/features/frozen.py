@@ -1,7 +1,7 @@
 """Frozen features of a data set's pictures and questions, from the cache or computed now.
 
-The cache's key covers the encoder (name, every weight, preprocessing), the precision and the data (every picture's path,
-size and time of change; every text), so a store is never stale: other content is another folder.
+The cache's key covers the encoder (name, every weight, preprocessing), the precision and the data (every picture's
+path, size and time of change; every text), so a store is never stale: other content is another folder.
 """
 
 from __future__ import annotations
@@ -32,45 +32,16 @@ class FrozenFeatures:
 
     store: FeatureStore
     place: dict[object, int]
-    missing: dict[object, str]
-
-    def gather(self, items: np.ndarray) -> Tokens:
-        """A padded batch by places [B]."""
-        return self.store.gather(items)
-
-
-def image_features(
-    encoder: FrozenClip,
-    config: EncoderConfig,
-    images: dict[int, ImageSource],
-    cache: Path,
-    on_bad_image: str,
-    device: torch.device,
-) -> FrozenFeatures:
-    """Class and patch tokens of every picture, [1 + P, D] each.
-
-    Raises ``UserError`` at a picture that can't be read, or with ``on_bad_image="skip"`` names it on stderr and leaves
-    it without features.
-    """
-    ids = sorted(images)
-    identity = [f"{i} {_identity(images[i])}" for i in ids]
-    folder = cache / f"images-{_key(encoder, config, identity)}"
-    store = open_or_none(folder)
-    if store is None:
-        with ThreadPoolExecutor(2) as readers:
-            batches = _encoded_images(encoder, config, [images[i] for i in ids], on_bad_image, device, readers)
-            write_store(folder, batches, config.feature_dtype)
-        store = FeatureStore(folder)
-    missing = {i: images[i].name for i, length in zip(ids, store.lengths, strict=True) if length == 0}
-    if missing and on_bad_image == "fail":  # cached under the other policy
-        load_rgb(images[next(iter(missing))])
-    return FrozenFeatures(store, {i: k for k, i in enumerate(ids)}, dict(missing))
+    unread = [i for i, length in zip(ids, store.lengths, strict=True) if length == 0]
+    if unread and on_bad_image == "fail":  # cached under the other policy
+        load_rgb(images[unread[0]])
+    return FrozenFeatures(store, {i: k for k, i in enumerate(ids)}, {i: images[i].name for i in unread})
 
 
 def text_features(
     encoder: FrozenClip, config: EncoderConfig, texts: Sequence[str], cache: Path, device: torch.device
 ) -> FrozenFeatures:
-    """All tokens of every distinct text at its true length, [n, D] each; long texts are cut off and counted on stderr."""
+    """All tokens of every distinct text at its true length, [n, D] each; texts cut off are counted on stderr."""
     distinct = sorted(set(texts), key=lambda text: (len(text), text))  # like lengths together: little padding
     folder = cache / f"texts-{_key(encoder, config, distinct)}"
     store = open_or_none(folder)

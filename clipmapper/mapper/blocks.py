@@ -35,7 +35,7 @@ class AttentionSublayer(nn.Module):
         k, v = self.key_value(self.context_norm(context)).chunk(2, -1)
         added, probabilities = attend(self.query(self.norm(x)), k, v, self.heads, self.out, mask)
         added = self.dropout(added)
-        if (recorder := active_recorder()) is not None:
+        if (recorder := active_recorder()) is not None and probabilities is not None:
             query, usual = self.modalities
             recorder.step(query=query, key=key or usual, attention=probabilities, residual=x, output=added, stage=stage)
         return x + added
@@ -56,7 +56,7 @@ class FeedForward(nn.Module):
 
 
 class TokenProjection(nn.Module):
-    """Tokens of one modality to the mapper's width; with ``positions="learnt"`` each adds the embedding of its place."""
+    """Tokens of a modality to the mapper's width; with ``positions="learnt"`` each adds the embedding of its place."""
 
     def __init__(self, source: int, config: MapperConfig, places: int):
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from clipmapper.config import MapperConfig
@@ -60,7 +62,8 @@ class DualStream(nn.Module):
             v, t = self._layer(len(self.image_layers) - 1, v, t, v_mask, t_mask, t_mask, causal=False)
             return pick(t if self.read.stream == "text" else v, place)[:, 0]
         own, other = (v, v_mask), (t, t_mask)
-        branch, opposite = self.image_layers[-1], self.text_layers[-1]
+        branch: Any = self.image_layers[-1]
+        opposite: Any = self.text_layers[-1]
         if self.read.stream == "text":
             own, other, branch, opposite = other, own, opposite, branch
         x = branch.self_attention(pick(own[0], place), *own)
@@ -70,7 +73,8 @@ class DualStream(nn.Module):
     def _layer(
         self, number: int, v: Tensor, t: Tensor, v_mask: Tensor, t_mask: Tensor, t_self_mask: Tensor, causal: bool
     ) -> tuple[Tensor, Tensor]:
-        image, text = self.image_layers[number], self.text_layers[number]
+        image: Any = self.image_layers[number]
+        text: Any = self.text_layers[number]
         v = image.self_attention(v, v, v_mask)
         t = text.self_attention(t, t, t_self_mask)
         recorder = active_recorder()  # neither branch sees what the other adds here: one stage

@@ -24,7 +24,7 @@ CAPTION_KINDS = 5
 
 @dataclass(frozen=True)
 class Pool:
-    """``scenes`` in pairs (a scene, its twin), their ``images`` uint8 [n, P, P, 3] and object ``maps`` uint8 [n, P, P]."""
+    """``scenes`` in pairs (a scene, its twin), ``images`` uint8 [n, P, P, 3] and object ``maps`` uint8 [n, P, P]."""
 
     scenes: list[Scene]
     images: np.ndarray

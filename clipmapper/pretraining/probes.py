@@ -1,8 +1,8 @@
 """What an encoder's tokens know: zero-shot naming in CLIP's shared space, and linear probes of the patch tokens.
 
 Measured on scenes that pre-training never saw. Zero-shot: pictures of one object, the class token against one prompt a
-value. Probes: a ridge regression from a patch token to the attributes of the object under it, to the colour and shape of
-the nearest other object, and to whether something of a colour or shape stands left, right, above or below (mean over
+value. Probes: a ridge regression from a patch token to the attributes of the object under it, to the colour and shape
+of the nearest other object, and to whether something of a colour or shape stands left, right, above or below (mean over
 these statements of the balanced accuracy, chance 0.5).
 """
 
@@ -66,7 +66,10 @@ def linear_probes(encoder: FrozenClip, scenes: int, seed: int) -> dict[str, floa
     for k, (name, values) in enumerate(ATTRIBUTES.items()):
         answers = _ridge(x, F.one_hot(targets.attributes[keep, k], len(values)).float(), held_out).argmax(1)
         found[f"probe {name}"] = float((answers == targets.attributes[keep, k][held_out]).float().mean())
-    nearest = [_nearest(seen[b], maps[b], p, grid) for b, p in zip(targets.image[keep].tolist(), targets.patch[keep].tolist(), strict=True)]
+    nearest = [
+        _nearest(seen[b], maps[b], p, grid)
+        for b, p in zip(targets.image[keep].tolist(), targets.patch[keep].tolist(), strict=True)
+    ]
     for name, values in (("color", tuple(COLORS)), ("shape", SHAPES)):
         labels = torch.tensor([values.index(getattr(s, name)) for s in nearest])
         answers = _ridge(x, F.one_hot(labels, len(values)).float(), held_out).argmax(1)

@@ -59,9 +59,8 @@ def patch_targets(scenes: Sequence[Sequence[Seen]], maps: np.ndarray, grid: int,
                 where.append((b, patch))
                 attributes.append(_attributes(s))
                 related.append(holding)
-    image, patch = torch.tensor(where).unbind(1)
-    named = torch.tensor(attributes)
-    return PatchTargets(image, patch, named, torch.from_numpy(np.stack(related)), named[:, 0] != ABSENT)
+    places, named = torch.tensor(where), torch.tensor(attributes)
+    return PatchTargets(places[:, 0], places[:, 1], named, torch.from_numpy(np.stack(related)), named[:, 0] != ABSENT)
 
 
 def attribute_prompts(rng: Random) -> list[str]:

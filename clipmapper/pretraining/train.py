@@ -7,6 +7,7 @@ well as with AdamW alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -29,11 +30,12 @@ from clipmapper.pretraining.targets import (
 )
 
 _ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "place": 0.2}
+Report = Callable[[int, dict[str, float], "Pretraining"], None]
 _RELATED_WEIGHT = 5.0  # its mean is over 88 mostly false statements
 
 
 class Words:
-    """CLIP's BPE over the few tokens that pre-training meets: ids into a small table, and what they are in the large one."""
+    """CLIP's BPE over the few tokens that pre-training meets: rows of a small table, and their ids in the large one."""
 
     def __init__(self) -> None:
         self._tokenizer = open_clip.get_tokenizer(EMBEDDED_MODEL)
@@ -56,6 +58,10 @@ class Words:
 
 class Pretraining(nn.Module):
     """A tiny open_clip model, its token table cut to ``words``, and the heads that only pre-training needs."""
+
+    mean: Tensor
+    std: Tensor
+    clip: Any
 
     def __init__(self, config: PretrainConfig, words: Words):
         super().__init__()
@@ -127,7 +133,7 @@ class Pretraining(nn.Module):
 def named_losses(
     name: str, attributes: Tensor, related: Tensor, targets: PatchTargets, weight: float
 ) -> dict[str, Tensor]:
-    """Cross-entropy for every attribute, binary for every relation; ``attributes`` [R, 29] and ``related`` [R, 88] logits."""
+    """Cross-entropy for every attribute, binary for every relation, from logits [R, 29] and [R, 88]."""
     sizes = [len(values) for values in ATTRIBUTES.values()]
     total = attributes.new_zeros(())
     parts: dict[str, Tensor] = {}
@@ -170,8 +176,8 @@ def optimizers(model: Pretraining, lr: float) -> list[torch.optim.Optimizer]:
     ]
 
 
-def pretrain(config: PretrainConfig, pool: Pool, report: Any) -> Pretraining:
-    """Trains for ``config.steps`` steps; ``report(step, parts)`` is called after each, ``parts`` of the loss by name."""
+def pretrain(config: PretrainConfig, pool: Pool, report: Report) -> Pretraining:
+    """Trains for ``config.steps`` steps; ``report(step, parts, model)`` is called after each, with the loss parts."""
     torch.manual_seed(config.seed)
     rng = Random(config.seed)
     words = _meet_words(config, pool)

@@ -2,7 +2,7 @@
 
 Every attribute has the name most people would give it and, where it is ambiguous, a second name with the share of
 people who would use that one. A *perception* of a scene is what one annotator sees: each ambiguous attribute resolved
-by chance, each place a little off. Questions are answered on perceptions, so ten annotators disagree where people would.
+by chance, each place a little off. Questions are answered on perceptions: ten annotators disagree where people would.
 """
 
 from __future__ import annotations

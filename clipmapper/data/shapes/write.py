@@ -1,8 +1,8 @@
 """Writing ``shapes`` out in the official formats, with a side file of what every answer depends on.
 
 Under the root: VQAv2's question and annotation JSON, COCO's caption JSON, ``images/``, ``masks/`` (mode L, 0 is
-background, i + 1 is object i) and, a split, ``shapes_{split}_evidence.json``: the scenes' objects, and for each question
-the objects (indices) and the words ([start, end) characters) its answer depends on.
+background, i + 1 is object i) and, a split, ``shapes_{split}_evidence.json``: the scenes' objects, and for every
+question the objects (indices) and the words ([start, end) characters) its answer depends on.
 """
 
 from __future__ import annotations
