@@ -32,6 +32,35 @@ class FrozenFeatures:
 
     store: FeatureStore
     place: dict[object, int]
+    missing: dict[object, str]
+
+    def gather(self, items: np.ndarray) -> Tokens:
+        """A padded batch by places [B]."""
+        return self.store.gather(items)
+
+
+def image_features(
+    encoder: FrozenClip,
+    config: EncoderConfig,
+    images: dict[int, ImageSource],
+    cache: Path,
+    on_bad_image: str,
+    device: torch.device,
+) -> FrozenFeatures:
+    """Class and patch tokens of every picture, [1 + P, D] each.
+
+    Raises ``UserError`` at a picture that can't be read, or with ``on_bad_image="skip"`` names it on stderr and leaves
+    it without features.
+    """
+    ids = sorted(images)
+    identity = [f"{i} {_identity(images[i])}" for i in ids]
+    folder = cache / f"images-{_key(encoder, config, identity)}"
+    store = open_or_none(folder)
+    if store is None:
+        with ThreadPoolExecutor(2) as readers:
+            batches = _encoded_images(encoder, config, [images[i] for i in ids], on_bad_image, device, readers)
+            write_store(folder, batches, config.feature_dtype)
+        store = FeatureStore(folder)
     unread = [i for i, length in zip(ids, store.lengths, strict=True) if length == 0]
     if unread and on_bad_image == "fail":  # cached under the other policy
         load_rgb(images[unread[0]])
