@@ -1,0 +1,92 @@
+"""Where a training step's time goes, measured on features of random numbers: ratios within one process."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from clipmapper import attention as attention_module
+from clipmapper.config import Config
+from clipmapper.data.answers import AnswerVocabulary
+from clipmapper.data.batches import VQADataset
+from clipmapper.data.images import FileImage
+from clipmapper.data.records import Question, VQAData
+from clipmapper.features.frozen import FrozenFeatures
+from clipmapper.features.store import FeatureStore, write_store
+from clipmapper.vqa_model import VQAMapper
+from clipmapper.vqa_training import soft_label_loss
+
+IMAGE_TOKENS, ENCODER_WIDTH, CONTEXT, ANSWERS = 37, 128, 40, 35
+ITEMS, STEPS = 2000, 12
+MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")
+
+
+def training_step(config: Config) -> dict[str, float]:
+    """Shares of a training step (0..1) and the ratio of its time with fused attention to its time as it is."""
+    torch.manual_seed(config.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = _dataset(Path(folder))
+        model = VQAMapper(config.mapper, ENCODER_WIDTH, ENCODER_WIDTH, IMAGE_TOKENS, CONTEXT, ANSWERS)
+        adam = torch.optim.Adam(model.parameters(), lr=config.task.optim.lr)
+        rows = np.random.default_rng(0).integers(0, ITEMS, config.task.optim.batch_size).tolist()
+
+        def step() -> None:
+            batch = dataset[rows]
+            adam.zero_grad()
+            soft_label_loss(model(batch.image, batch.text), batch.targets).backward()
+            adam.step()
+
+        fused = patch.object(attention_module, "attention", torch.nn.functional.scaled_dot_product_attention)
+        whole, data = _time(step), _time(lambda: dataset[rows])
+        with fused:
+            slower = _time(step)
+        return {
+            "data path, share of a step": data / whole,
+            "matrix products, share of the mapper's operators": _matrix_share(step),
+            "fused attention, times the step as it is": slower / whole,
+        }
+
+
+def _time(run: Callable[[], object]) -> float:
+    """Median seconds of a call, after two to warm up."""
+    seconds = []
+    for k in range(STEPS + 2):
+        start = time.perf_counter()
+        run()
+        if k >= 2:
+            seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+def _matrix_share(step: Callable[[], None]) -> float:
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in range(3):
+            step()
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    return sum(times.get(name, 0.0) for name in MATRIX_PRODUCTS) / sum(times.values())
+
+
+def _dataset(folder: Path) -> VQADataset:
+    """Random features in real stores: pictures of 37 tokens, questions of 7 to 14."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.standard_normal((IMAGE_TOKENS, ENCODER_WIDTH), np.float32) for _ in range(ITEMS)]
+    texts = [rng.standard_normal((n, ENCODER_WIDTH), np.float32) for n in rng.integers(7, 15, ITEMS)]
+    write_store(folder / "images", [pictures], "float32")
+    write_store(folder / "texts", [texts], "float32")
+    answers = tuple(f"answer {k}" for k in range(ANSWERS))
+    questions = tuple(
+        Question(k, k, f"question {k}", tuple({"answer": answers[k % ANSWERS], "answer_id": a} for a in range(10)))
+        for k in range(ITEMS)
+    )
+    images = FrozenFeatures(FeatureStore(folder / "images"), {k: k for k in range(ITEMS)}, {})
+    named = FrozenFeatures(FeatureStore(folder / "texts"), {q.question: q.image_id for q in questions}, {})
+    data = VQAData(questions, {k: FileImage(folder / str(k)) for k in range(ITEMS)})
+    return VQADataset(data, images, named, AnswerVocabulary(answers))
