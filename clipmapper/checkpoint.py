@@ -13,6 +13,7 @@ from clipmapper.config import Config, EncoderConfig, MapperConfig
 from clipmapper.data.answers import AnswerVocabulary
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
+from clipmapper.mapper.start import start_aligned
 from clipmapper.vqa_model import CLIPMapperVQA, VQAMapper
 
 CARD = "clipmapper"
@@ -41,9 +42,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"checkpoint {path}: cannot be read ({type(error).__name__}); give one that train wrote"
         ) from error
-    if not isinstance(content, dict) or CARD not in content:
+    if not isinstance(content, dict) or not _is_card(content.get(CARD)):
         raise UserError(f"checkpoint {path}: not one of this project's; give one that scripts/train.py wrote")
     return content
+
+
+def _is_card(about: Any) -> bool:
+    return isinstance(about, dict) and about.keys() >= {"task", "data", "mapper", "encoder", "answers"}
 
 
 def find_checkpoint(config: Config, given: str | None) -> Path:
@@ -102,7 +107,10 @@ def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
 def build_vqa(mapper: MapperConfig, encoder: FrozenClip, answers: int) -> VQAMapper:
     """The trained part for an encoder's widths and token counts."""
     vision, text = encoder.vision, encoder.text
-    return VQAMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, answers)
+    model = VQAMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, answers)
+    if mapper.start == "aligned":
+        start_aligned(model.mapper, vision.shared_projection, text.shared_projection)
+    return model
 
 
 def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
@@ -115,7 +123,7 @@ def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
     }
     held = {
         "task": about["task"],
-        "sees": about["sees"],
+        "sees": about.get("sees"),
         **{f"mapper.{key}": value for key, value in about["mapper"].items()},
         "encoder.model": about["encoder"]["model"],
     }

@@ -37,7 +37,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             folder = Path(HydraConfig.get().runtime.output_dir)
             logging.getLogger().setLevel(logging.WARNING)  # open_clip tells its life story at INFO
             print(f"run folder: {folder}", flush=True)
-            with _errors_in_one_line():  # Hydra would print a line of its own above ours
+            with _errors_in_one_line(folder):  # Hydra would print a line of its own above ours
                 OmegaConf.save(config, folder / "config.yaml", resolve=True)
                 task(config, folder)
             print(f"results are in {folder}", flush=True)
@@ -56,25 +56,25 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
 
 @contextmanager
-def _errors_in_one_line() -> Iterator[None]:
+def _errors_in_one_line(folder: Path | None = None) -> Iterator[None]:
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if os.environ.get("CLIPMAPPER_TRACE") == "1":
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {_one_line(error, folder)}", file=sys.stderr)
         sys.exit(1)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception, folder: Path | None) -> str:
     if isinstance(error, MissingConfigException):
         return _missing_choice(error)
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         return key_problem(cause)
     if isinstance(error, OSError) and not isinstance(error, UserError):
-        name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{error.strerror or error}; check that the folder exists, is writable and has space left"
+        name = error.filename or folder or "files"  # a full disk has no name
+        return f"{name}: {error.strerror or error}; check that the folder exists, is writable and has space left"
     return " ".join(str(error).split())
 
 

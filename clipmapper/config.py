@@ -19,7 +19,8 @@ from clipmapper.errors import UserError
 
 @dataclass
 class MapperConfig:
-    """``positions``: none | learnt; ``readout``: cls | eot | token (METHOD: CLIPmapper)."""
+    """``positions``: none | learnt; ``readout``: cls | eot | token; ``start``: aligned | random first weights
+    (``clipmapper.mapper.start``)."""
 
     name: str = MISSING
     layers: int = MISSING
@@ -27,19 +28,24 @@ class MapperConfig:
     heads: int = 4
     positions: str = "none"
     readout: str = "cls"
+    start: str = "aligned"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("mapper.name", self.name, ("a", "b"))
         _one_of("mapper.positions", self.positions, ("none", "learnt"))
         _one_of("mapper.readout", self.readout, ("cls", "eot", "token"))
+        _one_of("mapper.start", self.start, ("aligned", "random"))
+        _at_least(1, "mapper", layers=self.layers, width=self.width, heads=self.heads)
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"mapper.dropout={self.dropout} must be 0 or more and less than 1")
         if self.width % self.heads:
             raise UserError(f"mapper.width={self.width} is not a multiple of mapper.heads={self.heads}")
 
 
 @dataclass
 class EncoderConfig:
-    """An open_clip model: ``weights`` is ``embedded``, a local file, a hub tag such as ``openai``, or ``random``."""
+    """An open_clip model: ``weights`` is ``embedded``, a local file, or a hub tag such as ``openai``."""
 
     model: str = MISSING
     weights: str = MISSING
@@ -48,6 +54,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _one_of("encoder.feature_dtype", self.feature_dtype, ("float32", "float16"))
+        _at_least(1, "encoder", batch_size=self.batch_size)
 
 
 @dataclass
@@ -64,8 +71,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _one_of("data.on_bad_image", self.on_bad_image, ("fail", "skip"))
-        if self.reserved < 0 or self.min_answer_questions < 1:
-            raise UserError("data.reserved must be 0 or more and data.min_answer_questions 1 or more")
+        _at_least(0, "data", reserved=self.reserved)
+        _at_least(1, "data", min_answer_questions=self.min_answer_questions)
 
 
 @dataclass
@@ -78,6 +85,14 @@ class ShapesConfig(DataConfig):
     questions_per_scene: int = MISSING
     pixels: int = 128
     workers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = {"train_scenes": self.train_scenes, "val_scenes": self.val_scenes, "test_scenes": self.test_scenes}
+        _at_least(1, "data", **sizes, questions_per_scene=self.questions_per_scene)
+        _at_least(32, "data", pixels=self.pixels)
+        if self.questions_per_scene > 100:
+            raise UserError(f"data.questions_per_scene={self.questions_per_scene} must be 100 or less")
 
 
 @dataclass
@@ -113,13 +128,21 @@ DATA_SCHEMAS: dict[str, type[DataConfig]] = {
 
 @dataclass
 class OptimConfig:
-    """Adam with a linear warm-up, a constant stretch, and a cosine decay from ``decay_start`` to the last step."""
+    """``adam`` (the paper's) or ``muon`` (``clipmapper.optimizer``), with a linear warm-up, a constant stretch, and a
+    cosine decay from ``decay_start`` to the last step."""
 
+    name: str = "adam"
     lr: float = MISSING
     batch_size: int = MISSING
     warmup_steps: int = MISSING
     decay_start: int = MISSING
     weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("task.optim.name", self.name, ("adam", "muon"))
+        steps = {"warmup_steps": self.warmup_steps, "decay_start": self.decay_start}
+        _at_least(0, "task.optim", lr=self.lr, weight_decay=self.weight_decay, **steps)
+        _at_least(1, "task.optim", batch_size=self.batch_size)
 
 
 @dataclass
@@ -151,6 +174,13 @@ class TrainerConfig:
     fast_dev_run: bool = False
     enable_progress_bar: bool = True
     patience: int | None = None
+
+    def __post_init__(self) -> None:
+        intervals = {"val_check_interval": self.val_check_interval, "log_every_n_steps": self.log_every_n_steps}
+        _at_least(1, "trainer", max_steps=self.max_steps, **intervals)
+        _at_least(0, "trainer", patience=self.patience, gradient_clip_val=self.gradient_clip_val)
+        if self.limit_val_batches == 0:
+            raise UserError("trainer.limit_val_batches=0: the best checkpoint is chosen by validation; give 1 or more")
 
 
 @dataclass
@@ -188,6 +218,12 @@ class Config:
     paths: PathsConfig = MISSING
     seed: int = 0
     threads: int | None = None  # None: torch decides
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed={self.seed} must be 0 or more and less than 2^32")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads={self.threads} must be 1 or more")
 
 
 @dataclass
@@ -240,15 +276,21 @@ def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(f"{key}={value} is not one of: {', '.join(choices)}")
 
 
+def _at_least(bound: int, section: str, **values: float | None) -> None:
+    for name, value in values.items():
+        if value not in (None, MISSING) and value < bound:
+            raise UserError(f"{section}.{name}={value} must be {bound} or more")
+
+
 def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     """The composed config as dataclasses of ``schema`` (a subclass of :class:`Config`).
 
     Raises ``UserError`` naming the key where one is unknown, missing or of the wrong kind.
     """
-    sections = {f.name: config.get(f.name) for f in fields(schema)}
+    sections = [f.name for f in fields(schema)]
     unknown = [str(key) for key in config if key not in sections]
     if unknown:
-        raise UserError(_unknown_key(unknown[0], list(sections)))
+        raise UserError(_unknown_key(unknown[0], sections))
     shaped = OmegaConf.structured(schema)
     if "data" in sections:
         shaped.data = _data_schema(config)

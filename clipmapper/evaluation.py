@@ -33,7 +33,8 @@ def evaluate(
     """Writes what the model answers, and returns its score, None where the questions have no human answers.
 
     ``predictions_{name}.json`` holds question, answer, probability and accuracy a question; ``submission_{name}.json``
-    is the list ``[{question_id, answer}]`` that the official evaluation server takes.
+    is the list ``[{question_id, answer}]`` that the official evaluation server takes: it wants every question, so those
+    left out for their pictures get an empty answer there.
     """
     indices, probabilities = predict(model, dataset)
     given = {q.question_id: answers[i] for q, i in zip(dataset.questions, indices.tolist(), strict=True)}
@@ -45,5 +46,6 @@ def evaluate(
         for q, p in zip(dataset.questions, probabilities.tolist(), strict=True)
     ]
     write_json(folder / f"predictions_{name}.json", rows)
-    write_json(folder / f"submission_{name}.json", [{"question_id": i, "answer": a} for i, a in given.items()])
+    submitted = given | {q.question_id: "" for q in dataset.left_out}
+    write_json(folder / f"submission_{name}.json", [{"question_id": i, "answer": a} for i, a in submitted.items()])
     return score

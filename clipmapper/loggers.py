@@ -22,4 +22,15 @@ def build_logger(config: LoggerConfig, folder: Path) -> Logger:
             raise UserError(f"logger=tensorboard needs a package: pip install tensorboard ({error})") from error
     if config.offline:
         os.environ["WANDB_MODE"] = "offline"
-    return WandbLogger(project=config.project, save_dir=folder, offline=config.offline, name=folder.name)
+    return _wandb(config, folder)
+
+
+def _wandb(config: LoggerConfig, folder: Path) -> WandbLogger:
+    import wandb
+
+    logger = WandbLogger(project=config.project, save_dir=folder, offline=config.offline, name=folder.name)
+    try:
+        _ = logger.experiment  # signs in now, not after the features were computed
+    except wandb.Error as error:
+        raise UserError(f"logger=wandb: {error} Or give logger.offline=true") from error
+    return logger

@@ -12,6 +12,7 @@ from clipmapper.data.answers import AnswerVocabulary
 from clipmapper.data.batches import VQADataset
 from clipmapper.data.load import Splits, load_data, vocabulary
 from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.errors import UserError
 from clipmapper.features.frozen import FrozenFeatures, image_features, text_features
 
 
@@ -27,18 +28,27 @@ class Prepared:
     sees: str
 
     def dataset(self, part: str) -> VQADataset:
-        """Raises ``UserError`` where the data has no such part."""
-        return VQADataset(self.splits.part(part), self.images, self.texts, self.answers, self.sees)
+        """Raises ``UserError`` where the data has no such part, or no picture of it could be read."""
+        dataset = VQADataset(self.splits.part(part), self.images, self.texts, self.answers, self.sees)
+        if not len(dataset):
+            raise UserError(f"no image of the {part} split could be read; check the image folder in data.root")
+        return dataset
 
 
 def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared:
     """Reads the data and computes its features, or finds them in the cache.
 
-    ``answers`` is a checkpoint's list; without one, the data's own is built. Raises ``UserError`` as the readers do.
+    ``answers`` is a checkpoint's list; without one, the data's own is built. Raises ``UserError`` as the readers do,
+    and where the config names an answer file that holds another list than the checkpoint.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     splits = load_data(config.data)
+    if answers and config.data.answers_file and vocabulary(config.data, splits) != answers:
+        raise UserError(
+            f"the checkpoint was trained on another answer list than data.answers_file={config.data.answers_file}; "
+            "give its own list, or none"
+        )
     encoder = load_encoder(config.encoder)
     device = pick_device(config.trainer)
     cache = Path(config.paths.cache) / f"{config.data.name}-{config.encoder.model}"
@@ -51,7 +61,9 @@ def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared
 
 
 def pick_device(trainer: TrainerConfig) -> torch.device:
-    """Where the encoder runs: on the trainer's kind of device."""
-    if trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and torch.cuda.is_available()):
+    """Where the encoder runs: on the trainer's kind of device; raises ``UserError`` where there is none."""
+    if trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         return torch.device("cuda")
+    if trainer.accelerator in ("gpu", "cuda"):
+        raise UserError(f"trainer.accelerator={trainer.accelerator}: torch finds no GPU here; give cpu or auto")
     return torch.device("cpu")

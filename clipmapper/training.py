@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
-from clipmapper.checkpoint import build_vqa, card, read_checkpoint
-from clipmapper.config import Config, TrainConfig
+from clipmapper.checkpoint import CARD, build_vqa, card, read_checkpoint
+from clipmapper.checkpointing import BEST, LAST, KeptCheckpoint, WholeCheckpointIO, bring_best
+from clipmapper.config import Config, TrainConfig, TrainerConfig
 from clipmapper.data.batches import StepSampler, VQADataset, in_order
 from clipmapper.data.splits import write_split
 from clipmapper.errors import UserError
@@ -22,6 +27,16 @@ from clipmapper.metrics.vqa import summary, table
 from clipmapper.prepared import Prepared, prepare
 from clipmapper.results import write_metrics
 from clipmapper.vqa_training import VQATraining
+
+# What Lightning warns of and this project has taken care of, or means.
+_NOT_NEWS = (
+    ".*dataloader is not resumable.*",  # the step sampler is
+    ".*exists and is not empty.*",  # holds the best checkpoint of the run that goes on
+    ".*transfer_batch_to_device.*",
+    ".*smaller than the logging interval.*",
+    ".*does not have many workers.*",
+    ".*isinstance.treespec, LeafSpec.*",
+)
 
 
 class Batches(pl.LightningDataModule):
@@ -50,19 +65,23 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
 
     Raises ``UserError`` for what the user can mend.
     """
-    pl.seed_everything(config.seed, verbose=False)
+    for message in _NOT_NEWS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    trainer = build_trainer(config, run)  # first, for its errors
     prepared = prepare(config)
     write_split(run / "split.json", prepared.splits.parts)
     datasets = {part: prepared.dataset(part) for part in prepared.splits.parts}
     _describe(prepared, datasets)
+    about = card(config, prepared.encoder, prepared.answers) | _order(config, datasets["train"])
+    last = _to_resume(config, about, run)
+    pl.seed_everything(config.seed, verbose=False)
     model = build_vqa(config.mapper, prepared.encoder, len(prepared.answers))
-    about = card(config, prepared.encoder, prepared.answers)
-    module = VQATraining(model, config.task.optim, config.trainer.max_steps, about)
-    trainer = build_trainer(config, run)
+    module = VQATraining(model, config.task.optim, config.trainer.max_steps, about, config.seed)
     batches = Batches(
         datasets["train"], datasets["val"], config.task.optim.batch_size, config.trainer.max_steps, config.seed
     )
-    trainer.fit(module, batches, ckpt_path=_to_resume(config, about), weights_only=True)
+    trainer.fit(module, batches, ckpt_path=last, weights_only=True)
     if not trainer.is_global_zero:
         return {}
     _best(trainer, module)
@@ -76,24 +95,31 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
 
 
 def build_trainer(config: Config, run: Path) -> pl.Trainer:
-    """Lightning's Trainer as the config says, with checkpoints and logs in the run folder."""
+    """Lightning's Trainer as the config says, with checkpoints and logs in the run folder.
+
+    Raises ``UserError`` for what Lightning refuses.
+    """
+    try:
+        return _trainer(config, run)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error
+
+
+def _trainer(config: Config, run: Path) -> pl.Trainer:
     t = config.trainer
-    callbacks: list[Callback] = [
-        ModelCheckpoint(run / "checkpoints", "best", monitor="val/accuracy", mode="max", enable_version_counter=False),
-        ModelCheckpoint(
-            run / "checkpoints", "last", every_n_train_steps=t.val_check_interval, enable_version_counter=False
-        ),
-    ]
+    # The last checkpoint comes after the best one, so that it knows of it.
+    callbacks: list[Callback] = [KeptCheckpoint(run, BEST, "val/accuracy"), KeptCheckpoint(run, LAST)]
     if t.patience is not None:
         callbacks.append(EarlyStopping("val/accuracy", mode="max", patience=t.patience))
     return pl.Trainer(
+        max_epochs=1,  # one pass over the step sampler, which ends at max_steps
         max_steps=t.max_steps,
         accelerator=t.accelerator,
         devices=t.devices,
-        strategy=t.strategy,
+        strategy=_strategy(t),
         precision=t.precision,  # type: ignore[arg-type]
         gradient_clip_val=t.gradient_clip_val,
-        val_check_interval=min(t.val_check_interval, t.max_steps),
+        val_check_interval=_check_interval(t),
         limit_val_batches=t.limit_val_batches,
         log_every_n_steps=t.log_every_n_steps,
         fast_dev_run=t.fast_dev_run,
@@ -102,7 +128,19 @@ def build_trainer(config: Config, run: Path) -> pl.Trainer:
         use_distributed_sampler=False,
         logger=build_logger(config.logger, run),
         callbacks=callbacks,
+        plugins=[WholeCheckpointIO()],
     )
+
+
+def _strategy(t: TrainerConfig) -> str:
+    """A mapper's last layer has parts that the read-out token does not see, which plain DDP refuses."""
+    several = t.devices != 1 and t.strategy in ("auto", "ddp")
+    return "ddp_find_unused_parameters_true" if several else t.strategy
+
+
+def _check_interval(t: TrainerConfig) -> int:
+    """``val_check_interval``, or the nearest that has the last weights validated too."""
+    return t.max_steps // max(1, round(t.max_steps / t.val_check_interval))
 
 
 def _best(trainer: pl.Trainer, module: VQATraining) -> None:
@@ -113,15 +151,23 @@ def _best(trainer: pl.Trainer, module: VQATraining) -> None:
         module.load_state_dict(read_checkpoint(Path(path))["state_dict"])
 
 
-def _to_resume(config: TrainConfig, about: dict[str, Any]) -> str | None:
+def _order(config: TrainConfig, dataset: VQADataset) -> dict[str, Any]:
+    """What the batches and their steps follow from: a run is resumed with the same."""
+    ids = ",".join(str(question.question_id) for question in dataset.questions)
+    digest = hashlib.blake2b(ids.encode(), digest_size=16).hexdigest()
+    return {"seed": config.seed, "optim": asdict(config.task.optim), "training questions": digest}
+
+
+def _to_resume(config: TrainConfig, about: dict[str, Any], run: Path) -> str | None:
     """The last checkpoint of the run to go on with; raises ``UserError`` where there is none or it does not fit."""
     if config.resume is None:
         return None
-    last = Path(config.resume) / "checkpoints" / "last.ckpt"
-    held = read_checkpoint(last)["clipmapper"]
+    last = Path(config.resume) / "checkpoints" / f"{LAST}.ckpt"
+    held = read_checkpoint(last)[CARD]
     differing = [key for key in about if about[key] != held.get(key)]
     if differing:
         raise UserError(f"resume={config.resume}: that run has another {differing[0]}; resume with its own config")
+    bring_best(Path(config.resume), run)
     return str(last)
 
 

@@ -1,4 +1,4 @@
-"""The Lightning module that trains VQA: soft-label classification, Adam, warm-up and cosine decay."""
+"""The Lightning module that trains VQA: soft-label classification, warm-up and cosine decay."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from torch.nn import functional as F
 
 from clipmapper.config import OptimConfig
 from clipmapper.data.batches import VQABatch
+from clipmapper.optimizer import build_optimizer
 from clipmapper.vqa_model import VQAMapper
 
 
 class VQATraining(pl.LightningModule):
     """Trains a :class:`VQAMapper` on frozen features; ``card`` travels in every checkpoint and says what it holds."""
 
-    def __init__(self, model: VQAMapper, optim: OptimConfig, max_steps: int, card: dict[str, Any]):
+    def __init__(self, model: VQAMapper, optim: OptimConfig, max_steps: int, card: dict[str, Any], seed: int = 0):
         super().__init__()
         self.model = model
-        self.optim, self.max_steps, self.card = optim, max_steps, card
+        self.optim, self.max_steps, self.card, self.seed = optim, max_steps, card, seed
+
+    def on_train_batch_start(self, batch: VQABatch, batch_idx: int) -> None:
+        """Dropout is a function of the seed and the step, so that a resumed run draws what it would have drawn."""
+        torch.manual_seed((self.seed << 32) + self.global_step * self.trainer.world_size + self.global_rank)
 
     def training_step(self, batch: VQABatch, _: int) -> Tensor:
         logits = self.model(batch.image, batch.text)
@@ -40,9 +45,11 @@ class VQATraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         o = self.optim
-        adam = torch.optim.Adam(self.model.parameters(), lr=o.lr, weight_decay=o.weight_decay)
-        factor = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: learning_rate_factor(step, o, self.max_steps))
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+        optimizer = build_optimizer(self.model, o)
+        factor = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, o, self.max_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: VQABatch, device: torch.device, _: int) -> VQABatch:
         return batch.to(device)

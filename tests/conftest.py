@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tiny_runs import Tiny
 
 REAL_MINI = Path(__file__).parents[2] / "shared" / "data" / "real_mini"
 
@@ -15,3 +21,45 @@ def real_mini() -> Path:
     if not REAL_MINI.is_dir():
         pytest.skip("the COCO photos are not beside this checkout")
     return REAL_MINI
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Data and encoder weights of the tests' training runs; the first run writes them, the others find them."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+    from tiny_runs import Tiny
+
+    from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
+
+    root = tmp_path_factory.mktemp("tiny")
+    register_embedded()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = open_clip.create_model(EMBEDDED_MODEL)
+    weights = root / "random.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+    return Tiny(root, weights)
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, list[str]]]:
+    """Runs a script in this process: exit status, what it printed, and its lines on stderr that begin with error."""
+    from tiny_runs import script
+
+    def run(name: str, *arguments: str) -> tuple[int, str, list[str]]:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        capsys.readouterr()
+        status = 0
+        try:
+            script(name).main()
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, [line for line in err.splitlines() if line.startswith("error: ")]
+
+    return run

@@ -43,8 +43,9 @@ class VQADataset(Dataset[VQABatch]):
     ):
         """``sees="question"`` shows every question with one and the same picture, ``"image"`` the reverse."""
         self.questions: tuple[Question, ...] = tuple(q for q in data.questions if q.image_id not in images.missing)
-        if left_out := len(data.questions) - len(self.questions):
-            print(f"{left_out} questions are left out: their images could not be read", file=sys.stderr)
+        self.left_out: tuple[Question, ...] = tuple(q for q in data.questions if q.image_id in images.missing)
+        if self.left_out:
+            print(f"{len(self.left_out)} questions are left out: their images could not be read", file=sys.stderr)
         self._images, self._texts = images, texts
         self._image_places = np.array([images.place[q.image_id] for q in self.questions], np.int64)
         self._text_places = np.array([texts.place[q.question] for q in self.questions], np.int64)

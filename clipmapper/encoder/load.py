@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import logging
-import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class FrozenClip(nn.Module):
     def fingerprint(self) -> str:
         """Changes with any weight, with the preprocessing and with the architecture."""
         digest = hashlib.blake2b(f"{self.name} {self.preprocess}".encode(), digest_size=16)
-        for name, tensor in self.state_dict().items():
+        for name, tensor in (*self.named_parameters(), *self.named_buffers()):  # shared ones once
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
@@ -75,7 +76,8 @@ class FrozenClip(nn.Module):
 def load_encoder(config: EncoderConfig) -> FrozenClip:
     """The encoder a config names.
 
-    Raises ``UserError`` where open_clip knows no such model, or the weights are missing, damaged or another model's.
+    Raises ``UserError`` where open_clip knows no such model, its towers can't be run token by token, or the weights are
+    missing, damaged or another model's.
     """
     register_embedded()
     _check_name(config.model)
@@ -86,19 +88,17 @@ def load_encoder(config: EncoderConfig) -> FrozenClip:
     transform = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
     )
-    tokenizer = open_clip.get_tokenizer(config.model)
-    if not isinstance(tokenizer, open_clip.tokenizer.SimpleTokenizer):
-        raise UserError(f"encoder.model={config.model} does not use CLIP's own BPE: choose a plain CLIP model")
-    return FrozenClip(model, transform, tokenizer, config.model)
+    return FrozenClip(model, transform, open_clip.get_tokenizer(config.model), config.model)
 
 
 def _check_name(name: str) -> None:
     known = open_clip.list_models()
     if name not in known:
-        import difflib
-
         close = difflib.get_close_matches(name, known, n=3) or known[:3]
         raise UserError(f"open_clip knows no model {name}; close to it: {', '.join(close)}")
+    text = open_clip.get_model_config(name)["text_cfg"]
+    if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
+        raise UserError(f"encoder.model={name} does not use CLIP's own BPE: choose a plain CLIP model")
 
 
 def _with_weights(name: str, source: str) -> Any:
@@ -109,22 +109,13 @@ def _with_weights(name: str, source: str) -> Any:
             f"encoder.weights={source} is no file, and no hub tag of {name} (tags: {', '.join(tags) or 'none'}): "
             "give the path of a weights file or one of the tags"
         )
+    if source in tags:
+        _check_activation(name, source)
     model = _quietly_created(name)
-    try:
-        if source in tags:
-            model = open_clip.create_model(name, pretrained=source)
-        else:
-            _load_file(model, path)
-    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, pickle.UnpicklingError, EOFError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"encoder.weights={source}: no weights of {name} ({reason[:160]}); give a matching file"
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"encoder.weights={source}: cannot be fetched or read ({str(error).splitlines()[0][:160]}); "
-            "download the file elsewhere and give its path"
-        ) from error
+    FrozenClip(model, None, None, name)  # what can't be run is refused before anything is fetched
+    if source in tags:
+        return _from_hub(name, source)
+    _load_file(model, name, path)
     return model
 
 
@@ -139,16 +130,46 @@ def _quietly_created(name: str) -> Any:
         logger.setLevel(level)
 
 
-def _load_file(model: nn.Module, path: Path) -> None:
-    """Safetensors, or a PyTorch file read without unpickling code."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+def _check_activation(name: str, tag: str) -> None:
+    """open_clip only warns where weights were trained with another activation, and the features are then wrong."""
+    of_model, of_tag = (
+        bool(settings.get("quick_gelu"))
+        for settings in (open_clip.get_model_config(name), open_clip.get_pretrained_cfg(name, tag))
+    )
+    if of_model != of_tag:
+        fitting = f"{name}-quickgelu" if of_tag else name.removesuffix("-quickgelu")
+        raise UserError(
+            f"encoder.weights={tag} were trained with{'' if of_tag else 'out'} QuickGELU, unlike encoder.model={name}: "
+            f"choose encoder.model={fitting}"
+        )
 
-        try:
-            state = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(str(error)) from error
+
+def _from_hub(name: str, tag: str) -> Any:
+    try:
+        return open_clip.create_model(name, pretrained=tag)
+    except Exception as error:  # the hub's client has many of its own
+        raise UserError(
+            f"encoder.weights={tag}: cannot be fetched ({_reason(error)}); "
+            "download the file elsewhere and give its path"
+        ) from error
+
+
+def _load_file(model: nn.Module, name: str, path: Path) -> None:
+    """Safetensors, or a PyTorch file read without unpickling code; every weight must fit as it is."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that random bytes seem to name
+            state = open_clip.factory.load_state_dict(str(path), weights_only=True)
+        if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+            state = open_clip.model.convert_to_custom_text_state_dict(state)
         model.load_state_dict(restore_token_table(state))
-    else:
-        open_clip.load_checkpoint(model, str(path), weights_only=True)
+    except OSError as error:
+        raise UserError(f"encoder.weights={path}: cannot be read ({_reason(error)}); give a readable file") from error
+    except Exception as error:  # damaged files fail in every way there is, down to struct.error
+        raise UserError(
+            f"encoder.weights={path}: no weights of {name} ({_reason(error)}); give a matching file"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -60,6 +60,11 @@ class VisionTower(nn.Module):
         x = run_blocks(self.blocks, x, mask, "image")
         return Tokens(self.visual.ln_post(x), subset.valid, subset.index)
 
+    @property
+    def shared_projection(self) -> Tensor:
+        """From token width into the space images and texts share, [D, E]."""
+        return self.visual.proj
+
     def pooled(self, tokens: Tokens) -> Tensor:
         """The image's embedding in CLIP's shared space, [B, E], not normalised."""
         return tokens.features[:, 0] @ self.visual.proj
@@ -73,9 +78,12 @@ class TextTower(nn.Module):
     def __init__(self, text: Any):
         super().__init__()
         plain = hasattr(text, "token_embedding") and hasattr(text, "positional_embedding")
-        if not plain or getattr(text, "cls_emb", None) is not None or getattr(text, "attn_mask", None) is None:
+        pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
+        causal = getattr(text, "attn_mask", None) is not None
+        if not plain or not causal or pool != "argmax" or getattr(text, "cls_emb", None) is not None:
             raise UserError(
-                f"text encoder {type(text).__name__} is not a causal CLIP text transformer: choose a plain CLIP model"
+                f"text encoder {type(text).__name__} is not a causal CLIP text transformer read at its end token: "
+                "choose a plain CLIP model"
             )
         self.text = text
         self.blocks = _checked_blocks(text.transformer)
@@ -101,11 +109,19 @@ class TextTower(nn.Module):
         x = run_blocks(self.blocks, _watched("text", x), causal, "text")
         return Tokens(self.text.ln_final(x), subset.valid, subset.index)
 
+    @property
+    def shared_projection(self) -> Tensor:
+        """From token width into the space images and texts share, [D, E]; the identity where the model has none."""
+        projection: Any = self.text.text_projection
+        if projection is None:
+            return torch.eye(self.width, device=self.text.positional_embedding.device)
+        return projection.weight.T if isinstance(projection, nn.Module) else projection
+
     def pooled(self, tokens: Tokens) -> Tensor:
         """The text's embedding in CLIP's shared space, [B, E], not normalised."""
         end = take(tokens.features, tokens.last[:, None])[:, 0]
         projection = self.text.text_projection
-        return projection(end) if isinstance(projection, nn.Module) else end @ projection
+        return projection(end) if isinstance(projection, nn.Module) else end @ self.shared_projection
 
 
 def run_blocks(blocks: Iterable[Any], x: Tensor, mask: Tensor | None, modality: str) -> Tensor:
@@ -137,6 +153,7 @@ def _checked_blocks(transformer: Any) -> Any:
     for number, block in enumerate(blocks):
         attn = getattr(block, "attn", None)
         unusual = [name for name in ("ln_q", "ln_inner", "head_scale", "logit_scale", "bias_k") if _in_use(attn, name)]
+        unusual += ["ln_attn"] if _in_use(block, "ln_attn") else []
         if getattr(attn, "in_proj_weight", None) is None or unusual:
             raise UserError(
                 f"block {number} of the encoder has attention {type(attn).__name__}"

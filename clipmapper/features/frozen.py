@@ -95,7 +95,10 @@ def _identity(source: ImageSource) -> str:
         except OSError:
             return f"{source.name} missing"
         return f"{source.path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    return f"{source.name} {hashlib.blake2b(source.read(), digest_size=16).hexdigest()}"
+    try:
+        return f"{source.name} {hashlib.blake2b(source.read(), digest_size=16).hexdigest()}"
+    except BadImage:
+        return f"{source.name} missing"
 
 
 def _encoded_images(

@@ -32,12 +32,12 @@ class FeatureStore:
     def __init__(self, folder: Path):
         """Opens and verifies; raises ``DamagedStore``."""
         try:
-            meta = json.loads((folder / "meta.json").read_text())
-            self.offsets = np.load(folder / "offsets.npy")
-            rows = folder / "rows.bin"
-            whole = (rows.stat().st_size, _checksum(rows)) == (meta["bytes"], meta["checksum"])
-            if not whole:
-                raise DamagedStore(f"{rows} is not what was written")
+            written = json.loads((folder / "meta.json").read_text())
+            meta = written["meta"]
+            found = {"rows": _checksum(folder / "rows.bin"), "offsets": _checksum(folder / "offsets.npy")}
+            if written["checksums"] != {**found, "meta": _checksum_of(meta)}:
+                raise DamagedStore(f"{folder} is not what was written")
+            rows, self.offsets = folder / "rows.bin", np.load(folder / "offsets.npy")
             shape = (int(self.offsets[-1]), int(meta["width"]))
             self._rows = (
                 np.memmap(rows, meta["dtype"], "r", shape=shape) if shape[0] else np.empty(shape, meta["dtype"])
@@ -59,7 +59,7 @@ class FeatureStore:
         starts, lengths = self.offsets[items], self.offsets[items + 1] - self.offsets[items]
         steps = np.arange(int(lengths.max()))
         valid = steps < lengths[:, None]
-        rows = np.where(valid, starts[:, None] + steps, starts[:, None])
+        rows = np.where(valid, starts[:, None] + steps, 0)
         features = torch.from_numpy(np.asarray(self._rows[rows.ravel()], np.float32)).unflatten(0, rows.shape)
         mask = torch.from_numpy(valid)
         if not valid.all():
@@ -80,10 +80,11 @@ def write_store(folder: Path, batches: Iterable[list[np.ndarray]], dtype: str) -
                     offsets.append(offsets[-1] + len(item))
                     width = item.shape[1]
                     rows.write(np.ascontiguousarray(item, dtype).data)
-            size = rows.tell()
         np.save(half / "offsets.npy", np.array(offsets, np.int64))
-        meta = {"bytes": size, "checksum": _checksum(half / "rows.bin"), "dtype": dtype, "width": width}
-        (half / "meta.json").write_text(json.dumps(meta))
+        meta = {"dtype": dtype, "width": width}
+        checksums = {"rows": _checksum(half / "rows.bin"), "offsets": _checksum(half / "offsets.npy")}
+        written = {"meta": meta, "checksums": {**checksums, "meta": _checksum_of(meta)}}
+        (half / "meta.json").write_text(json.dumps(written))
         shutil.rmtree(folder, ignore_errors=True)
         half.rename(folder)
     except BaseException:
@@ -108,3 +109,7 @@ def _checksum(path: Path) -> int:
         while chunk := file.read(_CHUNK):
             value = zlib.crc32(chunk, value)
     return value
+
+
+def _checksum_of(meta: dict[str, object]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())

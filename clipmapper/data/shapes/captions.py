@@ -13,7 +13,6 @@ from clipmapper.data.shapes.language import (
     WORDINGS,
     Description,
     article,
-    describe,
     holds,
     place,
     plural,
@@ -65,22 +64,8 @@ def _placed(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
     return _joined([f"{article(_full(s, rng))} in the {place(s)}" for s in chosen])
 
 
-def phrase(seen: Seen, scene: Sequence[Seen], rng: Random) -> str:
-    """Words for one object: by its own attributes, by its place, or by where it is to another."""
-    others = [s for s in scene if s is not seen]
-    related = [(r, b) for b in others for r in RELATIONS if holds(r, seen, b, CLEAR)]
-    draw = rng.random()
-    noun = rng.choice(NOUNS)
-    if draw < 0.4 or not related:
-        return f"{opening(rng)}{describe(seen, rng).words(noun)}"
-    if draw < 0.5:
-        return f"{opening(rng)}{describe(seen, rng).words(noun)} in the {place(seen)}"
-    relation, b = rng.choice(related)
-    head = noun if rng.random() < 0.7 else describe(seen, rng).words(noun)
-    return f"{opening(rng)}{head} {rng.choice(WORDINGS[relation])} the {describe(b, rng).words(noun)}"
-
-
 def opening(rng: Random) -> str:
+    """What a phrase about one object may begin with, a question among them."""
     return rng.choice(
         ("the ", "the ", "a ", "is the ", "what color is the ", "what shape is the ", "where is the ", "one ")
     )

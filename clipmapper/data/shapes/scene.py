@@ -165,9 +165,8 @@ def twin(scene: Scene, rng: Random) -> Scene:
         objects[i] = replace(old, shape=fresh.shape, aspect=fresh.aspect, angle=fresh.angle)
     elif change == "size":
         radius, size = _sample_size(rng)
-        objects[i] = _inside(replace(old, radius=min(radius, old.radius) if len(objects) > 3 else radius, size=size))
-        if objects[i].radius != radius:
-            objects[i] = old
+        if len(objects) <= 3 or radius <= old.radius:  # a crowded scene has no room for a larger object
+            objects[i] = _inside(replace(old, radius=radius, size=size))
     else:
         objects[i] = replace(old, color=fresh.color, rgb=fresh.rgb, outline=fresh.outline)
     return Scene(scene.background, tuple(objects))
