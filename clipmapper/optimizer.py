@@ -18,7 +18,9 @@ class MuonAdam(torch.optim.Optimizer):
     """
 
     def __init__(self, matrices: list[nn.Parameter], rest: list[nn.Parameter], lr: float, weight_decay: float):
-        self._muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self._muon = torch.optim.Muon(
+            matrices, lr=lr, weight_decay=weight_decay, ns_steps=3, adjust_lr_fn="match_rms_adamw"
+        )
         self._adam = torch.optim.Adam(rest, lr=lr, weight_decay=weight_decay)
         super().__init__([*self._muon.param_groups, *self._adam.param_groups], {})
         self._share()

@@ -27,7 +27,7 @@ from clipmapper.data.shapes.language import (
 from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Scene, Seen, perceive, truth
 
 Program = Callable[[Sequence[Seen]], str]
-CLEAR = 0.05  # relations asked about differ by this much of the image's width, or people would not agree
+CLEAR = 0.08  # relations asked about differ by this much of the image's width, or people would not agree
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,18 +265,18 @@ KINDS: dict[str, Kind] = {
         "shape", ("what [shape] is {what}?", "what is the [shape] of the {noun} {what}?")
     ),
 }
-# How often each kind is asked, in parts: a third yes/no, a fifth numbers.
+# How often each kind is asked, in percent: a third are about relations, a quarter are yes/no, a fifth are numbers.
 SHARES: dict[str, int] = {
     "exist": 14,
-    "relation": 14,
-    "same": 6,
+    "relation": 10,
+    "same": 3,
     "count": 18,
     "color": 10,
     "shape": 10,
-    "size": 5,
-    "where": 5,
-    "relation_color": 9,
-    "relation_shape": 9,
+    "size": 6,
+    "where": 7,
+    "relation_color": 11,
+    "relation_shape": 11,
 }
 
 
