@@ -115,7 +115,7 @@ class TextTower(nn.Module):
         projection: Any = self.text.text_projection
         if projection is None:
             return torch.eye(self.width, device=self.text.positional_embedding.device)
-        return projection.weight.T if isinstance(projection, nn.Module) else projection
+        return projection.weight.T if isinstance(projection, nn.Linear) else projection
 
     def pooled(self, tokens: Tokens) -> Tensor:
         """The text's embedding in CLIP's shared space, [B, E], not normalised."""
