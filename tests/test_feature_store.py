@@ -91,8 +91,8 @@ def cut(path: Path, by: int) -> None:
 
 
 def edit(folder: Path, **changes: object) -> None:
-    meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps({**meta, **changes}))
+    written = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**written, "meta": {**written["meta"], **changes}}))
 
 
 def shift(folder: Path, item: int, by: int) -> None:
@@ -115,7 +115,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "meta in no encoding": lambda f: (f / "meta.json").write_bytes(b"\xff\xfe\xff"),
     "meta without a field": lambda f: (f / "meta.json").write_text('{"bytes": 240}'),
     "meta with an unknown type": lambda f: edit(f, dtype="no such"),
-    "meta with another checksum": lambda f: edit(f, checksum=1),
+    "meta with another field": lambda f: edit(f, checksum=1),
     "meta with a larger width": lambda f: edit(f, width=8),
     "offsets gone": lambda f: (f / "offsets.npy").unlink(),
     "offsets cut off": lambda f: cut(f / "offsets.npy", 3),
