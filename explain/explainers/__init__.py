@@ -9,7 +9,7 @@ from explain.explainers.random import Random
 from explain.explainers.raw_attention import RawAttention
 from explain.explainers.rollout import Rollout
 from explain.explainers.shuffled import Shuffled
-from explain.explainers.transatt import TransAtt
+from explain.explainers.trans_att import TransAtt
 from explain.explainers.uniform import Uniform
 from explain.explainers.weighted import Weighted
 

@@ -165,7 +165,7 @@ def genatt(trace):
     return R
 
 
-def transatt(trace):
+def trans_att(trace):
     """R_ss ← R_ss + E_h[(∇A ⊙ Rel_A)⁺]·R_ss; R_sq of the last cross-attention."""
     n = sum(trace.sizes.values())
     R = identity(n)

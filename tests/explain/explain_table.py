@@ -15,7 +15,7 @@ EXPLAINERS = {
     "rollout": explainers.Rollout(),
     "genatt": explainers.GenAtt(),
     "attention_gradcam": explainers.AttentionGradCAM(),
-    "transatt": explainers.TransAtt(),
+    "trans_att": explainers.TransAtt(),
     "partial_lrp": explainers.PartialLRP(),
     "shuffled": explainers.Shuffled(),
     "random": explainers.Random(seed=1),
@@ -42,6 +42,6 @@ REFERENCES = {
     "rollout": reference.rollout,
     "genatt": reference.genatt,
     "attention_gradcam": lambda trace: reference.last(trace, reference.Step.gradcam),
-    "transatt": reference.transatt,
+    "trans_att": reference.trans_att,
     "partial_lrp": lambda trace: reference.last(trace, lambda s: s.over_heads(lambda h, i, j: s.relA[h][i][j])),
 }

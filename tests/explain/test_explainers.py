@@ -95,7 +95,7 @@ def _with_padding_of(trace, other):
     return dataclasses.replace(trace, steps=steps)
 
 
-@pytest.mark.parametrize("name", ["weighted", "weighted_branch_token", "uniform", "constant", "genatt", "transatt"])
+@pytest.mark.parametrize("name", ["weighted", "weighted_branch_token", "uniform", "constant", "genatt", "trans_att"])
 def test_nothing_attends_and_the_map_stays_the_identity(name, shape):
     matrix = EXPLAINERS[name](make_trace(shape, case="zero_gradients")).matrix
     torch.testing.assert_close(matrix, torch.eye(9, dtype=torch.float64).expand(3, 9, 9), rtol=0, atol=1e-15)
