@@ -1,7 +1,7 @@
 """The mapper's first weights: both modalities begin where CLIP can compare them, and like attends to like.
 
 CLIP's own projections map image and text tokens into one space, in which a patch is near the words for it. A mapper
-that begins there, with queries equal to keys, finds out what the question asks about several times sooner than one that
+that begins there, with queries equal to keys, finds out what the question asks about sooner than one that
 has to discover the match between two unrelated spaces. (Equal queries and keys: Trockman and Kolter 2023, "Mimetic
 initialization of self-attention layers".)
 """
