@@ -79,7 +79,7 @@ def _fits(path: Path, config: Config) -> bool:
 
 
 def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
-    """The whole model in evaluation mode, with the encoder the checkpoint was trained on.
+    """The whole model, frozen and in evaluation mode, with the encoder the checkpoint was trained on.
 
     With ``config``, its mapper and encoder must be the checkpoint's; raises ``UserError`` naming what differs, also
     where the encoder's weights are no longer the same.
@@ -101,7 +101,7 @@ def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: its weights do not fit its own description; it is damaged") from error
-    return CLIPMapperVQA(encoder, model, tuple(about["answers"])).eval()
+    return CLIPMapperVQA(encoder, model, tuple(about["answers"])).eval().requires_grad_(False)
 
 
 def build_vqa(mapper: MapperConfig, encoder: FrozenClip, answers: int) -> VQAMapper:

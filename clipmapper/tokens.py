@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token features of one modality: ``features`` [B, N, D]; ``valid`` bool [B, N], false at padding, which is last.
+    """Token features of one modality: ``features`` [B, N, D]; ``valid`` bool [B, N], false at padding.
 
     ``index`` [B, N] is each token's place in the untouched input; it differs from 0..N-1 where tokens were left out.
     """
@@ -22,7 +22,7 @@ class Tokens:
     @property
     def last(self) -> Tensor:
         """The place of the last valid token of each sample, [B] (of a text: its end token)."""
-        return self.valid.sum(1) - 1
+        return last_valid(self.valid)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Tokens:
         features = self.features.to(device=device, dtype=dtype)
@@ -31,9 +31,10 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TokenSubset:
-    """Which tokens of a modality stay, in their order: ``index`` [B, K] places, ``valid`` bool [B, K], padding last.
+    """Which tokens of a modality stay, in their order: ``index`` [B, K] places, ``valid`` bool [B, K].
 
-    The class token (0), the start token (0) and the end token are the caller's to keep.
+    Nothing attends to a token that is not valid; the last valid one counts as a text's end. The class token (0), the
+    start token (0) and the end token are the caller's to keep.
     """
 
     index: Tensor
@@ -51,6 +52,11 @@ class TokenSubset:
     def all_of(cls, valid: Tensor) -> TokenSubset:
         """Every token of a padded batch with mask ``valid`` [B, N]."""
         return cls(torch.arange(valid.shape[1], device=valid.device).expand_as(valid), valid)
+
+
+def last_valid(valid: Tensor) -> Tensor:
+    """The place of each row's last true value: bool [B, N] → [B]."""
+    return valid.cumsum(1).argmax(1)
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

@@ -16,12 +16,13 @@ Who wants the trace records around the forward pass::
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from explain.trace import AttentionStep, AttentionTrace, TraceError
+from explain.trace import AttentionStep, AttentionTrace, Scalar, TraceError
 
 _ACTIVE: ContextVar["Recorder | None"] = ContextVar("active_recorder", default=None)
 
@@ -32,12 +33,16 @@ def active_recorder() -> "Recorder | None":
 
 
 @contextmanager
-def record() -> Iterator["Recorder"]:
+def record(inputs: Mapping[str, Tensor] | None = None) -> Iterator["Recorder"]:
     """Record the forward passes run inside the block, with gradients enabled; on leaving, no recorder is active.
 
     :meth:`Recorder.trace` may be called inside the block or after it. An error inside drops what was recorded.
+
+    Args:
+        inputs: Token embeddings [B, n, D] of a modality that the model goes on with instead of its own, as
+            ``AttentionTrace.inputs`` holds them.
     """
-    recorder = Recorder()
+    recorder = Recorder(inputs)
     token = _ACTIVE.set(recorder)
     try:
         with torch.enable_grad():
@@ -63,9 +68,11 @@ class _LiveStep:
 class Recorder:
     """Collects the attention steps of a forward pass and turns them into an :class:`AttentionTrace`."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Mapping[str, Tensor] | None = None) -> None:
+        self._given = inputs or {}
         self._steps: list[_LiveStep] = []
         self._inputs: dict[str, Tensor] = {}
+        self._prepended: list[tuple[str, int]] = []  # modality, steps recorded before
         self._stages = 0
 
     def watch(self, x: Tensor) -> Tensor:
@@ -74,8 +81,17 @@ class Recorder:
 
     def inputs(self, modality: str, embeddings: Tensor) -> Tensor:
         """Record a modality's input token embeddings [B, n, D]; the model must go on with the returned tensor."""
+        if modality in self._given:  # which may begin with a prepended token that is not yet there
+            embeddings = self._given[modality][:, -embeddings.shape[1] :]
         self._inputs[modality] = self.watch(embeddings)
         return self._inputs[modality]
+
+    def prepend(self, modality: str) -> None:
+        """A modality's stream grows by a token of the model's own at its front.
+
+        In the trace the steps and the inputs recorded before have that token too, as one that attends to nothing.
+        """
+        self._prepended.append((modality, len(self._steps)))
 
     def new_stage(self) -> int:
         """A number for steps that run side by side: pass it as ``stage`` to each of them."""
@@ -116,6 +132,8 @@ class Recorder:
         sizes: Mapping[str, int],
         valid: Tensor | None = None,
         sample_ids: Sequence[int | str] | None = None,
+        attention_relevance: Sequence[Tensor] | None = None,
+        scalar: Scalar | None = None,
         retain: bool = False,
     ) -> AttentionTrace:
         """One backward pass from ``target.sum()`` to all that was recorded; gradients that do not exist are 0.
@@ -125,6 +143,8 @@ class Recorder:
             sizes: Tokens of each modality in joint order.
             valid: bool [B, N], False for padding.
             sample_ids: Names of the samples, for what is drawn at random.
+            attention_relevance: Each step's LRP relevance, from :meth:`attention_relevance` of another recording.
+            scalar: y as a function of the inputs (``AttentionTrace.scalar``).
             retain: Keep the recording and its graph for another target; by default both are dropped, also after an
                 error.
 
@@ -135,15 +155,42 @@ class Recorder:
         try:
             self._check(target)
             steps, inputs, grads = self._gradients(target, retain)
-            return AttentionTrace(dict(sizes), steps, valid, inputs, grads, sample_ids)
+            if attention_relevance is not None:
+                steps = [replace(s, attention_relevance=r) for s, r in zip(steps, attention_relevance, strict=True)]
+            return AttentionTrace(dict(sizes), steps, valid, inputs, grads, sample_ids, scalar)
         finally:
             if not retain:
                 self.clear()
+
+    def attention_relevance(self, target: Tensor) -> list[Tensor]:
+        """What ``target.sum()`` passes back to each step's A [B, H, n_s, n_q], in the order of the steps.
+
+        After a forward pass within :class:`explain.lrp.lrp` that is its LRP relevance. The recording is dropped.
+
+        Raises:
+            TraceError: as :meth:`trace`.
+        """
+        try:
+            self._check(target)
+            live = [step.tensors["attention"] for step in self._steps]
+            each = torch.ones_like(target)
+            found = torch.autograd.grad(target, live, each, allow_unused=True, materialize_grads=True)
+            return [
+                pad_map(relevance, *self._missing(index, step.query, step.key))
+                for index, (relevance, step) in enumerate(zip(found, self._steps, strict=True))
+            ]
+        finally:
+            self.clear()
 
     def clear(self) -> None:
         """Drop all that was recorded."""
         self._steps.clear()
         self._inputs.clear()
+        self._prepended.clear()
+
+    def _missing(self, index: int, *modalities: str) -> list[int]:
+        """How many tokens each modality's stream grew by after a step was recorded."""
+        return [sum(name == modality and index < count for name, count in self._prepended) for modality in modalities]
 
     def _check(self, target: Tensor) -> None:
         if not self._steps:
@@ -170,15 +217,36 @@ class Recorder:
         grads = iter(
             torch.autograd.grad(target, live, each, retain_graph=retain, allow_unused=True, materialize_grads=True)
         )
-        steps = [_detached(step, grads) for step in self._steps]
+        steps = [
+            _detached(step, grads, *self._missing(index, step.query, step.key))
+            for index, step in enumerate(self._steps)
+        ]
         if not self._inputs:
             return steps, None, None
-        inputs = {modality: tensor.detach() for modality, tensor in self._inputs.items()}
-        return steps, inputs, dict(zip(inputs, grads, strict=True))
+        missing = {modality: self._missing(-1, modality)[0] for modality in self._inputs}
+        inputs = {m: pad_stream(tensor.detach(), missing[m]) for m, tensor in self._inputs.items()}
+        return steps, inputs, {m: pad_stream(grad, missing[m]) for m, grad in zip(inputs, grads, strict=True)}
 
 
-def _detached(step: _LiveStep, grads: Iterator[Tensor]) -> AttentionStep:
-    """The step with its tensors detached and their gradients, taken from ``grads`` in the tensors' order."""
+def _detached(step: _LiveStep, grads: Iterator[Tensor], queries: int, keys: int) -> AttentionStep:
+    """The step with its tensors detached and their gradients, taken from ``grads`` in the tensors' order.
+
+    ``queries`` and ``keys`` are the tokens that its modalities lack at their front.
+    """
     tensors = {name: tensor.detach() for name, tensor in step.tensors.items()}
-    gradients = {f"{name}_grad": next(grads) for name in tensors}
-    return AttentionStep(query=step.query, key=step.key, stage=step.stage, **tensors, **gradients)
+    tensors |= {f"{name}_grad": next(grads) for name in step.tensors}
+    whole = {
+        name: pad_map(tensor, queries, keys) if name.startswith("attention") else pad_stream(tensor, queries)
+        for name, tensor in tensors.items()
+    }
+    return AttentionStep(query=step.query, key=step.key, stage=step.stage, **whole)
+
+
+def pad_map(attention: Tensor, queries: int, keys: int) -> Tensor:
+    """Zeros for tokens missing at the front: [B, H, n_s, n_q] → [B, H, queries + n_s, keys + n_q]."""
+    return pad(attention, (keys, 0, queries, 0)) if queries or keys else attention
+
+
+def pad_stream(stream: Tensor, tokens: int) -> Tensor:
+    """Zeros for tokens missing at the front: [B, n, D] → [B, tokens + n, D]."""
+    return pad(stream, (0, 0, tokens, 0)) if tokens else stream

@@ -1,6 +1,6 @@
 """What a model hands over to be explained: its attention steps, in the order in which it ran them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor
 from explain import validation
 from explain.spans import JOINT, TraceError, span
 
-__all__ = ["JOINT", "AttentionStep", "AttentionTrace", "TraceError"]
+__all__ = ["JOINT", "AttentionStep", "AttentionTrace", "Scalar", "TraceError"]
+
+Scalar = Callable[[Mapping[str, Tensor]], Tensor]  #: y [B] as a function of all ``AttentionTrace.inputs``
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,6 +61,7 @@ class AttentionTrace:
     inputs: Mapping[str, Tensor] | None = None  #: input token embeddings [B, n, D] of each modality
     inputs_grad: Mapping[str, Tensor] | None = None  #: their gradients, same shapes
     sample_ids: Sequence[int | str] | None = None  #: B names of the samples, for what is drawn at random
+    scalar: Scalar | None = None  #: for explainers that ask the model again
 
     def __post_init__(self) -> None:
         validation.check_sizes(self)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 MAPS = ("attention", "attention_grad", "attention_relevance")  # [B, H, n_s, n_q]
 STREAMS = ("residual", "residual_grad", "output", "output_grad")  # [B, n_s, D]
-TRACE_FIELDS = ("inputs", "inputs_grad")
+TOKEN_FIELDS = ("inputs", "inputs_grad")  # of the trace: modality → [B, n, D]
+TRACE_FIELDS = (*TOKEN_FIELDS, "scalar")
 
 
 def check_sizes(trace: AttentionTrace) -> None:
@@ -51,7 +52,7 @@ def check_finite(trace: AttentionTrace) -> None:
     sums = torch.stack([tensor.detach().sum().float() for _, tensor in named])
     if bool(sums.isfinite().all()):
         return
-    for name, tensor in named:
+    for name, tensor in sorted(named, key=lambda pair: pair[0].endswith(("_grad", "_relevance"))):  # what came first, in the forward pass
         if not bool(tensor.isfinite().all()):
             raise TraceError(f"{name} holds NaN or Inf")
 
@@ -98,7 +99,7 @@ def _check_step(index: int, step: AttentionStep, trace: AttentionTrace) -> None:
 
 
 def _check_inputs(trace: AttentionTrace) -> None:
-    for field in TRACE_FIELDS:
+    for field in TOKEN_FIELDS:
         for modality, tensor in (getattr(trace, field) or {}).items():
             size = _length(span(trace.sizes, modality))
             _expect(f"{field}[{modality!r}]", tensor, (trace.batch, size, "D"))
@@ -109,7 +110,7 @@ def _named_tensors(trace: AttentionTrace) -> Iterator[tuple[str, Tensor]]:
         for name in MAPS + STREAMS:
             if (tensor := getattr(step, name)) is not None:
                 yield f"{_label(index, step)}: {name}", tensor
-    for field in TRACE_FIELDS:
+    for field in TOKEN_FIELDS:
         for modality, tensor in (getattr(trace, field) or {}).items():
             yield f"{field}[{modality!r}]", tensor
 

@@ -1,25 +1,36 @@
-"""Measures where a training step's time goes: ``python scripts/benchmark.py mapper=b``."""
+"""Measures ratios, side by side in one process: ``python scripts/benchmark.py what=[explaining] sizes=[tiny]``."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import command
-from clipmapper.config import Config, typed
+from clipmapper.config import typed
 
 
 @command("benchmark")
 def main(config: DictConfig, run: Path) -> None:
-    """Ratios, printed and written to ``benchmark.json``."""
-    checked: Config = typed(config, Config)
-    from clipmapper.benchmark import training_step
+    """Figures, printed as they come and written to ``benchmark.json``."""
+    checked: BenchmarkConfig = typed(config, BenchmarkConfig)
+    import torch
+
+    from clipmapper.benchmarks.explaining import explaining
+    from clipmapper.benchmarks.training import training_step
     from clipmapper.data.json_files import write_json
     from clipmapper.results import versions
 
-    figures = training_step(checked)
-    write_json(run / "benchmark.json", {**figures, "versions": versions()})
-    for name, value in figures.items():
-        print(f"  {name:<50} {value:6.3f}")
+    if checked.threads is not None:
+        torch.set_num_threads(checked.threads)
+    figures: dict[str, float] = {}
+    for what in checked.what:
+        sizes = ["tiny"] if what == "training" else checked.sizes
+        for size in sizes:
+            found = training_step(checked) if what == "training" else explaining(size, checked.mapper.name)
+            for name, value in found.items():
+                print(f"  {name:<85} {value:6.3f}", flush=True)
+            figures |= found
+            write_json(run / "benchmark.json", {**figures, "versions": versions()})
 
 
 if __name__ == "__main__":

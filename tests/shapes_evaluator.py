@@ -15,6 +15,7 @@ SIZES = ["small", "large"]
 NOUNS = ["object", "shape", "thing"]
 VALUES = {"color": COLORS, "shape": SHAPES, "size": SIZES}
 RELATION = re.compile(r"(?:to the )?(left|right) of|(above|over|higher than)|(below|under|lower than)")
+SIDES = {"left", "right", "above", "below", "or", "of"}
 KEYWORDS = {"color", "shape", "size", "how", "many", "number", "big", "where", "corner", "same", "not", "no"}
 
 
@@ -72,6 +73,8 @@ def evaluate(kind: str, text: str, things: list[Thing]) -> tuple[str, set[int]] 
         return str(len(matching(text, things))), set(matching(text, things))
     if kind in ("relation", "same"):
         return _of_two(kind, text, things)
+    if kind == "side":
+        return _side_of(text, things)
     if kind.startswith("relation_"):
         return _of_related(kind.removeprefix("relation_"), text, things)
     i = only(text, things)
@@ -99,6 +102,18 @@ def _of_two(kind: str, text: str, things: list[Thing]) -> tuple[str, set[int]] |
     return ("yes" if true else "no"), {a, b}
 
 
+def _side_of(text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
+    offered = re.search(r"(?:(left|right)|(above|below)) or \w+(?: of)?", text)
+    assert offered is not None
+    a, b = only(text[: offered.start()], things), only(text[offered.end() :], things)
+    if a is None or b is None:
+        return None
+    first, second = things[a], things[b]
+    if offered.group(1):
+        return ("left" if first.x < second.x else "right"), {a, b}
+    return ("above" if first.y < second.y else "below"), {a, b}
+
+
 def _of_related(name: str, text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
     relation = RELATION.search(text)
     assert relation is not None
@@ -122,6 +137,9 @@ def evidence_words(kind: str, text: str) -> list[str]:
         skipped = before[-1][0] if before[-1][1] in NOUNS and len(before) > 2 else None
     chosen = []
     for start, word in _words(text):
+        if kind == "side" and word in SIDES:
+            chosen.append(word)
+            continue
         inside = relation is not None and relation.start() <= start < relation.end()
         if start != skipped and (inside or values_in(word) or word.removesuffix("s") in NOUNS or word in KEYWORDS):
             chosen.append(word)

@@ -50,12 +50,15 @@ class VisionTower(nn.Module):
         return torch.cat([first, patches], 1) + self.visual.positional_embedding.to(patches.dtype)
 
     def forward(self, pixels: Tensor, subset: TokenSubset | None = None) -> Tokens:
-        x = self.embed(pixels)
+        return self.encode(self.embed(pixels), subset)
+
+    def encode(self, x: Tensor, subset: TokenSubset | None = None) -> Tokens:
+        """Embedded tokens [B, 1 + P, D] through the transformer, all or some of them."""
         if subset is None:
-            valid = x.new_ones(x.shape[:2], dtype=torch.bool)
-            subset, mask = TokenSubset.all_of(valid), None
+            subset = TokenSubset.all_of(x.new_ones(x.shape[:2], dtype=torch.bool))
         else:
-            x, mask = take(x, subset.index), subset.valid[:, None, None, :]
+            x = take(x, subset.index)
+        mask = None if bool(subset.valid.all()) else subset.valid[:, None, None, :]
         x = self.visual.ln_pre(_watched("image", x))
         x = run_blocks(self.blocks, x, mask, "image")
         return Tokens(self.visual.ln_post(x), subset.valid, subset.index)
@@ -96,17 +99,22 @@ class TextTower(nn.Module):
     def width(self) -> int:
         return int(self.text.positional_embedding.shape[1])
 
-    def forward(self, ids: Tensor, valid: Tensor, subset: TokenSubset | None = None) -> Tokens:
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embedded tokens with their positions, [B, N, D], before any token is left out."""
         x = self.text.token_embedding(ids)
-        x = x + self.text.positional_embedding[: ids.shape[1]].to(x.dtype)
-        if subset is None:
-            subset = TokenSubset.all_of(valid)
-        else:
-            x = take(x, subset.index)
+        return x + self.text.positional_embedding[: ids.shape[1]].to(x.dtype)
+
+    def forward(self, ids: Tensor, valid: Tensor, subset: TokenSubset | None = None) -> Tokens:
+        return self.encode(self.embed(ids), TokenSubset.all_of(valid) if subset is None else subset)
+
+    def encode(self, x: Tensor, subset: TokenSubset) -> Tokens:
+        """Embedded tokens [B, N, D] through the transformer: those of the subset."""
+        x = take(x, subset.index)
         n = x.shape[1]
-        # Padding is last, so the causal mask alone keeps it from every valid token.
-        causal = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
-        x = run_blocks(self.blocks, _watched("text", x), causal, "text")
+        mask = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
+        if not bool(subset.valid.all()):
+            mask = mask & subset.valid[:, None, None, :]
+        x = run_blocks(self.blocks, _watched("text", x), mask, "text")
         return Tokens(self.text.ln_final(x), subset.valid, subset.index)
 
     @property

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from clipmapper.attention import attend
 from clipmapper.config import MapperConfig
-from clipmapper.tokens import Tokens, take
+from clipmapper.tokens import Tokens, last_valid, take
 from explain.recording import active_recorder
 
 
@@ -87,13 +87,15 @@ class Readout(nn.Module):
         """Adds the learnt token, if there is one, to the image stream [B, N, d] and its mask [B, N]."""
         if self.learnt is None:
             return image, valid
+        if (recorder := active_recorder()) is not None:
+            recorder.prepend("image")
         first = self.learnt.expand(len(image), 1, -1)
         return torch.cat([first, image], 1), torch.cat([valid.new_ones(len(valid), 1), valid], 1)
 
     def place(self, text_valid: Tensor) -> Tensor:
         """The read-out token's place in its own stream, [B]."""
         return (
-            text_valid.sum(1) - 1 if self.stream == "text" else text_valid.new_zeros(len(text_valid), dtype=torch.long)
+            last_valid(text_valid) if self.stream == "text" else text_valid.new_zeros(len(text_valid), dtype=torch.long)
         )
 
 

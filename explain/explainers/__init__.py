@@ -4,6 +4,7 @@ from explain.explainers.attention_gradcam import AttentionGradCAM
 from explain.explainers.constant import Constant
 from explain.explainers.genatt import GenAtt
 from explain.explainers.input_x_gradient import InputXGradient
+from explain.explainers.integrated_gradients import IntegratedGradients
 from explain.explainers.partial_lrp import PartialLRP
 from explain.explainers.random import Random
 from explain.explainers.raw_attention import RawAttention
@@ -18,6 +19,7 @@ __all__ = [
     "Constant",
     "GenAtt",
     "InputXGradient",
+    "IntegratedGradients",
     "PartialLRP",
     "Random",
     "RawAttention",

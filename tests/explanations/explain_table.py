@@ -20,6 +20,7 @@ EXPLAINERS = {
     "shuffled": explainers.Shuffled(),
     "random": explainers.Random(seed=1),
     "input_x_gradient": explainers.InputXGradient(),
+    "integrated_gradients": explainers.IntegratedGradients(steps=16),
 }
 
 

@@ -53,7 +53,12 @@ def make_trace(shape="a", seed=0, batch=3, padded=False, case="plain", dtype=tor
     valid = _valid(batch, sum(sizes.values()), generator) if padded else None
     inputs = {m: normal(batch, n, 3) for m, n in sizes.items()}
     grads = {m: normal(batch, n, 3) for m, n in sizes.items()}
-    return AttentionTrace(dict(sizes), steps, valid, inputs, grads, sample_ids=[f"s{b}" for b in range(batch)])
+    return AttentionTrace(dict(sizes), steps, valid, inputs, grads, [f"s{b}" for b in range(batch)], scalar)
+
+
+def scalar(inputs):
+    """y [B] of the traces: a sum over tokens and channels, so that what each has in it is known."""
+    return sum(x.tanh().sum((1, 2)) for x in inputs.values())
 
 
 def select(trace, samples):
@@ -71,6 +76,7 @@ def select(trace, samples):
         {m: pick(x) for m, x in trace.inputs.items()},
         {m: pick(x) for m, x in trace.inputs_grad.items()},
         [trace.sample_ids[i] for i in index.tolist()],
+        trace.scalar,
     )
 
 
@@ -83,7 +89,7 @@ def unpadded_sample(trace, sample):
     sizes = {m: len(keep[m]) for m in trace.sizes}
     inputs = {m: x[:, keep[m]] for m, x in one.inputs.items()}
     grads = {m: x[:, keep[m]] for m, x in one.inputs_grad.items()}
-    return AttentionTrace(sizes, steps, None, inputs, grads, one.sample_ids), keep["joint"]
+    return AttentionTrace(sizes, steps, None, inputs, grads, one.sample_ids, one.scalar), keep["joint"]
 
 
 def _step(normal, batch, sizes, case, index, query, key, stage):

@@ -80,3 +80,21 @@ def test_unknown_options_name_the_valid_ones():
         explainers.Shuffled(residual_gradient="skip")
     with pytest.raises(ValueError, match=r"weight=1\.5"):
         explainers.Constant(weight=1.5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_integrated_gradients_of_a_sum_over_tokens_are_each_tokens_own_rise(padded):
+    trace = make_trace("a", padded=padded)
+    scores = explainers.IntegratedGradients(steps=64)(trace, rows=torch.zeros(3, dtype=torch.long))
+    for b in range(3):
+        for modality, x in trace.inputs.items():
+            span = trace.span(modality)
+            valid = torch.ones(len(x[b]), dtype=torch.bool) if trace.valid is None else trace.valid[b, span]
+            mean = x[b][valid].mean(0) if valid.any() else torch.zeros_like(x[b, 0])
+            risen = (x[b].tanh() - mean.tanh()).sum(-1) * valid
+            torch.testing.assert_close(scores[b, span], risen, atol=1e-8, rtol=1e-8)
+
+
+def test_integrated_gradients_take_at_least_one_step():
+    with pytest.raises(ValueError, match="steps=0: must be 1 or more"):
+        explainers.IntegratedGradients(steps=0)

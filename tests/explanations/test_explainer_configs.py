@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from explain import explainers
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "explainer").glob("*.yaml"))
+GROUP = Path(__file__).parents[2] / "configs" / "explainer"
+CONFIGS = sorted(path for path in GROUP.glob("*.yaml") if path.stem not in ("all", "paper"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -137,6 +137,28 @@ def _relation_holds(scene: Sequence[Seen], rng: Random) -> Draft | None:
     return Draft("relation", "yes/no", wording, program, (a.index, b.index))
 
 
+def _side(scene: Sequence[Seen], rng: Random) -> Draft | None:
+    """On which side of one object another is, with both sides offered: a relation whose answer is no yes or no."""
+    pair = _described_pair(scene, rng)
+    if pair is None:
+        return None
+    a, b, of_a, of_b = pair
+    relation = rng.choice(RELATIONS)
+    if not holds(relation, a, b, CLEAR):
+        return None
+    noun = rng.choice(NOUNS)
+    level = relation in ("left of", "right of")
+    how = rng.choice(("left or right of", "right or left of") if level else ("above or below", "below or above"))
+    wording = f"is the [{of_a.words(noun)}] [{how}] the [{of_b.words(noun)}]?"
+
+    def program(seen: Sequence[Seen]) -> str:
+        if level:
+            return "left" if holds("left of", seen[a.index], seen[b.index]) else "right"
+        return "above" if holds("above", seen[a.index], seen[b.index]) else "below"
+
+    return Draft("side", "other", wording, program, (a.index, b.index))
+
+
 def _same(scene: Sequence[Seen], rng: Random) -> Draft | None:
     name = rng.choice(("color", "size", "shape"))
     pair = _described_pair(scene, rng, without=name)
@@ -252,6 +274,7 @@ def _related_attribute(name: str, wordings: tuple[str, ...]) -> Kind:
 KINDS: dict[str, Kind] = {
     "exist": _exists,
     "relation": _relation_holds,
+    "side": _side,
     "same": _same,
     "count": _count,
     "color": _attribute("color", ("what [color] is the {what}?", "what is the [color] of the {what}?")),
@@ -265,18 +288,19 @@ KINDS: dict[str, Kind] = {
         "shape", ("what [shape] is {what}?", "what is the [shape] of the {noun} {what}?")
     ),
 }
-# How often each kind is asked, in percent: a third are about relations, a quarter are yes/no, a fifth are numbers.
+# How often each kind is asked, in percent: half are about two objects, a third are yes/no, a seventh are numbers.
 SHARES: dict[str, int] = {
-    "exist": 14,
-    "relation": 10,
-    "same": 3,
-    "count": 18,
-    "color": 10,
-    "shape": 10,
-    "size": 6,
-    "where": 7,
-    "relation_color": 11,
-    "relation_shape": 11,
+    "exist": 12,
+    "relation": 16,
+    "side": 16,
+    "same": 6,
+    "count": 14,
+    "color": 6,
+    "shape": 6,
+    "size": 4,
+    "where": 4,
+    "relation_color": 8,
+    "relation_shape": 8,
 }
 
 

@@ -36,7 +36,7 @@ LAYOUT = VQALayout(
     unlabelled=(),
 )
 CAPTIONS = 5
-_FORMAT = 1  # part of the marker: a new version of the generator writes anew
+_FORMAT = 2  # part of the marker: a new version of the generator writes anew
 _SPLIT_STRIDE = 10_000_000  # image ids of different splits differ
 
 

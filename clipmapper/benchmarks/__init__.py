@@ -1,0 +1,1 @@
+"""What scripts/benchmark.py measures: ratios of times taken side by side in one process."""

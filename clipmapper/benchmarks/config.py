@@ -1,0 +1,26 @@
+"""What the benchmark's config may hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clipmapper.config import Config
+from clipmapper.errors import UserError
+
+WHAT = ("training", "explaining")
+SIZES = ("tiny", "vit_b_32")
+
+
+@dataclass
+class BenchmarkConfig(Config):
+    """``what`` is measured, at which ``sizes`` (training: the tiny one alone)."""
+
+    what: list[str] = field(default_factory=lambda: list(WHAT))
+    sizes: list[str] = field(default_factory=lambda: list(SIZES))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, given, known in (("what", self.what, WHAT), ("sizes", self.sizes, SIZES)):
+            wrong = [name for name in given if name not in known]
+            if wrong or not given:
+                raise UserError(f"{key}={given}: choose of {', '.join(known)}")

@@ -1,0 +1,46 @@
+"""CLIPmapper with random weights at the sizes that are measured, and questions of VQA's lengths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor
+
+from clipmapper.checkpoint import build_vqa
+from clipmapper.config import EncoderConfig, MapperConfig
+from clipmapper.encoder.load import FrozenClip, TextBatch, load_encoder
+from clipmapper.vqa_model import CLIPMapperVQA
+
+LENGTHS = (7, 8, 8, 9, 9, 10, 11, 13)  # sub-words with start and end: VQAv2's questions have 6 words on average
+SIZES = ("tiny", "vit_b_32")
+
+
+def random_model(size: str, mapper: str = "b") -> CLIPMapperVQA:
+    """``tiny``: the embedded encoder and a mapper of width 128; ``vit_b_32``: that model, width 768, 3129 answers."""
+    torch.manual_seed(0)
+    layers = {"a": 8, "b": 3}[mapper]
+    if size == "tiny":
+        encoder = load_encoder(EncoderConfig(model="shapes-tiny", weights="embedded"))
+        config, answers = MapperConfig(name=mapper, layers=layers, width=128, heads=4), 35
+    else:
+        name = "ViT-B-32-quickgelu"
+        clip: Any = open_clip.create_model(name)
+        encoder = FrozenClip(clip, None, open_clip.get_tokenizer(name), name)
+        config, answers = MapperConfig(name=mapper, layers=layers, width=768, heads=12), 3129
+    vqa = build_vqa(config, encoder, answers)
+    return CLIPMapperVQA(encoder, vqa, tuple(map(str, range(answers)))).eval().requires_grad_(False)
+
+
+def random_batch(model: CLIPMapperVQA, count: int) -> tuple[Tensor, TextBatch]:
+    """Noise as pictures, [count, 3, H, W], and random sub-words as questions."""
+    draw = torch.Generator().manual_seed(0)
+    size = model.encoder.vision.visual.image_size[0]
+    lengths = torch.tensor([LENGTHS[k % len(LENGTHS)] for k in range(count)])
+    valid = torch.arange(int(lengths.max())) < lengths[:, None]
+    ids = torch.randint(300, 40000, valid.shape, generator=draw)
+    tokenizer = model.encoder.tokenizer
+    ids[:, 0] = tokenizer.sot_token_id
+    ids.scatter_(1, lengths[:, None] - 1, tokenizer.eot_token_id)
+    return torch.randn(count, 3, size, size, generator=draw), TextBatch(ids * valid, valid, 0)

@@ -1,0 +1,101 @@
+"""What is explained: a trained model, and the questions and pictures of one split of the data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipmapper.checkpoint import find_checkpoint, load_vqa
+from clipmapper.config import Config
+from clipmapper.data.images import BadImage, load_rgb
+from clipmapper.data.load import load_data
+from clipmapper.data.records import ImageSource, Question
+from clipmapper.encoder.load import TextBatch
+from clipmapper.errors import UserError
+from clipmapper.prepared import pick_device
+from clipmapper.vqa_model import CLIPMapperVQA
+
+
+@dataclass(frozen=True, eq=False)
+class QuestionBatch:
+    """B questions as the model takes them: ``pixels`` [B, 3, H, W] and ``text`` on its device."""
+
+    questions: tuple[Question, ...]
+    images: tuple[Image.Image, ...]
+    pixels: Tensor
+    text: TextBatch
+
+    @property
+    def ids(self) -> list[int]:
+        """The questions' ids, by which explainers that draw at random know them."""
+        return [question.question_id for question in self.questions]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A frozen model with the data it is asked about."""
+
+    model: CLIPMapperVQA
+    questions: tuple[Question, ...]
+    images: Mapping[int, ImageSource]
+    checkpoint: Path
+    on_bad_image: str
+
+    def batch(self, rows: Sequence[int]) -> QuestionBatch | None:
+        """The questions of these rows.
+
+        Raises ``BadImage`` at a picture that can't be read; with ``on_bad_image="skip"`` it is named on stderr and its
+        questions are left out: None where nothing is left.
+        """
+        questions, pictures = [], []
+        for row in rows:
+            try:
+                pictures.append(load_rgb(self.images[self.questions[row].image_id]))
+                questions.append(self.questions[row])
+            except BadImage as error:
+                if self.on_bad_image == "fail":
+                    raise
+                print(f"skipped: {error}", file=sys.stderr)
+        return question_batch(self.model, questions, pictures) if questions else None
+
+
+def question_batch(
+    model: CLIPMapperVQA, questions: Sequence[Question], pictures: Sequence[Image.Image]
+) -> QuestionBatch:
+    """Any pictures and questions, as the model takes them."""
+    weight = next(model.vqa.parameters())
+    text = model.encoder.tokenize([question.question for question in questions])
+    moved = TextBatch(text.ids.to(weight.device), text.valid.to(weight.device), text.truncated)
+    pixels = model.encoder.pixels(list(pictures)).to(weight.device, weight.dtype)
+    return QuestionBatch(tuple(questions), tuple(pictures), pixels, moved)
+
+
+def load_subject(config: Config, split: str, checkpoint: str | None) -> Subject:
+    """The newest checkpoint that fits the config, or the one given, and a split of the config's data.
+
+    Raises ``UserError`` as the readers and :func:`clipmapper.checkpoint.find_checkpoint` do.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    path = find_checkpoint(config, checkpoint)
+    model = load_vqa(path, config).to(pick_device(config.trainer))
+    data = load_data(config.data).part(split)
+    return Subject(model, data.questions, data.images, path, config.data.on_bad_image)
+
+
+def load_checkpoint(path: str | Path) -> CLIPMapperVQA:
+    """The trained model of a run folder or a checkpoint file, frozen, for use from Python.
+
+    Raises ``UserError`` where there is none, or it is damaged.
+    """
+    folder = Path(path)
+    found = sorted(folder.rglob("best.ckpt"), key=lambda p: p.stat().st_mtime_ns) if folder.is_dir() else [folder]
+    if not found:
+        raise UserError(f"no checkpoint in {folder}; give a run folder of scripts/train.py, or a checkpoint file")
+    return load_vqa(found[-1])

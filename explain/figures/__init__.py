@@ -1,0 +1,27 @@
+"""Pictures of explanations for publication: arrays in, matplotlib figures and files out; no model, no global state.
+
+words, word_scores = zip(*merge_clip_pieces(["what</w>", "col", "or</w>"], [0.1, 0.6, 0.3]))
+photo = Photo(image, centred_square(*image.size))                  # image: PIL, or uint8 [H, W, 3]
+weighted = Explanation("weighted", patch_scores, word_scores)      # patch_scores: [rows, cols]
+sample = Sample(photo, "What color?", words, "red", 0.73, [weighted])
+save(draw(sample, overlay="bilinear", scale="each"), "figures/1")  # figures/1.png, figures/1.pdf
+save(draw_interaction(photo, words, matrix, (7, 7)), "figures/1_interaction")  # matrix: [n_words, 49]
+"""
+
+from explain.figures.interaction import draw_interaction
+from explain.figures.photo import Photo, centred_square
+from explain.figures.sample import Explanation, Sample, draw
+from explain.figures.saving import save
+from explain.figures.words import merge_clip_pieces, merge_pieces
+
+__all__ = [
+    "Explanation",
+    "Photo",
+    "Sample",
+    "centred_square",
+    "draw",
+    "draw_interaction",
+    "merge_clip_pieces",
+    "merge_pieces",
+    "save",
+]

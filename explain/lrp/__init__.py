@@ -1,0 +1,5 @@
+"""Layer-wise relevance propagation (LRP) of any model written with ordinary torch operations."""
+
+from explain.lrp.mode import lrp
+
+__all__ = ["lrp"]

@@ -1,0 +1,93 @@
+"""Which rule each torch function follows; a function that is not listed has none.
+
+A handler returns the value of a call, joined to the graph by a rule, or ``NotImplemented`` where the arguments fit no
+rule.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explain.lrp.rules import Add, Identity, Linear, Matmul
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a torch function."""
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    live: list[Tensor]  #: the tensors among the arguments that take relevance, at least one
+
+    def value(self) -> Any:
+        """The function's value, without a graph."""
+        with torch.no_grad():
+            return self.func(*self.args, **self.kwargs)
+
+    def run(self) -> Any:
+        """The function's value, with the graph that autograd builds."""
+        return self.func(*self.args, **self.kwargs)
+
+
+def _identity(call: Call) -> Any:
+    """All relevance to the first argument, if it is the only one that takes any."""
+    first = call.args[0] if call.args else call.kwargs.get("input")
+    if len(call.live) != 1 or first is not call.live[0]:
+        return NotImplemented
+    return Identity.apply(first, call.value())
+
+
+def _with_constant(call: Call) -> Any:
+    """All relevance to the one operand that takes any, whichever it is."""
+    return Identity.apply(call.live[0], call.value()) if len(call.live) == 1 else NotImplemented
+
+
+def _add(call: Call) -> Any:
+    if len(call.live) == 1:
+        return _with_constant(call)
+    if call.kwargs:  # alpha scales the second operand
+        return NotImplemented
+    return Add.apply(*call.live, call.value())
+
+
+def _linear(call: Call) -> Any:
+    given = dict(zip(("input", "weight", "bias"), call.args, strict=False)) | call.kwargs
+    if len(call.live) != 1 or given["input"] is not call.live[0]:
+        return NotImplemented
+    return Linear.apply(given["input"], given["weight"], call.value())
+
+
+def _matmul(call: Call) -> Any:
+    """The linear rule where the second factor is a constant matrix, else the rule of matrix products."""
+    if call.kwargs or min(factor.ndim for factor in call.args) < 2:
+        return NotImplemented
+    x, y = (factor if any(factor is one for one in call.live) else factor.detach() for factor in call.args)
+    if not y.requires_grad and y.ndim == 2:
+        return Linear.apply(x, y.T, call.value())
+    return Matmul.apply(x, y, call.value())
+
+
+# Entries are moved, copied, cast or left out: relevance flows as a gradient does.
+_SHAPES = (
+    "T mT adjoint broadcast_to cat chunk clone concat concatenate contiguous expand expand_as flatten flip movedim "
+    "moveaxis narrow pad permute repeat repeat_interleave reshape reshape_as roll select split split_with_sizes "
+    "squeeze stack swapaxes swapdims t tensor_split tile transpose unbind unflatten unsqueeze view view_as "
+    "__getitem__ gather index_select masked_fill masked_select take_along_dim where "
+    "bfloat16 cpu cuda double float half requires_grad_ to type type_as"
+)
+_IDENTITIES = "softmax layer_norm gelu silu relu tanh dropout neg div divide true_divide"
+_WITH_CONSTANT = "mul multiply sub subtract __rsub__ rsub"
+
+HANDLERS: dict[str, Callable[[Call], Any]] = {
+    **dict.fromkeys(_SHAPES.split(), Call.run),
+    **dict.fromkeys(_IDENTITIES.split(), _identity),
+    **dict.fromkeys(_WITH_CONSTANT.split(), _with_constant),
+    **dict.fromkeys(["matmul", "bmm", "mm"], _matmul),
+    "add": _add,
+    "linear": _linear,
+    "sigmoid": Call.value,  # a gate takes no relevance: from here on it is a constant
+}

@@ -1,0 +1,115 @@
+"""The LRP rules: autograd functions whose backward pass hands on relevance instead of a gradient.
+
+Each takes the operands and the value that torch computed from them, and returns that value unchanged. The rules are
+those of Chefer et al. 2021 (CVPR), section 3, and of its reference implementation, but sums run over each sample alone.
+The clone rule, x · Σ_i sd(R_i, x), needs no function: it is the plain sum of the R_i where x ≠ 0, to rounding, and that
+is how autograd already adds up what reaches a tensor by several ways.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+from torch.nn import functional as F
+
+EPSILON = 1e-9
+
+
+def safe_divide(a: Tensor, b: Tensor) -> Tensor:
+    """sd(a, b) = a / (b + 1e-9), and 0 where b = 0; operands of one shape or broadcastable to one.
+
+    1e-9 is added whatever the sign of b, as the rules have it; only at b = −1e-9 itself it replaces the 0 that results.
+    """
+    denominator = b + EPSILON
+    denominator.masked_fill_(denominator == 0, EPSILON)
+    return (a / denominator).masked_fill(b == 0, 0)
+
+
+class Identity(Function):
+    """All relevance goes to ``x``: softmax, norms, activations, and sums and products with a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return value.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
+        return relevance.sum_to_size(ctx.shape), None
+
+
+class Linear(Function):
+    """x Wᵀ with a constant ``weight`` W [out, in]; a bias takes no relevance (α = 1, β = 0).
+
+    Z = x⁺W⁺ᵀ + x⁻W⁻ᵀ, S = sd(R, Z), R_x = x⁺ ⊙ (S W⁺) + x⁻ ⊙ (S W⁻), with (·)⁻ = min(·, 0).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return value.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        x_pos, x_neg = x.clamp(min=0), x.clamp(max=0)
+        w_pos, w_neg = weight.clamp(min=0), weight.clamp(max=0)
+        s = safe_divide(relevance, F.linear(x_pos, w_pos) + F.linear(x_neg, w_neg))
+        return x_pos * (s @ w_pos) + x_neg * (s @ w_neg), None, None
+
+
+class Matmul(Function):
+    """XY: S = sd(R, XY), R_X = X ⊙ (S Yᵀ), R_Y = Y ⊙ (Xᵀ S), both halved if both operands take relevance."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, value: Tensor) -> Tensor:
+        out = value.detach()
+        ctx.save_for_backward(x, y, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y, out = ctx.saved_tensors
+        for_x, for_y, _ = ctx.needs_input_grad
+        s = safe_divide(relevance, out)
+        if for_x and for_y:
+            s = s / 2
+        x_relevance = x * (s @ y.mT).sum_to_size(x.shape) if for_x else None
+        y_relevance = y * (x.mT @ s).sum_to_size(y.shape) if for_y else None
+        return x_relevance, y_relevance, None
+
+
+class Add(Function):
+    """a + b, both taking relevance: a ⊙ S and b ⊙ S with S = sd(R, a + b), each rescaled.
+
+    With Σ_a and Σ_b the sums of the two, they are rescaled to sum to |Σ_a| / (|Σ_a| + |Σ_b|) and
+    |Σ_b| / (|Σ_a| + |Σ_b|) of ΣR. The sums run over one sample: all dimensions of the result but the first.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, value: Tensor) -> Tensor:
+        out = value.detach()
+        ctx.save_for_backward(a, b, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor, None]:
+        a, b, out = ctx.saved_tensors
+        s = safe_divide(relevance, out)
+        parts = a * s, b * s
+        sums = [_sample_sums(part) for part in parts]
+        all_of_it, both = _sample_sums(relevance), sums[0].abs() + sums[1].abs()
+        scales = [safe_divide(safe_divide(one.abs(), both) * all_of_it, one) for one in sums]
+        a_relevance, b_relevance = (part * scale for part, scale in zip(parts, scales, strict=True))
+        return a_relevance.sum_to_size(a.shape), b_relevance.sum_to_size(b.shape), None
+
+
+def _sample_sums(x: Tensor) -> Tensor:
+    """[B, ...] → [B, 1, ...]; a tensor without further dimensions is its own sum."""
+    if x.ndim < 2:
+        return x
+    return x.sum(dim=tuple(range(1, x.ndim)), keepdim=True)

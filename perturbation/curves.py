@@ -1,0 +1,114 @@
+"""From what the model says after removal to areas, comprehensiveness and sufficiency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perturbation.order import kept_masks
+
+Array = NDArray[np.float64]
+
+ERASER_FRACTIONS = (0.05, 0.1, 0.2, 0.5)
+
+
+def areas(curves: NDArray[np.floating], steps: Sequence[float]) -> Array:
+    """Area under every curve by the trapezoid rule over the step fractions, in percent: [..., S] → [...].
+
+    Values and steps in 0..1 give areas in 0..100 where the steps run from 0 to 1. The first step, 0, is the unmasked
+    point and counts. Steps need not be evenly spaced: each piece is as wide as its two steps are apart.
+
+    Raises:
+        ValueError: the last axis is not S long, there are fewer than two steps, or a value is NaN or infinite.
+    """
+    curves = np.asarray(curves, dtype=np.float64)
+    if len(steps) < 2 or curves.shape[-1:] != (len(steps),):
+        raise ValueError(
+            f"curves {curves.shape} need a last axis as long as the steps, of which {len(steps)} are given"
+        )
+    if not np.isfinite(curves).all():
+        raise ValueError(
+            f"the curve at {np.argwhere(~np.isfinite(curves))[0].tolist()} (the last is the step) is not finite"
+        )
+    half_widths = np.diff(np.asarray(steps, dtype=np.float64)) / 2
+    weights = np.append(half_widths, 0.0) + np.append(0.0, half_widths)
+    return 100 * (curves @ weights)
+
+
+def area_under_mean(curves: NDArray[np.floating], steps: Sequence[float]) -> float:
+    """Area under the mean curve of all samples, in percent: curves [samples, S].
+
+    The area is linear in the curve, so this is also the mean of the samples' own areas, and intervals and tests may be
+    made from those (``perturbation.statistics``).
+
+    Raises: ValueError as ``areas``, and where there is no sample.
+    """
+    if curves.ndim != 2 or not len(curves):
+        raise ValueError(f"curves {curves.shape} must be [samples, S] with at least one sample")
+    return float(areas(curves.mean(axis=0, dtype=np.float64), steps))
+
+
+def direction_gaps(positive: NDArray[np.floating], negative: NDArray[np.floating], steps: Sequence[float]) -> Array:
+    """Every sample's area of the negative curve less that of the positive one, in percent: two [..., S] → [...].
+
+    Large is faithful; 0 is what an order that knows nothing gets on average.
+
+    Raises: ValueError as ``areas``, and where the two have different shapes.
+    """
+    if positive.shape != negative.shape:
+        raise ValueError(f"positive {positive.shape} and negative {negative.shape} curves differ in shape")
+    return areas(negative, steps) - areas(positive, steps)
+
+
+class EraserMasks(NamedTuple):
+    """The inputs to read for comprehensiveness and sufficiency; bool [B, F, n], True where the token stays."""
+
+    without_top: NDArray[np.bool_]
+    only_top: NDArray[np.bool_]
+
+
+def eraser_masks(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> EraserMasks:
+    """The kept masks at the F = 4 shares of ``ERASER_FRACTIONS``: 5, 10, 20 and 50 % of the removable tokens.
+
+    The top share holds the ceil(share·n) highest of a sample's n removable tokens (``removed_count``), ties go by
+    position. ``without_top`` is the positive order's mask at that step. ``only_top`` removes the other removable tokens
+    instead: not the negative order at 1 − share, which rounds the other way and breaks ties otherwise. Tokens that are
+    not removable stay in both. A sample without removable tokens keeps everything in both: both its measures are 0.
+
+    Args and raises: as ``perturbation.order.removal_order``.
+    """
+    without_top = kept_masks(scores, removable, ERASER_FRACTIONS, "positive")
+    return EraserMasks(without_top, ~without_top | ~removable[:, None, :])
+
+
+def comprehensiveness(full: NDArray[np.floating], without_top: NDArray[np.floating]) -> Array:
+    """p(full) − p(without the top share), [B, F]: high where the explanation names what the answer needs.
+
+    DeYoung et al. 2020 (ERASER), equation 1, one number a share (the paper also averages over shares). Every p is the
+    probability of the answer that was predicted from the full input.
+
+    Args:
+        full: [B], probability with every token.
+        without_top: [B, F], probabilities under ``eraser_masks(...).without_top``.
+
+    Raises: ValueError where the shapes do not fit.
+    """
+    return _drop(full, without_top)
+
+
+def sufficiency(full: NDArray[np.floating], only_top: NDArray[np.floating]) -> Array:
+    """p(full) − p(only the top share), [B, F]: low where the explanation names what suffices for the answer.
+
+    DeYoung et al. 2020, equation 2. As ``comprehensiveness``, but with the probabilities under
+    ``eraser_masks(...).only_top``.
+    """
+    return _drop(full, only_top)
+
+
+def _drop(full: NDArray[np.floating], masked: NDArray[np.floating]) -> Array:
+    if full.ndim != 1 or masked.ndim != 2 or len(full) != len(masked):
+        raise ValueError(f"full {full.shape} must be [B], and the masked probabilities {masked.shape} must be [B, F]")
+    return np.asarray(full, dtype=np.float64)[:, None] - masked
