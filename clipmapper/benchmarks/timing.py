@@ -21,7 +21,7 @@ def side_by_side(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def peak_memory(run: Callable[[], object]) -> int:
-    """Bytes by which this process' memory rises at most during a call; Linux alone can tell (elsewhere 0)."""
+    """Bytes by which this process' memory rises at most during a call; 0 where the system can't tell (Linux can)."""
     if not os.path.exists("/proc/self/clear_refs"):
         return 0
     with open("/proc/self/clear_refs", "w") as file:
