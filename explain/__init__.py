@@ -1,6 +1,6 @@
 """Attention traces in, token relevance out: the mathematics alone, on tensors, for any model that yields a trace."""
 
-from explain import explainers
+from explain import explainers, targets
 from explain.explainer import Explainer
 from explain.interaction import interaction, mutual_interaction
 from explain.recording import Recorder, active_recorder, record
@@ -19,4 +19,5 @@ __all__ = [
     "interaction",
     "mutual_interaction",
     "record",
+    "targets",
 ]
