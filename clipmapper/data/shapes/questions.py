@@ -27,7 +27,8 @@ from clipmapper.data.shapes.language import (
 from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Scene, Seen, perceive, truth
 
 Program = Callable[[Sequence[Seen]], str]
-CLEAR = 0.08  # relations asked about differ by this much of the image's width, or people would not agree
+CLEAR = 0.08  # an object stands in a relation from this share of the image's width on, or people would not agree
+FAR = 0.2  # two given objects are compared from here on: more than the width of a patch of the embedded encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _relation_holds(scene: Sequence[Seen], rng: Random) -> Draft | None:
         return None
     a, b, of_a, of_b = pair
     relation = rng.choice(RELATIONS)
-    if not (holds(relation, a, b, CLEAR) or holds(relation, b, a, CLEAR)):
+    if not (holds(relation, a, b, FAR) or holds(relation, b, a, FAR)):
         return None
     noun = rng.choice(NOUNS)
     how = rng.choice(WORDINGS[relation])
@@ -144,7 +145,7 @@ def _side(scene: Sequence[Seen], rng: Random) -> Draft | None:
         return None
     a, b, of_a, of_b = pair
     relation = rng.choice(RELATIONS)
-    if not holds(relation, a, b, CLEAR):
+    if not holds(relation, a, b, FAR):
         return None
     noun = rng.choice(NOUNS)
     level = relation in ("left of", "right of")
