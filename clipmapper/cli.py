@@ -59,11 +59,17 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 def _errors_in_one_line(folder: Path | None = None) -> Iterator[None]:
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if os.environ.get("CLIPMAPPER_TRACE") == "1":
+    except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        if os.environ.get("CLIPMAPPER_TRACE") == "1" or not _is_the_users(error):
             raise
         print(f"error: {_one_line(error, folder)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _is_the_users(error: Exception) -> bool:
+    """Of ValueErrors, only the one with which Hydra meets ``data=null``."""
+    plain = isinstance(error, ValueError) and not isinstance(error, HydraException | OmegaConfBaseException | UserError)
+    return not plain or str(error).startswith("Config group override")
 
 
 def _one_line(error: Exception, folder: Path | None) -> str:

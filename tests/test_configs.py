@@ -69,6 +69,7 @@ WRONG = {
     "data.pixelz=64": "unknown config key data.pixelz; did you mean data.pixels?",
     "mapper=c": "there is no mapper=c; choose one of: a, b",
     "data=nothing": "there is no data=nothing; choose one of: easy_vqa, shapes, vqav2, vqav2_hub",
+    "data=null": "Config group override must be a string or a list. Got NoneType",
     "experiment=nothing": "there is no experiment=nothing; choose one of: paper_vqa",
     "trainer.max_steps=???": "config key trainer.max_steps has no value: give trainer.max_steps=…",
     "trainer.max_steps=many": "config key trainer.max_steps: Value 'many' of type 'str' could not be converted to Int",
