@@ -10,9 +10,8 @@ The grammar reads the language of ``captions.py``; every other word is left over
     phrase  = [size] [color] (shape | noun), the last word singular or plural
 
 Every object and every number of objects an item names is another part of the picture: "a red circle and a red circle"
-needs two. "a" is at least one, a number is exact for the whole picture. A relation holds by any margin and is between
-its own two objects only. Where people differ about an attribute, a caption is true if it is true of what one of them
-may see.
+needs two. "a" is at least one, a number is exact for the whole picture. A relation holds by any margin, between its own
+two objects. Where people differ about an attribute, a caption is true if it is true of what one of them may see.
 """
 
 from __future__ import annotations

@@ -1,0 +1,389 @@
+"""Captions are judged and their words are tied to objects as a brute-force reader with its own reading does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import product
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapes_evaluator import COLORS, RELATION, SHAPES, SIZES, Thing, relates, values_in
+
+from clipmapper.data.shapes import captions as generator
+from clipmapper.data.shapes.caption_truth import (
+    CaptionTruth,
+    KnownScene,
+    check_caption,
+    scene_from_seen,
+    scene_from_side_file,
+)
+from clipmapper.data.shapes.scene import Background, Scene, Seen, sample_scene, truth
+from clipmapper.data.shapes.write import _object
+from clipmapper.errors import UserError
+
+NUMBERS = {"no": 0, "one": 1, "two": 2, "three": 3, "four": 4}
+TONES, TEXTURES = ["dark", "pale"], ["plain", "striped", "checked", "dotted", "noisy", "graded"]
+PLACE = re.compile(r" (?:is )?in the (top|bottom) (left|right)")
+SCENES = 1000
+DARK = Background("dark", "striped", (30, 30, 30), 0)
+
+
+@cache
+def cases() -> tuple[tuple[Scene, dict[str, Any], KnownScene, list[str]], ...]:
+    """Scenes, their side file entries, what the checker knows, and five captions each."""
+    found = []
+    for i in range(SCENES):
+        rng = Random(f"caption truth {i}")
+        scene = sample_scene(rng, 1, 4)
+        entry = {"background": asdict(scene.background), "objects": [_object(o) for o in scene.objects]}
+        found.append((scene, entry, scene_from_side_file(entry), generator.captions(scene, 5, rng)))
+    return tuple(found)
+
+
+def known(*objects: tuple[str, str, str, float, float], background: Background = DARK) -> KnownScene:
+    """Objects as size, color, shape, x and y."""
+    seen = [Seen(i, shape, color, size, x, y) for i, (size, color, shape, x, y) in enumerate(objects)]
+    return scene_from_seen(seen, background)
+
+
+# The brute-force reader: one label for every object, which says which phrase it is meant by, if any.
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a phrase asks for: some number of objects, or (None) one."""
+
+    number: int | None
+    values: frozenset[str]
+    place: tuple[str, str] | None
+
+
+def slots_of(text: str) -> tuple[list[Slot], re.Match[str] | None]:
+    """The phrases of a caption in the generator's language, and the relation of the first two."""
+    objects = re.split(r" on an? (?=[a-z ]*background)", text)[0]
+    parts = re.split(r", | and ", re.sub(r"^(a picture of|there is|there are) ", "", objects))
+    relation = RELATION.search(PLACE.sub("", parts[0]))
+    if relation is not None:
+        parts[:1] = [parts[0][: relation.start()], parts[0][relation.end() :]]
+    slots = []
+    for part in parts:
+        place = PLACE.search(part)
+        number = NUMBERS.get(part.split()[0])
+        slots.append(Slot(number, frozenset(values_in(PLACE.sub("", part))), (place[1], place[2]) if place else None))
+    return slots, relation
+
+
+def names_of(entry: dict[str, Any]) -> list[set[str]]:
+    """All that an object may be called: a set of three words a way."""
+    either = [
+        [a["name"], a["other"]] if a["doubt"] else [a["name"]] for a in (entry[k] for k in ("shape", "color", "size"))
+    ]
+    return [set(names) for names in product(*either)]
+
+
+def on_side(side: str, share: float) -> bool:
+    """Rounded to four decimals in the side file, a place of 0.5 may have been on either side."""
+    return share == 0.5 or (share < 0.5) == (side in ("top", "left"))
+
+
+def may_take(entry: dict[str, Any], label: int, slots: list[Slot]) -> bool:
+    """Whether the object can be called so that it fits its own phrase and no other phrase with a number."""
+    own = slots[label] if label < len(slots) else None
+    if own is not None and own.place and not (on_side(own.place[0], entry["y"]) and on_side(own.place[1], entry["x"])):
+        return False
+    counted = [s for k, s in enumerate(slots) if s.number is not None and k != label]
+    return any(
+        (own is None or own.values <= names) and not any(slot.values <= names for slot in counted)
+        for names in names_of(entry)
+    )
+
+
+def labellings(text: str, entry: dict[str, Any]) -> list[tuple[int, ...]]:
+    """For every way to read the caption as true of the objects, the phrase of each object."""
+    slots, relation = slots_of(text)
+    objects = entry["objects"]
+    things = [Thing("", "", "", o["x"], o["y"]) for o in objects]
+    options = [[label for label in range(len(slots) + 1) if may_take(o, label, slots)] for o in objects]
+    return [
+        labels
+        for labels in product(*options)
+        if all(labels.count(k) == (1 if s.number is None else s.number) for k, s in enumerate(slots))
+        and (relation is None or relates(relation, things[labels.index(0)], things[labels.index(1)]))
+    ]
+
+
+def is_true(text: str, entry: dict[str, Any]) -> bool:
+    ground = re.search(r" on an? ([a-z ]*)background$", text)
+    words = ground[1].split() if ground else []
+    of_scene = (entry["background"]["tone"], entry["background"]["texture"])
+    return all(word in of_scene for word in words) and bool(labellings(text, entry))
+
+
+def falsified(text: str, rng: Random) -> list[str]:
+    """The text with one word exchanged for another of its kind, for every such word."""
+    kinds = [list(NUMBERS), COLORS, SIZES, TONES, TEXTURES, ["top", "bottom"]]
+    shapes = [SHAPES, [f"{s}es" if s.endswith("s") else f"{s}s" for s in SHAPES]]
+    relations = [["left of", "right of"], ["above", "below", "over", "under", "higher than", "lower than"]]
+    sides = [["in the top left", "in the top right"], ["in the bottom left", "in the bottom right"]]
+    found = []
+    for kind in (*kinds, *shapes, *relations, *sides):
+        for match in re.finditer(rf"\b({'|'.join(kind)})\b", text):
+            other = rng.choice([word for word in kind if word != match[1]])
+            found.append(text[: match.start()] + other + text[match.end() :])
+    return found
+
+
+def test_every_reference_caption_is_true() -> None:
+    for scene, _, ambiguous, texts in cases():
+        plain = scene_from_seen(truth(scene), scene.background)
+        for text in texts:
+            for told in (ambiguous, plain):
+                verdict = check_caption(text, told)
+                assert verdict.true, (text, verdict)
+                assert verdict.readable
+                assert all(claim.true for claim in verdict.claims)
+
+
+def test_changed_captions_are_judged_as_brute_force_judges_them() -> None:
+    rng = Random(0)
+    verdicts = []
+    for _, entry, scene, texts in cases()[: SCENES // 4]:
+        for text in (variant for caption in texts for variant in falsified(caption, rng)):
+            verdict = check_caption(text, scene)
+            assert verdict.readable, text
+            assert verdict.true == is_true(text, entry), (text, entry, verdict)
+            verdicts.append(verdict.true)
+    assert len(verdicts) > 3000
+    assert 0.03 < sum(verdicts) / len(verdicts) < 0.5
+
+
+def test_captions_of_other_scenes_are_judged_as_brute_force_judges_them() -> None:
+    """A caption of few words is true of other scenes too; brute force agrees on which."""
+    rng = Random(1)
+    verdicts = []
+    for _, entry, scene, _ in cases():
+        for text in rng.choice(cases())[3]:
+            verdicts.append(check_caption(text, scene).true)
+            assert verdicts[-1] == is_true(text, entry), (text, entry)
+    assert 0 < sum(verdicts) < 0.2 * len(verdicts)
+
+
+def test_words_name_what_the_generator_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The objects the generator describes, noted as it does; exactly those where brute force finds no other reading."""
+    meant: list[int] = []
+    full = generator._full
+
+    def noted(seen: Seen, rng: Random) -> str:
+        meant.append(seen.index)
+        return full(seen, rng)
+
+    monkeypatch.setattr(generator, "_full", noted)
+    certain = 0
+    for i, (scene, entry, told, _) in enumerate(cases()[:300]):
+        for kind in (generator._list, generator._related, generator._placed):
+            meant.clear()
+            text = kind(scene, truth(scene), Random(i))
+            readings = labellings(text, entry)
+            found = words_by_phrase(text, check_caption(text, told))
+            assert len(found) == len(meant)
+            for k, (objects, index) in enumerate(zip(found, meant, strict=True)):
+                assert index in objects, text
+                assert objects == {labels.index(k) for labels in readings}, text
+                certain += objects == {index}
+    assert certain > 1500
+
+
+def words_by_phrase(text: str, verdict: CaptionTruth) -> list[set[int]]:
+    """The objects of each phrase in turn; all its words name the same, a relation's those of both sides."""
+    phrases: list[set[int]] = []
+    relations = []
+    for word in verdict.words:
+        assert text[slice(*word.span)] == word.text
+        if word.kind == "relation":
+            relations.append(set(word.objects))
+        elif word.kind == "place" or not starts_phrase(text, word.span[0]):
+            assert set(word.objects) == phrases[-1], text
+        else:
+            phrases.append(set(word.objects))
+    assert relations in ([], [set().union(*phrases[:2])])
+    return phrases
+
+
+def starts_phrase(text: str, start: int) -> bool:
+    return bool(re.search(r"\b(an?|no|one|two|three|four) $", text[:start]))
+
+
+def test_counted_words_name_all_that_are_counted() -> None:
+    for i, (scene, _, _, _) in enumerate(cases()[:300]):
+        seen = truth(scene)
+        text = generator._counted(scene, seen, Random(i))
+        for word in check_caption(text, scene_from_seen(seen, scene.background)).words:
+            value = values_in(word.text)[0]
+            assert word.objects == tuple(s.index for s in seen if value in (s.color, s.shape))
+
+
+def test_every_beginning_of_a_caption_is_unreadable_or_true() -> None:
+    unreadable = 0
+    for _, _, scene, texts in cases()[:120]:
+        for text in texts:
+            for match in re.finditer(r"(?= |$)", text):
+                verdict = check_caption(text[: match.start()], scene)
+                assert verdict.true == verdict.readable, (text[: match.start()], verdict)
+                unreadable += not verdict.readable
+    assert unreadable > 2000
+
+
+LANGUAGE = [*NUMBERS, *COLORS[:3], *SIZES, "circle", "circles", "crosses", "thing", "objects", "a", "an", "the", "and"]
+LANGUAGE += [",", ".", "is", "to the left of", "above", "in the", "top", "left", "of", "on a", "dark", "background"]
+
+
+@given(st.lists(st.sampled_from([*LANGUAGE, "zebra", "ŝtar", "İ", " "]), max_size=14))
+@settings(max_examples=200, deadline=None)
+def test_any_words_are_read_and_nothing_is_lost(words: list[str]) -> None:
+    text = " ".join(words)
+    verdict = check_caption(text, known(("small", "red", "circle", 0.2, 0.2), ("large", "orange", "cross", 0.8, 0.8)))
+    assert not verdict.true or (verdict.readable and all(claim.true for claim in verdict.claims))
+    assert {"zebra", "ŝtar", "İ"} & set(words) <= set(verdict.left_over)
+    for word in verdict.words:
+        assert text[slice(*word.span)] == word.text
+    covered = "".join(text[slice(*claim.span)] for claim in verdict.claims)
+    for value in values_in(text.replace(".", " ")):
+        assert value in covered or value in verdict.left_over
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_not_true_of_an_empty_picture(text: str) -> None:
+    assert not check_caption(text, known()).true
+
+
+TWO = known(("small", "red", "circle", 0.2, 0.3), ("large", "blue", "square", 0.8, 0.7))
+
+
+TRUE_OF_TWO = """
+a red circle; A Red  Circle.; the small red circle, and the blue square; red circle left of blue square;
+a circle is to the left of a large square; a circle is higher than a square; a square under a circle;
+an small circle is in the top left corner;
+there is a circle in the top left above a square in the bottom right;
+two objects on a dark striped background; one circle and one blue thing; no stars; on a dark background;
+two thing; a red circle a blue square
+"""
+
+
+@pytest.mark.parametrize("text", re.split(r";\s+", TRUE_OF_TWO.strip()))
+def test_true_of_a_red_circle_and_a_blue_square(text: str) -> None:
+    verdict = check_caption(text, TWO)
+    assert verdict.true, verdict
+
+
+FALSE_OF_TWO = """
+a red circle and a red circle; a red square; a large circle; a circle right of a square;
+a circle below a square; a circle is left of a circle; a circle left of a square and a blue square;
+a circle in the top right; two circles; one object; no circles; three things; two objects and a circle;
+a circle on a pale background; a circle on a dark plain background
+"""
+
+
+@pytest.mark.parametrize("text", re.split(r";\s+", FALSE_OF_TWO.strip()))
+def test_false_of_a_red_circle_and_a_blue_square(text: str) -> None:
+    verdict = check_caption(text, TWO)
+    assert verdict.readable
+    assert not verdict.true
+
+
+@pytest.mark.parametrize(
+    ("text", "left_over"),
+    [
+        ("", ()),
+        ("a picture of", ()),
+        ("a red circle and", ("and",)),
+        ("a red circle left of a", ("left", "of", "a")),
+        ("a red circle is", ("is",)),
+        ("a red circle in the top", ("in", "the", "top")),
+        ("a red red circle", ("a", "red")),
+        ("a red circle on a background", ("on", "a", "background")),
+        ("a red circle on a dark", ("on", "a", "dark")),
+        ("a red circle and and a blue square", ("and",)),
+        ("a red circle and a zebra", ("and", "a", "zebra")),
+        ("one circle left of a square", ("left", "of")),
+        ("two things in the top left", ("in", "the", "top", "left")),
+        (", a red circle", (",",)),
+        ("there is and a red circle", ("and",)),
+        ("circleish", ("circleish",)),
+        ("qqq !", ("qqq", "!")),
+    ],
+)
+def test_what_cannot_be_read_is_left_over(text: str, left_over: tuple[str, ...]) -> None:
+    verdict = check_caption(text, TWO)
+    assert verdict.left_over == left_over
+    assert not verdict.readable
+    assert not verdict.true
+
+
+def test_an_ambiguous_object_goes_by_either_name_but_only_one_at_a_time() -> None:
+    entry = {
+        "background": {"tone": "pale", "texture": "plain"},
+        "objects": [
+            {
+                "shape": {"name": "square", "other": "rectangle", "doubt": 0.3},
+                "color": {"name": "red", "other": "orange", "doubt": 0.0},
+                "size": {"name": "small", "other": "", "doubt": 0.0},
+                "x": 0.5,
+                "y": 0.5,
+            }
+        ],
+    }
+    scene = scene_from_side_file(entry)
+    middle = ("a rectangle in the top left", "a square in the bottom right")  # the side file's rounding decides neither
+    for text in ("a red square", "one rectangle", "no squares", *middle):
+        assert check_caption(text, scene).true, text
+    for text in (
+        "an orange square",
+        "a square and a rectangle",
+        "one rectangle and a square",
+        "a square below a square",
+    ):
+        assert not check_caption(text, scene).true, text
+
+
+def test_claims_are_judged_by_themselves_and_words_name_what_is_there() -> None:
+    scene = known(
+        ("small", "red", "circle", 0.2, 0.2), ("small", "blue", "star", 0.8, 0.8), ("large", "red", "circle", 0.6, 0.1)
+    )
+    verdict = check_caption("a small red circle right of a star and a red circle in the bottom left", scene)
+    assert [(c.kind, c.true, c.objects) for c in verdict.claims] == [
+        ("object", True, (0,)),
+        ("relation", False, ()),
+        ("object", True, (1,)),
+        ("object", True, (0, 2)),
+        ("place", False, ()),
+    ]
+    named = {(w.kind, w.text): w.objects for w in verdict.words if w.span[0] < 40}
+    assert named[("size", "small")] == (0,)
+    assert named[("relation", "right of")] == ()
+    assert named[("shape", "star")] == (1,)
+    assert [w.objects for w in verdict.words if w.span[0] > 40] == [(0, 2), (0, 2), (), ()]
+
+
+def test_a_relation_says_which_of_two_alike_is_meant() -> None:
+    scene = known(
+        ("small", "red", "circle", 0.2, 0.2), ("small", "blue", "star", 0.5, 0.8), ("large", "red", "circle", 0.8, 0.1)
+    )
+    words = check_caption("a red circle to the left of a blue star", scene).words
+    assert {w.text: w.objects for w in words} == {
+        "red": (0,),
+        "circle": (0,),
+        "to the left of": (0, 1),
+        "blue": (1,),
+        "star": (1,),
+    }
+
+
+def test_an_entry_of_another_file_is_named() -> None:
+    with pytest.raises(UserError, match="objects"):
+        scene_from_side_file({"background": {}})
