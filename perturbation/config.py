@@ -1,0 +1,128 @@
+"""Typed schemas of the perturbation commands' configs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+from clipmapper.config import Config
+from clipmapper.errors import UserError
+from perturbation.steps import parse_steps
+
+
+@dataclass
+class RemovalConfig:
+    """What removing a token means: ``perturbation.engine.Removal``."""
+
+    image: str = "mask"
+    text: str = "mask"
+
+    def __post_init__(self) -> None:
+        _among("removal.image", [self.image], ("mask", "mean"))
+        _among("removal.text", [self.text], ("mask", "drop"))
+
+
+@dataclass
+class CeilingConfig:
+    """``samples``: how many samples are searched for the best removals; ``words``: the most sub-words one may have."""
+
+    samples: int = 0
+    words: int = 8
+
+    def __post_init__(self) -> None:
+        if self.samples < 0:
+            raise UserError(f"ceiling.samples={self.samples} must be 0 or more")
+        if not 1 <= self.words <= 12:
+            raise UserError(f"ceiling.words={self.words} must be 1 to 12: n sub-words take 2^n readings")
+
+
+@dataclass
+class PerturbConfig(Config):
+    """The perturbation tests; ``configs/perturb.yaml`` says what each value means."""
+
+    explainer: Any = None
+    split: str = "test"
+    checkpoint: str | None = None
+    samples: int | None = 1000
+    target: str = "predicted"
+    controls: list[str] = field(default_factory=lambda: ["random", "input_x_gradient"])
+    random_seeds: int = 3
+    modality: list[str] = field(default_factory=lambda: ["image", "text"])
+    direction: list[str] = field(default_factory=lambda: ["positive", "negative"])
+    steps: Any = "paper"
+    removal: RemovalConfig = field(default_factory=RemovalConfig)
+    eraser: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.2, 0.5])
+    faithfulness: bool = True
+    ceiling: CeilingConfig = field(default_factory=CeilingConfig)
+    batch_samples: int = 32
+    engine_batch: int | None = None
+    resume: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _among("modality", self.modality, ("image", "text"))
+        _among("direction", self.direction, ("positive", "negative"))
+        parse_steps(self.steps)
+        _among("target", [self.target], ("predicted", "margin"))
+        sizes = {"random_seeds": self.random_seeds, "batch_samples": self.batch_samples}
+        for name, value in {**sizes, "samples": self.samples, "engine_batch": self.engine_batch}.items():
+            if value is not None and value < 1:
+                every = "; null takes them all" if name == "samples" else ""
+                raise UserError(f"{name}={value} must be 1 or more{every}")
+        if any(not isinstance(share, Real) or not 0 < share <= 1 for share in self.eraser):
+            raise UserError(f"eraser={self.eraser}: the shares must be above 0 and at most 1")
+        if self.task.sees != "both":
+            raise UserError(f"task.sees={self.task.sees}: perturbation tests need a model that sees both modalities")
+
+
+def _among(key: str, values: list[str], choices: tuple[str, ...]) -> None:
+    if not values:
+        raise UserError(f"{key} is an empty list: choose of {', '.join(choices)}")
+    for value in values:
+        if value not in choices:
+            raise UserError(f"{key}: {value} is not one of: {', '.join(choices)}")
+    if len(set(values)) < len(values):
+        raise UserError(f"{key}={values} names one twice: name each once")
+
+
+@dataclass
+class LocaliseConfig(Config):
+    """Explanations against ground truth; ``configs/evaluate_explanations.yaml`` says what each value means."""
+
+    explainer: Any = None
+    split: str = "test"
+    checkpoint: str | None = None
+    samples: int = 1000
+    batch_size: int = 64
+    patch_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_explained(self, samples=self.samples, batch_size=self.batch_size)
+        if not 0 < self.patch_share <= 1:
+            raise UserError(f"patch_share={self.patch_share} must be above 0 and at most 1")
+
+
+@dataclass
+class SanityConfig(Config):
+    """The model randomisation test; ``configs/sanity_check.yaml`` says what each value means."""
+
+    explainer: Any = None
+    split: str = "test"
+    checkpoint: str | None = None
+    samples: int = 200
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_explained(self, samples=self.samples, batch_size=self.batch_size)
+
+
+def _check_explained(config: Config, **sizes: int) -> None:
+    """The explainer ``shuffled`` takes another sample's weights: every batch holds two or more."""
+    for name, value in sizes.items():
+        if value < 2:
+            raise UserError(f"{name}={value} must be 2 or more")
+    if config.task.sees != "both":
+        raise UserError(f"task.sees={config.task.sees}: give a model that sees both modalities, task.sees=both")

@@ -1,0 +1,70 @@
+"""The curves as a figure: a panel for every modality and direction, all explainers in each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+# Okabe and Ito (2008), told apart by all kinds of sight; the controls are grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = ("-", "--", ":")
+MARKERS = "osD^vPX<>*hp"
+CONTROLS = {"random": "#777777", "input_x_gradient": "#222222"}
+EXPECTED = {"positive": "highest first (lower is better)", "negative": "lowest first (higher is better)"}
+
+
+def curve_figure(rows: Sequence[Row], measure: str) -> Figure:
+    """Mean curves with their 95 % bands.
+
+    Args:
+        rows: As ``perturbation.json`` holds them.
+        measure: ``accuracy`` or ``probability``.
+    """
+    modalities, directions, explainers = (
+        list(dict.fromkeys(row[key] for row in rows)) for key in ("modality", "direction", "explainer")
+    )
+    size = (1.8 + 3.4 * len(directions), 0.6 + 2.6 * len(modalities))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    panels = figure.subplots(len(modalities), len(directions), sharex=True, sharey=True, squeeze=False)
+    styles = {explainer: _style(explainer, place) for place, explainer in enumerate(explainers)}
+    for row in rows:
+        panel = panels[modalities.index(row["modality"])][directions.index(row["direction"])]
+        _draw(panel, row, measure, styles[row["explainer"]], min(0.15, 0.3 / len(explainers)))  # of many bands in one
+    for i, modality in enumerate(modalities):
+        panels[i][0].set_ylabel(measure)
+        for j, direction in enumerate(directions):
+            panels[i][j].set_title(f"{modality}: {EXPECTED[direction]}", fontsize=9)
+            _tidy(panels[i][j], last=i == len(modalities) - 1)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    return figure
+
+
+def _draw(panel: Axes, row: Row, measure: str, style: dict[str, Any], opacity: float) -> None:
+    percent = [100 * step for step in row["steps"]]
+    panel.plot(percent, row[measure], label=row["explainer"], linewidth=1.3, markersize=3.5, **style)
+    low, high = row[f"{measure}_ci95"]
+    if None not in low:
+        panel.fill_between(percent, low, high, color=style["color"], alpha=opacity, linewidth=0)
+
+
+def _style(explainer: str, place: int) -> dict[str, Any]:
+    if explainer in CONTROLS:
+        return {"color": CONTROLS[explainer], "linestyle": (0, (1, 1)), "marker": None}
+    colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
+    return {"color": colour, "linestyle": dash, "marker": MARKERS[place % len(MARKERS)]}
+
+
+def _tidy(panel: Axes, last: bool) -> None:
+    panel.set_ylim(bottom=0)
+    panel.set_xlim(0, 100)
+    panel.grid(alpha=0.25, linewidth=0.5)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(labelsize=8)
+    if last:
+        panel.set_xlabel("tokens removed, %")
