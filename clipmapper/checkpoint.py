@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from clipmapper.config import Config, EncoderConfig, MapperConfig
+from clipmapper.captioning.model import CaptionMapper, CLIPMapperCaption
+from clipmapper.captioning.vocabulary import CaptionVocabulary
+from clipmapper.config import CaptionTaskConfig, Config, EncoderConfig, MapperConfig
 from clipmapper.data.answers import AnswerVocabulary
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
@@ -17,19 +19,23 @@ from clipmapper.mapper.start import start_aligned
 from clipmapper.vqa_model import CLIPMapperVQA, VQAMapper
 
 CARD = "clipmapper"
+_VOCABULARY = {"vqa": "answers", "caption": "tokens"}  # by task, where a checkpoint keeps what its head names
 
 
-def card(config: Config, encoder: FrozenClip, vocabulary: AnswerVocabulary) -> dict[str, Any]:
+def card(config: Config, encoder: FrozenClip, vocabulary: AnswerVocabulary | CaptionVocabulary) -> dict[str, Any]:
     """What a checkpoint says of itself: plain values only."""
-    return {
+    about = {
         "task": config.task.name,
         "sees": config.task.sees,
         "data": config.data.name,
         "mapper": asdict(config.mapper),
         "encoder": asdict(config.encoder),
         "encoder_fingerprint": encoder.fingerprint(),
-        "answers": list(vocabulary.answers),
     }
+    if isinstance(vocabulary, AnswerVocabulary):
+        return about | {"answers": list(vocabulary.answers)}
+    assert isinstance(config.task, CaptionTaskConfig)
+    return about | {"vocabulary": config.task.vocabulary, "tokens": list(vocabulary.ids)}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -48,7 +54,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _is_card(about: Any) -> bool:
-    return isinstance(about, dict) and about.keys() >= {"task", "data", "mapper", "encoder", "answers"}
+    return isinstance(about, dict) and about.keys() >= {
+        "task",
+        "data",
+        "mapper",
+        "encoder",
+        _VOCABULARY.get(about.get("task", ""), "answers"),
+    }
 
 
 def find_checkpoint(config: Config, given: str | None) -> Path:
@@ -84,33 +96,71 @@ def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
     With ``config``, its mapper and encoder must be the checkpoint's; raises ``UserError`` naming what differs, also
     where the encoder's weights are no longer the same.
     """
+    about, weights = _opened(path, config, "vqa")
+    encoder = _encoder_of(path, about, config)
+    model = build_vqa(MapperConfig(**about["mapper"]), encoder, len(about["answers"]))
+    _fill(model, weights, path)
+    return CLIPMapperVQA(encoder, model, tuple(about["answers"])).eval().requires_grad_(False)
+
+
+def load_caption(path: Path, config: Config | None = None) -> CLIPMapperCaption:
+    """The same for captions."""
+    about, weights = _opened(path, config, "caption")
+    encoder = _encoder_of(path, about, config)
+    vocabulary = CaptionVocabulary(about["tokens"], encoder.tokenizer)
+    model = build_caption(MapperConfig(**about["mapper"]), encoder, len(vocabulary))
+    _fill(model, weights, path)
+    return CLIPMapperCaption(encoder, model, vocabulary).eval().requires_grad_(False)
+
+
+def _opened(path: Path, config: Config | None, task: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the checkpoint says of itself, and the weights of the trained part."""
     content = read_checkpoint(path)
     about = content[CARD]
     if config is not None:
         check_fits(about, config, path)
-    mapper, encoder_config = MapperConfig(**about["mapper"]), EncoderConfig(**about["encoder"])
-    encoder = load_encoder(encoder_config if config is None else config.encoder)
+    if about["task"] != task:
+        raise UserError(f"checkpoint {path} has task={about['task']}, not {task}: give another checkpoint")
+    return about, {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
+
+
+def _encoder_of(path: Path, about: dict[str, Any], config: Config | None) -> FrozenClip:
+    held = EncoderConfig(**about["encoder"])
+    encoder = load_encoder(held if config is None else config.encoder)
     if encoder.fingerprint() != about["encoder_fingerprint"]:
         raise UserError(
-            f"checkpoint {path} was trained on other weights of {encoder_config.model} than "
-            f"encoder.weights={encoder_config.weights} gives now; give those weights, or train anew"
+            f"checkpoint {path} was trained on other weights of {held.model} than "
+            f"encoder.weights={held.weights} gives now; give those weights, or train anew"
         )
-    model = build_vqa(mapper, encoder, len(about["answers"]))
-    weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
+    return encoder
+
+
+def _fill(model: VQAMapper | CaptionMapper, weights: dict[str, Any], path: Path) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: its weights do not fit its own description; it is damaged") from error
-    return CLIPMapperVQA(encoder, model, tuple(about["answers"])).eval().requires_grad_(False)
 
 
 def build_vqa(mapper: MapperConfig, encoder: FrozenClip, answers: int) -> VQAMapper:
     """The trained part for an encoder's widths and token counts."""
     vision, text = encoder.vision, encoder.text
     model = VQAMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, answers)
-    if mapper.start == "aligned":
-        start_aligned(model.mapper, vision.shared_projection, text.shared_projection)
+    _start(model, mapper, encoder)
     return model
+
+
+def build_caption(mapper: MapperConfig, encoder: FrozenClip, classes: int) -> CaptionMapper:
+    """The same for captions, with ``classes`` tokens to choose the next one from."""
+    vision, text = encoder.vision, encoder.text
+    model = CaptionMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, classes)
+    _start(model, mapper, encoder)
+    return model
+
+
+def _start(model: VQAMapper | CaptionMapper, mapper: MapperConfig, encoder: FrozenClip) -> None:
+    if mapper.start == "aligned":
+        start_aligned(model.mapper, encoder.vision.shared_projection, encoder.text.shared_projection)
 
 
 def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
@@ -121,11 +171,14 @@ def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
         **{f"mapper.{key}": value for key, value in asdict(config.mapper).items()},
         "encoder.model": config.encoder.model,
     }
+    if isinstance(config.task, CaptionTaskConfig):
+        wanted["task.vocabulary"] = config.task.vocabulary
     held = {
         "task": about["task"],
         "sees": about.get("sees"),
         **{f"mapper.{key}": value for key, value in about["mapper"].items()},
         "encoder.model": about["encoder"]["model"],
+        "task.vocabulary": about.get("vocabulary"),
     }
     differing = [key for key in wanted if wanted[key] != held.get(key) and key != "mapper.dropout"]
     if differing:

@@ -24,6 +24,8 @@ from clipmapper.config import key_problem
 from clipmapper.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
+# Python looks into a script's own folder first, where scripts/explain.py would stand for the package explain.
+sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != PROJECT / "scripts"]
 OmegaConf.register_new_resolver("project", lambda: str(PROJECT), replace=True)
 
 Task = Callable[[DictConfig, Path], None]

@@ -8,13 +8,28 @@ answer at once.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from clipmapper.config_checks import at_least as _at_least
+from clipmapper.config_checks import one_of as _one_of
+from clipmapper.data.config import (
+    DATA_SCHEMAS,
+    DataConfig,
+)
+from clipmapper.data.config import CocoConfig as CocoConfig
+from clipmapper.data.config import EasyVQAConfig as EasyVQAConfig
+from clipmapper.data.config import ShapesConfig as ShapesConfig
+from clipmapper.data.config import VQAv2Config as VQAv2Config
+from clipmapper.data.config import VQAv2HubConfig as VQAv2HubConfig
 from clipmapper.errors import UserError
+from clipmapper.task_config import TASK_SCHEMAS, TaskConfig
+from clipmapper.task_config import CaptionTaskConfig as CaptionTaskConfig
+from clipmapper.task_config import OptimConfig as OptimConfig
 
 
 @dataclass
@@ -55,107 +70,6 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         _one_of("encoder.feature_dtype", self.feature_dtype, ("float32", "float16"))
         _at_least(1, "encoder", batch_size=self.batch_size)
-
-
-@dataclass
-class DataConfig:
-    """What every data set has; ``root`` is its folder."""
-
-    name: str = MISSING
-    root: str = MISSING
-    on_bad_image: str = "fail"  # fail | skip
-    min_answer_questions: int = 9  # an answer belongs to the vocabulary from this many questions on
-    answers_file: str | None = None  # LXMERT's label file instead of a vocabulary built from the data
-    reserved: int = 0  # examples taken from the training data for validation
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _one_of("data.on_bad_image", self.on_bad_image, ("fail", "skip"))
-        _at_least(0, "data", reserved=self.reserved)
-        _at_least(1, "data", min_answer_questions=self.min_answer_questions)
-
-
-@dataclass
-class ShapesConfig(DataConfig):
-    """The embedded data set; scenes a split, questions a scene, pixels a side."""
-
-    train_scenes: int = MISSING
-    val_scenes: int = MISSING
-    test_scenes: int = MISSING
-    questions_per_scene: int = MISSING
-    pixels: int = 128
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        sizes = {"train_scenes": self.train_scenes, "val_scenes": self.val_scenes, "test_scenes": self.test_scenes}
-        _at_least(1, "data", **sizes, questions_per_scene=self.questions_per_scene)
-        _at_least(32, "data", pixels=self.pixels)
-        if self.questions_per_scene > 100:
-            raise UserError(f"data.questions_per_scene={self.questions_per_scene} must be 100 or less")
-
-
-@dataclass
-class EasyVQAConfig(DataConfig):
-    """The PyPI package ``easy-vqa``, written out once."""
-
-
-@dataclass
-class VQAv2Config(DataConfig):
-    """VQAv2's official files. ``reserved`` examples of ``reserve_from`` are kept for validation, the rest trains."""
-
-    train_splits: list[str] = field(default_factory=lambda: ["train2014", "val2014"])
-    reserve_from: str = "val2014"
-    test_split: str | None = None
-
-
-@dataclass
-class VQAv2HubConfig(DataConfig):
-    """``lmms-lab/VQAv2``-style data through ``datasets``: a hub id or a folder of Parquet files."""
-
-    train_splits: list[str] = field(default_factory=lambda: ["train", "validation"])
-    reserve_from: str = "validation"
-    test_split: str | None = None
-
-
-DATA_SCHEMAS: dict[str, type[DataConfig]] = {
-    "shapes": ShapesConfig,
-    "easy_vqa": EasyVQAConfig,
-    "vqav2": VQAv2Config,
-    "vqav2_hub": VQAv2HubConfig,
-}
-
-
-@dataclass
-class OptimConfig:
-    """``adam`` (the paper's) or ``muon`` (``clipmapper.optimizer``), with a linear warm-up, a constant stretch, and a
-    cosine decay from ``decay_start`` to the last step."""
-
-    name: str = "adam"
-    lr: float = MISSING
-    batch_size: int = MISSING
-    warmup_steps: int = MISSING
-    decay_start: int = MISSING
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        _one_of("task.optim.name", self.name, ("adam", "muon"))
-        steps = {"warmup_steps": self.warmup_steps, "decay_start": self.decay_start}
-        _at_least(0, "task.optim", lr=self.lr, weight_decay=self.weight_decay, **steps)
-        _at_least(1, "task.optim", batch_size=self.batch_size)
-
-
-@dataclass
-class TaskConfig:
-    """``sees``: both | question | image; the two blind baselines see one constant in place of the other modality."""
-
-    name: str = MISSING
-    sees: str = "both"
-    optim: OptimConfig = field(default_factory=OptimConfig)
-
-    def __post_init__(self) -> None:
-        _one_of("task.name", self.name, ("vqa",))
-        _one_of("task.sees", self.sees, ("both", "question", "image"))
 
 
 @dataclass
@@ -209,7 +123,7 @@ class PathsConfig:
 class Config:
     """What every command composes."""
 
-    task: TaskConfig = field(default_factory=TaskConfig)
+    task: TaskConfig = MISSING
     mapper: MapperConfig = MISSING
     encoder: EncoderConfig = MISSING
     data: DataConfig = MISSING
@@ -235,13 +149,15 @@ class TrainConfig(Config):
 
 @dataclass
 class EvaluateConfig(Config):
-    """``split`` of the data, with the newest fitting checkpoint or the one given; or anyone's three official files."""
+    """``split`` of the data, with the newest fitting checkpoint or the one given; or anyone's official files: VQA takes
+    ``predictions``, ``questions`` and ``annotations``, captions ``predictions`` and ``references``."""
 
     split: str = "test"
     checkpoint: str | None = None
     predictions: str | None = None
     questions: str | None = None
     annotations: str | None = None
+    references: str | None = None
 
 
 @dataclass
@@ -271,17 +187,6 @@ class PretrainConfig:
     paths: PathsConfig = MISSING
 
 
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value != MISSING and value not in choices:
-        raise UserError(f"{key}={value} is not one of: {', '.join(choices)}")
-
-
-def _at_least(bound: int, section: str, **values: float | None) -> None:
-    for name, value in values.items():
-        if value not in (None, MISSING) and value < bound:
-            raise UserError(f"{section}.{name}={value} must be {bound} or more")
-
-
 def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     """The composed config as dataclasses of ``schema`` (a subclass of :class:`Config`).
 
@@ -292,8 +197,9 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     if unknown:
         raise UserError(_unknown_key(unknown[0], sections))
     shaped = OmegaConf.structured(schema)
-    if "data" in sections:
-        shaped.data = _data_schema(config)
+    for section, schemas in (("task", TASK_SCHEMAS), ("data", DATA_SCHEMAS)):
+        if section in sections:
+            shaped[section] = _named_schema(config, section, schemas)
     try:
         merged = OmegaConf.merge(shaped, config)
         missing = sorted(OmegaConf.missing_keys(merged))
@@ -304,11 +210,11 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
         raise UserError(key_problem(error)) from error
 
 
-def _data_schema(config: DictConfig) -> Any:
-    name = OmegaConf.select(config, "data.name")
-    if name not in DATA_SCHEMAS:
-        raise UserError(f"data.name={name} is not one of: {', '.join(DATA_SCHEMAS)}")
-    return OmegaConf.structured(DATA_SCHEMAS[name])
+def _named_schema(config: DictConfig, section: str, schemas: Mapping[str, type[Any]]) -> Any:
+    name = OmegaConf.select(config, f"{section}.name")
+    if name not in schemas:
+        raise UserError(f"{section}.name={name} is not one of: {', '.join(schemas)}")
+    return OmegaConf.structured(schemas[name])
 
 
 def key_problem(error: OmegaConfBaseException) -> str:

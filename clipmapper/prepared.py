@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from clipmapper.config import Config, TrainerConfig
+from clipmapper.config import CocoConfig, Config, TrainerConfig
 from clipmapper.data.answers import AnswerVocabulary
 from clipmapper.data.batches import VQADataset
 from clipmapper.data.load import Splits, load_data, vocabulary
@@ -41,23 +41,29 @@ def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared
     ``answers`` is a checkpoint's list; without one, the data's own is built. Raises ``UserError`` as the readers do,
     and where the config names an answer file that holds another list than the checkpoint.
     """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    if isinstance(config.data, CocoConfig):
+        raise UserError(f"data={config.data.name} has captions, but no questions; give task=caption, or other data")
     splits = load_data(config.data)
     if answers and config.data.answers_file and vocabulary(config.data, splits) != answers:
         raise UserError(
             f"the checkpoint was trained on another answer list than data.answers_file={config.data.answers_file}; "
             "give its own list, or none"
         )
-    encoder = load_encoder(config.encoder)
-    device = pick_device(config.trainer)
-    cache = Path(config.paths.cache) / f"{config.data.name}-{config.encoder.model}"
     texts = [question.question for part in splits.parts.values() for question in part.questions]
-    encoder.to(device)
+    encoder, device, cache = ready_encoder(config)
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
     prepared_texts = text_features(encoder, config.encoder, texts, cache, device)
     answers = answers or vocabulary(config.data, splits)
     return Prepared(splits, answers, encoder.cpu(), images, prepared_texts, config.task.sees)
+
+
+def ready_encoder(config: Config) -> tuple[FrozenClip, torch.device, Path]:
+    """The frozen encoder, the device it was put on, and the folder of its features; raises as ``load_encoder``."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    encoder = load_encoder(config.encoder)
+    device = pick_device(config.trainer)
+    return encoder.to(device), device, Path(config.paths.cache) / f"{config.data.name}-{config.encoder.model}"
 
 
 def pick_device(trainer: TrainerConfig) -> torch.device:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -15,18 +13,18 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
-from clipmapper.checkpoint import CARD, build_vqa, card, read_checkpoint
+from clipmapper.captioning.task import CaptionTask
+from clipmapper.checkpoint import CARD, read_checkpoint
 from clipmapper.checkpointing import BEST, LAST, KeptCheckpoint, WholeCheckpointIO, bring_best
 from clipmapper.config import Config, TrainConfig, TrainerConfig
-from clipmapper.data.batches import StepSampler, VQADataset, in_order
-from clipmapper.data.splits import write_split
+from clipmapper.data.batches import StepSampler, in_order
 from clipmapper.errors import UserError
-from clipmapper.evaluation import evaluate
 from clipmapper.loggers import build_logger
-from clipmapper.metrics.vqa import summary, table
-from clipmapper.prepared import Prepared, prepare
 from clipmapper.results import write_metrics
-from clipmapper.vqa_training import VQATraining
+from clipmapper.vqa_task import VQATask
+
+Task = VQATask | CaptionTask
+TASKS: dict[str, type[VQATask] | type[CaptionTask]] = {"vqa": VQATask, "caption": CaptionTask}
 
 # What Lightning warns of and this project has taken care of, or means.
 _NOT_NEWS = (
@@ -42,9 +40,9 @@ _NOT_NEWS = (
 class Batches(pl.LightningDataModule):
     """Training batches by step, so that a resumed run goes on with the very batch it would have seen next."""
 
-    def __init__(self, train: VQADataset, val: VQADataset, batch_size: int, max_steps: int, seed: int):
+    def __init__(self, task: Task, batch_size: int, max_steps: int, seed: int):
         super().__init__()
-        self.train, self.val = train, val
+        self.train, self.val = task.train, task.val
         self.batch_size, self.max_steps, self.seed = batch_size, max_steps, seed
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -61,7 +59,7 @@ class Batches(pl.LightningDataModule):
 
 
 def train(config: TrainConfig, run: Path) -> dict[str, Any]:
-    """Trains, evaluates the best checkpoint by validation accuracy, writes ``metrics.json``; returns its metrics.
+    """Trains, evaluates the best checkpoint by the task's own measure, writes ``metrics.json``; returns its metrics.
 
     Raises ``UserError`` for what the user can mend.
     """
@@ -69,27 +67,16 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     trainer = build_trainer(config, run)  # first, for its errors
-    prepared = prepare(config)
-    write_split(run / "split.json", prepared.splits.parts)
-    datasets = {part: prepared.dataset(part) for part in prepared.splits.parts}
-    _describe(prepared, datasets)
-    about = card(config, prepared.encoder, prepared.answers) | _order(config, datasets["train"])
-    last = _to_resume(config, about, run)
-    pl.seed_everything(config.seed, verbose=False)
-    model = build_vqa(config.mapper, prepared.encoder, len(prepared.answers))
-    module = VQATraining(model, config.task.optim, config.trainer.max_steps, about, config.seed)
-    batches = Batches(
-        datasets["train"], datasets["val"], config.task.optim.batch_size, config.trainer.max_steps, config.seed
-    )
-    trainer.fit(module, batches, ckpt_path=last, weights_only=True)
+    task = TASKS[config.task.name](config)
+    task.write_split(run / "split.json")
+    last = _to_resume(config, task.about, run)
+    pl.seed_everything(config.seed, verbose=False)  # before the model is made
+    batches = Batches(task, config.task.optim.batch_size, config.trainer.max_steps, config.seed)
+    trainer.fit(task.module, batches, ckpt_path=last, weights_only=True)
     if not trainer.is_global_zero:
         return {}
-    _best(trainer, module)
-    metrics: dict[str, Any] = {}
-    for part in ("val", "test"):
-        if part in datasets and (score := evaluate(model, datasets[part], prepared.answers.answers, run, part)):
-            metrics[part] = summary(score)
-            print(table(f"{config.data.name} {part}", score), flush=True)
+    _best(trainer, task.module)
+    metrics = task.evaluate(run)
     write_metrics(run / "metrics.json", metrics, asdict(config))
     return metrics
 
@@ -108,9 +95,10 @@ def build_trainer(config: Config, run: Path) -> pl.Trainer:
 def _trainer(config: Config, run: Path) -> pl.Trainer:
     t = config.trainer
     # The last checkpoint comes after the best one, so that it knows of it.
-    callbacks: list[Callback] = [KeptCheckpoint(run, BEST, "val/accuracy"), KeptCheckpoint(run, LAST)]
+    monitor = TASKS[config.task.name].monitor
+    callbacks: list[Callback] = [KeptCheckpoint(run, BEST, monitor), KeptCheckpoint(run, LAST)]
     if t.patience is not None:
-        callbacks.append(EarlyStopping("val/accuracy", mode="max", patience=t.patience))
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=t.patience))
     return pl.Trainer(
         max_epochs=1,  # one pass over the step sampler, which ends at max_steps
         max_steps=t.max_steps,
@@ -143,19 +131,12 @@ def _check_interval(t: TrainerConfig) -> int:
     return t.max_steps // max(1, round(t.max_steps / t.val_check_interval))
 
 
-def _best(trainer: pl.Trainer, module: VQATraining) -> None:
+def _best(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Puts the weights of the best checkpoint into the module; after ``fast_dev_run`` there is none."""
     checkpoint = trainer.checkpoint_callback
     path = getattr(checkpoint, "best_model_path", "")
     if path:
         module.load_state_dict(read_checkpoint(Path(path))["state_dict"])
-
-
-def _order(config: TrainConfig, dataset: VQADataset) -> dict[str, Any]:
-    """What the batches and their steps follow from: a run is resumed with the same."""
-    ids = ",".join(str(question.question_id) for question in dataset.questions)
-    digest = hashlib.blake2b(ids.encode(), digest_size=16).hexdigest()
-    return {"seed": config.seed, "optim": asdict(config.task.optim), "training questions": digest}
 
 
 def _to_resume(config: TrainConfig, about: dict[str, Any], run: Path) -> str | None:
@@ -169,10 +150,3 @@ def _to_resume(config: TrainConfig, about: dict[str, Any], run: Path) -> str | N
         raise UserError(f"resume={config.resume}: that run has another {differing[0]}; resume with its own config")
     bring_best(Path(config.resume), run)
     return str(last)
-
-
-def _describe(prepared: Prepared, datasets: dict[str, VQADataset]) -> None:
-    sizes = ", ".join(f"{len(dataset)} {part}" for part, dataset in datasets.items())
-    print(f"questions: {sizes}; answers: {len(prepared.answers)}", flush=True)
-    if without := datasets["train"].without_target:
-        print(f"{without} training questions have no answer in the vocabulary", file=sys.stderr)

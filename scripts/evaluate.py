@@ -1,7 +1,8 @@
-"""Scores a trained model, or anyone's result file, by the official VQA accuracy.
+"""Scores a trained model, or anyone's result file, by the official metrics of its task.
 
-``python scripts/evaluate.py task=vqa mapper=b`` takes the newest fitting checkpoint;
-``python scripts/evaluate.py predictions=FILE questions=FILE annotations=FILE`` needs no model.
+``python scripts/evaluate.py task=vqa mapper=b`` takes the newest fitting checkpoint, as does ``task=caption``;
+``python scripts/evaluate.py predictions=FILE questions=FILE annotations=FILE`` needs no model, nor does
+``python scripts/evaluate.py task=caption predictions=FILE references=FILE``.
 """
 
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from clipmapper.cli import command
-from clipmapper.config import EvaluateConfig, typed
+from clipmapper.config import CaptionTaskConfig, EvaluateConfig, typed
 from clipmapper.errors import UserError
 
 
@@ -18,8 +19,10 @@ from clipmapper.errors import UserError
 def main(config: DictConfig, run: Path) -> None:
     """One evaluation."""
     checked: EvaluateConfig = typed(config, EvaluateConfig)
-    files = (checked.predictions, checked.questions, checked.annotations)
-    if any(files):
+    files = (checked.predictions, checked.questions, checked.annotations, checked.references)
+    if isinstance(checked.task, CaptionTaskConfig):
+        score_caption_file(checked, run) if any(files) else score_caption_model(checked, checked.task, run)
+    elif any(files):
         score_file(checked, run)
     else:
         score_model(checked, run)
@@ -30,6 +33,8 @@ def score_file(config: EvaluateConfig, run: Path) -> None:
     from clipmapper.metrics.vqa import score_files, summary, table
     from clipmapper.results import write_metrics
 
+    if config.references:
+        raise UserError("references=FILE belongs to captions: give task=caption, or questions=FILE annotations=FILE")
     if not (config.predictions and config.questions and config.annotations):
         raise UserError("scoring a result file takes all three: predictions=FILE questions=FILE annotations=FILE")
     score = score_files(Path(config.predictions), Path(config.questions), Path(config.annotations))
@@ -56,6 +61,43 @@ def score_model(config: EvaluateConfig, run: Path) -> None:
         return
     write_metrics(run / "metrics.json", {config.split: summary(score), "checkpoint": str(checkpoint)}, asdict(config))
     print(table(f"{config.data.name} {config.split}", score))
+
+
+def score_caption_file(config: EvaluateConfig, run: Path) -> None:
+    """The caption metrics of a result file."""
+    from clipmapper.captioning.evaluation import table
+    from clipmapper.captioning.scoring import score_caption_files
+    from clipmapper.metrics.captions import summary
+    from clipmapper.results import write_metrics
+
+    if not (config.predictions and config.references) or config.questions or config.annotations:
+        raise UserError("scoring captions takes these two: predictions=FILE references=FILE")
+    found = score_caption_files(Path(config.predictions), Path(config.references), config.split)
+    scores = summary(found)
+    write_metrics(run / "metrics.json", {"predictions": scores}, asdict(config))
+    print(table(config.predictions, scores))
+
+
+def score_caption_model(config: EvaluateConfig, task: CaptionTaskConfig, run: Path) -> None:
+    """The caption metrics of a checkpoint on a split."""
+    from clipmapper.captioning.decoding import check_length
+    from clipmapper.captioning.evaluation import evaluate_captions, table
+    from clipmapper.captioning.prepared import prepare_images
+    from clipmapper.checkpoint import find_checkpoint, load_caption
+    from clipmapper.results import write_metrics
+
+    checkpoint = find_checkpoint(config, config.checkpoint)
+    print(f"checkpoint: {checkpoint}", flush=True)
+    model = load_caption(checkpoint, config)
+    check_length(model.encoder, task.max_length)
+    prepared = prepare_images(config)
+    images, training = prepared.images(config.split), prepared.splits.train.images
+    scores = evaluate_captions(model, images, training, task.max_length, run, config.split)
+    if scores is None:
+        print(f"{config.data.name} {config.split} has no captions by people: wrote the model's only")
+        return
+    write_metrics(run / "metrics.json", {config.split: scores, "checkpoint": str(checkpoint)}, asdict(config))
+    print(table(f"{config.data.name} {config.split}", scores))
 
 
 if __name__ == "__main__":

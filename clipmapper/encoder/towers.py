@@ -6,7 +6,7 @@ transformer with a class token, a causal text transformer); anything else is ref
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clipmapper.attention import attend
 from clipmapper.errors import UserError
+from clipmapper.key_values import KeyValues
 from clipmapper.tokens import Tokens, TokenSubset, take
 from explain.recording import active_recorder
 
@@ -117,6 +118,12 @@ class TextTower(nn.Module):
         x = run_blocks(self.blocks, _watched("text", x), mask, "text")
         return Tokens(self.text.ln_final(x), subset.valid, subset.index)
 
+    def next(self, ids: Tensor, place: int, caches: Sequence[KeyValues]) -> Tensor:
+        """One further token of each text, ids [B] at ``place``, after those in the caches (one a block): [B, 1, D]."""
+        x = self.text.token_embedding(ids[:, None])
+        x = x + self.text.positional_embedding[place].to(x.dtype)
+        return self.text.ln_final(run_blocks(self.blocks, x, None, "text", caches))
+
     @property
     def shared_projection(self) -> Tensor:
         """From token width into the space images and texts share, [D, E]; the identity where the model has none."""
@@ -132,11 +139,18 @@ class TextTower(nn.Module):
         return projection(end) if isinstance(projection, nn.Module) else end @ self.shared_projection
 
 
-def run_blocks(blocks: Iterable[Any], x: Tensor, mask: Tensor | None, modality: str) -> Tensor:
-    """The residual stream [B, N, D] through every block; ``mask`` as in :func:`clipmapper.attention.attention`."""
-    for block in blocks:
+def run_blocks(
+    blocks: Iterable[Any], x: Tensor, mask: Tensor | None, modality: str, caches: Sequence[KeyValues] | None = None
+) -> Tensor:
+    """The residual stream [B, N, D] through every block; ``mask`` as in :func:`clipmapper.attention.attention`.
+
+    With ``caches``, one a block, the tokens also attend to those that are kept there, and are added to them.
+    """
+    for number, block in enumerate(blocks):
         attn, h = block.attn, block.ln_1(x)
         q, k, v = nn.functional.linear(h, attn.in_proj_weight, attn.in_proj_bias).chunk(3, -1)
+        if caches is not None:
+            k, v = caches[number].extend(k, v)
         added, probabilities = attend(q, k, v, attn.num_heads, attn.out_proj, mask)
         added = block.ls_1(added)
         if (recorder := active_recorder()) is not None and probabilities is not None:

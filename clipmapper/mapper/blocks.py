@@ -32,8 +32,24 @@ class AttentionSublayer(nn.Module):
 
         Steps of one ``stage`` run side by side; ``key`` names the context's modality where it is not the usual one.
         """
-        k, v = self.key_value(self.context_norm(context)).chunk(2, -1)
-        added, probabilities = attend(self.query(self.norm(x)), k, v, self.heads, self.out, mask)
+        return self.attend_to(x, *self.keys_values(context), mask, stage, key)
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the context's tokens, [B, n_key, d] each."""
+        keys, values = self.key_value(self.context_norm(context)).chunk(2, -1)
+        return keys, values
+
+    def attend_to(
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        stage: int | None = None,
+        key: str | None = None,
+    ) -> Tensor:
+        """The same with the context's keys and values given: decoding has those of earlier tokens already."""
+        added, probabilities = attend(self.query(self.norm(x)), keys, values, self.heads, self.out, mask)
         added = self.dropout(added)
         if (recorder := active_recorder()) is not None and probabilities is not None:
             query, usual = self.modalities

@@ -1,0 +1,1 @@
+"""Image captions: next-token prediction over CLIP's BPE, greedy decoding, evaluation."""

@@ -1,0 +1,108 @@
+"""Captions for a split, written as COCO's evaluation takes them, and how good they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipmapper.captioning.batches import CaptionedImages
+from clipmapper.captioning.decoding import caption_images
+from clipmapper.captioning.model import CLIPMapperCaption
+from clipmapper.data.batches import in_order
+from clipmapper.data.caption_files import CaptionImage, write_results
+from clipmapper.data.json_files import write_json
+from clipmapper.encoder.load import FrozenClip
+from clipmapper.metrics.captions import METRICS, build_cider_corpus, score_captions, summary
+from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
+
+CONSTANTS = 50  # of the commonest training captions, tried as the one caption of every image
+_CLIP = ("CLIPScore", "RefCLIPScore")
+
+
+def evaluate_captions(
+    model: CLIPMapperCaption,
+    images: CaptionedImages,
+    training: Sequence[CaptionImage],
+    max_length: int,
+    folder: Path,
+    name: str,
+) -> dict[str, Any] | None:
+    """Captions every image and returns the scores of those that people captioned, None where nobody captioned any.
+
+    ``submission_{name}.json`` is COCO's result file, ``[{image_id, caption}]``: it wants every image, so those that
+    could not be read get an empty caption there. ``captions_{name}.json`` holds the references and scores of each
+    caption, too. The scores have the best constant caption's CIDEr beside them: what a model reaches without looking.
+    Raises ``UserError`` as ``score_captions``.
+    """
+    texts = caption_images(model, images, list(range(len(images))), max_length)
+    given = {image.image_id: text for image, text in zip(images.images, texts, strict=True)}
+    write_results(folder / f"submission_{name}.json", given | {image.image_id: "" for image in images.left_out})
+    references = {image.image_id: image.captions for image in images.images if image.captions}
+    rows = [{"image_id": i.image_id, "caption": given[i.image_id], "references": i.captions} for i in images.images]
+    write_json(folder / f"captions_{name}.json", rows)  # now, in case scoring fails
+    if not references:
+        return None
+    scores = score_captions({image_id: given[image_id] for image_id in references}, references)
+    clip = clip_values(model.encoder, images, given)
+    per_image = scores.per_image | clip
+    for row in rows:
+        values = {metric: each[row["image_id"]] for metric, each in per_image.items() if row["image_id"] in each}
+        row |= {"scores": {metric: round(value, 6) for metric, value in values.items()}}
+    write_json(folder / f"captions_{name}.json", rows)
+    means = {metric: sum(values.values()) / len(values) for metric, values in clip.items()}
+    caption, cider = best_constant(training, references)
+    return {
+        **summary(scores),
+        **means,
+        "clip_encoder": model.encoder.name,
+        "constant": {"caption": caption, "CIDEr": cider},
+        "not_captioned_by_people": len(images) - len(references),
+    }
+
+
+@torch.inference_mode()
+def clip_values(
+    encoder: FrozenClip, images: CaptionedImages, captions: Mapping[int, str]
+) -> dict[str, dict[int, float]]:
+    """CLIPScore and RefCLIPScore by image id, by the encoder itself and its cached image tokens; images without
+    references are left out."""
+    rows = [row for row, image in enumerate(images.images) if image.captions]
+    device = encoder.vision.shared_projection.device
+    batches = [images.tokens([rows[k] for k in places]).to(device) for places in in_order(len(rows), 256)]
+    pictures = torch.cat([encoder.vision.pooled(batch) for batch in batches])
+    chosen = [images.images[row] for row in rows]
+    texts = embed_captions(encoder, [captions[image.image_id] for image in chosen])
+    others = embed_captions(encoder, [text for image in chosen for text in image.captions])
+    groups = others.split([len(image.captions) for image in chosen])
+    values = (clip_score(pictures, texts), ref_clip_score(pictures, texts, groups))
+    ids = [image.image_id for image in chosen]
+    return {name: dict(zip(ids, found.tolist(), strict=True)) for name, found in zip(_CLIP, values, strict=True)}
+
+
+def best_constant(training: Sequence[CaptionImage], references: Mapping[int, Sequence[str]]) -> tuple[str, float]:
+    """Of the commonest training captions the one that has the greatest CIDEr as the caption of every image."""
+    counts = Counter(caption for image in training for caption in image.captions)
+    tried = [caption for caption, _ in counts.most_common(CONSTANTS)]
+    ids = list(references)
+    keys = [(at, place) for at in range(len(tried)) for place in range(len(ids))]
+    candidates = {at * len(ids) + place: tried[at] for at, place in keys}
+    wanted = {at * len(ids) + place: references[ids[place]] for at, place in keys}
+    corpus = build_cider_corpus(references.values())
+    values = list(score_captions(candidates, wanted, ("CIDEr",), corpus).per_image["CIDEr"].values())
+    means = [sum(values[at * len(ids) : (at + 1) * len(ids)]) / len(ids) for at in range(len(tried))]
+    best = max(range(len(tried)), key=means.__getitem__)
+    return tried[best], means[best]
+
+
+def table(title: str, scores: Mapping[str, Any]) -> str:
+    """The scores in a few lines, values as fractions, CIDEr 0..10."""
+    found = [f"{name} {scores[name]:.4f}" for name in (*METRICS, *_CLIP) if name in scores]
+    lines = [f"{title}, {scores['images']} images: {'  '.join(found)}"]
+    if "constant" in scores:
+        constant = scores["constant"]
+        lines.append(f'  the best constant caption, "{constant["caption"]}": CIDEr {constant["CIDEr"]:.4f}')
+    return "\n".join([*lines, *(f"  {name}: {note}" for name, note in scores["notes"].items())])

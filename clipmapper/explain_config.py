@@ -1,0 +1,68 @@
+"""The schema of ``scripts/explain.py``'s config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipmapper.config import Config
+from clipmapper.config_checks import one_of
+from clipmapper.errors import UserError
+
+
+@dataclass
+class ExplainConfig(Config):
+    """Whose answers are explained, which answer, and how the pictures look.
+
+    ``select``: random | wrong | ids of ``split``, the first two ``samples`` many; or one's own ``image`` and
+    ``question``. ``answer``: which answer's logit is explained, null for the predicted one; ``against``: less this
+    answer's. ``overlay``: bilinear | patches; ``scale``: each | common; ``formats``: png, pdf. ``encoder.batch_size``
+    questions are explained at a time.
+    """
+
+    explainer: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    split: str = "test"
+    select: str = "random"
+    samples: int = 8
+    ids: list[int] = field(default_factory=list)
+    image: str | None = None
+    question: str | None = None
+    answer: str | None = None
+    against: str | None = None
+    overlay: Any = "bilinear"  # one of a few words: checked below
+    scale: Any = "each"
+    interaction: bool = False
+    formats: list[str] = field(default_factory=lambda: ["png", "pdf"])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("select", self.select, ("random", "wrong", "ids"))
+        one_of("overlay", self.overlay, ("bilinear", "patches"))
+        one_of("scale", self.scale, ("each", "common"))
+        for name in self.formats:
+            one_of("formats", name, ("png", "pdf"))
+        if not self.formats:
+            raise UserError("formats=[] writes no pictures; give png, pdf or both")
+        if self.samples < 1:
+            raise UserError(f"samples={self.samples} must be 1 or more")
+        if self.task.name != "vqa":
+            raise UserError(f"task={self.task.name}: only the answers of task=vqa are explained")
+        if self.task.sees != "both":
+            raise UserError(f"task.sees={self.task.sees}: only models that see both are explained; give task.sees=both")
+        if self.answer is not None and self.answer == self.against:
+            raise UserError(f"answer={self.answer} against={self.against} are one answer; give two, or one of them")
+        self._check_choice()
+
+    def _check_choice(self) -> None:
+        """Samples are named in one way."""
+        if (self.image is None) != (self.question is None):
+            given, lacking = ("image", "question") if self.question is None else ("question", "image")
+            raise UserError(f"{given}=… without {lacking}=…; give both")
+        if self.question is not None and not self.question.strip():
+            raise UserError("question= is empty; ask something")
+        if (self.select == "ids") != bool(self.ids):
+            missing = "ids=[…]" if not self.ids else "select=ids"
+            raise UserError(f"question ids are taken with select=ids ids=[…]; {missing} is missing")
+        if self.image is not None and self.ids:
+            raise UserError("image=… and ids=… are two choices; give one")
