@@ -18,7 +18,7 @@ CONFIGS = PROJECT / "configs"
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "pretrain_clip": PretrainConfig}
 GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment", "paths")
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONFIGS / group).glob("*.yaml"))]
-EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*vqa.yaml"))
 Command = Callable[..., tuple[int, str, list[str]]]
 
 
@@ -68,9 +68,9 @@ WRONG = {
     "+task.optim.momentum=1": "unknown config key task.optim.momentum; ",
     "data.pixelz=64": "unknown config key data.pixelz; did you mean data.pixels?",
     "mapper=c": "there is no mapper=c; choose one of: a, b",
-    "data=nothing": "there is no data=nothing; choose one of: easy_vqa, shapes, vqav2, vqav2_hub",
+    "data=nothing": "there is no data=nothing; choose one of: coco, easy_vqa, shapes, vqav2, vqav2_hub",
     "data=null": "Config group override must be a string or a list. Got NoneType",
-    "experiment=nothing": "there is no experiment=nothing; choose one of: paper_vqa",
+    "experiment=nothing": "there is no experiment=nothing; choose one of: paper_caption, paper_vqa",
     "trainer.max_steps=???": "config key trainer.max_steps has no value: give trainer.max_steps=…",
     "trainer.max_steps=many": "config key trainer.max_steps: Value 'many' of type 'str' could not be converted to Int",
     "mapper.width=[1,2]": "config key mapper.width: ",
@@ -79,7 +79,7 @@ WRONG = {
     "mapper.positions=sine": "mapper.positions=sine is not one of: none, learnt",
     "task.sees=nothing": "task.sees=nothing is not one of: both, question, image",
     "data.on_bad_image=warn": "data.on_bad_image=warn is not one of: fail, skip",
-    "data.name=coco": "data.name=coco is not one of: shapes, easy_vqa, vqav2, vqav2_hub",
+    "data.name=flickr": "data.name=flickr is not one of: shapes, easy_vqa, vqav2, vqav2_hub, coco",
     "logger.name=mlflow": "logger.name=mlflow is not one of: csv, wandb, tensorboard",
     "encoder.feature_dtype=int8": "encoder.feature_dtype=int8 is not one of: float32, float16",
     "mapper.heads=3": "mapper.width=128 is not a multiple of mapper.heads=3",
