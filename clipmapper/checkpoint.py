@@ -11,11 +11,12 @@ import torch
 
 from clipmapper.captioning.model import CaptionMapper, CLIPMapperCaption
 from clipmapper.captioning.vocabulary import CaptionVocabulary
-from clipmapper.config import CaptionTaskConfig, Config, EncoderConfig, MapperConfig
+from clipmapper.config import Config, EncoderConfig, MapperConfig
 from clipmapper.data.answers import AnswerVocabulary
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.mapper.start import start_aligned
+from clipmapper.task_config import CaptionTaskConfig
 from clipmapper.vqa_model import CLIPMapperVQA, VQAMapper
 
 CARD = "clipmapper"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
+
+from clipmapper.whole_files import write_whole
 
 BEST, LAST = "best", "last"
 
@@ -27,14 +27,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         place.parent.mkdir(parents=True, exist_ok=True)
         content = BytesIO()
         torch.save(checkpoint, content)
-        partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(content.getbuffer())
-            partial.replace(place)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink()
-            raise
+        write_whole(place, content.getbuffer())
 
 
 class KeptCheckpoint(ModelCheckpoint):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from clipmapper.checkpoint import find_checkpoint, load_vqa
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.explain_config import ExplainConfig
 from clipmapper.metrics.vqa import vqa_accuracy
-from clipmapper.prepared import pick_device
-from clipmapper.subject import QuestionBatch, Subject
+from clipmapper.subject import QuestionBatch, Subject, load_model
 from clipmapper.vqa_model import CLIPMapperVQA
 from explain.targets import Target, given, margin, predicted
 
@@ -55,10 +52,7 @@ def own_subject(config: ExplainConfig) -> Subject:
 
     Raises ``UserError`` where there is no checkpoint.
     """
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    path = find_checkpoint(config, config.checkpoint)
-    model = load_vqa(path, config).to(pick_device(config.trainer))
+    model, path = load_model(config, config.checkpoint)
     question = Question(question_id=0, image_id=0, question=str(config.question))
     return Subject(model, (question,), {0: FileImage(Path(str(config.image)))}, path, "fail")
 
@@ -94,14 +88,13 @@ def _wrong(subject: Subject, config: ExplainConfig, order: list[int]) -> list[in
     """The first rows whose predicted answer has no accuracy at all; how many were looked at is printed."""
     if not subject.questions[0].answers:
         raise UserError(f"select=wrong: the {config.split} split has no human answers; give select=random")
-    row_of = {question.question_id: row for row, question in enumerate(subject.questions)}
     found: list[int] = []
     looked, hidden = 0, not config.trainer.enable_progress_bar
     with tqdm(total=config.samples, desc="looking for wrong answers", leave=False, disable=hidden) as bar:
-        for question, answer in _answered(subject, order, config.encoder.batch_size):
+        for row, question, answer in subject.answered(order, config.encoder.batch_size):
             looked += 1
             if vqa_accuracy(answer, question.answers) == 0:
-                found.append(row_of[question.question_id])
+                found.append(row)
                 bar.update()
             if len(found) == config.samples:
                 break
@@ -109,15 +102,6 @@ def _wrong(subject: Subject, config: ExplainConfig, order: list[int]) -> list[in
         raise UserError(f"select=wrong: none of {looked} answers is wrong; give select=random")
     print(f"{len(found)} wrong answers among the {looked} looked at", flush=True)
     return found
-
-
-@torch.no_grad()
-def _answered(subject: Subject, rows: list[int], size: int) -> Iterator[tuple[Question, str]]:
-    """Questions with the model's answers, ``size`` at a time."""
-    for start in range(0, len(rows), size):
-        if (batch := subject.batch(rows[start : start + size])) is not None:
-            best = subject.model(batch.pixels, batch.text).argmax(1).tolist()
-            yield from ((question, subject.model.answers[k]) for question, k in zip(batch.questions, best, strict=True))
 
 
 def _place(answers: tuple[str, ...], key: str, answer: str | None) -> int | None:

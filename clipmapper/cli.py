@@ -25,7 +25,7 @@ from clipmapper.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Python looks into a script's own folder first, where scripts/explain.py would stand for the package explain.
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != PROJECT / "scripts"]
+sys.path[:] = [folder for folder in sys.path if not (Path(folder) / "explain.py").is_file()]
 OmegaConf.register_new_resolver("project", lambda: str(PROJECT), replace=True)
 
 Task = Callable[[DictConfig, Path], None]

@@ -15,21 +15,10 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from clipmapper.config_checks import at_least as _at_least
-from clipmapper.config_checks import one_of as _one_of
-from clipmapper.data.config import (
-    DATA_SCHEMAS,
-    DataConfig,
-)
-from clipmapper.data.config import CocoConfig as CocoConfig
-from clipmapper.data.config import EasyVQAConfig as EasyVQAConfig
-from clipmapper.data.config import ShapesConfig as ShapesConfig
-from clipmapper.data.config import VQAv2Config as VQAv2Config
-from clipmapper.data.config import VQAv2HubConfig as VQAv2HubConfig
+from clipmapper.config_checks import at_least, one_of
+from clipmapper.data.config import DATA_SCHEMAS, DataConfig
 from clipmapper.errors import UserError
 from clipmapper.task_config import TASK_SCHEMAS, TaskConfig
-from clipmapper.task_config import CaptionTaskConfig as CaptionTaskConfig
-from clipmapper.task_config import OptimConfig as OptimConfig
 
 
 @dataclass
@@ -47,11 +36,11 @@ class MapperConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _one_of("mapper.name", self.name, ("a", "b"))
-        _one_of("mapper.positions", self.positions, ("none", "learnt"))
-        _one_of("mapper.readout", self.readout, ("cls", "eot", "token"))
-        _one_of("mapper.start", self.start, ("aligned", "random"))
-        _at_least(1, "mapper", layers=self.layers, width=self.width, heads=self.heads)
+        one_of("mapper.name", self.name, ("a", "b"))
+        one_of("mapper.positions", self.positions, ("none", "learnt"))
+        one_of("mapper.readout", self.readout, ("cls", "eot", "token"))
+        one_of("mapper.start", self.start, ("aligned", "random"))
+        at_least(1, "mapper", layers=self.layers, width=self.width, heads=self.heads)
         if not 0 <= self.dropout < 1:
             raise UserError(f"mapper.dropout={self.dropout} must be 0 or more and less than 1")
         if self.width % self.heads:
@@ -68,8 +57,8 @@ class EncoderConfig:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        _one_of("encoder.feature_dtype", self.feature_dtype, ("float32", "float16"))
-        _at_least(1, "encoder", batch_size=self.batch_size)
+        one_of("encoder.feature_dtype", self.feature_dtype, ("float32", "float16"))
+        at_least(1, "encoder", batch_size=self.batch_size)
 
 
 @dataclass
@@ -91,8 +80,8 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         intervals = {"val_check_interval": self.val_check_interval, "log_every_n_steps": self.log_every_n_steps}
-        _at_least(1, "trainer", max_steps=self.max_steps, **intervals)
-        _at_least(0, "trainer", patience=self.patience, gradient_clip_val=self.gradient_clip_val)
+        at_least(1, "trainer", max_steps=self.max_steps, **intervals)
+        at_least(0, "trainer", patience=self.patience, gradient_clip_val=self.gradient_clip_val)
         if self.limit_val_batches == 0:
             raise UserError("trainer.limit_val_batches=0: the best checkpoint is chosen by validation; give 1 or more")
 
@@ -106,7 +95,7 @@ class LoggerConfig:
     offline: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("logger.name", self.name, ("csv", "wandb", "tensorboard"))
+        one_of("logger.name", self.name, ("csv", "wandb", "tensorboard"))
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The schema of ``scripts/explain.py``'s config."""
+"""The schemas of commands that explain a trained model's answers; the first is what they share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,23 @@ from clipmapper.errors import UserError
 
 
 @dataclass
-class ExplainConfig(Config):
+class SubjectConfig(Config):
+    """Whose answers are explained, by what: ``checkpoint`` null is the newest that fits, ``split`` the data's."""
+
+    explainer: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task.name != "vqa":
+            raise UserError(f"task={self.task.name}: only the answers of task=vqa are explained")
+        if self.task.sees != "both":
+            raise UserError(f"task.sees={self.task.sees}: only models that see both are explained; give task.sees=both")
+
+
+@dataclass
+class ExplainConfig(SubjectConfig):
     """Whose answers are explained, which answer, and how the pictures look.
 
     ``select``: random | wrong | ids of ``split``, the first two ``samples`` many; or one's own ``image`` and
@@ -20,9 +36,6 @@ class ExplainConfig(Config):
     questions are explained at a time.
     """
 
-    explainer: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
-    split: str = "test"
     select: str = "random"
     samples: int = 8
     ids: list[int] = field(default_factory=list)
@@ -46,10 +59,6 @@ class ExplainConfig(Config):
             raise UserError("formats=[] writes no pictures; give png, pdf or both")
         if self.samples < 1:
             raise UserError(f"samples={self.samples} must be 1 or more")
-        if self.task.name != "vqa":
-            raise UserError(f"task={self.task.name}: only the answers of task=vqa are explained")
-        if self.task.sees != "both":
-            raise UserError(f"task.sees={self.task.sees}: only models that see both are explained; give task.sees=both")
         if self.answer is not None and self.answer == self.against:
             raise UserError(f"answer={self.answer} against={self.against} are one answer; give two, or one of them")
         self._check_choice()

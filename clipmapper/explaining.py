@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -67,7 +68,7 @@ def choose_explainers(config: DictConfig, choice: str) -> dict[str, Explainer]:
 def _built(name: str, config: Any) -> Explainer:
     try:
         explainer = instantiate(config)
-    except Exception as error:  # Hydra wraps whatever the explainer's own check said
+    except InstantiationException as error:  # holds whatever the explainer's own check said
         cause = error.__cause__ or error
         raise UserError(f"explainer={name}: {' '.join(str(cause).split())}") from error
     if not isinstance(explainer, Explainer):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from clipmapper.config import OptimConfig
+from clipmapper.task_config import OptimConfig
 
 
 class MuonAdam(torch.optim.Optimizer):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from clipmapper.config import CocoConfig, Config, TrainerConfig
+from clipmapper.config import Config, TrainerConfig
 from clipmapper.data.answers import AnswerVocabulary
 from clipmapper.data.batches import VQADataset
 from clipmapper.data.load import Splits, load_data, vocabulary
@@ -41,8 +41,6 @@ def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared
     ``answers`` is a checkpoint's list; without one, the data's own is built. Raises ``UserError`` as the readers do,
     and where the config names an answer file that holds another list than the checkpoint.
     """
-    if isinstance(config.data, CocoConfig):
-        raise UserError(f"data={config.data.name} has captions, but no questions; give task=caption, or other data")
     splits = load_data(config.data)
     if answers and config.data.answers_file and vocabulary(config.data, splits) != answers:
         raise UserError(

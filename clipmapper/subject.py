@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,16 @@ class Subject:
     checkpoint: Path
     on_bad_image: str
 
+    @torch.no_grad()
+    def answered(self, rows: Sequence[int], batch_size: int) -> Iterator[tuple[int, Question, str]]:
+        """Row, question and the model's answer, in the order of the rows; without those whose picture is left out."""
+        row_of = {self.questions[row].question_id: row for row in rows}
+        for start in range(0, len(rows), batch_size):
+            if (batch := self.batch(rows[start : start + batch_size])) is not None:
+                best = self.model(batch.pixels, batch.text).argmax(1).tolist()
+                for question, answer in zip(batch.questions, best, strict=True):
+                    yield row_of[question.question_id], question, self.model.answers[answer]
+
     def batch(self, rows: Sequence[int]) -> QuestionBatch | None:
         """The questions of these rows.
 
@@ -81,12 +91,17 @@ def load_subject(config: Config, split: str, checkpoint: str | None) -> Subject:
 
     Raises ``UserError`` as the readers and :func:`clipmapper.checkpoint.find_checkpoint` do.
     """
+    model, path = load_model(config, checkpoint)
+    data = load_data(config.data).part(split)
+    return Subject(model, data.questions, data.images, path, config.data.on_bad_image)
+
+
+def load_model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperVQA, Path]:
+    """The model alone, on the trainer's kind of device, and its checkpoint."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     path = find_checkpoint(config, checkpoint)
-    model = load_vqa(path, config).to(pick_device(config.trainer))
-    data = load_data(config.data).part(split)
-    return Subject(model, data.questions, data.images, path, config.data.on_bad_image)
+    return load_vqa(path, config).to(pick_device(config.trainer)), path
 
 
 def load_checkpoint(path: str | Path) -> CLIPMapperVQA:

@@ -14,12 +14,9 @@ from clipmapper.config import TrainConfig
 from clipmapper.data.batches import VQADataset
 from clipmapper.data.splits import write_split
 from clipmapper.evaluation import evaluate
-from clipmapper.mapper.start import centre
 from clipmapper.metrics.vqa import summary, table
 from clipmapper.prepared import prepare
 from clipmapper.vqa_training import VQATraining
-
-SAMPLES = 512  # training questions that the means of the modalities are taken from
 
 
 class VQATask:
@@ -58,9 +55,6 @@ class VQATask:
         """A new model, ready to be trained; the first look at it draws its weights from torch's generator."""
         config = self._config
         model = build_vqa(config.mapper, self._prepared.encoder, len(self._prepared.answers))
-        if config.mapper.start == "aligned":
-            some = self.train[list(range(0, len(self.train), -(-len(self.train) // SAMPLES)))]
-            centre(model.mapper, some.image, some.text)
         return VQATraining(model, config.task.optim, config.trainer.max_steps, self.about, config.seed)
 
     def evaluate(self, run: Path) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def check_finite(trace: AttentionTrace) -> None:
     sums = torch.stack([tensor.detach().sum().float() for _, tensor in named])
     if bool(sums.isfinite().all()):
         return
-    for name, tensor in sorted(named, key=lambda pair: pair[0].endswith(("_grad", "_relevance"))):  # what came first, in the forward pass
+    # What the forward pass gave comes first: it is the cause of what is wrong with gradients.
+    for name, tensor in sorted(named, key=lambda pair: "_grad" in pair[0] or "_relevance" in pair[0]):
         if not bool(tensor.isfinite().all()):
             raise TraceError(f"{name} holds NaN or Inf")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from clipmapper.config import Config
 from clipmapper.errors import UserError
+from clipmapper.explain_config import SubjectConfig
 from perturbation.steps import parse_steps
 
 
@@ -38,12 +38,9 @@ class CeilingConfig:
 
 
 @dataclass
-class PerturbConfig(Config):
+class PerturbConfig(SubjectConfig):
     """The perturbation tests; ``configs/perturb.yaml`` says what each value means."""
 
-    explainer: Any = None
-    split: str = "test"
-    checkpoint: str | None = None
     samples: int | None = 1000
     target: str = "predicted"
     controls: list[str] = field(default_factory=lambda: ["random", "input_x_gradient"])
@@ -72,8 +69,6 @@ class PerturbConfig(Config):
                 raise UserError(f"{name}={value} must be 1 or more{every}")
         if any(not isinstance(share, Real) or not 0 < share <= 1 for share in self.eraser):
             raise UserError(f"eraser={self.eraser}: the shares must be above 0 and at most 1")
-        if self.task.sees != "both":
-            raise UserError(f"task.sees={self.task.sees}: perturbation tests need a model that sees both modalities")
 
 
 def _among(key: str, values: list[str], choices: tuple[str, ...]) -> None:
@@ -87,42 +82,34 @@ def _among(key: str, values: list[str], choices: tuple[str, ...]) -> None:
 
 
 @dataclass
-class LocaliseConfig(Config):
+class LocaliseConfig(SubjectConfig):
     """Explanations against ground truth; ``configs/evaluate_explanations.yaml`` says what each value means."""
 
-    explainer: Any = None
-    split: str = "test"
-    checkpoint: str | None = None
     samples: int = 1000
     batch_size: int = 64
     patch_share: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_explained(self, samples=self.samples, batch_size=self.batch_size)
+        _two_or_more(samples=self.samples, batch_size=self.batch_size)
         if not 0 < self.patch_share <= 1:
             raise UserError(f"patch_share={self.patch_share} must be above 0 and at most 1")
 
 
 @dataclass
-class SanityConfig(Config):
+class SanityConfig(SubjectConfig):
     """The model randomisation test; ``configs/sanity_check.yaml`` says what each value means."""
 
-    explainer: Any = None
-    split: str = "test"
-    checkpoint: str | None = None
     samples: int = 200
     batch_size: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_explained(self, samples=self.samples, batch_size=self.batch_size)
+        _two_or_more(samples=self.samples, batch_size=self.batch_size)
 
 
-def _check_explained(config: Config, **sizes: int) -> None:
+def _two_or_more(**sizes: int) -> None:
     """The explainer ``shuffled`` takes another sample's weights: every batch holds two or more."""
     for name, value in sizes.items():
         if value < 2:
             raise UserError(f"{name}={value} must be 2 or more")
-    if config.task.sees != "both":
-        raise UserError(f"task.sees={config.task.sees}: give a model that sees both modalities, task.sees=both")

@@ -12,8 +12,6 @@ from perturbation.order import kept_masks
 
 Array = NDArray[np.float64]
 
-ERASER_FRACTIONS = (0.05, 0.1, 0.2, 0.5)
-
 
 def areas(curves: NDArray[np.floating], steps: Sequence[float]) -> Array:
     """Area under every curve by the trapezoid rule over the step fractions, in percent: [..., S] → [...].
@@ -70,8 +68,8 @@ class EraserMasks(NamedTuple):
     only_top: NDArray[np.bool_]
 
 
-def eraser_masks(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> EraserMasks:
-    """The kept masks at the F = 4 shares of ``ERASER_FRACTIONS``: 5, 10, 20 and 50 % of the removable tokens.
+def eraser_masks(scores: NDArray[np.floating], removable: NDArray[np.bool_], shares: Sequence[float]) -> EraserMasks:
+    """The kept masks at F shares of the removable tokens, each above 0 and at most 1.
 
     The top share holds the ceil(share·n) highest of a sample's n removable tokens (``removed_count``), ties go by
     position. ``without_top`` is the positive order's mask at that step. ``only_top`` removes the other removable tokens
@@ -80,7 +78,7 @@ def eraser_masks(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> 
 
     Args and raises: as ``perturbation.order.removal_order``.
     """
-    without_top = kept_masks(scores, removable, ERASER_FRACTIONS, "positive")
+    without_top = kept_masks(scores, removable, shares, "positive")
     return EraserMasks(without_top, ~without_top | ~removable[:, None, :])
 
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -60,27 +59,20 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     print(text)
 
 
-@torch.inference_mode()
 def correctly_answered(subject: Subject, config: LocaliseConfig, shown: bool) -> list[int]:
     """The first ``config.samples`` questions that the model answers correctly, in an order drawn by ``config.seed``.
 
     Correct: the official accuracy is 0.5 or more. Raises ``UserError`` where there are not so many.
     """
     order = np.random.default_rng(config.seed).permutation(len(subject.questions)).tolist()
-    row_of = {subject.questions[row].question_id: row for row in order}
     found: list[int] = []
     with tqdm(total=config.samples, desc="answering", unit="correct", leave=False, disable=not shown) as bar:
-        for start in range(0, len(order), config.batch_size):
-            batch = subject.batch(order[start : start + config.batch_size])
-            if batch is None:
-                continue
-            answers = subject.model(batch.pixels, batch.text).argmax(1).tolist()
-            for question, answer in zip(batch.questions, answers, strict=True):
-                if vqa_accuracy(subject.model.answers[answer], question.answers) >= CORRECT:
-                    found.append(row_of[question.question_id])
-            bar.update(min(len(found), config.samples) - bar.n)
-            if len(found) >= config.samples:
-                return found[: config.samples]
+        for row, question, answer in subject.answered(order, config.batch_size):
+            if vqa_accuracy(answer, question.answers) >= CORRECT:
+                found.append(row)
+                bar.update()
+            if len(found) == config.samples:
+                return found
     raise UserError(
         f"samples={config.samples}: the model answers only {len(found)} of the {len(order)} questions of "
         f"split={config.split} correctly; give samples={len(found)} or fewer"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipmapper.errors import UserError
+from perturbation import curves
 from perturbation.engine import Engine, Modality, Whole
 from perturbation.order import Direction, kept_masks
 
@@ -55,9 +56,9 @@ def curve_masks(tokens: TokenScores, steps: Sequence[float], directions: Sequenc
 def eraser_masks(tokens: TokenScores, shares: Sequence[float]) -> Iterator[tuple[Name, Mask]]:
     """("without_top" or "only_top", explainer) → kept masks [B, F, n], as ``perturbation.curves.eraser_masks``."""
     for name, scores in tokens.scores.items():
-        without_top = kept_masks(scores, tokens.removable, shares, "positive")
-        yield ("without_top", name), without_top
-        yield ("only_top", name), ~without_top | ~tokens.removable[:, None, :]
+        masks = curves.eraser_masks(scores, tokens.removable, shares)
+        yield ("without_top", name), masks.without_top
+        yield ("only_top", name), masks.only_top
 
 
 def single_masks(removable: Mask) -> Mask:

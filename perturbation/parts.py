@@ -6,9 +6,7 @@ The same records give the same bytes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmapper.errors import UserError
+from clipmapper.whole_files import write_whole
 
 SAMPLES, FAITHFULNESS, CEILING = "samples", "faithfulness", "ceiling"
 KINDS = (CEILING, FAITHFULNESS, SAMPLES)  # in the order of writing
@@ -77,18 +76,6 @@ def parquet(tables: Sequence[pa.Table]) -> bytes:
     table = pa.concat_tables(tables) if tables else pa.table({})
     pq.write_table(table.combine_chunks(), content, compression="zstd")
     return content.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside the place and renames, so that nobody meets half a file; raises ``OSError``."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def _part(folder: Path, number: int, kind: str) -> Path:

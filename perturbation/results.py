@@ -11,11 +11,12 @@ import pyarrow as pa
 from pytorch_lightning.loggers import Logger
 
 from clipmapper.data.json_files import write_json
+from clipmapper.whole_files import write_whole
 from explain.figures.saving import save
 from perturbation.config import PerturbConfig
 from perturbation.figures import curve_figure
 from perturbation.identity import Identity
-from perturbation.parts import CEILING, FAITHFULNESS, SAMPLES, write_whole
+from perturbation.parts import CEILING, FAITHFULNESS, SAMPLES
 from perturbation.summary import (
     MEASURES,
     Row,

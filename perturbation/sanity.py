@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clipmapper.mapper import Mapper
 from clipmapper.mapper.dual_stream import DualStream
 from clipmapper.vqa_model import CLIPMapperVQA
-from perturbation.order import check_scores
+from perturbation.faithfulness import spearman
 
 Array = NDArray[np.float64]
 Part = nn.Module | nn.Parameter
@@ -94,20 +94,9 @@ def rank_correlation(original: NDArray[np.floating], other: NDArray[np.floating]
     Equal scores share the mean of their ranks. Where the original's scores are all equal there is no order that could
     be kept: NaN. Where only the other's are, the order is lost: 0.
 
-    Raises: as ``perturbation.order.check_scores``.
+    Raises: as ``perturbation.faithfulness.spearman``.
     """
-    first, second = (_centred_ranks(scores, eligible) for scores in (original, other))
-    sizes = np.sqrt((first**2).sum(1) * (second**2).sum(1))
-    found = np.divide((first * second).sum(1), sizes, out=np.zeros(len(sizes)), where=sizes > 0)
-    return np.where(first.any(1), found, np.nan)
-
-
-def _centred_ranks(scores: NDArray[np.floating], eligible: NDArray[np.bool_]) -> Array:
-    """Ranks less their mean, 0 at tokens that take no part."""
-    check_scores(scores, eligible)
-    present = eligible[:, None, :]
-    lower = ((scores[:, None, :] < scores[:, :, None]) & present).sum(2)
-    higher = ((scores[:, None, :] > scores[:, :, None]) & present).sum(2)
-    # Of m tokens, those lower, half of the others with the same score, and from that (m − 1)/2, the mean of all ranks.
-    centred: Array = np.where(eligible, (lower - higher) / 2, 0.0)
-    return centred
+    pairs = zip(original, eligible, strict=True)
+    varies = np.array([np.ptp(scores[keep]) > 0 if keep.any() else False for scores, keep in pairs])
+    found = spearman(original, other, eligible)
+    return np.where(varies & np.isnan(found), 0.0, found)

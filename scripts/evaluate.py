@@ -11,8 +11,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from clipmapper.cli import command
-from clipmapper.config import CaptionTaskConfig, EvaluateConfig, typed
+from clipmapper.config import EvaluateConfig, typed
 from clipmapper.errors import UserError
+from clipmapper.task_config import CaptionTaskConfig
 
 
 @command("evaluate")

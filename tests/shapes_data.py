@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clipmapper.config import ShapesConfig
+from clipmapper.data.config import ShapesConfig
 from clipmapper.data.shapes.write import write_shapes
 
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []

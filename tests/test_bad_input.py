@@ -248,14 +248,14 @@ def test_a_full_disk_at_the_checkpoint_is_one_line(
 def test_results_that_cannot_be_written_are_one_line(
     overrides: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    original = Path.write_text
+    original = Path.write_bytes
 
     def refuse(self: Path, *args: Any, **values: Any) -> int:
         if "metrics.json" in self.name:
             raise OSError(number, "refused", str(self))
         return original(self, *args, **values)
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     status, out, errors = command("train", *overrides)
     assert (status, len(errors)) == (1, 1)
     assert "metrics.json: cannot be written (refused); choose a writable folder" in errors[0]

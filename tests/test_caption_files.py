@@ -236,7 +236,7 @@ def test_the_generated_captions_come_through_the_same_reader(shapes_split: Path)
 
 @pytest.fixture
 def shapes_split(tmp_path: Path) -> Path:
-    from clipmapper.config import ShapesConfig
+    from clipmapper.data.config import ShapesConfig
     from clipmapper.data.shapes.write import write_shapes
 
     config = ShapesConfig(

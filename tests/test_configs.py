@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_runs import PROJECT, QUIET, SMALL_MAPPER, Tiny, composed, finish, write_vqav2
 
-from clipmapper.config import DATA_SCHEMAS, EvaluateConfig, PretrainConfig, TrainConfig, VQAv2Config, typed
+from clipmapper.config import EvaluateConfig, PretrainConfig, TrainConfig, typed
+from clipmapper.data.config import DATA_SCHEMAS, VQAv2Config
 from clipmapper.data.json_files import read_json
 from clipmapper.errors import UserError
 from clipmapper.loggers import build_logger

@@ -8,8 +8,7 @@ import torch
 from clipmapper.config import MapperConfig
 from clipmapper.mapper import build_mapper
 from clipmapper.mapper.blocks import AttentionSublayer
-from clipmapper.mapper.start import centre, start_aligned
-from clipmapper.tokens import Tokens
+from clipmapper.mapper.start import start_aligned
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -30,19 +29,3 @@ def test_projections_are_the_shared_ones_and_queries_equal_keys(name: str, share
         query, key = sublayer.query.weight, sublayer.key_value.weight[:16]
         torch.testing.assert_close(query, key)
         torch.testing.assert_close(query @ query.T, torch.eye(16), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("positions", ["none", "learnt"])
-@pytest.mark.parametrize("name", ["a", "b"])
-def test_centred_modalities_have_mean_zero_over_their_tokens(name: str, positions: str) -> None:
-    torch.manual_seed(0)
-    config = MapperConfig(name=name, layers=2, width=16, heads=2, positions=positions)
-    mapper = build_mapper(config, 10, 12, 5, 7)
-    valid = torch.tensor([[True] * 7, [True] * 3 + [False] * 4])
-    index = torch.arange(7).expand(2, -1)
-    image = Tokens(torch.randn(2, 5, 10) + 3, valid.new_ones(2, 5), index[:, :5])
-    text = Tokens((torch.randn(2, 7, 12) - 2).masked_fill(~valid[..., None], 50.0), valid, index)
-    centre(mapper, image, text)
-    for projected, mask in ((mapper.project_image(image), image.valid), (mapper.project_text(text), valid)):
-        torch.testing.assert_close(projected[mask].mean(0), torch.zeros(16), atol=1e-5, rtol=0)
-        assert projected[mask].std() > 0.1

@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from clipmapper.config import OptimConfig
 from clipmapper.optimizer import MuonAdam, build_optimizer
+from clipmapper.task_config import OptimConfig
 
 
 def make_model() -> nn.Sequential:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from tiny_runs import Tiny
 
 from clipmapper.checkpointing import WholeCheckpointIO
-from clipmapper.config import OptimConfig
 from clipmapper.data.batches import StepSampler, VQADataset, in_order
 from clipmapper.data.records import Question, VQAData
-from clipmapper.vqa_training import learning_rate_factor, soft_accuracy, soft_label_loss
+from clipmapper.task_config import OptimConfig
+from clipmapper.training_module import learning_rate_factor
+from clipmapper.vqa_training import soft_accuracy, soft_label_loss
 
 SIZES = st.integers(1, 40)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipmapper.config import CocoConfig, DataConfig, ShapesConfig
 from clipmapper.data.caption_files import CaptionData, CaptionImage, read_coco_captions, read_karpathy
+from clipmapper.data.config import CocoConfig, DataConfig, ShapesConfig
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
 

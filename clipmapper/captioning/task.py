@@ -16,8 +16,9 @@ from clipmapper.captioning.model import CLIPMapperCaption
 from clipmapper.captioning.prepared import prepare_captions, prepare_images
 from clipmapper.captioning.training import CaptionTraining, GreedyCider
 from clipmapper.checkpoint import build_caption, card
-from clipmapper.config import CaptionTaskConfig, TrainConfig
+from clipmapper.config import TrainConfig
 from clipmapper.data.json_files import write_json
+from clipmapper.task_config import CaptionTaskConfig
 
 
 class CaptionTask:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,12 +11,11 @@ from clipmapper.captioning.batches import CaptionBatch, CaptionedImages
 from clipmapper.captioning.decoding import caption_images
 from clipmapper.captioning.model import CaptionMapper, CLIPMapperCaption
 from clipmapper.captioning.vocabulary import IGNORED, CaptionVocabulary
-from clipmapper.config import CaptionTaskConfig
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.metrics.cider import CiderCorpus
 from clipmapper.metrics.tokens import plain_tokens
-from clipmapper.optimizer import build_optimizer
-from clipmapper.vqa_training import learning_rate_factor
+from clipmapper.task_config import CaptionTaskConfig
+from clipmapper.training_module import MapperTraining
 
 
 class GreedyCider:
@@ -40,8 +37,8 @@ class GreedyCider:
         return sum(scores) / len(scores)
 
 
-class CaptionTraining(pl.LightningModule):
-    """Trains a :class:`CaptionMapper` on frozen features; ``card`` travels in every checkpoint."""
+class CaptionTraining(MapperTraining[CaptionMapper]):
+    """Trains a :class:`CaptionMapper`."""
 
     def __init__(
         self,
@@ -52,14 +49,9 @@ class CaptionTraining(pl.LightningModule):
         validation: GreedyCider,
         seed: int = 0,
     ):
-        super().__init__()
-        self.model = model
-        self.task, self.max_steps, self.card, self.seed = task, max_steps, card, seed
+        super().__init__(model, task.optim, max_steps, card, seed)
+        self.task = task
         self._validation = validation
-
-    def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Dropout is a function of the seed and the step, so that a resumed run draws what it would have drawn."""
-        torch.manual_seed((self.seed << 32) + self.global_step * self.trainer.world_size + self.global_rank)
 
     def training_step(self, batch: CaptionBatch, _: int) -> Tensor:
         logits = self.model(batch.image, batch.text)
@@ -79,20 +71,6 @@ class CaptionTraining(pl.LightningModule):
         """Every process captions the same images, so all of them agree on what is best."""
         if not self.trainer.sanity_checking:
             self.log("val/CIDEr", self._validation(self.model, self.task.max_length), prog_bar=True, sync_dist=True)
-
-    def configure_optimizers(self) -> Any:
-        o = self.task.optim
-        optimizer = build_optimizer(self.model, o)
-        factor = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, o, self.max_steps)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
-
-    def transfer_batch_to_device(self, batch: CaptionBatch, device: torch.device, _: int) -> CaptionBatch:
-        return batch.to(device)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["clipmapper"] = self.card
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from clipmapper.errors import UserError
+from clipmapper.whole_files import write_whole
 
 
 def read_json(path: Path) -> Any:
@@ -27,16 +26,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes ``content`` beside ``path`` and then renames, so that a reader never meets a half-written file.
+    """Writes ``content`` whole or not at all.
 
     Raises ``UserError`` where the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(content).encode())
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error

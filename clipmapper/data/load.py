@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipmapper.config import DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
 from clipmapper.data.answers import AnswerVocabulary, build_vocabulary, read_lxmert_labels
+from clipmapper.data.config import DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
 from clipmapper.data.records import ImageSource, VQAData
 from clipmapper.data.splits import merge, reserve
 from clipmapper.errors import UserError
@@ -88,7 +88,7 @@ def _read(config: DataConfig) -> Splits:
             config,
             lambda splits: merge(*(read_parquet(root, s) if local else read_hub(config.root, s) for s in splits)),
         )
-    raise TypeError(f"no reader for {type(config).__name__}")
+    raise UserError(f"data={config.name} has captions, but no questions; give task=caption, or other data")
 
 
 def _reserved(config: VQAv2Config | VQAv2HubConfig, read: Callable[[list[str]], VQAData]) -> Splits:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from clipmapper.mapper.blocks import AttentionSublayer, TokenProjection
 from clipmapper.mapper.dual_stream import DualStream
 from clipmapper.mapper.single_stream import SingleStream
-from clipmapper.tokens import Tokens
 
 
 @torch.no_grad()
@@ -30,17 +29,6 @@ def start_aligned(mapper: SingleStream | DualStream, image: Tensor, text: Tensor
         if isinstance(module, AttentionSublayer):
             nn.init.orthogonal_(module.query.weight)
             module.key_value.weight[: module.query.out_features] = module.query.weight
-
-
-@torch.no_grad()
-def centre(mapper: SingleStream | DualStream, image: Tokens, text: Tokens) -> None:
-    """Takes the mean of each modality's projected tokens, as these samples have it, out of its projection.
-
-    CLIP's images and texts lie in two cones apart (Liang et al. 2022, "Mind the gap"). In an attention over both, what
-    the tokens of a modality have in common would make every token attend to its own modality.
-    """
-    for projection, tokens in ((mapper.project_image, image), (mapper.project_text, text)):
-        projection.linear.bias.sub_(projection(tokens)[tokens.valid].mean(0))
 
 
 def _copy_rows(projection: TokenProjection, rows: Tensor) -> None:

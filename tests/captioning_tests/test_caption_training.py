@@ -17,9 +17,10 @@ from clipmapper.captioning.prepared import prepare_captions, prepare_images
 from clipmapper.captioning.training import CaptionTraining, next_token_accuracy, next_token_loss
 from clipmapper.captioning.vocabulary import IGNORED
 from clipmapper.checkpoint import load_caption, load_vqa
-from clipmapper.config import CaptionTaskConfig, TrainConfig
+from clipmapper.config import TrainConfig
 from clipmapper.data.json_files import read_json
 from clipmapper.errors import UserError
+from clipmapper.task_config import CaptionTaskConfig
 
 QUICK = ("task=caption", "task.val_images=4", "trainer.log_every_n_steps=1", "mapper.dropout=0.2")
 
@@ -120,11 +121,11 @@ def test_truncated_captions_are_counted(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("mapper", ["a", "b"])
 def test_a_small_set_is_learnt_by_heart(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
-    steps = ("trainer.max_steps=80", "trainer.val_check_interval=80", "trainer.log_every_n_steps=10")
+    steps = ("trainer.max_steps=150", "trainer.val_check_interval=150", "trainer.log_every_n_steps=10")
     size = ("mapper.width=32", "task.optim.lr=3e-3", "task.optim.warmup_steps=10", "task.optim.batch_size=64")
     tiny.train(tmp_path / "run", "task=caption", "task.val_images=4", f"mapper={mapper}", *steps, *size)
     losses = list(logged(tmp_path / "run", "train/loss").values())
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < losses[0] / 3
 
 
 @pytest.mark.parametrize("step", [4, 6])

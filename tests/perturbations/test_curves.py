@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from perturbation.curves import (
-    ERASER_FRACTIONS,
     area_under_mean,
     areas,
     comprehensiveness,
@@ -22,6 +21,7 @@ from perturbation.curves import (
 from perturbation.order import kept_masks
 from perturbation.steps import STEP_LISTS
 
+SHARES = (0.05, 0.1, 0.2, 0.5)
 UNEVEN = (0.0, 0.01, 0.4, 0.45, 1.0)
 STEPS = [*STEP_LISTS.values(), UNEVEN, (0.0, 1.0), (0.0, 0.2, 0.5)]
 PROBABILITIES = st.floats(0, 1, allow_subnormal=False)
@@ -120,7 +120,7 @@ def test_eraser_shares_of_a_sum_model() -> None:
     """20 tokens of values 20, 19, … 1 after a class token that stays: the tops hold 1, 2, 4 and 10 tokens."""
     values = np.concatenate([[0.0], np.arange(20, 0, -1)]) / 210
     removable = np.arange(21)[None] > 0
-    masks = eraser_masks(values[None], removable)
+    masks = eraser_masks(values[None], removable, SHARES)
     assert (~masks.without_top).sum(axis=-1).tolist() == [[1, 2, 4, 10]]
     assert masks.only_top.sum(axis=-1).tolist() == [[2, 3, 5, 11]]
     assert masks.without_top[..., 0].all()
@@ -134,13 +134,13 @@ def test_eraser_shares_of_a_sum_model() -> None:
 @settings(deadline=None)
 @given(arrays(np.float64, (4, 11), elements=st.integers(0, 3).map(float)), arrays(np.bool_, (4, 11)))
 def test_eraser_masks_split_the_removable_tokens(scores: np.ndarray, removable: np.ndarray) -> None:
-    without_top, only_top = eraser_masks(scores, removable)
+    without_top, only_top = eraser_masks(scores, removable, SHARES)
     assert (without_top ^ only_top)[np.broadcast_to(removable[:, None], only_top.shape)].all()
     assert (without_top & only_top)[np.broadcast_to(~removable[:, None], only_top.shape)].all()
     for sample, n in enumerate(removable.sum(axis=1).tolist()):
         top = [-(-n * percent // 100) for percent in (5, 10, 20, 50)]
         assert (only_top & removable[:, None])[sample].sum(axis=-1).tolist() == top
-        for index in range(len(ERASER_FRACTIONS)):
+        for index in range(len(SHARES)):
             in_top = only_top[sample, index] & removable[sample]
             below = without_top[sample, index] & removable[sample]
             if in_top.any() and below.any():

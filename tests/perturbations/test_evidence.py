@@ -15,7 +15,7 @@ from PIL import Image
 from shapes_data import asked, shapes_config, written_shapes
 from vqa_models import random_encoder
 
-from clipmapper.config import DataConfig
+from clipmapper.data.config import DataConfig
 from clipmapper.data.shapes.evidence import evidence_patches, read_evidence, sub_word_bytes, sub_word_spans
 from clipmapper.data.shapes.write import write_shapes
 from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded

@@ -256,7 +256,8 @@ def _measured(scores: list[float], truth: list[bool]) -> tuple[float, float] | N
         ("samples=1", "samples=1 must be 2 or more"),
         ("patch_share=0", "patch_share=0.0 must be above 0 and at most 1"),
         ("explainer.names=[nobody]", "explainer.names: nobody is none of: "),
-        ("task.sees=image", "give a model that sees both modalities"),
+        ("task.sees=image", "task.sees=image: only models that see both are explained"),
+        ("task=caption", "task=caption: only the answers of task=vqa are explained"),
     ],
 )
 def test_bad_input_is_one_line(

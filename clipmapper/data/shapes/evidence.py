@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmapper.config import DataConfig, ShapesConfig
+from clipmapper.data.config import DataConfig, ShapesConfig
 from clipmapper.data.json_files import read_json
 from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
 from clipmapper.errors import UserError
