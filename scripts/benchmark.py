@@ -15,6 +15,7 @@ def main(config: DictConfig, run: Path) -> None:
     checked: BenchmarkConfig = typed(config, BenchmarkConfig)
     import torch
 
+    from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining
     from clipmapper.benchmarks.training import training_step
     from clipmapper.data.json_files import write_json
@@ -22,11 +23,17 @@ def main(config: DictConfig, run: Path) -> None:
 
     if checked.threads is not None:
         torch.set_num_threads(checked.threads)
+    mapper = checked.mapper.name
+    measures = {
+        "training": lambda size: training_step(checked),
+        "explaining": lambda size: explaining(size, mapper),
+        "captioning": lambda size: captioning(size, mapper),
+    }
     figures: dict[str, float] = {}
     for what in checked.what:
         sizes = ["tiny"] if what == "training" else checked.sizes
         for size in sizes:
-            found = training_step(checked) if what == "training" else explaining(size, checked.mapper.name)
+            found = measures[what](size)
             for name, value in found.items():
                 print(f"  {name:<85} {value:6.3f}", flush=True)
             figures |= found

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import open_clip
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -17,9 +19,25 @@ from torch import Tensor, nn
 
 from clipmapper.config import EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.errors import UserError
+from clipmapper.tokens import Tokens, TokenSubset
 
 VISION = {"image_size": 24, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 24, "heads": 3, "layers": 2}
+LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}, {}),
+    "quick-gelu": ({}, {}, {"quick_gelu": True}),
+    "custom-text": ({}, {}, {"custom_text": True}),
+    "own-attention": ({"block_type": "custom"}, {"block_type": "custom"}, {}),
+    "own-attention-custom-text": ({"block_type": "custom"}, {"scale_fc": True}, {"custom_text": True}),
+    "layer-scale": (
+        {"ls_init_value": 0.1, "no_ln_pre": True, "pos_embed_type": "sin_cos_2d", "patch_dropout": 0.5},
+        {"ls_init_value": 0.1, "proj_bias": True},
+        {},
+    ),
+    "no-projection": ({"act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-3}}, {"proj_type": "none"}, {}),
+}
+Pair = tuple[FrozenClip, Any]
 TEXTS = ["a red circle", "", "Is the small café's sign left of the big one?", "yes", "☃ and 🎉 naïve"]
 
 
@@ -81,3 +99,23 @@ def pictures(count: int, size: int = 24, seed: int = 0) -> Tensor:
 
 def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.effect_noise((width, height), 90).convert(mode)
+
+
+def refusal(name: str, weights: Path | str) -> str:
+    """The one-line message of the ``UserError``."""
+    with pytest.raises(UserError) as caught, without_initial_weights():
+        load_encoder(EncoderConfig(model=name, weights=str(weights)))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 800
+    return message
+
+
+def encoded(encoder: FrozenClip, texts: list[str], subset: TokenSubset | None = None) -> Tokens:
+    batch = encoder.tokenize(texts)
+    return encoder.text(batch.ids, batch.valid, subset)
+
+
+@cache
+def bpe() -> Any:
+    return open_clip.get_tokenizer("ViT-B-32")

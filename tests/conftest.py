@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from clip_models import Pair
     from tiny_runs import Tiny
 
 REAL_MINI = Path(__file__).parents[2] / "shared" / "data" / "real_mini"
@@ -63,3 +64,29 @@ def command(
         return status, out, [line for line in err.splitlines() if line.startswith("error: ")]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the weights of ``pairs`` lie."""
+    return tmp_path_factory.mktemp("clip")
+
+
+@pytest.fixture(scope="session")
+def pairs(clip_folder: Path) -> dict[str, Pair]:
+    """Every layout of open_clip: our encoder, loaded from a file, and open_clip's own model."""
+    from clip_models import LAYOUTS, loaded, random_model, register, saved
+
+    found: dict[str, Pair] = {}
+    for number, (layout, (vision, text, rest)) in enumerate(LAYOUTS.items()):
+        name = register(clip_folder, f"test-{layout}", vision, text, **rest)
+        model = random_model(name, seed=number)
+        suffix = ".pt" if number % 2 else ".safetensors"
+        found[layout] = loaded(name, saved(model, clip_folder / f"{layout}{suffix}")), model
+    return found
+
+
+@pytest.fixture(scope="session")
+def plain(pairs: dict[str, Pair]) -> Pair:
+    """The plainest of them."""
+    return pairs["plain"]

@@ -104,6 +104,13 @@ def assert_sample_alone_equals_batch(alone, trace, sample):
     torch.testing.assert_close(explainers.Weighted()(alone).matrix[0], matrix)
 
 
+def assert_same_gradients(first, second):
+    """Of two traces of one model, frozen and not."""
+    for a, b in zip(first.steps, second.steps, strict=True):
+        torch.testing.assert_close(a.residual_grad, b.residual_grad)
+        torch.testing.assert_close(a.attention_grad, b.attention_grad)
+
+
 def state(model):
     """All that hooks and patches could leave on a model."""
     return [
