@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
-from itertools import product
 from random import Random
 from typing import Any
 
 import pytest
+from caption_evaluator import NUMBERS, TEXTURES, TONES, is_true, labellings
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapes_evaluator import COLORS, RELATION, SHAPES, SIZES, Thing, relates, values_in
+from shapes_evaluator import COLORS, SHAPES, SIZES, values_in
 
 from clipmapper.data.shapes import captions as generator
 from clipmapper.data.shapes.caption_truth import (
@@ -26,9 +26,6 @@ from clipmapper.data.shapes.scene import Background, Scene, Seen, sample_scene, 
 from clipmapper.data.shapes.write import _object
 from clipmapper.errors import UserError
 
-NUMBERS = {"no": 0, "one": 1, "two": 2, "three": 3, "four": 4}
-TONES, TEXTURES = ["dark", "pale"], ["plain", "striped", "checked", "dotted", "noisy", "graded"]
-PLACE = re.compile(r" (?:is )?in the (top|bottom) (left|right)")
 SCENES = 1000
 DARK = Background("dark", "striped", (30, 30, 30), 0)
 
@@ -52,76 +49,6 @@ def known(*objects: tuple[str, str, str, float, float], background: Background =
 
 
 # The brute-force reader: one label for every object, which says which phrase it is meant by, if any.
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What a phrase asks for: some number of objects, or (None) one."""
-
-    number: int | None
-    values: frozenset[str]
-    place: tuple[str, str] | None
-
-
-def slots_of(text: str) -> tuple[list[Slot], re.Match[str] | None]:
-    """The phrases of a caption in the generator's language, and the relation of the first two."""
-    objects = re.split(r" on an? (?=[a-z ]*background)", text)[0]
-    parts = re.split(r", | and ", re.sub(r"^(a picture of|there is|there are) ", "", objects))
-    relation = RELATION.search(PLACE.sub("", parts[0]))
-    if relation is not None:
-        parts[:1] = [parts[0][: relation.start()], parts[0][relation.end() :]]
-    slots = []
-    for part in parts:
-        place = PLACE.search(part)
-        number = NUMBERS.get(part.split()[0])
-        slots.append(Slot(number, frozenset(values_in(PLACE.sub("", part))), (place[1], place[2]) if place else None))
-    return slots, relation
-
-
-def names_of(entry: dict[str, Any]) -> list[set[str]]:
-    """All that an object may be called: a set of three words a way."""
-    either = [
-        [a["name"], a["other"]] if a["doubt"] else [a["name"]] for a in (entry[k] for k in ("shape", "color", "size"))
-    ]
-    return [set(names) for names in product(*either)]
-
-
-def on_side(side: str, share: float) -> bool:
-    """Rounded to four decimals in the side file, a place of 0.5 may have been on either side."""
-    return share == 0.5 or (share < 0.5) == (side in ("top", "left"))
-
-
-def may_take(entry: dict[str, Any], label: int, slots: list[Slot]) -> bool:
-    """Whether the object can be called so that it fits its own phrase and no other phrase with a number."""
-    own = slots[label] if label < len(slots) else None
-    if own is not None and own.place and not (on_side(own.place[0], entry["y"]) and on_side(own.place[1], entry["x"])):
-        return False
-    counted = [s for k, s in enumerate(slots) if s.number is not None and k != label]
-    return any(
-        (own is None or own.values <= names) and not any(slot.values <= names for slot in counted)
-        for names in names_of(entry)
-    )
-
-
-def labellings(text: str, entry: dict[str, Any]) -> list[tuple[int, ...]]:
-    """For every way to read the caption as true of the objects, the phrase of each object."""
-    slots, relation = slots_of(text)
-    objects = entry["objects"]
-    things = [Thing("", "", "", o["x"], o["y"]) for o in objects]
-    options = [[label for label in range(len(slots) + 1) if may_take(o, label, slots)] for o in objects]
-    return [
-        labels
-        for labels in product(*options)
-        if all(labels.count(k) == (1 if s.number is None else s.number) for k, s in enumerate(slots))
-        and (relation is None or relates(relation, things[labels.index(0)], things[labels.index(1)]))
-    ]
-
-
-def is_true(text: str, entry: dict[str, Any]) -> bool:
-    ground = re.search(r" on an? ([a-z ]*)background$", text)
-    words = ground[1].split() if ground else []
-    of_scene = (entry["background"]["tone"], entry["background"]["texture"])
-    return all(word in of_scene for word in words) and bool(labellings(text, entry))
 
 
 def falsified(text: str, rng: Random) -> list[str]:
