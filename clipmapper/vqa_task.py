@@ -14,9 +14,13 @@ from clipmapper.config import TrainConfig
 from clipmapper.data.batches import VQADataset
 from clipmapper.data.splits import write_split
 from clipmapper.evaluation import evaluate
+from clipmapper.mapper.single_stream import SingleStream
+from clipmapper.mapper.start import take_turns
 from clipmapper.metrics.vqa import summary, table
 from clipmapper.prepared import prepare
 from clipmapper.vqa_training import VQATraining
+
+_SOME = 512  # training questions, whose tokens' means mapper A begins with
 
 
 class VQATask:
@@ -55,6 +59,9 @@ class VQATask:
         """A new model, ready to be trained; the first look at it draws its weights from torch's generator."""
         config = self._config
         model = build_vqa(config.mapper, self._prepared.encoder, len(self._prepared.answers))
+        if isinstance(model.mapper, SingleStream) and config.mapper.start == "aligned":
+            some = self.train[list(range(min(_SOME, len(self.train))))]
+            take_turns(model.mapper, some.image, some.text)
         return VQATraining(model, config.task.optim, config.trainer.max_steps, self.about, config.seed)
 
     def evaluate(self, run: Path) -> dict[str, Any]:
