@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+from omegaconf import MISSING
+
+from clipmapper.config import PathsConfig
 from clipmapper.errors import UserError
 from clipmapper.explain_config import SubjectConfig
 from perturbation.steps import parse_steps
@@ -25,7 +28,7 @@ class RemovalConfig:
 
 @dataclass
 class CeilingConfig:
-    """``samples``: how many samples are searched for the best removals; ``words``: the most sub-words one may have."""
+    """``samples``: how many are searched for the best removals; ``words``: the most sub-words a question may have."""
 
     samples: int = 0
     words: int = 8
@@ -69,6 +72,14 @@ class PerturbConfig(SubjectConfig):
                 raise UserError(f"{name}={value} must be 1 or more{every}")
         if any(not isinstance(share, Real) or not 0 < share <= 1 for share in self.eraser):
             raise UserError(f"eraser={self.eraser}: the shares must be above 0 and at most 1")
+
+
+@dataclass
+class PoolConfig:
+    """``runs``: finished perturbation runs of several training seeds."""
+
+    runs: list[str] = MISSING
+    paths: PathsConfig = MISSING
 
 
 def _among(key: str, values: list[str], choices: tuple[str, ...]) -> None:

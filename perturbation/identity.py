@@ -68,11 +68,11 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     """
     source = run if resume is None else Path(resume)
     if (source / IDENTITY).is_file():
-        _check_same(source, read_json(source / IDENTITY), identity)
+        check_same(source, read_json(source / IDENTITY), identity)
     elif resume is not None:
         raise UserError(f"resume={resume}: no perturbation run is there; give the run folder of one that was stopped")
     if (run / IDENTITY).is_file():
-        _check_same(run, read_json(run / IDENTITY), identity)
+        check_same(run, read_json(run / IDENTITY), identity)
     elif (run / "metrics.json").exists() or (run / "checkpoints").exists():
         raise UserError(f"{run} holds the results of another command; give hydra.run.dir=… a folder of its own")
     if source.resolve() != run.resolve():
@@ -82,7 +82,8 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     write_json(run / IDENTITY, identity)
 
 
-def _check_same(folder: Path, held: Identity, wanted: Identity) -> None:
+def check_same(folder: Path, held: Identity, wanted: Identity) -> None:
+    """Raises ``UserError`` naming the first key in which a folder's run differs from the one that is wanted."""
     before, now = dict(_flat(held)), dict(_flat(wanted))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pytorch_lightning.loggers import Logger
 
-from clipmapper.data.json_files import write_json
+from clipmapper.data.json_files import read_json, write_json
+from clipmapper.errors import UserError
 from clipmapper.whole_files import write_whole
 from explain.figures.saving import save
 from perturbation.config import PerturbConfig
 from perturbation.figures import curve_figure
-from perturbation.identity import Identity
+from perturbation.identity import IDENTITY, Identity, check_same
 from perturbation.parts import CEILING, FAITHFULNESS, SAMPLES
+from perturbation.steps import parse_steps
 from perturbation.summary import (
     MEASURES,
+    Curves,
     Row,
     area_rows,
     ceiling_rows,
@@ -28,7 +32,7 @@ from perturbation.summary import (
     faithfulness_rows,
     gap_rows,
 )
-from perturbation.tables import area_table
+from perturbation.tables import area_table, ceiling_table
 
 
 def write_results(
@@ -44,7 +48,7 @@ def write_results(
     Returns the content of ``perturbation.json``: ``rows``, one for every explainer, modality and direction, and
     ``gaps``, ``eraser``, ``faithfulness`` and ``ceiling``, where they were asked for.
     """
-    curves = curves_of(records[SAMPLES], steps, config.seed)
+    curves = curves_of([records[SAMPLES]], steps, config.seed)
     rows = area_rows(curves, config.task.name, config.mapper.name)
     content: dict[str, Any] = {"rows": rows, "gaps": gap_rows(curves)}
     if FAITHFULNESS in records and config.eraser:
@@ -52,17 +56,54 @@ def write_results(
     if FAITHFULNESS in records and config.faithfulness:
         content["faithfulness"] = faithfulness_rows(records[FAITHFULNESS], config.seed)
     if CEILING in records:
-        content["ceiling"] = ceiling_rows(records[SAMPLES], records[CEILING], steps, config.seed)
+        content["ceiling"] = ceiling_rows(records[SAMPLES], records[CEILING], steps)
     content = _finite({**content, **identity})
+    _write_areas(run, curves, content)
+    if "ceiling" in content:
+        write_whole(run / "ceiling.md", ceiling_table(content["ceiling"]).encode())
+    _log(logger, rows)
+    write_json(run / "perturbation.json", content)
+    print(area_table(content["rows"], content["gaps"], "accuracy")["md"], flush=True)
+    return content
+
+
+def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
+    """One report of several runs that test models of other training seeds on the same samples.
+
+    Writes the tables, figures and comparisons of a run, with intervals that cover samples and training seeds
+    (``perturbation.statistics.seed_interval``), and ``pooled.json``, whose content is returned.
+
+    Raises ``UserError`` where a run is not finished, or two differ in more than the checkpoint.
+    """
+    identities = [_identity(folder) for folder in runs]
+    for folder, identity in zip(runs[1:], identities[1:], strict=True):
+        check_same(folder, {**identity, "checkpoint": None}, {**identities[0], "checkpoint": None})
+    if len({identity["checkpoint"] for identity in identities}) < len(runs) or len(runs) < 2:
+        raise UserError("runs: give two or more runs, each of a checkpoint of its own")
+    config = identities[0]["config"]
+    tables = [pq.read_table(folder / f"{SAMPLES}.parquet") for folder in runs]
+    curves = curves_of(tables, parse_steps(config["steps"]), config["seed"])
+    rows = area_rows(curves, config["task"]["name"], config["mapper"]["name"])
+    content = _finite({"rows": rows, "gaps": gap_rows(curves), "runs": identities})
+    _write_areas(run, curves, content)
+    write_json(run / "pooled.json", content)
+    print(area_table(content["rows"], content["gaps"], "accuracy")["md"], flush=True)
+    return content
+
+
+def _identity(folder: Path) -> Identity:
+    if not (folder / "perturbation.json").is_file():
+        raise UserError(f"runs: {folder} holds no finished perturbation run; give run folders of scripts/perturb.py")
+    return read_json(folder / IDENTITY)
+
+
+def _write_areas(run: Path, curves: Curves, content: Mapping[str, Any]) -> None:
+    """Comparisons, tables and figures."""
     write_json(run / "comparisons.json", _finite(comparison_rows(curves)))
     for measure in MEASURES:
         for suffix, text in area_table(content["rows"], content["gaps"], measure).items():
             write_whole(run / f"areas_{measure}.{suffix}", text.encode())
         save(curve_figure(content["rows"], measure), run / f"curves_{measure}")
-    _log(logger, rows)
-    write_json(run / "perturbation.json", content)
-    print(area_table(content["rows"], content["gaps"], "accuracy")["md"], flush=True)
-    return content
 
 
 def _log(logger: Logger | None, rows: Sequence[Row]) -> None:

@@ -11,7 +11,6 @@ them are multiplied out at a time changes only the rounding.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,35 +68,6 @@ def seed_interval(values: NDArray[np.floating], *, shared_samples: bool, resampl
     if values.ndim < 2 or len(values) < 2:
         raise ValueError(f"values {values.shape} must be [seeds, samples, ...] with at least two training seeds")
     return _percentile_interval(_nested_means(values, shared_samples, resamples, seed))
-
-
-class PairedComparison(NamedTuple):
-    """First less second, over the same samples; one entry a column."""
-
-    difference: Array
-    interval: Array  # [2, ...]
-    p_value: Array
-
-
-def compare_paired(
-    first: NDArray[np.floating],
-    second: NDArray[np.floating],
-    *,
-    resamples: int = 2000,
-    draws: int = 9999,
-    seed: int = 0,
-) -> PairedComparison:
-    """Two explainers on the same samples, [samples, ...] each: mean difference, its 95 % interval, and a p-value.
-
-    The interval is ``bootstrap_interval`` of the samples' differences, the p-value ``sign_flip_p_value``.
-
-    Raises: ValueError as ``bootstrap_means``, and where the shapes differ.
-    """
-    if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape} differ: a paired comparison needs the same samples")
-    differences = np.asarray(first, dtype=np.float64) - second
-    interval = bootstrap_interval(differences, resamples=resamples, seed=seed)
-    return PairedComparison(differences.mean(axis=0), interval, sign_flip_p_value(differences, draws=draws, seed=seed))
 
 
 def sign_flip_p_value(differences: NDArray[np.floating], *, draws: int = 9999, seed: int = 0) -> Array:

@@ -13,15 +13,19 @@ import pyarrow as pa
 from perturbation.curves import area_under_mean, areas, comprehensiveness, direction_gaps, sufficiency
 from perturbation.faithfulness import summarize
 from perturbation.masks import Array
-from perturbation.statistics import bootstrap_interval, compare_paired, holm
+from perturbation.statistics import bootstrap_interval, holm, seed_interval, sign_flip_p_value
 
 MEASURES = {"accuracy": "correct", "probability": "probability"}  #: name in reports → column of the samples
+_NO_ROOM = 1e-9  # percent: a difference of rounding
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Every sample's curves over the steps, [samples, S], by measure; random orders are averaged over their seeds."""
+    """Samples' curves over the steps, [runs, samples, S], by measure; random orders are averaged over their seeds.
+
+    The runs test models trained from different seeds on the same samples; mostly there is one.
+    """
 
     values: dict[tuple[str, str, str], dict[str, Array]]  #: by (explainer, modality, direction)
     steps: Sequence[float]
@@ -34,7 +38,7 @@ class Curves:
 
     @property
     def samples(self) -> int:
-        return len(next(iter(self.values.values()))["accuracy"])
+        return int(next(iter(self.values.values()))["accuracy"].shape[1])
 
     def explainers(self) -> list[str]:
         return list(dict.fromkeys(key[0] for key in self.values))
@@ -46,8 +50,15 @@ class Curves:
         return list(dict.fromkeys(key[2] for key in self.values))
 
 
-def curves_of(samples: pa.Table, steps: Sequence[float], seed: int) -> Curves:
-    """The curves of ``samples.parquet``."""
+def curves_of(runs: Sequence[pa.Table], steps: Sequence[float], seed: int) -> Curves:
+    """The curves of the ``samples.parquet`` of one run, or of several on the same samples."""
+    each = [_curves_of(samples) for samples in runs]
+    values = {key: {name: np.stack([run[key][name] for run in each]) for name in MEASURES} for key in each[0]}
+    return Curves(values, steps, seed)
+
+
+def _curves_of(samples: pa.Table) -> dict[tuple[str, str, str], dict[str, Array]]:
+    """One run's, [samples, S]."""
     columns = [np.asarray(samples[name].to_pylist()) for name in ("explainer", "modality", "direction")]
     seeds = samples["seed"].to_numpy()
     stacked = {name: _matrix(samples, column) for name, column in MEASURES.items()}
@@ -55,7 +66,7 @@ def curves_of(samples: pa.Table, steps: Sequence[float], seed: int) -> Curves:
     for key in dict.fromkeys(zip(*(column.tolist() for column in columns), strict=True)):
         rows = np.logical_and.reduce([column == part for column, part in zip(columns, key, strict=True)])
         values[key] = {name: _over_seeds(matrix[rows], seeds[rows]) for name, matrix in stacked.items()}
-    return Curves(values, steps, seed)
+    return values
 
 
 def area_rows(curves: Curves, task: str, mapper: str) -> list[Row]:
@@ -66,13 +77,13 @@ def area_rows(curves: Curves, task: str, mapper: str) -> list[Row]:
         rows.append(row | {"direction": direction, "samples": curves.samples, "steps": list(curves.steps)})
     for name in MEASURES:
         prefix = "" if name == "accuracy" else f"{name}_"
-        values = np.stack([measures[name] for measures in curves.values.values()], axis=1)
-        bands = bootstrap_interval(values, seed=curves.seed)
-        intervals = bootstrap_interval(areas(values, curves.steps), seed=curves.seed)
+        values = np.stack([measures[name] for measures in curves.values.values()], axis=2)
+        bands = _interval(values, curves.seed)
+        intervals = _interval(areas(values, curves.steps), curves.seed)
         for k, row in enumerate(rows):
-            row[name] = values[:, k].mean(axis=0).tolist()
+            row[name] = values[:, :, k].mean(axis=(0, 1)).tolist()
             row[f"{name}_ci95"] = bands[:, k].tolist()
-            row[f"{prefix}auc"] = area_under_mean(values[:, k], curves.steps)
+            row[f"{prefix}auc"] = area_under_mean(values[:, :, k].mean(axis=0), curves.steps)
             row[f"{prefix}auc_ci95"] = intervals[:, k].tolist()
     return rows
 
@@ -82,7 +93,7 @@ def gap_rows(curves: Curves) -> list[Row]:
     found = [(*pair, name, _gaps(curves, *pair, name)) for pair in _pairs_of(curves) for name in MEASURES]
     if not found:
         return []
-    intervals = bootstrap_interval(np.stack([gaps for *_, gaps in found], axis=1), seed=curves.seed)
+    intervals = _interval(np.stack([gaps for *_, gaps in found], axis=2), curves.seed)
     return [
         {"explainer": e, "modality": m, "measure": name, "gap": float(gaps.mean()), "gap_ci95": interval.tolist()}
         for (e, m, name, gaps), interval in zip(found, intervals.T, strict=True)
@@ -93,7 +104,8 @@ def comparison_rows(curves: Curves) -> list[Row]:
     """Every two explainers on the same samples: first less second, in percent, with a permutation test.
 
     ``p_holm`` is corrected over all pairs of the same modality, direction and measure. The direction ``gap`` is
-    negative less positive.
+    negative less positive. With several runs, ``difference`` is their mean, ``runs`` has each run's, and the test takes
+    every sample's mean over the runs.
     """
     pairs = list(itertools.combinations(curves.explainers(), 2))
     directions = [*curves.directions(), "gap"] if _pairs_of(curves) else curves.directions()
@@ -104,16 +116,19 @@ def comparison_rows(curves: Curves) -> list[Row]:
     for test in tests:
         of = {explainer: _areas(curves, explainer, *test) for explainer in curves.explainers()}
         differences += [(of[first], of[second]) for first, second in pairs]
-    first, second = (np.stack(side, axis=1) for side in zip(*differences, strict=True))
-    found = compare_paired(first, second, seed=curves.seed)
-    corrected = np.concatenate([holm(family) for family in found.p_value.reshape(len(tests), -1)])
+    first, second = (np.stack(side, axis=2) for side in zip(*differences, strict=True))
+    found = first - second
+    intervals = _interval(found, curves.seed)
+    p_values = sign_flip_p_value(found.mean(axis=0), seed=curves.seed)
+    corrected = np.concatenate([holm(family) for family in p_values.reshape(len(tests), -1)])
     return [
         {
             **dict(zip(("modality", "measure", "direction"), test, strict=True)),
             **dict(zip(("first", "second"), pair, strict=True)),
-            "difference": float(found.difference[k]),
-            "ci95": found.interval[:, k].tolist(),
-            "p": float(found.p_value[k]),
+            "difference": float(found[:, :, k].mean()),
+            "ci95": intervals[:, k].tolist(),
+            "runs": found[:, :, k].mean(axis=1).tolist(),
+            "p": float(p_values[k]),
             "p_holm": float(corrected[k]),
         }
         for k, (test, pair) in enumerate(itertools.product(tests, pairs))
@@ -153,29 +168,36 @@ def faithfulness_rows(measured: pa.Table, seed: int) -> list[Row]:
     ]
 
 
-def ceiling_rows(samples: pa.Table, ceiling: pa.Table, steps: Sequence[float], seed: int) -> list[Row]:
-    """Areas on the searched samples beside the best that is attainable and the mean of random orders.
+def ceiling_rows(samples: pa.Table, ceiling: pa.Table, steps: Sequence[float]) -> list[Row]:
+    """Areas on the searched samples, beside that of the best removals and the mean area of random orders.
 
-    ``share`` is (area − random) / (best − random): 0 is a random order, 1 the best subset at every step.
+    ``share`` is (area − random) / (best − random): 0 is a random order, and 1 for text the best subset at every step
+    (``perturbation.ceiling``), for images what the search by probability found (``perturbation.greedy``), which an
+    explainer may pass. It is NaN where the best is no better than random.
     """
-    searched = samples.filter(pa.compute.is_in(samples["question_id"], ceiling["question_id"]))
     rows = []
-    for (explainer, modality, direction), measures in curves_of(searched, steps, seed).values.items():
-        if modality != ceiling["modality"][0].as_py():
-            continue
-        for name, column in MEASURES.items():
-            best = _matrix(ceiling, f"{'lowest' if direction == 'positive' else 'highest'}_{column}")
-            found = {"auc": measures[name], "best_auc": best, "random_auc": _matrix(ceiling, f"mean_{column}")}
-            row: Row = {key: area_under_mean(values, steps) for key, values in found.items()}
-            room = row["best_auc"] - row["random_auc"]
-            row["share"] = (row["auc"] - row["random_auc"]) / room if room else float("nan")
-            about = {"explainer": explainer, "modality": modality, "direction": direction, "measure": name}
-            rows.append({**about, "samples": ceiling.num_rows, **row})
+    for modality in dict.fromkeys(ceiling["modality"].to_pylist()):
+        own = ceiling.filter(pa.compute.equal(ceiling["modality"], modality))
+        searched = pa.compute.is_in(samples["question_id"], own["question_id"])
+        about = samples.filter(pa.compute.and_(searched, pa.compute.equal(samples["modality"], modality)))
+        for (explainer, _, direction), measures in _curves_of(about).items():
+            for name, column in MEASURES.items():
+                best = _matrix(own, f"{'lowest' if direction == 'positive' else 'highest'}_{column}")
+                found = {"auc": measures[name], "best_auc": best, "random_auc": _matrix(own, f"mean_{column}")}
+                area = {key: area_under_mean(values, steps) for key, values in found.items()}
+                row: Row = {"explainer": explainer, "modality": modality, "direction": direction, "measure": name}
+                rows.append({**row, "samples": own.num_rows, **area, "share": _share(direction, **area)})
     return rows
 
 
+def _share(direction: str, auc: float, best_auc: float, random_auc: float) -> float:
+    better = -1 if direction == "positive" else 1
+    room = better * (best_auc - random_auc)
+    return better * (auc - random_auc) / room if room > _NO_ROOM else float("nan")
+
+
 def _areas(curves: Curves, explainer: str, modality: str, measure: str, direction: str) -> Array:
-    """Every sample's area, or gap, in percent, [samples]."""
+    """Every sample's area, or gap, in percent, [runs, samples]."""
     if direction == "gap":
         return _gaps(curves, explainer, modality, measure)
     return areas(curves.values[explainer, modality, direction][measure], curves.steps)
@@ -191,6 +213,13 @@ def _pairs_of(curves: Curves) -> list[tuple[str, str]]:
 def _gaps(curves: Curves, explainer: str, modality: str, measure: str) -> Array:
     positive, negative = (curves.values[explainer, modality, d][measure] for d in ("positive", "negative"))
     return direction_gaps(positive, negative, curves.steps)
+
+
+def _interval(values: Array, seed: int) -> Array:
+    """95 % interval of the mean over runs and samples: [runs, samples, ...] → [2, ...]."""
+    if len(values) == 1:
+        return bootstrap_interval(values[0], seed=seed)
+    return seed_interval(values, shared_samples=True, seed=seed)
 
 
 def _groups(measured: pa.Table) -> list[tuple[str, str, pa.Table]]:

@@ -8,15 +8,29 @@ from pathlib import Path
 import pytest
 from tiny_runs import PROJECT, QUIET, SMALL_MAPPER, Tiny, composed, finish, write_vqav2
 
+from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.config import EvaluateConfig, PretrainConfig, TrainConfig, typed
 from clipmapper.data.config import DATA_SCHEMAS, VQAv2Config
 from clipmapper.data.json_files import read_json
 from clipmapper.errors import UserError
+from clipmapper.explain_config import ExplainConfig
 from clipmapper.loggers import build_logger
 from clipmapper.training import train
+from perturbation.config import LocaliseConfig, PerturbConfig, PoolConfig, SanityConfig
 
 CONFIGS = PROJECT / "configs"
-SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "pretrain_clip": PretrainConfig}
+SCHEMAS = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "explain": ExplainConfig,
+    "evaluate_explanations": LocaliseConfig,
+    "sanity_check": SanityConfig,
+    "perturb": PerturbConfig,
+    "pool_seeds": PoolConfig,
+    "benchmark": BenchmarkConfig,
+    "pretrain_clip": PretrainConfig,
+}
+NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # what has no default
 GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment", "paths")
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONFIGS / group).glob("*.yaml"))]
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*vqa.yaml"))
@@ -25,7 +39,11 @@ Command = Callable[..., tuple[int, str, list[str]]]
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_command_without_overrides_is_accepted(name: str) -> None:
-    assert isinstance(typed(composed(name), SCHEMAS[name]), SCHEMAS[name])
+    assert isinstance(typed(composed(name, *NEEDS.get(name, [])), SCHEMAS[name]), SCHEMAS[name])
+
+
+def test_every_command_is_checked() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(SCHEMAS)
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])

@@ -16,7 +16,6 @@ from perturbation.curves import area_under_mean, areas
 from perturbation.statistics import (
     bootstrap_interval,
     bootstrap_means,
-    compare_paired,
     holm,
     seed_interval,
     sign_flip_p_value,
@@ -225,18 +224,13 @@ def test_p_values_are_uniform_when_nothing_differs() -> None:
 def test_comparison_of_two_explainers() -> None:
     random = np.random.default_rng(0)
     hard = random.normal(0, 30, size=(100, 1))  # what makes a sample easy or hard, for both alike
-    first = hard + random.normal([1.0, 0.0], 1, size=(100, 2))
-    second = hard + random.normal(0, 1, size=(100, 2))
-    result = compare_paired(first, second)
-    np.testing.assert_allclose(result.difference, first.mean(axis=0) - second.mean(axis=0))
-    assert result.interval[0, 0] > 0
-    assert result.p_value[0] < 0.001
-    assert result.interval[0, 1] < 0 < result.interval[1, 1]
-    assert result.p_value[1] > 0.05
-    np.testing.assert_array_equal(result.interval, bootstrap_interval(first - second))
-    swapped = compare_paired(second, first)
-    np.testing.assert_allclose(swapped.difference, -result.difference)
-    np.testing.assert_array_equal(swapped.p_value, result.p_value)
+    difference = hard + random.normal([1.0, 0.0], 1, size=(100, 2)) - (hard + random.normal(0, 1, size=(100, 2)))
+    interval, p_value = bootstrap_interval(difference), sign_flip_p_value(difference)
+    assert interval[0, 0] > 0
+    assert p_value[0] < 0.001
+    assert interval[0, 1] < 0 < interval[1, 1]
+    assert p_value[1] > 0.05
+    np.testing.assert_array_equal(sign_flip_p_value(-difference), p_value)
 
 
 # Holm.
@@ -267,10 +261,9 @@ def test_same_seed_same_numbers_and_another_seed_others() -> None:
     values = np.random.default_rng(0).random((40, 3))
 
     def everything(seed: int) -> list[np.ndarray]:
-        paired = compare_paired(values, values[::-1] + 0.1, resamples=100, draws=100, seed=seed)
         return [
-            paired.interval,
-            paired.p_value,
+            bootstrap_interval(values, resamples=100, seed=seed),
+            sign_flip_p_value(values - values[::-1] - 0.1, draws=100, seed=seed),
             seed_interval(values[None].repeat(2, 0), shared_samples=True, seed=seed),
         ]
 
@@ -284,9 +277,8 @@ def test_chunks_do_not_matter(chunk_numbers: int, monkeypatch: pytest.MonkeyPatc
     values = np.random.default_rng(0).normal(0.2, 1, size=(37, 2))
 
     def everything() -> tuple[np.ndarray, ...]:
-        paired = compare_paired(values, np.zeros_like(values), resamples=150, draws=150)
         nested_ends = seed_interval(values[None].repeat(2, 0), shared_samples=False, resamples=150)
-        return paired.interval, nested_ends, paired.p_value
+        return bootstrap_interval(values, resamples=150), nested_ends, sign_flip_p_value(values, draws=150)
 
     expected = everything()
     monkeypatch.setattr(statistics, "CHUNK_NUMBERS", chunk_numbers)
@@ -321,5 +313,3 @@ def test_refused_tables() -> None:
         bootstrap_means(values, resamples=0)
     with pytest.raises(ValueError, match="two training seeds"):
         seed_interval(values[:1], shared_samples=True)
-    with pytest.raises(ValueError, match="same samples"):
-        compare_paired(values, values[:1])

@@ -1,0 +1,22 @@
+"""Joins perturbation runs of several training seeds: ``python scripts/pool_seeds.py runs=[FOLDER,FOLDER,FOLDER]``."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from clipmapper.cli import command
+from clipmapper.config import typed
+from perturbation.config import PoolConfig
+
+
+@command("pool_seeds")
+def main(config: DictConfig, run: Path) -> None:
+    """One table and figure, with intervals over samples and training seeds."""
+    checked: PoolConfig = typed(config, PoolConfig)
+    from perturbation.results import pool
+
+    pool([Path(folder) for folder in checked.runs], run)
+
+
+if __name__ == "__main__":
+    main()
