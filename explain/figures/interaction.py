@@ -1,6 +1,7 @@
 """How words and patches bear on each other: a heat map for each word."""
 
 from collections.abc import Sequence
+from math import ceil
 
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -40,8 +41,9 @@ def draw_interaction(
             f"an interaction of {len(words)} words and {rows} × {cols} patches is not {list(scores.shape)}"
         )
     scale = Scale.over([scores])
-    columns = min(MOST_COLUMNS, 1 + len(words))
-    cells = Grid.of(photo, ["", *map(visible, words)], TITLE, CELL, columns, room=0)
+    titles = ["", *map(visible, words)]
+    lines = ceil(len(titles) / MOST_COLUMNS)
+    cells = Grid.of(photo, titles, TITLE, CELL, ceil(len(titles) / lines), room=0)  # lines of much the same length
     page = Page(2 * MARGIN + max(cells.width, BAR), 2 * MARGIN + cells.height + BAR_ROOM)
     photo.show(cells.picture(page, 0, MARGIN))
     for place, word_scores in enumerate(scores, start=1):

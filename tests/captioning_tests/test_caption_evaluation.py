@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import Tiny, composed
+from tiny_runs import QUIET, SMALL_MAPPER, Tiny, composed
 
 from clipmapper.captioning import evaluation, scoring
 from clipmapper.captioning.evaluation import best_constant
@@ -281,6 +281,14 @@ def test_the_papers_set_up_for_captions(tiny: Tiny, tmp_path: Path) -> None:
     assert (config.encoder.model, config.encoder.weights) == ("ViT-B-32-quickgelu", "openai")
     assert (config.task.name, config.data.name, config.data.root) == ("caption", "coco", "/x")
     assert (config.mapper.layers, config.mapper.width, config.task.optim.warmup_steps) == (8, 768, 1000)
+
+
+def test_the_papers_experiment_runs(real_mini: Path, tiny: Tiny, tmp_path: Path) -> None:
+    small = ("encoder=shapes_tiny", f"encoder.weights={tiny.weights}", *SMALL_MAPPER, *QUIET)
+    overrides = ("experiment=paper_caption", "trainer.fast_dev_run=true", f"paths.root={tmp_path}", *small)
+    (tmp_path / "run").mkdir()
+    found = train(typed(composed("train", *overrides, f"data.root={real_mini}"), TrainConfig), tmp_path / "run")
+    assert {part: found[part]["images"] for part in found} == {"val": 25, "test": 19}
 
 
 @pytest.mark.parametrize("layout", ["karpathy", "coco"])
