@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from explain.gradients import Items, gradients
 from explain.trace import AttentionStep, AttentionTrace, Scalar, TraceError
 
 _ACTIVE: ContextVar["Recorder | None"] = ContextVar("active_recorder", default=None)
@@ -134,36 +135,47 @@ class Recorder:
         sample_ids: Sequence[int | str] | None = None,
         attention_relevance: Sequence[Tensor] | None = None,
         scalar: Scalar | None = None,
+        wanted: Tensor | None = None,
         retain: bool = False,
     ) -> AttentionTrace:
-        """One backward pass from ``target.sum()`` to all that was recorded; gradients that do not exist are 0.
+        """The gradients of y with respect to all that was recorded; those that do not exist are 0.
+
+        With T scalars a sample, the trace has an item for each that is wanted, M in all, sample after sample; what
+        samples have is repeated for their items.
 
         Args:
-            target: y, [B], one scalar per sample; samples of a batch must not interact.
+            target: y, [B], one scalar per sample, or [B, T], T of them; samples of a batch must not interact.
             sizes: Tokens of each modality in joint order.
-            valid: bool [B, N], False for padding.
-            sample_ids: Names of the samples, for what is drawn at random.
-            attention_relevance: Each step's LRP relevance, from :meth:`attention_relevance` of another recording.
-            scalar: y as a function of the inputs (``AttentionTrace.scalar``).
+            valid: bool [B, N], False for padding; or [B, T, N], where the scalars of a sample see different tokens.
+            sample_ids: Names of the B samples, for what is drawn at random.
+            attention_relevance: Each step's LRP relevance, from :meth:`attention_relevance` of another recording with
+                the same scalars wanted.
+            scalar: y of every item as a function of the inputs (``AttentionTrace.scalar``).
+            wanted: bool [B, T], the scalars to explain; by default all.
             retain: Keep the recording and its graph for another target; by default both are dropped, also after an
                 error.
 
         Raises:
-            TraceError: nothing was recorded, the target fits nothing recorded, a recorded tensor was changed in place
-                since, or the trace is not valid (see :class:`AttentionTrace`).
+            TraceError: nothing was recorded, the target fits nothing recorded, nothing is wanted, a recorded tensor was
+                changed in place since, or the trace is not valid (see :class:`AttentionTrace`).
         """
         try:
             self._check(target)
-            steps, inputs, grads = self._gradients(target, retain)
+            items = Items.of(target, wanted)
+            steps, inputs, grads = self._gradients(target, items, retain)
             if attention_relevance is not None:
                 steps = [replace(s, attention_relevance=r) for s, r in zip(steps, attention_relevance, strict=True)]
+            if valid is not None:
+                valid = items.repeated(valid) if valid.ndim == 2 else valid[items.sample, items.place]
+            if sample_ids is not None:
+                sample_ids = [sample_ids[sample] for sample in items.sample.tolist()]
             return AttentionTrace(dict(sizes), steps, valid, inputs, grads, sample_ids, scalar)
         finally:
             if not retain:
                 self.clear()
 
-    def attention_relevance(self, target: Tensor) -> list[Tensor]:
-        """What ``target.sum()`` passes back to each step's A [B, H, n_s, n_q], in the order of the steps.
+    def attention_relevance(self, target: Tensor, wanted: Tensor | None = None) -> list[Tensor]:
+        """What each item of the target passes back to every step's A, [M, H, n_s, n_q], in the order of the steps.
 
         After a forward pass within :class:`explain.lrp.lrp` that is its LRP relevance. The recording is dropped.
 
@@ -173,8 +185,7 @@ class Recorder:
         try:
             self._check(target)
             live = [step.tensors["attention"] for step in self._steps]
-            each = torch.ones_like(target)
-            found = torch.autograd.grad(target, live, each, allow_unused=True, materialize_grads=True)
+            found = gradients(target, live, Items.of(target, wanted), retain=False, batched=False)
             return [
                 pad_map(relevance, *self._missing(index, step.query, step.key))
                 for index, (relevance, step) in enumerate(zip(found, self._steps, strict=True))
@@ -196,8 +207,10 @@ class Recorder:
         if not self._steps:
             raise TraceError("nothing was recorded: the model handed over no attention step inside record()")
         batch = self._steps[0].tensors["attention"].shape[0]
-        if target.shape != (batch,):
-            raise TraceError(f"target: expected one scalar a sample, [{batch}], got {list(target.shape)}")
+        if target.ndim not in (1, 2) or len(target) != batch:
+            raise TraceError(
+                f"target: expected one scalar a sample, [{batch}], or several, [{batch}, T], got {list(target.shape)}"
+            )
         if target.grad_fn is None:
             raise TraceError("target has no gradient graph: compute it from the model's output, not under no_grad")
         for index, step in enumerate(self._steps):
@@ -209,31 +222,28 @@ class Recorder:
                     )
 
     def _gradients(
-        self, target: Tensor, retain: bool
+        self, target: Tensor, items: Items, retain: bool
     ) -> tuple[list[AttentionStep], dict[str, Tensor] | None, dict[str, Tensor] | None]:
         """Steps, inputs and gradients of inputs, all detached."""
         live = [tensor for step in self._steps for tensor in step.tensors.values()] + list(self._inputs.values())
-        each = torch.ones_like(target)  # the gradient of the sum
-        grads = iter(
-            torch.autograd.grad(target, live, each, retain_graph=retain, allow_unused=True, materialize_grads=True)
-        )
+        grads = iter(gradients(target, live, items, retain))
         steps = [
-            _detached(step, grads, *self._missing(index, step.query, step.key))
+            _detached(step, items, grads, *self._missing(index, step.query, step.key))
             for index, step in enumerate(self._steps)
         ]
         if not self._inputs:
             return steps, None, None
         missing = {modality: self._missing(-1, modality)[0] for modality in self._inputs}
-        inputs = {m: pad_stream(tensor.detach(), missing[m]) for m, tensor in self._inputs.items()}
+        inputs = {m: pad_stream(items.repeated(x.detach()), missing[m]) for m, x in self._inputs.items()}
         return steps, inputs, {m: pad_stream(grad, missing[m]) for m, grad in zip(inputs, grads, strict=True)}
 
 
-def _detached(step: _LiveStep, grads: Iterator[Tensor], queries: int, keys: int) -> AttentionStep:
+def _detached(step: _LiveStep, items: Items, grads: Iterator[Tensor], queries: int, keys: int) -> AttentionStep:
     """The step with its tensors detached and their gradients, taken from ``grads`` in the tensors' order.
 
     ``queries`` and ``keys`` are the tokens that its modalities lack at their front.
     """
-    tensors = {name: tensor.detach() for name, tensor in step.tensors.items()}
+    tensors = {name: items.repeated(tensor.detach()) for name, tensor in step.tensors.items()}
     tensors |= {f"{name}_grad": next(grads) for name in step.tensors}
     whole = {
         name: pad_map(tensor, queries, keys) if name.startswith("attention") else pad_stream(tensor, queries)

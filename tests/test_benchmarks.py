@@ -8,7 +8,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from clipmapper.benchmarks.captioning import greedy_without_caches, random_caption_model
+from clipmapper.benchmarks.captioning import (
+    greedy_without_caches,
+    random_caption_model,
+    random_captions,
+    words_apart,
+    words_together,
+)
 from clipmapper.benchmarks.explaining import SHARING
 from clipmapper.benchmarks.random_models import random_batch, random_model
 from clipmapper.benchmarks.timing import side_by_side
@@ -47,6 +53,18 @@ def test_captions_are_the_same_with_and_without_caches(mapper: str) -> None:
     captions = greedy(model, image, 6)
     assert captions == greedy_without_caches(model, image, 6)
     assert [len(ids) for ids in captions] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("mapper", ["a", "b"])
+def test_words_are_explained_alike_together_and_apart(mapper: str) -> None:
+    model = random_caption_model("tiny", mapper)
+    pixels, captions = random_captions(model, 2, 3)
+    together = words_together(model, pixels, captions).unflatten(0, (2, 3))
+    apart = words_apart(model, pixels, captions)
+    assert len(apart) == 3
+    for place, rows in enumerate(apart):
+        torch.testing.assert_close(together[:, place, : rows.shape[1]], rows, atol=1e-4, rtol=1e-3)
+        assert not together[:, place, rows.shape[1] :].any()
 
 
 def test_explainers_that_share_a_trace_need_no_pass_of_their_own() -> None:

@@ -1,25 +1,41 @@
-"""What decoding costs with keys and values kept, against the whole text and image anew for every token."""
+"""What captions cost: decoding with keys and values kept, and the explanations of all words from one forward pass."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from torch import Tensor
 
 from clipmapper.benchmarks.random_models import random_model
 from clipmapper.benchmarks.timing import side_by_side
 from clipmapper.captioning.decoding import greedy
 from clipmapper.captioning.model import CLIPMapperCaption
+from clipmapper.captioning.tracing import trace_captions
 from clipmapper.captioning.vocabulary import CaptionVocabulary
 from clipmapper.checkpoint import build_caption
 from clipmapper.config import MapperConfig
+from clipmapper.encoder.load import TextBatch
 from clipmapper.tokens import Tokens
+from explain import explainers
+from explain.recording import record
 
 BATCH, LENGTH, ROUNDS = 32, 20, 2
+WORDS, EXPLAINED = 16, (1, 4)  # tokens of a caption, and captions at a time
 CLASSES = 10_000  # about what COCO's training captions hold
 
 
 def captioning(size: str, mapper: str) -> dict[str, float]:
-    """The ratio of times for 32 captions of 20 tokens; the image's frozen tokens are there in both ways."""
+    """Ratios of times, of decoding and of explanations."""
     model = random_caption_model(size, mapper)
+    figures = _decoding(model, f"{size}, mapper {mapper}:")
+    for count in EXPLAINED:
+        figures |= _explaining(model, f"{size}, mapper {mapper}:", count)
+    return figures
+
+
+def _decoding(model: CLIPMapperCaption, label: str) -> dict[str, float]:
+    """32 captions of 20 tokens; the image's frozen tokens are there in both ways."""
     vision = model.encoder.vision
     draw = torch.Generator().manual_seed(0)
     features = torch.randn(BATCH, vision.token_count, vision.width, generator=draw)
@@ -30,8 +46,17 @@ def captioning(size: str, mapper: str) -> dict[str, float]:
         "anew": lambda: greedy_without_caches(model, image, LENGTH),
     }
     seconds = side_by_side(ways, ROUNDS)
-    label = f"{size}, mapper {mapper}: {BATCH} captions of {LENGTH} tokens"
-    return {f"{label}, without caches, times decoding with them": seconds["anew"] / seconds["kept"]}
+    name = f"{label} {BATCH} captions of {LENGTH} tokens, without caches, times decoding with them"
+    return {name: seconds["anew"] / seconds["kept"]}
+
+
+def _explaining(model: CLIPMapperCaption, label: str, count: int) -> dict[str, float]:
+    """The weighted explanations of all 16 words of a caption, for one caption or several at a time."""
+    pixels, captions = random_captions(model, count, WORDS)
+    ways = {"together": words_together, "apart": words_apart}
+    seconds = side_by_side({name: partial(run, model, pixels, captions) for name, run in ways.items()}, ROUNDS)
+    name = f"{label} {count} x {WORDS} words, a pass for each word, times one for all"
+    return {name: seconds["apart"] / seconds["together"]}
 
 
 def random_caption_model(size: str, mapper: str) -> CLIPMapperCaption:
@@ -57,3 +82,39 @@ def greedy_without_caches(model: CLIPMapperCaption, image: Tokens, max_length: i
         best = of_class[model.caption(image, text)[:, -1].argmax(1)]
         ids = torch.cat([ids, best[:, None]], 1)
     return ids[:, 1:].tolist()
+
+
+def random_captions(model: CLIPMapperCaption, count: int, words: int) -> tuple[Tensor, list[list[int]]]:
+    """Noise as pictures, [count, 3, H, W], and random tokens of the vocabulary as captions."""
+    draw = torch.Generator().manual_seed(0)
+    size = model.encoder.vision.visual.image_size[0]
+    classes = torch.randint(len(model.vocabulary) - 1, (count, words), generator=draw)
+    captions = [[model.vocabulary.ids[k] for k in row] for row in classes.tolist()]
+    return torch.randn(count, 3, size, size, generator=draw), captions
+
+
+def words_together(model: CLIPMapperCaption, pixels: Tensor, captions: list[list[int]]) -> Tensor:
+    """Rows [B·T, N], caption after caption."""
+    traced = trace_captions(model, pixels, captions)
+    return explainers.Weighted()(traced.trace, rows=traced.rows)
+
+
+def words_apart(model: CLIPMapperCaption, pixels: Tensor, captions: list[list[int]]) -> list[Tensor]:
+    """For each word a recorded forward pass over what came before it and a backward pass: T rows [B, N up to there].
+
+    The captions are of one length.
+    """
+    vocabulary, words = model.vocabulary, torch.tensor(captions)
+    classes = torch.tensor([[vocabulary.ids.index(i) for i in row] for row in captions])
+    words = torch.cat([torch.full_like(words[:, :1], vocabulary.start), words], 1)
+    image_tokens = model.encoder.vision.token_count
+    found = []
+    for place in range(classes.shape[1]):
+        before = words[:, : place + 1]
+        text = TextBatch(before, torch.ones_like(before, dtype=torch.bool), 0)
+        with record() as recorder:
+            y = model(pixels, text)[:, -1].gather(1, classes[:, place, None])[:, 0]
+            trace = recorder.trace(y, {"image": image_tokens, "text": place + 1})
+        rows = torch.full((len(words),), image_tokens + place)
+        found.append(explainers.Weighted()(trace, rows=rows))
+    return found

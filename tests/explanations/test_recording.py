@@ -237,8 +237,8 @@ def test_errors_name_the_step_and_the_tensor():
         with pytest.raises(TraceError, match=r"step 0 \(image attends to image\): attention requires no grad; watch"):
             _recorded(recorder, torch.zeros(2, 3))
         _recorded(recorder, x)
-        with pytest.raises(TraceError, match=r"target: expected one scalar a sample, \[2\], got \[2, 3\]"):
-            recorder.trace(x * 2, SIZES, retain=True)
+        with pytest.raises(TraceError, match=r"target: expected one scalar a sample, \[2\], .* got \[1, 3\]"):
+            recorder.trace(x[:1] * 2, SIZES, retain=True)
         with pytest.raises(TraceError, match="target has no gradient graph"):
             recorder.trace(torch.zeros(2), SIZES, retain=True)
         x += 1
