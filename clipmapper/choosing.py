@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
-from clipmapper.explain_config import ExplainConfig
+from clipmapper.explain_config import ExplainConfig, PictureConfig
 from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.subject import QuestionBatch, Subject, load_model
 from clipmapper.vqa_model import CLIPMapperVQA
@@ -67,21 +68,26 @@ def choose(subject: Subject, config: ExplainConfig) -> list[int]:
     if config.image is not None:
         return [0]
     if config.select == "ids":
-        return _rows_of_ids(subject, config)
-    total = len(subject.questions)
-    if config.samples > total:
-        raise UserError(f"samples={config.samples}: the {config.split} split has {total} questions; give fewer")
-    order = np.random.default_rng(config.seed).permutation(total).tolist()
+        return rows_of_ids([question.question_id for question in subject.questions], config, "question")
+    order = drawn_order(len(subject.questions), config, "questions")
     return order[: config.samples] if config.select == "random" else _wrong(subject, config, order)
 
 
-def _rows_of_ids(subject: Subject, config: ExplainConfig) -> list[int]:
-    row_of = {question.question_id: row for row, question in enumerate(subject.questions)}
+def rows_of_ids(known: Sequence[int], config: PictureConfig, what: str) -> list[int]:
+    """Where the ids that the config names stand among the known; raises ``UserError`` for unknown ones."""
+    row_of = {each: row for row, each in enumerate(known)}
     wanted = list(dict.fromkeys(config.ids))
     if unknown := [str(i) for i in wanted if i not in row_of]:
-        known = ", ".join(map(str, list(row_of)[:3]))
-        raise UserError(f"ids: the {config.split} split has no question {', '.join(unknown)}; it has {known}, …")
+        first = ", ".join(map(str, known[:3]))
+        raise UserError(f"ids: the {config.split} split has no {what} {', '.join(unknown)}; it has {first}, …")
     return [row_of[i] for i in wanted]
+
+
+def drawn_order(total: int, config: PictureConfig, what: str) -> list[int]:
+    """All rows in an order that the seed draws; raises ``UserError`` where the config asks for more samples."""
+    if config.samples > total:
+        raise UserError(f"samples={config.samples}: the {config.split} split has {total} {what}; give fewer")
+    return np.random.default_rng(config.seed).permutation(total).tolist()
 
 
 def _wrong(subject: Subject, config: ExplainConfig, order: list[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,21 +124,22 @@ def _sample(
 
 
 @contextmanager
-def score_file(path: Path) -> Iterator[Callable[[ExplainedSample], None]]:
-    """A function that adds a sample's scores to a Parquet file of ``SCHEMA``.
+def score_file(path: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
+    """A function that adds rows to a Parquet file.
 
-    The file is there at the end, also at one by an error, with every sample that was added until then.
+    The file is there at the end, also at one by an error, with every row that was added until then.
     """
     partial = path.with_name(f".{path.name}.partial")
-    writer = pq.ParquetWriter(partial, SCHEMA)
+    writer = pq.ParquetWriter(partial, schema)
     try:
-        yield lambda sample: writer.write_table(pa.Table.from_pylist(list(_rows(sample)), SCHEMA))
+        yield lambda rows: writer.write_table(pa.Table.from_pylist(list(rows), schema))
     finally:
         writer.close()
         partial.replace(path)
 
 
-def _rows(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
+def score_rows(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
+    """What the file says of a sample, rows of ``SCHEMA``."""
     about = {
         "question_id": sample.question.question_id,
         "image_id": sample.question.image_id,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,7 @@ from clipmapper.choosing import Aim
 from clipmapper.data.images import BadImage
 from clipmapper.errors import UserError
 from clipmapper.explain_config import ExplainConfig
-from clipmapper.explained_sample import Array, ExplainedSample, Rated, explain_samples, score_file
+from clipmapper.explained_sample import SCHEMA, Array, ExplainedSample, Rated, explain_samples, score_file, score_rows
 from clipmapper.subject import QuestionBatch, Subject
 from explain import Explainer, TraceError
 from explain.explainers import Shuffled
@@ -27,6 +27,7 @@ SCORES = "scores.parquet"
 LONGEST = 1200  # pixels of a photo's longer side: more than a figure prints of it
 MOST_ANSWERS = 3  # of people's different answers, how many are shown
 Box = tuple[float, float, float, float]
+_Batch = TypeVar("_Batch")
 
 
 def make_pictures(
@@ -45,12 +46,12 @@ def make_pictures(
     aim = Aim.of(config, subject.model.answers)
     preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
     made, hidden = 0, not config.trainer.enable_progress_bar
-    with score_file(scores) as write, tqdm(total=len(rows), desc="explaining", disable=hidden) as bar:
+    with score_file(scores, SCHEMA) as write, tqdm(total=len(rows), desc="explaining", disable=hidden) as bar:
         for batch in _batches(subject, rows, config.encoder.batch_size):
             try:
-                chosen = _fitting(explainers, batch)
+                chosen = fitting(explainers, len(batch.questions))
                 for sample in explain_samples(subject.model, batch, chosen, aim, config.interaction):
-                    write(sample)
+                    write(score_rows(sample))
                     draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
                     made += 1
                     bar.update()
@@ -64,7 +65,7 @@ def make_pictures(
 def _batches(subject: Subject, rows: Sequence[int], size: int) -> Iterator[QuestionBatch]:
     """At most ``size`` questions at a time, batches of much the same size; those cut off are counted on stderr."""
     for chunk in np.array_split(rows, math.ceil(len(rows) / size)):
-        for batch in _readable(subject, chunk.tolist()):
+        for batch in readable(subject.batch, chunk.tolist()):
             if cut := batch.text.truncated:
                 context = subject.model.encoder.text.context_length
                 what = f"{cut} questions are longer than the encoder's {context} tokens and were cut off"
@@ -72,27 +73,27 @@ def _batches(subject: Subject, rows: Sequence[int], size: int) -> Iterator[Quest
             yield batch
 
 
-def _fitting(explainers: Mapping[str, Explainer], batch: QuestionBatch) -> Mapping[str, Explainer]:
+def fitting(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
     """All explainers; of a lone sample those that need no second one, unless there are no others."""
     alone = {name: each for name, each in explainers.items() if not isinstance(each, Shuffled)}
-    if len(batch.questions) > 1 or not alone or len(alone) == len(explainers):
+    if samples > 1 or not alone or len(alone) == len(explainers):
         return explainers
     tqdm.write("explainer shuffled is left out: it takes the weights of a second sample", file=sys.stderr)
     return alone
 
 
-def _readable(subject: Subject, rows: Sequence[int]) -> Iterator[QuestionBatch]:
-    """One batch; where a picture ends the run, those before it come first."""
+def readable(read: Callable[[Sequence[int]], _Batch | None], rows: Sequence[int]) -> Iterator[_Batch]:
+    """One batch of the rows; where a picture ends the run, those before it come first."""
     try:
-        batches = iter([subject.batch(rows)])
+        batches = iter([read(rows)])
     except BadImage:
-        batches = (subject.batch([row]) for row in rows)
+        batches = (read([row]) for row in rows)
     yield from (batch for batch in batches if batch is not None)
 
 
 def draw_sample(sample: ExplainedSample, box: Box, config: ExplainConfig, folder: Path) -> None:
     """The sample's figure, and that of the interaction where it is asked for and the question has words."""
-    photo = _photo(sample.photo, box)
+    photo = small_photo(sample.photo, box)
     name = folder / f"question_{sample.question.question_id}"
     save(draw(figure_of(sample, photo), config.overlay, config.scale), name, config.formats)
     if sample.interaction is not None and (words := _merged(sample.pieces, sample.interaction[:, sample.patches])):
@@ -145,7 +146,7 @@ def _kept(length: int, short: int, side: int) -> tuple[float, float]:
     return start * length / resized, min(length, (start + side) * length / resized)
 
 
-def _photo(image: Image.Image, box: Box) -> Photo:
+def small_photo(image: Image.Image, box: Box) -> Photo:
     """The photo, no larger than a figure has use for."""
     small = image.copy()
     small.thumbnail((LONGEST, LONGEST))

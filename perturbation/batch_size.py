@@ -1,4 +1,4 @@
-"""How many token subsets the engine should read together on this machine."""
+"""How many samples the engine should read together on this machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ def fastest(model: CLIPMapperVQA, batch: QuestionBatch) -> int:
     """The candidate that reads most subsets a second, of pictures with half of their patches."""
     whole = Engine(model, len(batch.pixels)).whole(batch.pixels, batch.text)
     candidates = CANDIDATES.get(batch.pixels.device.type, CANDIDATES["cuda"])
-    kept = _halves(whole, max(candidates))
-    rates = {size: min(_seconds(Engine(model, size), whole, kept, size) for _ in range(3)) for size in candidates}
-    return min(rates, key=lambda size: rates[size] / size)
+    kept = _halves(whole, Engine(model, max(candidates)).together(whole, "image", _half(whole)))
+    seconds = {size: min(_seconds(Engine(model, size), whole, kept) for _ in range(3)) for size in candidates}
+    return min(seconds, key=lambda size: seconds[size])
+
+
+def _half(whole: Whole) -> int:
+    """How many tokens stay: half of the patches, and the class token."""
+    return 1 + whole.image_embedded.shape[1] // 2
 
 
 def _halves(whole: Whole, subsets: int) -> Tensor:
@@ -32,11 +37,11 @@ def _halves(whole: Whole, subsets: int) -> Tensor:
     return torch.cat([halves.new_ones(*halves.shape[:2], 1), halves], 2).to(whole.pixels.device)
 
 
-def _seconds(engine: Engine, whole: Whole, kept: Tensor, size: int) -> float:
-    """One pass of the engine over ``size`` subsets."""
-    several = -(-size // len(kept))
+def _seconds(engine: Engine, whole: Whole, kept: Tensor) -> float:
+    """Of one subset, where as many as the engine takes at once are read."""
+    several = -(-engine.together(whole, "image", _half(whole)) // len(kept))
     start = time.perf_counter()
     engine.read(whole, "image", kept[:, :several], whole.answers)
     if kept.is_cuda:
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) * size / (several * len(kept))
+    return (time.perf_counter() - start) / (several * len(kept))

@@ -13,16 +13,28 @@ from clipmapper.errors import UserError
 from clipmapper.explain_config import SubjectConfig
 from perturbation.steps import parse_steps
 
+# As in ``clipmapper.captioning.sentence``; torch comes in only once the config is known to be right.
+WEIGHTINGS = ("equal", "bleu4", "cider", "meteor")
+
 
 @dataclass
-class RemovalConfig:
-    """What removing a token means: ``perturbation.engine.Removal``."""
+class ImageRemovalConfig:
+    """What removing a patch means: ``perturbation.engine.Removal``."""
 
     image: str = "mask"
-    text: str = "mask"
 
     def __post_init__(self) -> None:
         _among("removal.image", [self.image], ("mask", "mean"))
+
+
+@dataclass
+class RemovalConfig(ImageRemovalConfig):
+    """And removing a sub-word."""
+
+    text: str = "mask"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         _among("removal.text", [self.text], ("mask", "drop"))
 
 
@@ -41,37 +53,61 @@ class CeilingConfig:
 
 
 @dataclass
-class PerturbConfig(SubjectConfig):
-    """The perturbation tests; ``configs/perturb.yaml`` says what each value means."""
+class TestsConfig(SubjectConfig):
+    """What the perturbation tests of every task have; ``configs/perturb.yaml`` says what each value means."""
 
     samples: int | None = 1000
-    target: str = "predicted"
     controls: list[str] = field(default_factory=lambda: ["random", "input_x_gradient"])
     random_seeds: int = 3
-    modality: list[str] = field(default_factory=lambda: ["image", "text"])
     direction: list[str] = field(default_factory=lambda: ["positive", "negative"])
     steps: Any = "paper"
-    removal: RemovalConfig = field(default_factory=RemovalConfig)
-    eraser: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.2, 0.5])
-    faithfulness: bool = True
-    ceiling: CeilingConfig = field(default_factory=CeilingConfig)
+    removal: ImageRemovalConfig = field(default_factory=ImageRemovalConfig)
     batch_samples: int = 32
     engine_batch: int | None = None
     resume: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _among("modality", self.modality, ("image", "text"))
         _among("direction", self.direction, ("positive", "negative"))
         parse_steps(self.steps)
-        _among("target", [self.target], ("predicted", "margin"))
         sizes = {"random_seeds": self.random_seeds, "batch_samples": self.batch_samples}
         for name, value in {**sizes, "samples": self.samples, "engine_batch": self.engine_batch}.items():
             if value is not None and value < 1:
                 every = "; null takes them all" if name == "samples" else ""
                 raise UserError(f"{name}={value} must be 1 or more{every}")
+
+
+@dataclass
+class PerturbConfig(TestsConfig):
+    """The tests of answers; ``configs/tests/vqa.yaml`` says what each value means."""
+
+    target: str = "predicted"
+    modality: list[str] = field(default_factory=lambda: ["image", "text"])
+    removal: RemovalConfig = field(default_factory=RemovalConfig)
+    eraser: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.2, 0.5])
+    faithfulness: bool = True
+    ceiling: CeilingConfig = field(default_factory=CeilingConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _among("modality", self.modality, ("image", "text"))
+        _among("target", [self.target], ("predicted", "margin"))
         if any(not isinstance(share, Real) or not 0 < share <= 1 for share in self.eraser):
             raise UserError(f"eraser={self.eraser}: the shares must be above 0 and at most 1")
+
+
+@dataclass
+class PerturbCaptionsConfig(TestsConfig):
+    """The tests of captions; ``configs/tests/caption.yaml`` says what each value means."""
+
+    weightings: list[str] = field(default_factory=lambda: list(WEIGHTINGS))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _among("weightings", self.weightings, WEIGHTINGS)
+
+
+PERTURB_SCHEMAS: dict[str, type[TestsConfig]] = {"vqa": PerturbConfig, "caption": PerturbCaptionsConfig}  #: by task
 
 
 @dataclass
@@ -116,6 +152,8 @@ class SanityConfig(SubjectConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.task.name != "vqa":
+            raise UserError(f"task={self.task.name}: only the answers of task=vqa are explained here")
         _two_or_more(samples=self.samples, batch_size=self.batch_size)
 
 

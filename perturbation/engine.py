@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
+from clipmapper.encoder.towers import VisionTower
+from clipmapper.mapper.blocks import Stream
 from clipmapper.tokens import Tokens, TokenSubset
 from clipmapper.vqa_model import CLIPMapperVQA
 
@@ -42,8 +44,8 @@ class Whole:
     questions: TextBatch
     image_embedded: Tensor  #: [B, 1 + P, D_v], before the encoder
     text_embedded: Tensor  #: [B, n_t, D_t]
-    image: Tokens  #: after the encoder
-    text: Tokens
+    image: Stream  #: after the encoder, and as far into the mapper as the text does not matter
+    text: Stream
     logits: Tensor  #: [B, answers]
 
     @property
@@ -62,7 +64,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Engine:
-    """Sends ``batch_size`` subsets through the model at once."""
+    """Sends ``batch_size`` samples through the model at once, or as many subsets as have the same number of tokens."""
 
     model: CLIPMapperVQA
     batch_size: int
@@ -71,13 +73,14 @@ class Engine:
     @torch.inference_mode()
     def whole(self, pixels: Tensor, questions: TextBatch) -> Whole:
         """Reads the samples as they are."""
-        encoder = self.model.encoder
+        encoder, mapper = self.model.encoder, self.model.vqa.mapper
         image_embedded, text_embedded = encoder.vision.embed(pixels), encoder.text.embed(questions.ids)
         parts = []
         for rows in torch.arange(len(pixels)).split(self.batch_size):
-            image = encoder.vision.encode(image_embedded[rows])
-            text = encoder.text.encode(text_embedded[rows], TokenSubset.all_of(questions.valid[rows]))
-            parts.append((image, text, self.model.vqa(image, text)))
+            image = mapper.begin_image(encoder.vision.encode(image_embedded[rows]))
+            words = TokenSubset.all_of(questions.valid[rows])
+            text = mapper.begin_text(encoder.text.encode(text_embedded[rows], words))
+            parts.append((image, text, self._finish(image, text)))
         images, texts, logits = zip(*parts, strict=True)
         return Whole(
             pixels, questions, image_embedded, text_embedded, _joined(images), _joined(texts), torch.cat(logits)
@@ -94,7 +97,7 @@ class Engine:
                 token stays.
             asked: int [B], the answers whose probability is wanted.
         """
-        owners, subsets, places = _distinct(kept)
+        owners, subsets, places = distinct(kept)
         answers = whole.answers[owners]
         probability = _probability(whole.logits, asked)[owners]
         removed = (~subsets & _present(whole, modality)[owners]).any(1)
@@ -106,17 +109,17 @@ class Engine:
 
     def _logits(self, whole: Whole, modality: Modality, owner: Tensor, kept: Tensor) -> Tensor:
         """[U, answers] of U subsets, bool [U, n], of the samples ``owner`` [U]."""
+        mapper = self.model.vqa.mapper
         if modality == "image":
-            return self.model.vqa(self._image(whole, owner, kept), _rows(whole.text, owner))
-        return self.model.vqa(_rows(whole.image, owner), self._text(whole, owner, kept))
+            return self._finish(mapper.begin_image(self._image(whole, owner, kept)), _rows(whole.text, owner))
+        return self._finish(_rows(whole.image, owner), mapper.begin_text(self._text(whole, owner, kept)))
+
+    def _finish(self, image: Stream, text: Stream) -> Tensor:
+        return self.model.vqa.head(self.model.vqa.mapper.finish(image, text))
 
     def _image(self, whole: Whole, owner: Tensor, kept: Tensor) -> Tokens:
-        vision, x = self.model.encoder.vision, whole.image_embedded[owner]
-        if self.removal.image == "mask":
-            return vision.encode(x, TokenSubset.from_mask(kept))
-        pixels = whole.pixels[owner]
-        blank = vision.embed(pixels.mean((2, 3), keepdim=True).expand_as(pixels))
-        return vision.encode(torch.where(kept[:, :, None], x, blank))
+        vision = self.model.encoder.vision
+        return image_without(vision, whole.pixels, whole.image_embedded, owner, kept, self.removal.image)
 
     def _text(self, whole: Whole, owner: Tensor, kept: Tensor) -> Tokens:
         text, subset = self.model.encoder.text, TokenSubset.from_mask(kept)
@@ -136,10 +139,37 @@ class Engine:
         order = order[removed[order]]
         lengths = count[order].unique_consecutive(return_counts=True)[1].tolist() if len(order) else []
         for equally_many in order.split(lengths):
-            yield from equally_many.split(self.batch_size)
+            yield from equally_many.split(self.together(whole, modality, int(count[equally_many[0]])))
+
+    def together(self, whole: Whole, modality: Modality, kept: int) -> int:
+        """How many subsets of so many tokens are read at once: fewer tokens leave room for more subsets."""
+        if modality == "text" or self.removal.image == "mean":
+            return self.batch_size
+        return self.batch_size * whole.image_embedded.shape[1] // kept
 
 
-def _distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def image_without(
+    vision: VisionTower, pixels: Tensor, embedded: Tensor, owner: Tensor, kept: Tensor, removal: str
+) -> Tokens:
+    """The encoder's tokens of U subsets of some pictures' patches.
+
+    Args:
+        vision: The encoder.
+        pixels: [B, 3, H, W].
+        embedded: [B, 1 + P, D], the pictures' tokens before the encoder.
+        owner: int [U], whose subset it is.
+        kept: bool [U, 1 + P].
+        removal: ``Removal.image``.
+    """
+    x = embedded[owner]
+    if removal == "mask":
+        return vision.encode(x, TokenSubset.from_mask(kept))
+    whole = pixels[owner]
+    blank = vision.embed(whole.mean((2, 3), keepdim=True).expand_as(whole))
+    return vision.encode(torch.where(kept[:, :, None], x, blank))
+
+
+def distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Every distinct (sample, subset) once: owners [U], subsets bool [U, n], and each request's place, [B, M]."""
     batch, several, n = kept.shape
     packed = np.packbits(kept.cpu().numpy().reshape(batch * several, n), axis=1)
@@ -156,7 +186,9 @@ def _distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _present(whole: Whole, modality: Modality) -> Tensor:
     """bool [B, n]: the tokens that there are."""
-    return whole.image.valid if modality == "image" else whole.questions.valid
+    if modality == "text":
+        return whole.questions.valid
+    return torch.ones(whole.image_embedded.shape[:2], dtype=torch.bool, device=whole.pixels.device)
 
 
 def _probability(logits: Tensor, answers: Tensor) -> Tensor:
@@ -164,16 +196,12 @@ def _probability(logits: Tensor, answers: Tensor) -> Tensor:
     return logits.gather(1, answers[:, None])[:, 0].float().sigmoid()
 
 
-def _rows(tokens: Tokens, rows: Tensor) -> Tokens:
+def _rows(stream: Stream, rows: Tensor) -> Stream:
     """Samples by number, padding no longer than they need."""
-    valid = tokens.valid[rows]
+    valid = stream.valid[rows]
     longest = int(valid.sum(1).max())
-    return Tokens(tokens.features[rows, :longest], valid[:, :longest], tokens.index[rows, :longest])
+    return Stream(stream.x[rows, :longest], valid[:, :longest])
 
 
-def _joined(parts: tuple[Tokens, ...]) -> Tokens:
-    return Tokens(
-        torch.cat([part.features for part in parts]),
-        torch.cat([part.valid for part in parts]),
-        torch.cat([part.index for part in parts]),
-    )
+def _joined(parts: tuple[Stream, ...]) -> Stream:
+    return Stream(torch.cat([part.x for part in parts]), torch.cat([part.valid for part in parts]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from clipmapper.data.json_files import read_json, write_json
-from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.explaining import GROUP
 from clipmapper.prepared import pick_device
 from clipmapper.results import versions
-from perturbation.config import PerturbConfig
+from perturbation.config import TestsConfig
 from perturbation.parts import take_over
 
-IDENTITY, CHOSEN = "identity.json", "engine.json"
+IDENTITY = "identity.json"
+CHOSEN, CAPTIONS = "engine.json", "captions.json"  # worked out once: a resumed run takes them over
 
 # Where results go, how many devices share the work, and what only training reads.
 _CHANGES_NOTHING = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls")
@@ -29,15 +29,15 @@ Identity = dict[str, Any]
 
 
 def identify(
-    config: PerturbConfig, explainers: Mapping[str, Any], checkpoint: Path, questions: Sequence[Question]
+    config: TestsConfig, explainers: Mapping[str, Any], checkpoint: Path, samples: Mapping[str, str]
 ) -> Identity:
-    """Config, checkpoint, questions and versions, as plain values.
+    """Config, checkpoint, samples and versions, as plain values.
 
     Args:
         config: The run's.
         explainers: Each explainer's config, by name.
         checkpoint: The file.
-        questions: Those that were drawn.
+        samples: What they are, and their ``digest``.
     """
     whole = {key: value for key, value in asdict(config).items() if key not in _CHANGES_NOTHING}
     whole["task"] = {key: value for key, value in whole["task"].items() if key != "optim"}
@@ -45,7 +45,7 @@ def identify(
     identity = {
         "config": {**whole, "explainers": dict(explainers), "precision": config.trainer.precision, "device": device},
         "checkpoint": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
-        "questions": _digest(questions),
+        **samples,
         "versions": versions(),
     }
     plain: Identity = json.loads(json.dumps(identity))
@@ -76,8 +76,9 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     elif (run / "metrics.json").exists() or (run / "checkpoints").exists():
         raise UserError(f"{run} holds the results of another command; give hydra.run.dir=… a folder of its own")
     if source.resolve() != run.resolve():
-        if (source / CHOSEN).is_file():
-            write_json(run / CHOSEN, read_json(source / CHOSEN))
+        for name in (CHOSEN, CAPTIONS):
+            if (source / name).is_file():
+                write_json(run / name, read_json(source / name))
         take_over(source, run)
     write_json(run / IDENTITY, identity)
 
@@ -102,9 +103,9 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _digest(questions: Sequence[Question]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for q in questions:
-        answers = [answer.get("answer") for answer in q.answers]
-        digest.update(json.dumps([q.question_id, q.image_id, q.question, answers]).encode())
-    return digest.hexdigest()
+def digest(samples: Iterable[Sequence[object]]) -> str:
+    """Of what each sample consists of, as plain values."""
+    found = hashlib.blake2b(digest_size=16)
+    for sample in samples:
+        found.update(json.dumps(sample).encode())
+    return found.hexdigest()

@@ -76,7 +76,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
     names = list(dict.fromkeys(row["explainer"] for row in rows))
     head = ["explainer", *(f"{modality} {_HEADS[metric]}" for modality, metric in columns)]
     lines = [head, ["---"] * len(head)]
-    lines += [[name, *(_cell(cells[name, *column]) for column in columns)] for name in names]
+    lines += [[name, *(cell(cells[name, *column]) for column in columns)] for name in names]
     counts = {row["modality"]: row["samples"] for row in rows}
     used = ", ".join(f"{modality}: {count} ({left_out[modality]} left out)" for modality, count in counts.items())
     note = (
@@ -86,7 +86,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + note
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def cell(row: Mapping[str, Any]) -> str:
+    """A value with its interval; ° where it is not above chance."""
     if row["ci95"] is None:
         return f"{row['value']:.3f}"
     mark = "°" if row["explainer"] != CHANCE and row["above_chance_ci95"][0] <= 0 else ""

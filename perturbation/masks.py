@@ -34,14 +34,17 @@ class Answers(NamedTuple):
     probability: Array
 
 
-def check_scores_of(tokens: TokenScores, modality: str, ids: Sequence[int]) -> None:
-    """Raises ``UserError`` naming explainer and question where a removable token's score is NaN or infinite."""
+def check_scores_of(tokens: TokenScores, modality: str, samples: Sequence[str]) -> None:
+    """Raises ``UserError`` naming explainer and sample where a removable token's score is NaN or infinite.
+
+    ``samples``: how the message calls them.
+    """
     for name, scores in tokens.scores.items():
         broken = np.argwhere(tokens.removable & ~np.isfinite(scores))
         if len(broken):
             sample, token = broken[0]
             raise UserError(
-                f"explainer={name}: {modality} token {token} of question {ids[sample]} scores {scores[sample, token]}, "
+                f"explainer={name}: {modality} token {token} of {samples[sample]} scores {scores[sample, token]}, "
                 "which cannot be ranked; leave this explainer out, or mend it"
             )
 

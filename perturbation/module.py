@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
+from torch import nn
 from torch.utils.data import DataLoader
 
-from clipmapper.data.json_files import read_json, write_json
-from clipmapper.subject import Subject
-from perturbation.batch_size import fastest
-from perturbation.config import PerturbConfig
-from perturbation.engine import Engine, Removal
-from perturbation.identity import CHOSEN
 from perturbation.parts import Tables, finished, write_part
-from perturbation.records import Entrant, Examiner
+
+
+class Tests(Protocol):
+    """The tests of one task's samples."""
+
+    @property
+    def model(self) -> nn.Module:
+        """On the trainer's kind of device."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model's."""
+
+    @property
+    def batches(self) -> Sequence[Sequence[int]]:
+        """The samples, by number, in batches."""
+
+    @property
+    def samples(self) -> Mapping[str, str]:
+        """What the samples are, and the digest of what they consist of."""
+
+    @property
+    def about(self) -> str:
+        """How many samples of how many, for the user."""
+
+    def prepare(self, run: Path) -> Any:
+        """What is worked out once, by the first process, and kept in the run folder; handed to all processes."""
+
+    def examine(self, number: int, prepared: Any) -> Tables:
+        """The records of a batch, which hang on nothing but the batch and what was prepared."""
 
 
 @dataclass(frozen=True)
@@ -32,51 +56,27 @@ class Part:
 class PerturbationTests(pl.LightningModule):
     """Predicts records: a batch is a number, whatever process it is dealt to and whatever batches went before."""
 
-    def __init__(
-        self,
-        subject: Subject,
-        batches: Sequence[Sequence[int]],
-        entrants: Sequence[Entrant],
-        config: PerturbConfig,
-        steps: Sequence[float],
-        run: Path,
-    ):
-        """``batches``: the rows of the subject's questions in each batch."""
+    def __init__(self, tests: Tests, run: Path):
         super().__init__()
-        self.model = subject.model
-        self.subject, self.batches, self.entrants = subject, batches, entrants
-        self.config, self.steps, self.run_folder = config, steps, run
+        self.model = tests.model
+        self.tests, self.run_folder = tests, run
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def setup(self, stage: str) -> None:
-        """Chooses the engine's batch size, unless the config or the run that goes on has one: the same for all."""
-        here = self._engine_batch() if self.trainer.is_global_zero else 0
-        size = self.trainer.strategy.broadcast(here)
-        removal = Removal(self.config.removal.image, self.config.removal.text)  # type: ignore[arg-type]
-        self.examiner = Examiner(self.model, Engine(self.model, size, removal), self.entrants, self.config, self.steps)
-
-    def _engine_batch(self) -> int:
-        if self.config.engine_batch is not None:
-            return self.config.engine_batch
-        chosen = self.run_folder / CHOSEN
-        if not chosen.is_file():
-            first = self.subject.batch(self.batches[0])
-            write_json(chosen, {"engine_batch": 32 if first is None else fastest(self.model, first)})
-        return int(read_json(chosen)["engine_batch"])
+        """Lets the first process prepare, for all."""
+        here = self.tests.prepare(self.run_folder) if self.trainer.is_global_zero else None
+        self.prepared = self.trainer.strategy.broadcast(here)
 
     def predict_dataloader(self) -> DataLoader[int]:
         """The numbers of the batches that this process has still to do."""
-        done = set(finished(self.run_folder, len(self.batches)))
-        mine = range(self.trainer.global_rank, len(self.batches), self.trainer.world_size)
+        count = len(self.tests.batches)
+        done = set(finished(self.run_folder, count))
+        mine = range(self.trainer.global_rank, count, self.trainer.world_size)
         return DataLoader([number for number in mine if number not in done], batch_size=None)  # type: ignore[arg-type]
 
     def predict_step(self, number: int) -> Part:
-        """The records of a batch; none where no picture of it could be read."""
-        batch = self.subject.batch(self.batches[number])
-        if batch is None:
-            return Part(number, {})
-        before = sum(map(len, self.batches[:number]))
-        return Part(number, self.examiner.examine(batch, max(0, self.config.ceiling.samples - before)))
+        """The records of a batch."""
+        return Part(number, self.tests.examine(number, self.prepared))
 
     def teardown(self, stage: str) -> None:
         """Nobody goes on before all are done."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from perturbation.ceiling import all_subsets, bounds, few_enough
 from perturbation.config import PerturbConfig
 from perturbation.engine import Engine, Modality, Whole
 from perturbation.faithfulness import pearson, spearman, strongest_tokens, violations
+from perturbation.greedy import greedy_masks
 from perturbation.masks import (
     Answers,
     Array,
@@ -78,8 +79,8 @@ class Examiner:
         tables: Tables = {}
         for modality in MODALITIES:
             if modality in self.config.modality:
-                tokens = _tokens(traced, scores, modality)
-                check_scores_of(tokens, modality, batch.ids)
+                tokens = tokens_of(traced, scores, modality)
+                check_scores_of(tokens, modality, [f"question {number}" for number in batch.ids])
                 found = _Modality(self, batch.questions, whole, modality, tokens).tables(searched)
                 tables = {kind: [*tables.get(kind, []), *found[kind]] for kind in found}
         return tables
@@ -104,7 +105,8 @@ def target_of(name: str, logits: Tensor) -> Target:
     return margin(best, second)
 
 
-def _tokens(traced: Traced, scores: Mapping[str, Tensor], modality: str) -> TokenScores:
+def tokens_of(traced: Traced, scores: Mapping[str, Tensor], modality: str) -> TokenScores:
+    """One modality's part of the scores [B, N] of each explainer."""
     removable = traced.scores(traced.removable, modality).cpu().numpy()
     return TokenScores(
         removable, {name: traced.scores(each, modality).double().cpu().numpy() for name, each in scores.items()}
@@ -120,6 +122,7 @@ class _Modality:
     whole: Whole
     modality: Modality
     tokens: TokenScores
+    accuracies: dict[tuple[int, int], float] = field(default_factory=dict)  #: known so far, by question and answer
 
     def tables(self, searched: int) -> Tables:
         config, entrants = self.examiner.config, self.examiner.entrants
@@ -128,17 +131,16 @@ class _Modality:
             masks |= eraser_masks(self.tokens, config.eraser)
         if config.faithfulness:
             masks["single",] = single_masks(self.tokens.removable)
-        of_few_words = few_enough(self.tokens.removable[:searched], config.ceiling.words)
-        few = of_few_words if self.modality == "text" else []
-        if len(few):
-            masks["all",] = all_subsets(self.tokens.removable, few)
+        places = self._searched(searched)
+        if places:
+            masks |= self._ceiling_masks(places)
         said = read_masks(self.examiner.engine, self.whole, self.modality, self.whole.answers, masks)
         return {
             SAMPLES: [self._curve(entrant, d, said) for entrant in entrants for d in config.direction],
             FAITHFULNESS: [
                 self._measures(entrant, said) for entrant in entrants if config.eraser or config.faithfulness
             ],
-            CEILING: [self._ceiling(few, said["all",])] if len(few) else [],
+            CEILING: [self._ceiling(places, said)] if places else [],
         }
 
     def _curve(self, entrant: Entrant, direction: str, said: Mapping[Name, Answers]) -> pa.Table:
@@ -168,18 +170,45 @@ class _Modality:
             columns["spearman"] = pa.array(spearman(scores, effects, removable))
         return self._table(entrant, **columns)
 
-    def _ceiling(self, few: Sequence[int], said: Answers) -> pa.Table:
-        """Bounds of the questions of few sub-words."""
-        values = {"correct": self._correct(said), "probability": said.probability}
-        rows = []
-        for b in few:
-            row: dict[str, object] = {"question_id": self.questions[b].question_id, "modality": self.modality}
-            subsets = 2 ** int(self.tokens.removable[b].sum())
-            for measure, each in values.items():
-                found = bounds(each[b, :subsets], self.examiner.steps)
-                row |= {f"{end}_{measure}": curve.tolist() for end, curve in found.items()}
-            rows.append(row)
+    def _searched(self, count: int) -> list[int]:
+        """Whose ceiling is looked for, of the first ``count``: all pictures, and the questions of few sub-words."""
+        if self.modality == "image":
+            return list(range(min(count, len(self.questions))))
+        return few_enough(self.tokens.removable[:count], self.examiner.config.ceiling.words)
+
+    def _ceiling_masks(self, places: Sequence[int]) -> dict[Name, Mask]:
+        removable = self.tokens.removable
+        if self.modality == "text":
+            return {("all",): all_subsets(removable, places)}
+        draws = [f"{self.examiner.config.seed}/{question.question_id}" for question in self.questions]
+        searched = np.isin(np.arange(len(removable)), places)[:, None]
+        return greedy_masks(self._probability, removable & searched, self.examiner.steps, draws)
+
+    def _probability(self, kept: Mask) -> Array:
+        masks: dict[Name, Mask] = {("kept",): kept}
+        said = read_masks(self.examiner.engine, self.whole, self.modality, self.whole.answers, masks)
+        return said["kept",].probability
+
+    def _ceiling(self, places: Sequence[int], said: Mapping[Name, Answers]) -> pa.Table:
+        """The lowest, mean and highest curves of the samples at ``places``, from the answers to ``_ceiling_masks``."""
+        rows: list[dict[str, object]] = [
+            {"question_id": self.questions[b].question_id, "modality": self.modality} for b in places
+        ]
+        names: list[Name] = [("all",)] if self.modality == "text" else [("lowest",), ("random",), ("highest",)]
+        correct = {name: self._correct(said[name]) for name in names}
+        for measure, values in {"correct": correct, "probability": {n: said[n].probability for n in names}}.items():
+            for b, row in zip(places, rows, strict=True):
+                ends = self._ends({name[0]: each[b] for name, each in values.items()}, b)
+                row |= {f"{end}_{measure}": curve.tolist() for end, curve in ends.items()}
         return pa.Table.from_pylist(rows)
+
+    def _ends(self, values: Mapping[str, Array], b: int) -> dict[str, Array]:
+        """Sample b's curves, [S] each."""
+        steps = self.examiner.steps
+        if self.modality == "text":
+            return bounds(values["all"][: 2 ** int(self.tokens.removable[b].sum())], steps)
+        random = values["random"].reshape(-1, len(steps)).mean(axis=0)
+        return {"lowest": values["lowest"], "mean": random, "highest": values["highest"]}
 
     def _table(self, entrant: Entrant, **columns: pa.Array) -> pa.Table:
         count = len(self.questions)
@@ -194,10 +223,15 @@ class _Modality:
     def _correct(self, answers: Answers) -> Array:
         """The soft VQA accuracy of every answer given, [B, M]."""
         correct = np.empty(answers.preferred.shape)
-        for row, question, preferred in zip(correct, self.questions, answers.preferred, strict=True):
+        for b, preferred in enumerate(answers.preferred):
             for answer in np.unique(preferred):
-                row[preferred == answer] = vqa_accuracy(self._spelt(answer), question.answers)
+                correct[b, preferred == answer] = self._accuracy(b, int(answer))
         return correct
+
+    def _accuracy(self, b: int, answer: int) -> float:
+        if (b, answer) not in self.accuracies:
+            self.accuracies[b, answer] = vqa_accuracy(self._spelt(answer), self.questions[b].answers)
+        return self.accuracies[b, answer]
 
     def _spelt(self, answer: int) -> str:
         return self.examiner.model.answers[answer]

@@ -15,13 +15,12 @@ from clipmapper.data.json_files import read_json, write_json
 from clipmapper.errors import UserError
 from clipmapper.whole_files import write_whole
 from explain.figures.saving import save
-from perturbation.config import PerturbConfig
+from perturbation.config import PerturbConfig, TestsConfig
 from perturbation.figures import curve_figure
 from perturbation.identity import IDENTITY, Identity, check_same
 from perturbation.parts import CEILING, FAITHFULNESS, SAMPLES
 from perturbation.steps import parse_steps
 from perturbation.summary import (
-    MEASURES,
     Curves,
     Row,
     area_rows,
@@ -39,7 +38,7 @@ def write_results(
     run: Path,
     records: Mapping[str, pa.Table],
     identity: Identity,
-    config: PerturbConfig,
+    config: TestsConfig,
     steps: Sequence[float],
     logger: Logger | None,
 ) -> dict[str, Any]:
@@ -48,22 +47,30 @@ def write_results(
     Returns the content of ``perturbation.json``: ``rows``, one for every explainer, modality and direction, and
     ``gaps``, ``eraser``, ``faithfulness`` and ``ceiling``, where they were asked for.
     """
-    curves = curves_of([records[SAMPLES]], steps, config.seed)
+    curves = curves_of([records[SAMPLES]], steps, config.seed, config.task.name)
     rows = area_rows(curves, config.task.name, config.mapper.name)
     content: dict[str, Any] = {"rows": rows, "gaps": gap_rows(curves)}
-    if FAITHFULNESS in records and config.eraser:
-        content["eraser"] = eraser_rows(records[FAITHFULNESS], config.eraser, config.seed)
-    if FAITHFULNESS in records and config.faithfulness:
-        content["faithfulness"] = faithfulness_rows(records[FAITHFULNESS], config.seed)
-    if CEILING in records:
-        content["ceiling"] = ceiling_rows(records[SAMPLES], records[CEILING], steps)
+    if isinstance(config, PerturbConfig):
+        content |= _of_answers(records, config, steps)
     content = _finite({**content, **identity})
     _write_areas(run, curves, content)
     if "ceiling" in content:
         write_whole(run / "ceiling.md", ceiling_table(content["ceiling"]).encode())
     _log(logger, rows)
     write_json(run / "perturbation.json", content)
-    print(area_table(content["rows"], content["gaps"], "accuracy")["md"], flush=True)
+    print(area_table(content["rows"], content["gaps"], curves.measures[0])["md"], flush=True)
+    return content
+
+
+def _of_answers(records: Mapping[str, pa.Table], config: PerturbConfig, steps: Sequence[float]) -> dict[str, Any]:
+    """What is reported of answers alone."""
+    content: dict[str, Any] = {}
+    if FAITHFULNESS in records and config.eraser:
+        content["eraser"] = eraser_rows(records[FAITHFULNESS], config.eraser, config.seed)
+    if FAITHFULNESS in records and config.faithfulness:
+        content["faithfulness"] = faithfulness_rows(records[FAITHFULNESS], config.seed)
+    if CEILING in records:
+        content["ceiling"] = ceiling_rows(records[SAMPLES], records[CEILING], steps)
     return content
 
 
@@ -82,12 +89,12 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
         raise UserError("runs: give two or more runs, each of a checkpoint of its own")
     config = identities[0]["config"]
     tables = [pq.read_table(folder / f"{SAMPLES}.parquet") for folder in runs]
-    curves = curves_of(tables, parse_steps(config["steps"]), config["seed"])
+    curves = curves_of(tables, parse_steps(config["steps"]), config["seed"], config["task"]["name"])
     rows = area_rows(curves, config["task"]["name"], config["mapper"]["name"])
     content = _finite({"rows": rows, "gaps": gap_rows(curves), "runs": identities})
     _write_areas(run, curves, content)
     write_json(run / "pooled.json", content)
-    print(area_table(content["rows"], content["gaps"], "accuracy")["md"], flush=True)
+    print(area_table(content["rows"], content["gaps"], curves.measures[0])["md"], flush=True)
     return content
 
 
@@ -100,7 +107,7 @@ def _identity(folder: Path) -> Identity:
 def _write_areas(run: Path, curves: Curves, content: Mapping[str, Any]) -> None:
     """Comparisons, tables and figures."""
     write_json(run / "comparisons.json", _finite(comparison_rows(curves)))
-    for measure in MEASURES:
+    for measure in curves.measures:
         for suffix, text in area_table(content["rows"], content["gaps"], measure).items():
             write_whole(run / f"areas_{measure}.{suffix}", text.encode())
         save(curve_figure(content["rows"], measure), run / f"curves_{measure}")
@@ -109,7 +116,7 @@ def _write_areas(run: Path, curves: Curves, content: Mapping[str, Any]) -> None:
 def _log(logger: Logger | None, rows: Sequence[Row]) -> None:
     if logger is None:
         return
-    for name in ("auc", "probability_auc"):
+    for name in [key for key in rows[0] if key.endswith("auc")]:
         logger.log_metrics({f"{name}/{r['explainer']}/{r['modality']}_{r['direction']}": r[name] for r in rows}, step=0)
     logger.save()
 

@@ -1,4 +1,4 @@
-"""The perturbation tests, end to end: questions drawn, parts written, results made of them."""
+"""The perturbation tests, end to end: samples drawn, parts written, results made of them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.explaining import choose_explainers
 from clipmapper.loggers import build_logger
-from clipmapper.subject import Subject, load_subject
 from explain import Explainer
 from explain.explainers import Random
-from perturbation.config import PerturbConfig
+from perturbation.captions import caption_tests
+from perturbation.config import PerturbCaptionsConfig, PerturbConfig, TestsConfig
 from perturbation.identity import explainer_configs, identify, open_run
-from perturbation.module import PartWriter, PerturbationTests
+from perturbation.module import PartWriter, PerturbationTests, Tests
 from perturbation.parts import merge
+from perturbation.questions import question_tests
 from perturbation.records import Entrant
 from perturbation.results import write_results
 from perturbation.steps import parse_steps
@@ -32,7 +31,7 @@ from perturbation.steps import parse_steps
 _NOT_NEWS = (".*Couldn't infer the batch indices.*", ".*does not have many workers.*", ".*across ranks is zero.*")
 
 
-def perturb(config: PerturbConfig, choice: str, run: Path) -> dict[str, Any]:
+def perturb(config: TestsConfig, choice: str, run: Path) -> dict[str, Any]:
     """Runs the tests, or goes on with them, and writes ``perturbation.json`` and all that belongs to it.
 
     Args:
@@ -52,51 +51,26 @@ def perturb(config: PerturbConfig, choice: str, run: Path) -> dict[str, Any]:
     steps = parse_steps(config.steps)
     explainers = _explainers(config, choice)
     trainer = _trainer(config, run)  # early, for its errors
-    subject = load_subject(config, _split(config), config.checkpoint)
-    rows = draw(len(subject.questions), config.samples, config.seed)
-    questions = [subject.questions[row] for row in rows]
-    _check_answered(questions, _split(config))
+    tests = _tests(config, _entrants(explainers, config.random_seeds), steps)
     configs = explainer_configs(choice, config.explainer, list(explainers))
-    identity = identify(config, configs, subject.checkpoint, questions)
+    identity = identify(config, configs, tests.checkpoint, tests.samples)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
-        _describe(subject, questions, explainers)
-    batches = deal(rows, config.batch_samples)
-    module = PerturbationTests(subject, batches, _entrants(explainers, config.random_seeds), config, steps, run)
-    trainer.predict(module, return_predictions=False)
+        print(f"checkpoint: {tests.checkpoint}\n{tests.about}; explainers: {', '.join(explainers)}", flush=True)
+    trainer.predict(PerturbationTests(tests, run), return_predictions=False)
     if not trainer.is_global_zero:
         return {}
-    return write_results(run, merge(run, len(batches)), identity, config, steps, trainer.logger)
+    return write_results(run, merge(run, len(tests.batches)), identity, config, steps, trainer.logger)
 
 
-def draw(questions: int, samples: int | None, seed: int) -> list[int]:
-    """Rows of the questions drawn without replacement, in rising order; all of them where ``samples`` is None.
-
-    Raises ``UserError`` where there are fewer questions than samples.
-    """
-    if samples is None:
-        return list(range(questions))
-    if samples > questions:
-        raise UserError(f"samples={samples}: the split has {questions} questions; give samples={questions} or null")
-    return sorted(np.random.default_rng(seed).permutation(questions)[:samples].tolist())
+def _tests(config: TestsConfig, entrants: Sequence[Entrant], steps: Sequence[float]) -> Tests:
+    if isinstance(config, PerturbCaptionsConfig):
+        return caption_tests(config, entrants, steps)
+    assert isinstance(config, PerturbConfig)
+    return question_tests(config, entrants, steps)
 
 
-def deal(rows: Sequence[int], size: int) -> list[list[int]]:
-    """Batches of at most ``size`` rows, of sizes that differ by at most one.
-
-    So no batch is of one sample, which some explainers refuse, unless there is one sample in all or ``size`` is
-    below 3.
-    """
-    return [part.tolist() for part in np.array_split(np.asarray(rows), -(-len(rows) // size))]
-
-
-def _split(config: PerturbConfig) -> str:
-    """``test``, or ``val`` for data whose test split is not named (others always have one)."""
-    without_test = getattr(config.data, "test_split", "test") is None
-    return "val" if config.split == "test" and without_test else config.split
-
-
-def _explainers(config: PerturbConfig, choice: str) -> dict[str, Explainer]:
+def _explainers(config: TestsConfig, choice: str) -> dict[str, Explainer]:
     chosen = choose_explainers(OmegaConf.create(config.explainer), choice)
     controls = choose_explainers(OmegaConf.create({"names": config.controls}), "controls") if config.controls else {}
     return {**chosen, **{name: each for name, each in controls.items() if name not in chosen}}
@@ -114,7 +88,7 @@ def _entrants(explainers: Mapping[str, Explainer], random_seeds: int) -> list[En
     return entrants
 
 
-def _trainer(config: PerturbConfig, run: Path) -> pl.Trainer:
+def _trainer(config: TestsConfig, run: Path) -> pl.Trainer:
     t = config.trainer
     try:
         return pl.Trainer(
@@ -132,16 +106,3 @@ def _trainer(config: PerturbConfig, run: Path) -> pl.Trainer:
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error
-
-
-def _check_answered(questions: Sequence[Question], split: str) -> None:
-    without = [question.question_id for question in questions if not question.answers]
-    if without:
-        raise UserError(
-            f"split={split}: question {without[0]} has no human answers to be judged by; choose a split that has them"
-        )
-
-
-def _describe(subject: Subject, questions: Sequence[Question], explainers: Mapping[str, Explainer]) -> None:
-    print(f"checkpoint: {subject.checkpoint}")
-    print(f"{len(questions)} of {len(subject.questions)} questions; explainers: {', '.join(explainers)}", flush=True)

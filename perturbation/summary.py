@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,11 @@ from perturbation.faithfulness import summarize
 from perturbation.masks import Array
 from perturbation.statistics import bootstrap_interval, holm, seed_interval, sign_flip_p_value
 
-MEASURES = {"accuracy": "correct", "probability": "probability"}  #: name in reports → column of the samples
+# By task, the name in reports → the column of the samples; the first is what is looked at first.
+MEASURES = {
+    "vqa": {"accuracy": "correct", "probability": "probability"},
+    "caption": {"clip_score": "clip_score", "ref_clip_score": "ref_clip_score"},
+}
 _NO_ROOM = 1e-9  # percent: a difference of rounding
 Row = dict[str, Any]
 
@@ -38,7 +42,12 @@ class Curves:
 
     @property
     def samples(self) -> int:
-        return int(next(iter(self.values.values()))["accuracy"].shape[1])
+        return int(next(iter(self.values.values()))[self.measures[0]].shape[1])
+
+    @property
+    def measures(self) -> list[str]:
+        """Those of the task, in the order of ``MEASURES``."""
+        return list(next(iter(self.values.values())))
 
     def explainers(self) -> list[str]:
         return list(dict.fromkeys(key[0] for key in self.values))
@@ -50,18 +59,18 @@ class Curves:
         return list(dict.fromkeys(key[2] for key in self.values))
 
 
-def curves_of(runs: Sequence[pa.Table], steps: Sequence[float], seed: int) -> Curves:
+def curves_of(runs: Sequence[pa.Table], steps: Sequence[float], seed: int, task: str) -> Curves:
     """The curves of the ``samples.parquet`` of one run, or of several on the same samples."""
-    each = [_curves_of(samples) for samples in runs]
-    values = {key: {name: np.stack([run[key][name] for run in each]) for name in MEASURES} for key in each[0]}
+    each = [_curves_of(samples, MEASURES[task]) for samples in runs]
+    values = {key: {name: np.stack([run[key][name] for run in each]) for name in MEASURES[task]} for key in each[0]}
     return Curves(values, steps, seed)
 
 
-def _curves_of(samples: pa.Table) -> dict[tuple[str, str, str], dict[str, Array]]:
+def _curves_of(samples: pa.Table, columns_of: Mapping[str, str]) -> dict[tuple[str, str, str], dict[str, Array]]:
     """One run's, [samples, S]."""
     columns = [np.asarray(samples[name].to_pylist()) for name in ("explainer", "modality", "direction")]
     seeds = samples["seed"].to_numpy()
-    stacked = {name: _matrix(samples, column) for name, column in MEASURES.items()}
+    stacked = {name: _matrix(samples, column) for name, column in columns_of.items()}
     values = {}
     for key in dict.fromkeys(zip(*(column.tolist() for column in columns), strict=True)):
         rows = np.logical_and.reduce([column == part for column, part in zip(columns, key, strict=True)])
@@ -70,12 +79,15 @@ def _curves_of(samples: pa.Table) -> dict[tuple[str, str, str], dict[str, Array]
 
 
 def area_rows(curves: Curves, task: str, mapper: str) -> list[Row]:
-    """One row for every explainer, modality and direction, with the mean curves, their areas and 95 % intervals."""
+    """One row for every explainer, modality and direction, with the mean curves, their areas and 95 % intervals.
+
+    A measure's area is ``{measure}_auc``, and ``auc`` is the first measure's; that of the accuracy has only this name.
+    """
     rows: list[Row] = []
     for explainer, modality, direction in curves.keys:
         row: Row = {"explainer": explainer, "task": task, "mapper": mapper, "modality": modality}
         rows.append(row | {"direction": direction, "samples": curves.samples, "steps": list(curves.steps)})
-    for name in MEASURES:
+    for name in curves.measures:
         prefix = "" if name == "accuracy" else f"{name}_"
         values = np.stack([measures[name] for measures in curves.values.values()], axis=2)
         bands = _interval(values, curves.seed)
@@ -85,12 +97,14 @@ def area_rows(curves: Curves, task: str, mapper: str) -> list[Row]:
             row[f"{name}_ci95"] = bands[:, k].tolist()
             row[f"{prefix}auc"] = area_under_mean(values[:, :, k].mean(axis=0), curves.steps)
             row[f"{prefix}auc_ci95"] = intervals[:, k].tolist()
+            if name == curves.measures[0]:
+                row |= {"auc": row[f"{prefix}auc"], "auc_ci95": row[f"{prefix}auc_ci95"]}
     return rows
 
 
 def gap_rows(curves: Curves) -> list[Row]:
     """The area of the negative curve less that of the positive one; none where one direction only was tested."""
-    found = [(*pair, name, _gaps(curves, *pair, name)) for pair in _pairs_of(curves) for name in MEASURES]
+    found = [(*pair, name, _gaps(curves, *pair, name)) for pair in _pairs_of(curves) for name in curves.measures]
     if not found:
         return []
     intervals = _interval(np.stack([gaps for *_, gaps in found], axis=2), curves.seed)
@@ -109,7 +123,7 @@ def comparison_rows(curves: Curves) -> list[Row]:
     """
     pairs = list(itertools.combinations(curves.explainers(), 2))
     directions = [*curves.directions(), "gap"] if _pairs_of(curves) else curves.directions()
-    tests = list(itertools.product(curves.modalities(), MEASURES, directions))
+    tests = list(itertools.product(curves.modalities(), curves.measures, directions))
     if not pairs:
         return []
     differences = []
@@ -180,8 +194,8 @@ def ceiling_rows(samples: pa.Table, ceiling: pa.Table, steps: Sequence[float]) -
         own = ceiling.filter(pa.compute.equal(ceiling["modality"], modality))
         searched = pa.compute.is_in(samples["question_id"], own["question_id"])
         about = samples.filter(pa.compute.and_(searched, pa.compute.equal(samples["modality"], modality)))
-        for (explainer, _, direction), measures in _curves_of(about).items():
-            for name, column in MEASURES.items():
+        for (explainer, _, direction), measures in _curves_of(about, MEASURES["vqa"]).items():
+            for name, column in MEASURES["vqa"].items():
                 best = _matrix(own, f"{'lowest' if direction == 'positive' else 'highest'}_{column}")
                 found = {"auc": measures[name], "best_auc": best, "random_auc": _matrix(own, f"mean_{column}")}
                 area = {key: area_under_mean(values, steps) for key, values in found.items()}

@@ -1,4 +1,4 @@
-"""The areas as tables: CSV with every digit, Markdown and LaTeX to be read."""
+"""The areas as tables: CSV with every digit, Markdown and LaTeX to be read; and what of the ceiling they reach."""
 
 from __future__ import annotations
 
@@ -21,6 +21,26 @@ def area_table(rows: Sequence[Row], gaps: Sequence[Row], measure: str) -> dict[s
     """
     cells = _cells(rows, gaps, measure)
     return {"csv": _csv(cells), "md": _markdown(cells), "tex": _latex(cells, measure)}
+
+
+def ceiling_table(rows: Sequence[Row]) -> str:
+    """Markdown: every explainer's area between that of random orders and the best, and its share of the way, percent.
+
+    Args:
+        rows: ``ceiling`` as ``perturbation.json`` holds it.
+    """
+    lines = [
+        "| measure | modality | direction | explainer | samples | random | area | best | share |",
+        "| --- | --- | --- | --- |" + " ---: |" * 5,
+    ]
+    for row in sorted(rows, key=lambda row: (row["measure"], row["modality"], row["direction"])):  # stable
+        direction = f"{row['direction']} {ARROWS[row['direction']]}"
+        areas = " | ".join(f"{row[key]:.1f}" for key in ("random_auc", "auc", "best_auc"))
+        share = "–" if row["share"] is None else f"{100 * row['share']:.1f}"
+        about = f"| {row['measure']} | {row['modality']} | {direction} | {row['explainer']} | {row['samples']} |"
+        lines.append(f"{about} {areas} | {share} |")
+    best = "Best: for text, the best subset at every step; for images, an order found by greedy search by probability."
+    return "\n".join([*lines, "", best]) + "\n"
 
 
 def _cells(rows: Sequence[Row], gaps: Sequence[Row], measure: str) -> list[Row]:

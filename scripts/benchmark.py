@@ -20,6 +20,7 @@ def main(config: DictConfig, run: Path) -> None:
     from clipmapper.benchmarks.training import training_step
     from clipmapper.data.json_files import write_json
     from clipmapper.results import versions
+    from perturbation.benchmark import perturbing
 
     if checked.threads is not None:
         torch.set_num_threads(checked.threads)
@@ -28,6 +29,7 @@ def main(config: DictConfig, run: Path) -> None:
         "training": lambda size: training_step(checked),
         "explaining": lambda size: explaining(size, mapper),
         "captioning": lambda size: captioning(size, mapper),
+        "perturbing": lambda size: perturbing(checked, size),
     }
     figures: dict[str, float] = {}
     for what in checked.what:

@@ -85,6 +85,7 @@ def score_caption_model(config: EvaluateConfig, task: CaptionTaskConfig, run: Pa
     from clipmapper.captioning.evaluation import evaluate_captions, table
     from clipmapper.captioning.prepared import prepare_images
     from clipmapper.checkpoint import find_checkpoint, load_caption
+    from clipmapper.data.shapes.caption_words import caption_judge
     from clipmapper.results import write_metrics
 
     checkpoint = find_checkpoint(config, config.checkpoint)
@@ -93,7 +94,8 @@ def score_caption_model(config: EvaluateConfig, task: CaptionTaskConfig, run: Pa
     check_length(model.encoder, task.max_length)
     prepared = prepare_images(config)
     images, training = prepared.images(config.split), prepared.splits.train.images
-    scores = evaluate_captions(model, images, training, task.max_length, run, config.split)
+    judge = caption_judge(config.data, config.split)
+    scores = evaluate_captions(model, images, training, task.max_length, run, config.split, judge)
     if scores is None:
         print(f"{config.data.name} {config.split} has no captions by people: wrote the model's only")
         return

@@ -1,4 +1,8 @@
-"""Compares explanations with what the answers depend on: ``python scripts/evaluate_explanations.py mapper=b``."""
+"""Compares explanations with what they should show: ``python scripts/evaluate_explanations.py mapper=b``.
+
+Explanations of answers with what the answers depend on, and with ``task=caption`` those of a caption's words with the
+objects that the words name.
+"""
 
 from pathlib import Path
 
@@ -15,10 +19,12 @@ def main(config: DictConfig, run: Path) -> None:
     """How much of each explanation lies on the evidence, printed and written."""
     checked: LocaliseConfig = typed(config, LocaliseConfig)
     from clipmapper.explaining import choose_explainers
+    from perturbation.caption_localisation import run_word_localisation
     from perturbation.localisation_run import run_localisation
 
     explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
-    run_localisation(checked, explainers, run)
+    run_task = run_word_localisation if checked.task.name == "caption" else run_localisation
+    run_task(checked, explainers, run)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,68 @@
 """Makes pictures of explanations, and writes the scores behind them.
 
 ``python scripts/explain.py task=vqa mapper=b explainer=weighted`` takes the newest fitting checkpoint and questions of
-the test split; ``python scripts/explain.py image=PHOTO question="what is it?"`` needs no data.
+the test split; ``python scripts/explain.py image=PHOTO question="what is it?"`` needs no data. With ``task=caption``
+pictures are captioned, and every word is explained; one's own ``image=PHOTO`` has no question then.
 """
+
+from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from clipmapper.cli import command
 from clipmapper.config import typed
-from clipmapper.explain_config import ExplainConfig
+from clipmapper.explain_config import EXPLAIN_SCHEMAS, ExplainCaptionConfig, ExplainConfig
+
+if TYPE_CHECKING:
+    from explain import Explainer
 
 
 @command("explain")
 def explain_samples(config: DictConfig, run: Path) -> None:
     """Pictures and scores of the samples that the config chooses."""
-    checked: ExplainConfig = typed(config, ExplainConfig)
-    from clipmapper.choosing import choose, own_subject
+    checked = typed(config, EXPLAIN_SCHEMAS.get(config.task.name, ExplainConfig))
     from clipmapper.explaining import choose_explainers
-    from clipmapper.picturing import SCORES, make_pictures
-    from clipmapper.subject import load_subject
+    from clipmapper.picturing import SCORES
 
     explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
-    own = checked.image is not None
-    subject = own_subject(checked) if own else load_subject(checked, checked.split, checked.checkpoint)
+    of_task = explain_captions if isinstance(checked, ExplainCaptionConfig) else explain_answers
+    count = of_task(checked, explainers, run / "pictures", run / SCORES)
+    print(f"explained {count}: pictures in {run / 'pictures'}, scores in {run / SCORES}")
+
+
+def explain_answers(config: ExplainConfig, explainers: Mapping[str, Explainer], folder: Path, scores: Path) -> str:
+    """Questions of the data, or one's own."""
+    from clipmapper.choosing import choose, own_subject
+    from clipmapper.picturing import make_pictures
+    from clipmapper.subject import load_subject
+
+    own = config.image is not None
+    subject = own_subject(config) if own else load_subject(config, config.split, config.checkpoint)
     print(f"checkpoint: {subject.checkpoint}", flush=True)
-    folder = run / "pictures"
-    count = make_pictures(subject, choose(subject, checked), explainers, checked, folder, run / SCORES)
-    print(f"explained {count} questions: pictures in {folder}, scores in {run / SCORES}")
+    return f"{make_pictures(subject, choose(subject, config), explainers, config, folder, scores)} questions"
+
+
+def explain_captions(
+    config: ExplainCaptionConfig, explainers: Mapping[str, Explainer], folder: Path, scores: Path
+) -> str:
+    """Captions of the data's pictures, or of one's own."""
+    from clipmapper.captioning.picturing import choose_pictures, make_caption_pictures
+    from clipmapper.captioning.subject import load_caption_subject, own_picture
+
+    if config.image is not None:
+        subject = own_picture(config, config.image, config.checkpoint)
+    else:
+        subject = load_caption_subject(config, config.split, config.checkpoint)
+    print(f"checkpoint: {subject.checkpoint}", flush=True)
+    rows = choose_pictures(subject, config)
+    return f"{make_caption_pictures(subject, rows, explainers, config, folder, scores)} captions"
 
 
 def main() -> None:

@@ -1,22 +1,24 @@
 """Tests explanations by removing tokens: ``python scripts/perturb.py task=vqa mapper=b explainer=weighted``.
 
+``task=caption`` tests captions, by how well what is generated again fits the whole picture.
 ``explainer=all`` (or ``paper``) compares several in one pass; ``resume=RUN_FOLDER`` takes over what a stopped run did.
 """
 
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from clipmapper.cli import command
 from clipmapper.config import typed
-from perturbation.config import PerturbConfig
+from perturbation.config import PERTURB_SCHEMAS, PerturbConfig, TestsConfig
 
 
 @command("perturb")
 def main(config: DictConfig, run: Path) -> None:
     """One perturbation run."""
-    checked: PerturbConfig = typed(config, PerturbConfig)
+    schema = PERTURB_SCHEMAS.get(OmegaConf.select(config, "task.name"), PerturbConfig)
+    checked: TestsConfig = typed(config, schema)  # which refuses a task of another name
     from perturbation.run import perturb  # torch comes in only once the config is known to be right
 
     perturb(checked, HydraConfig.get().runtime.choices["explainer"], run)

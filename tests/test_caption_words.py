@@ -14,9 +14,10 @@ from PIL import Image
 from shapes_data import shapes_config
 
 from clipmapper.captioning.sentence import split_words
+from clipmapper.data.config import CocoConfig
 from clipmapper.data.json_files import read_json
 from clipmapper.data.shapes.caption_truth import KnownScene, check_caption, scene_from_seen
-from clipmapper.data.shapes.caption_words import NamedObjects, named_objects, object_patches, read_scenes
+from clipmapper.data.shapes.caption_words import NamedObjects, caption_judge, named_objects, read_scenes
 from clipmapper.data.shapes.captions import captions
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.data.shapes.language import WORDINGS, holds, plural
@@ -206,7 +207,7 @@ def test_patches_show_the_named_objects(evidence: SplitEvidence) -> None:
     mask = np.asarray(Image.open(evidence.folder / f"masks/train/shapes_train_{image_id:012d}.png"))
     for objects in ((0,), (1,), (0, 1)):
         shown = np.isin(mask, [o + 1 for o in objects]).reshape(8, 4, 8, 4).mean((1, 3))
-        found = object_patches(evidence, image_id, objects, 8, 0.5)
+        found = evidence.object_patches(image_id, objects, 8, 0.5)
         assert found.tolist() == (shown >= 0.5).ravel().tolist()
         assert found.any()
 
@@ -219,3 +220,16 @@ def test_a_side_file_without_scenes_is_refused(tmp_path: Path) -> None:
 
 def test_named_objects_can_be_compared() -> None:
     assert named_objects(["a", "moon"], SCENE) == [NamedObjects(1, "shape", (3,))]
+
+
+def test_the_judge_says_what_is_true_of_a_picture(tmp_path: Path) -> None:
+    config = shapes_config(tmp_path)
+    judge = caption_judge(config, "val")
+    assert judge is not None
+    scenes = read_scenes(read_evidence(config, "val"))
+    annotations = read_json(Path(read_evidence(config, "val").folder) / "captions_shapes_val.json")["annotations"]
+    texts = [*(a["caption"] for a in annotations), "a zebra", ""]
+    verdicts = [(judge(i, text), check_caption(text, scene).true) for i, scene in scenes.items() for text in texts]
+    assert all(found == expected for found, expected in verdicts)
+    assert {found for found, _ in verdicts} == {True, False}
+    assert caption_judge(CocoConfig(name="coco", root=str(tmp_path)), "val") is None

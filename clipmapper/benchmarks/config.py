@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from clipmapper.config import Config
 from clipmapper.errors import UserError
 
-WHAT = ("training", "explaining", "captioning")
+WHAT = ("training", "explaining", "captioning", "perturbing")
 SIZES = ("tiny", "vit_b_32")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +30,31 @@ def evaluate_captions(
     max_length: int,
     folder: Path,
     name: str,
+    judge: Callable[[int, str], bool] | None = None,
 ) -> dict[str, Any] | None:
     """Captions every image and returns the scores of those that people captioned, None where nobody captioned any.
 
     ``submission_{name}.json`` is COCO's result file, ``[{image_id, caption}]``: it wants every image, so those that
     could not be read get an empty caption there. ``captions_{name}.json`` holds the references and scores of each
     caption, too. The scores have the best constant caption's CIDEr beside them: what a model reaches without looking.
+    With a ``judge`` of image id and caption they say, too, which captions are true, and how many (``true_captions``).
     Raises ``UserError`` as ``score_captions``.
     """
     texts = caption_images(model, images, list(range(len(images))), max_length)
     given = {image.image_id: text for image, text in zip(images.images, texts, strict=True)}
     write_results(folder / f"submission_{name}.json", given | {image.image_id: "" for image in images.left_out})
     references = {image.image_id: image.captions for image in images.images if image.captions}
-    rows = [{"image_id": i.image_id, "caption": given[i.image_id], "references": i.captions} for i in images.images]
+    rows = [_row(image, given[image.image_id], judge) for image in images.images]
     write_json(folder / f"captions_{name}.json", rows)  # now, in case scoring fails
     if not references:
         return None
     scores = score_captions({image_id: given[image_id] for image_id in references}, references)
     clip = clip_values(model.encoder, images, given)
-    per_image = scores.per_image | clip
-    for row in rows:
-        values = {metric: each[row["image_id"]] for metric, each in per_image.items() if row["image_id"] in each}
-        row |= {"scores": {metric: round(value, 6) for metric, value in values.items()}}
-    write_json(folder / f"captions_{name}.json", rows)
+    write_json(folder / f"captions_{name}.json", [_scored(row, scores.per_image | clip) for row in rows])
     means = {metric: sum(values.values()) / len(values) for metric, values in clip.items()}
     caption, cider = best_constant(training, references)
+    if judge is not None:
+        means["true_captions"] = sum(row["true"] for row in rows) / len(rows)
     return {
         **summary(scores),
         **means,
@@ -62,6 +62,16 @@ def evaluate_captions(
         "constant": {"caption": caption, "CIDEr": cider},
         "not_captioned_by_people": len(images) - len(references),
     }
+
+
+def _row(image: CaptionImage, caption: str, judge: Callable[[int, str], bool] | None) -> dict[str, Any]:
+    row = {"image_id": image.image_id, "caption": caption, "references": image.captions}
+    return row if judge is None else {**row, "true": judge(image.image_id, caption)}
+
+
+def _scored(row: Mapping[str, Any], per_image: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+    values = {metric: each[row["image_id"]] for metric, each in per_image.items() if row["image_id"] in each}
+    return {**row, "scores": {metric: round(value, 6) for metric, value in values.items()}}
 
 
 @torch.inference_mode()
@@ -105,4 +115,6 @@ def table(title: str, scores: Mapping[str, Any]) -> str:
     if "constant" in scores:
         constant = scores["constant"]
         lines.append(f'  the best constant caption, "{constant["caption"]}": CIDEr {constant["CIDEr"]:.4f}')
+    if "true_captions" in scores:
+        lines.append(f"  true of the scene: {scores['true_captions']:.1%}".replace("%", " %"))
     return "\n".join([*lines, *(f"  {name}: {note}" for name, note in scores["notes"].items())])

@@ -18,6 +18,7 @@ from clipmapper.captioning.training import CaptionTraining, GreedyCider
 from clipmapper.checkpoint import build_caption, card
 from clipmapper.config import TrainConfig
 from clipmapper.data.json_files import write_json
+from clipmapper.data.shapes.caption_words import caption_judge
 from clipmapper.task_config import CaptionTaskConfig
 
 
@@ -78,8 +79,8 @@ class CaptionTask:
         for part in ("val", "test"):
             if part not in self._images:
                 continue
-            common = self._prepared.splits.train.images
-            if scores := evaluate_captions(model, self._images[part], common, self._task.max_length, run, part):
+            common, judge = self._prepared.splits.train.images, caption_judge(self._config.data, part)
+            if scores := evaluate_captions(model, self._images[part], common, self._task.max_length, run, part, judge):
                 metrics[part] = scores
                 print(table(f"{self._config.data.name} {part}", scores), flush=True)
         return metrics

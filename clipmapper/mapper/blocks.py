@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,14 @@ from clipmapper.attention import attend
 from clipmapper.config import MapperConfig
 from clipmapper.tokens import Tokens, last_valid, take
 from explain.recording import active_recorder
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """One modality in a mapper as far as it goes without the other: ``x`` [B, n, d], ``valid`` bool [B, n]."""
+
+    x: Tensor
+    valid: Tensor
 
 
 class AttentionSublayer(nn.Module):
@@ -120,9 +130,9 @@ def pick(x: Tensor, place: Tensor) -> Tensor:
     return take(x, place[:, None])
 
 
-def key_mask(valid: Tensor) -> Tensor:
-    """bool [B, N] → [B, 1, 1, N], the form attention takes."""
-    return valid[:, None, None, :]
+def key_mask(valid: Tensor) -> Tensor | None:
+    """bool [B, N] → [B, 1, 1, N], the form attention takes; none where all are valid, which is faster."""
+    return None if bool(valid.all()) else valid[:, None, None, :]
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:

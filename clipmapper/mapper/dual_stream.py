@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -11,6 +11,7 @@ from clipmapper.mapper.blocks import (
     AttentionSublayer,
     FeedForward,
     Readout,
+    Stream,
     TokenProjection,
     causal_mask,
     key_mask,
@@ -46,44 +47,76 @@ class DualStream(nn.Module):
 
         ``causal``: as captions need it; the image branch's second attention then reads its own branch, not the text.
         """
-        v, t, v_mask, t_mask = self._projected(image, text)
-        t_self_mask = t_mask & causal_mask(t.shape[1], t.device) if causal else t_mask
+        v, t = self.begin_image(image), self.begin_text(text, causal)
         for number in range(len(self.image_layers)):
-            v, t = self._layer(number, v, t, v_mask, t_mask, t_self_mask, causal)
-        return v, t
+            v, t = self._read_themselves(number, v, t, causal) if number else (v, t)
+            v, t = self._read_each_other(number, v, t, causal)
+        return v.x, t.x
 
     def readout(self, image: Tokens, text: Tokens) -> Tensor:
         """The read-out token, [B, d]; the last layer runs for that token alone, unless it is being recorded."""
-        v, t, v_mask, t_mask = self._projected(image, text)
+        return self.finish(self.begin_image(image), self.begin_text(text))
+
+    def begin_image(self, image: Tokens) -> Stream:
+        """The image stream after the first layer's self-attention."""
+        x, valid = self.read.extend(self.project_image(image), image.valid)
+        return Stream(_branch(self.image_layers, 0).self_attention(x, x, key_mask(valid)), valid)
+
+    def begin_text(self, text: Tokens, causal: bool = False) -> Stream:
+        """The text stream after the first layer's self-attention."""
+        x = self.project_text(text)
+        return Stream(_branch(self.text_layers, 0).self_attention(x, x, _self_mask(text.valid, causal)), text.valid)
+
+    def finish(self, image: Stream, text: Stream) -> Tensor:
+        """The read-out token, [B, d], of streams that were begun."""
+        last = len(self.image_layers) - 1
+        recording = active_recorder() is not None
+        for number in range(last):
+            image, text = self._read_each_other(number, image, text)
+            if recording or number + 1 < last:
+                image, text = self._read_themselves(number + 1, image, text)
         place = self.read.place(text.valid)
-        for number in range(len(self.image_layers) - 1):
-            v, t = self._layer(number, v, t, v_mask, t_mask, t_mask, causal=False)
-        if active_recorder() is not None:
-            v, t = self._layer(len(self.image_layers) - 1, v, t, v_mask, t_mask, t_mask, causal=False)
-            return pick(t if self.read.stream == "text" else v, place)[:, 0]
-        own, other = (v, v_mask), (t, t_mask)
-        branch: Any = self.image_layers[-1]
-        opposite: Any = self.text_layers[-1]
+        if recording:
+            image, text = self._read_each_other(last, image, text)
+            return pick(text.x if self.read.stream == "text" else image.x, place)[:, 0]
+        own, other, branch, opposite = image, text, *self._layer(last)
         if self.read.stream == "text":
             own, other, branch, opposite = other, own, opposite, branch
-        x = branch.self_attention(pick(own[0], place), *own)
-        context = opposite.self_attention(other[0], *other)
-        return branch.feed_forward(branch.cross_attention(x, context, other[1]))[:, 0]
+        x, context, mask = pick(own.x, place), other.x, key_mask(other.valid)
+        if last:  # the first layer's self-attention is run when a stream begins
+            x = branch.self_attention(x, own.x, key_mask(own.valid))
+            context = opposite.self_attention(context, context, mask)
+        return branch.feed_forward(branch.cross_attention(x, context, mask))[:, 0]
 
-    def _layer(
-        self, number: int, v: Tensor, t: Tensor, v_mask: Tensor, t_mask: Tensor, t_self_mask: Tensor, causal: bool
-    ) -> tuple[Tensor, Tensor]:
-        image: Any = self.image_layers[number]
-        text: Any = self.text_layers[number]
-        v = image.self_attention(v, v, v_mask)
-        t = text.self_attention(t, t, t_self_mask)
+    def _read_themselves(self, number: int, image: Stream, text: Stream, causal: bool = False) -> tuple[Stream, Stream]:
+        """Both self-attentions of a layer."""
+        own_image, own_text = self._layer(number)
+        v = own_image.self_attention(image.x, image.x, key_mask(image.valid))
+        t = own_text.self_attention(text.x, text.x, _self_mask(text.valid, causal))
+        return Stream(v, image.valid), Stream(t, text.valid)
+
+    def _read_each_other(self, number: int, image: Stream, text: Stream, causal: bool = False) -> tuple[Stream, Stream]:
+        """Both cross-attentions and feed-forwards of a layer."""
+        own_image, own_text = self._layer(number)
         recorder = active_recorder()  # neither branch sees what the other adds here: one stage
         stage = None if recorder is None else recorder.new_stage()
-        context, mask, key = (v, v_mask, "image") if causal else (t, t_mask, "text")
-        crossed_v = image.cross_attention(v, context, mask, stage=stage, key=key)
-        crossed_t = text.cross_attention(t, v, v_mask, stage=stage)
-        return image.feed_forward(crossed_v), text.feed_forward(crossed_t)
+        context, key = (image, "image") if causal else (text, "text")
+        v = own_image.cross_attention(image.x, context.x, key_mask(context.valid), stage=stage, key=key)
+        t = own_text.cross_attention(text.x, image.x, key_mask(image.valid), stage=stage)
+        return Stream(own_image.feed_forward(v), image.valid), Stream(own_text.feed_forward(t), text.valid)
 
-    def _projected(self, image: Tokens, text: Tokens) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        v, v_valid = self.read.extend(self.project_image(image), image.valid)
-        return v, self.project_text(text), key_mask(v_valid), key_mask(text.valid)
+    def _layer(self, number: int) -> tuple[Branch, Branch]:
+        """The image's and the text's branch."""
+        return _branch(self.image_layers, number), _branch(self.text_layers, number)
+
+
+def _branch(layers: nn.ModuleList, number: int) -> Branch:
+    return cast(Branch, layers[number])
+
+
+def _self_mask(valid: Tensor, causal: bool) -> Tensor | None:
+    mask = key_mask(valid)
+    if not causal:
+        return mask
+    earlier = causal_mask(valid.shape[1], valid.device)
+    return earlier if mask is None else mask & earlier

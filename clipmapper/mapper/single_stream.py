@@ -10,6 +10,7 @@ from clipmapper.mapper.blocks import (
     AttentionSublayer,
     FeedForward,
     Readout,
+    Stream,
     TokenProjection,
     causal_mask,
     key_mask,
@@ -35,29 +36,45 @@ class SingleStream(nn.Module):
 
     def forward(self, image: Tokens, text: Tokens, causal: bool = False) -> tuple[Tensor, Tensor]:
         """Both streams after the last block, [B, n_v, d] and [B, n_t, d]; ``causal``: as captions need it."""
-        x, mask, image_length = self._joined(image, text, causal)
+        v, t = self.begin_image(image), self.begin_text(text)
+        x, mask = _joined(v, t)
+        if causal:
+            allowed = _caption_mask(v.x.shape[1], t.x.shape[1], x.device)
+            mask = allowed if mask is None else mask & allowed
         for attention, feed_forward in zip(self.attentions, self.feed_forwards, strict=True):
             x = feed_forward(attention(x, x, mask))
-        return x[:, :image_length], x[:, image_length:]
+        return x[:, : v.x.shape[1]], x[:, v.x.shape[1] :]
 
     def readout(self, image: Tokens, text: Tokens) -> Tensor:
         """The read-out token, [B, d]; the last block runs for that token alone, unless it is being recorded."""
-        x, mask, image_length = self._joined(image, text, causal=False)
-        place = self.read.place(text.valid) + (image_length if self.read.stream == "text" else 0)
+        return self.finish(self.begin_image(image), self.begin_text(text))
+
+    def begin_image(self, image: Tokens) -> Stream:
+        """The image stream before the first block."""
+        return Stream(*self.read.extend(self.project_image(image), image.valid))
+
+    def begin_text(self, text: Tokens) -> Stream:
+        """The text stream before the first block."""
+        return Stream(self.project_text(text), text.valid)
+
+    def finish(self, image: Stream, text: Stream) -> Tensor:
+        """The read-out token, [B, d], of streams that were begun."""
+        x, mask = _joined(image, text)
+        place = self.read.place(text.valid) + (image.x.shape[1] if self.read.stream == "text" else 0)
         for attention, feed_forward in zip(self.attentions[:-1], self.feed_forwards[:-1], strict=True):
             x = feed_forward(attention(x, x, mask))
         if active_recorder() is not None:
             return pick(self.feed_forwards[-1](self.attentions[-1](x, x, mask)), place)[:, 0]
         return self.feed_forwards[-1](self.attentions[-1](pick(x, place), x, mask))[:, 0]
 
-    def _joined(self, image: Tokens, text: Tokens, causal: bool) -> tuple[Tensor, Tensor, int]:
-        v, v_valid = self.read.extend(self.project_image(image), image.valid)
-        t = self.project_text(text)
-        mask = key_mask(torch.cat([v_valid, text.valid], 1))
-        if causal:  # text attends to the image and to earlier text, the image never to text
-            n_v, n_t = v.shape[1], t.shape[1]
-            allowed = torch.ones(n_v + n_t, n_v + n_t, dtype=torch.bool, device=v.device)
-            allowed[:n_v, n_v:] = False
-            allowed[n_v:, n_v:] = causal_mask(n_t, v.device)
-            mask = mask & allowed
-        return torch.cat([v, t], 1), mask, v.shape[1]
+
+def _joined(image: Stream, text: Stream) -> tuple[Tensor, Tensor | None]:
+    return torch.cat([image.x, text.x], 1), key_mask(torch.cat([image.valid, text.valid], 1))
+
+
+def _caption_mask(image_length: int, text_length: int, device: torch.device) -> Tensor:
+    """bool [N, N]: text attends to the image and to earlier text, the image never to text."""
+    allowed = torch.ones(image_length + text_length, image_length + text_length, dtype=torch.bool, device=device)
+    allowed[:image_length, image_length:] = False
+    allowed[image_length:, image_length:] = causal_mask(text_length, device)
+    return allowed

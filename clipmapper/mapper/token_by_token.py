@@ -34,7 +34,7 @@ class SingleStreamDecoder:
         return self._run(self._mapper.project_text(token))[:, 0]
 
     def _run(self, x: Tensor) -> Tensor:
-        mask = _mask(self._valid)
+        mask = key_mask(self._valid)
         for (attention, feed_forward), cache in zip(self._blocks, self._caches, strict=True):
             x = feed_forward(attention.attend_to(x, *cache.extend(*attention.keys_values(x)), mask))
         return x
@@ -49,7 +49,7 @@ class DualStreamDecoder:
         self._caches = [KeyValues(room) for _ in self._layers]
         self._image: list[tuple[Tensor, Tensor]] = []
         v, valid = mapper.read.extend(mapper.project_image(image), image.valid)
-        self._image_mask = _mask(valid)
+        self._image_mask = key_mask(valid)
         image_layers: list[Any] = list(mapper.image_layers)
         for own, text in zip(image_layers, self._layers, strict=True):
             v = own.self_attention(v, v, self._image_mask)
@@ -73,7 +73,3 @@ def start_decoding(
     if isinstance(mapper, SingleStream):
         return SingleStreamDecoder(mapper, image, room)
     return DualStreamDecoder(mapper, image, room)
-
-
-def _mask(valid: Tensor) -> Tensor | None:
-    return None if bool(valid.all()) else key_mask(valid)

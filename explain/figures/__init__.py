@@ -6,8 +6,11 @@ weighted = Explanation("weighted", patch_scores, word_scores)      # patch_score
 sample = Sample(photo, "What color?", words, "red", 0.73, [weighted])
 save(draw(sample, overlay="bilinear", scale="each"), "figures/1")  # figures/1.png, figures/1.pdf
 save(draw_interaction(photo, words, matrix, (7, 7)), "figures/1_interaction")  # matrix: [n_words, 49]
+said = Caption(photo, "a red car", ["a", "red", "car"], [WordMaps("weighted", word_maps, whole)])
+save(draw_caption(said), "figures/1_caption")                      # word_maps: [n_words, rows, cols]
 """
 
+from explain.figures.caption import Caption, WordMaps, draw_caption
 from explain.figures.interaction import draw_interaction
 from explain.figures.photo import Photo, centred_square
 from explain.figures.sample import Explanation, Sample, draw
@@ -15,11 +18,14 @@ from explain.figures.saving import save
 from explain.figures.words import merge_clip_pieces, merge_pieces
 
 __all__ = [
+    "Caption",
     "Explanation",
     "Photo",
     "Sample",
+    "WordMaps",
     "centred_square",
     "draw",
+    "draw_caption",
     "draw_interaction",
     "merge_clip_pieces",
     "merge_pieces",

@@ -51,6 +51,12 @@ class Scale:
         return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
 
 
+def checked_scale(scale: str) -> None:
+    """Raise ValueError for a choice of scales that there is not."""
+    if scale not in ("each", "common"):
+        raise ValueError(f"scale is each or common, not {scale!r}")
+
+
 def readable_on(colour: Array) -> str:
     """Black or white, whichever stands out more from an RGB colour (WCAG 2.1, relative luminance)."""
     linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)

@@ -21,7 +21,8 @@ TITLE_SPACE = 2.0
 
 @dataclass(frozen=True)
 class Grid:
-    """``cell`` is the width of a cell, ``room`` what stays free under a picture; lengths in points."""
+    """``cell`` is the width of a cell, ``room`` what stays free under a picture, ``top`` the edge of the first row;
+    lengths in points."""
 
     photo: Photo
     titles: Sequence[Sequence[str]]
@@ -29,6 +30,7 @@ class Grid:
     cell: float
     columns: int
     room: float
+    top: float = MARGIN
 
     @classmethod
     def of(cls, photo: Photo, titles: Sequence[str], title_size: float, cell: float, columns: int, room: float) -> Grid:
@@ -62,7 +64,7 @@ class Grid:
     def corner(self, place: int, left: float) -> tuple[float, float]:
         """Left edge and top of the room under picture number ``place``, in a grid whose left edge is ``left``."""
         row, column = divmod(place, self.columns)
-        top = MARGIN + row * (self.row_height + ROW_GAP) + self.title_height + self.picture_height
+        top = self.top + row * (self.row_height + ROW_GAP) + self.title_height + self.picture_height
         return left + column * (self.cell + GAP), top
 
     def picture(self, page: Page, place: int, left: float) -> Axes:

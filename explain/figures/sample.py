@@ -10,7 +10,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from explain.figures.colours import Array, Scale
+from explain.figures.colours import Array, Scale, checked_scale
 from explain.figures.grid import GAP, MARGIN, Grid, picture_axes
 from explain.figures.lettering import NBSP, Placed, wrapped
 from explain.figures.page import BAR_ROOM, Page, lines_height, set_words, words_height
@@ -102,8 +102,7 @@ def draw(sample: Sample, overlay: Overlay = "bilinear", scale: Literal["each", "
     Raises:
         ValueError: another ``overlay`` or ``scale``.
     """
-    if scale not in ("each", "common"):
-        raise ValueError(f"scale is each or common, not {scale!r}")
+    checked_scale(scale)
     checked_overlay(overlay)
     words, explanations = set_words(sample.words, CELL), sample.explanations
     columns = math.ceil(len(explanations) / math.ceil(len(explanations) / MOST_COLUMNS))

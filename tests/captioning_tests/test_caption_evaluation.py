@@ -18,6 +18,9 @@ from clipmapper.config import TrainConfig, typed
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.data.images import FileImage
 from clipmapper.data.json_files import read_json
+from clipmapper.data.shapes.caption_truth import check_caption
+from clipmapper.data.shapes.caption_words import read_scenes
+from clipmapper.data.shapes.evidence import read_evidence
 from clipmapper.metrics.captions import score_captions
 from clipmapper.metrics.clipscore import clip_scores
 from clipmapper.metrics.tokens import plain_tokens
@@ -101,6 +104,19 @@ def test_training_and_evaluation_write_the_same_captions_and_scores(
     assert found["test"]["BLEU-4"] == pytest.approx(again.corpus["BLEU-4"])
     assert all(len(row["references"]) == 5 for row in rows)
     assert "CIDEr" in out
+
+
+def test_captions_of_shapes_are_judged(tiny: Tiny, trained: Path) -> None:
+    config = tiny.config(*TASK)
+    scenes = read_scenes(read_evidence(config.data, "test"))
+    rows = read_json(trained / "captions_test.json")
+    verdicts = [check_caption(row["caption"], scenes[row["image_id"]]).true for row in rows]
+    assert [row["true"] for row in rows] == verdicts
+    metrics = read_json(trained / "metrics.json")
+    assert metrics["test"]["true_captions"] == sum(verdicts) / len(verdicts)
+    assert f"true of the scene: {100 * sum(verdicts) / len(verdicts):.1f} %" in evaluation.table("t", metrics["test"])
+    judged = evaluation.table("t", {"images": 4, "notes": {}, "true_captions": 0.25})
+    assert judged.splitlines()[1] == "  true of the scene: 25.0 %"
 
 
 def test_clip_scores_are_those_of_the_pictures_themselves(tiny: Tiny, trained: Path) -> None:

@@ -11,8 +11,8 @@ from vqa_models import random_encoder, random_vqa, samples
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.tokens import TokenSubset
-from clipmapper.vqa_model import CLIPMapperVQA
 from perturbation.engine import Engine, Modality, Removal
+from perturbation.plain_loop import plain_logits
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 CASES = st.tuples(
@@ -26,17 +26,6 @@ CASES = st.tuples(
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def plain(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch, modality: Modality, kept: Tensor) -> Tensor:
-    """Logits [B, M, answers] of full forward passes, one sample and one subset at a time."""
-    rows = []
-    for b, masks in enumerate(kept):
-        one = TextBatch(questions.ids[b : b + 1], questions.valid[b : b + 1], 0)
-        for mask in masks:
-            subset = TokenSubset(torch.arange(len(mask))[None], mask[None])
-            rows.append(model(pixels[b : b + 1], one, **{f"{modality}_subset": subset}))
-    return torch.cat(rows).unflatten(0, kept.shape[:2])
 
 
 def random_masks(questions: TextBatch, modality: str, several: int, seed: int) -> Tensor:
@@ -69,7 +58,7 @@ def test_readings_equal_the_plain_loop(
     asked = torch.tensor([seed % 5, 1, 2, 3])
     engine = Engine(model, batch_size)
     reading = engine.read(engine.whole(pixels, questions), modality, kept, asked)
-    logits = plain(model, pixels, questions, modality, kept)
+    logits = plain_logits(model, pixels, questions, modality, kept)
     wanted = logits.gather(2, asked[:, None, None].expand(-1, several, 1))[:, :, 0].sigmoid()
     torch.testing.assert_close(reading.probability, wanted, **CLOSE)
     best = logits.gather(2, reading.answers[:, :, None])[:, :, 0]

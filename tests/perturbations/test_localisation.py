@@ -257,7 +257,7 @@ def _measured(scores: list[float], truth: list[bool]) -> tuple[float, float] | N
         ("patch_share=0", "patch_share=0.0 must be above 0 and at most 1"),
         ("explainer.names=[nobody]", "explainer.names: nobody is none of: "),
         ("task.sees=image", "task.sees=image: only models that see both are explained"),
-        ("task=caption", "task=caption: only the answers of task=vqa are explained"),
+        ("task=caption", r"has task=vqa, the config task=caption: give task=vqa or another checkpoint"),
     ],
 )
 def test_bad_input_is_one_line(

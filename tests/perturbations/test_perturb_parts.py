@@ -15,7 +15,7 @@ from perturbation import parts
 from perturbation.ceiling import all_subsets, bounds, few_enough
 from perturbation.identity import IDENTITY, open_run
 from perturbation.parts import CEILING, SAMPLES, finished, merge, take_over, write_part
-from perturbation.run import deal, draw
+from perturbation.samples import deal, draw
 
 
 def table(*ids: int) -> pa.Table:

@@ -25,8 +25,8 @@ from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.subject import QuestionBatch, Subject
 from clipmapper.tokens import TokenSubset
 from explain.explainers import Random, Weighted
-from perturbation import module
-from perturbation.run import deal, draw
+from perturbation import module, questions
+from perturbation.samples import deal, draw
 
 STEPS = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75, 1.0]
 SHARES = [0.05, 0.1, 0.2, 0.5]
@@ -56,7 +56,7 @@ def undecided(checkpoint: Path) -> None:
 def whole(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing stopped."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    trained.perturb(run, "ceiling.samples=5")
+    trained.perturb(run, "ceiling.samples=4")
     return run
 
 
@@ -192,16 +192,40 @@ def test_measures_of_single_tokens_are_summarised_over_samples(whole: Path) -> N
 
 def test_no_explainer_passes_the_bounds(whole: Path) -> None:
     content = json.loads((whole / "perturbation.json").read_text())
-    bounds = {row["question_id"]: row for row in records(whole, "ceiling")}
-    assert 0 < len(bounds) <= 5
+    bounds = {(row["question_id"], row["modality"]): row for row in records(whole, "ceiling")}
+    assert [modality for _, modality in bounds].count("image") == 4
     for row in records(whole):
-        if row["modality"] == "text" and row["question_id"] in bounds:
-            bound = bounds[row["question_id"]]
+        if row["modality"] == "text" and (row["question_id"], "text") in bounds:
+            bound = bounds[row["question_id"], "text"]
             for column in ("correct", "probability"):
                 assert np.all(np.array(bound[f"lowest_{column}"]) <= np.array(row[column]) + 1e-6)
                 assert np.all(np.array(row[column]) <= np.array(bound[f"highest_{column}"]) + 1e-6)
     for row in content["ceiling"]:
-        assert row["share"] is None or row["share"] <= 1 + 1e-6
+        assert row["modality"] == "image" or row["share"] is None or row["share"] <= 1 + 1e-6
+
+
+def test_pictures_are_searched_for_an_order(whole: Path, subject: Subject) -> None:
+    """The first step's two removals against plain forward passes; the whole search against random orders."""
+    found = {row["question_id"]: row for row in records(whole, "ceiling") if row["modality"] == "image"}
+    batch = subject.batch(deal(draw(len(subject.questions), 6, 0), 4)[0])
+    assert batch is not None
+    plain = Plain(subject, batch, 0)
+    row = found[plain.question.question_id]
+    for end, best in (("lowest", min), ("highest", max)):
+        gone: set[int] = set()
+        for _ in range(2):
+            worth = {patch: plain.probability("image", gone | {patch}) for patch in set(range(36)) - gone}
+            gone = gone | {best(worth, key=lambda patch: worth[patch])}
+        for step, removed_ones in ((0, set()), (1, gone), (-1, set(range(36)))):
+            assert row[f"{end}_probability"][step] == pytest.approx(plain.probability("image", removed_ones), abs=1e-5)
+            assert row[f"{end}_correct"][step] == pytest.approx(plain.correct("image", removed_ones))
+    for row in found.values():
+        low, mean_, high = (trapezoid(row[f"{end}_probability"], STEPS) for end in ("lowest", "mean", "highest"))
+        assert low < mean_ < high
+    shares = [r for r in json.loads((whole / "perturbation.json").read_text())["ceiling"] if r["modality"] == "image"]
+    assert len(shares) == 2 * 2 * 2
+    assert {r["samples"] for r in shares} == {4}
+    assert len((whole / "ceiling.md").read_text().splitlines()) == 2 + 2 * 2 * 2 * 2 + 2
 
 
 def test_tables_and_figures_are_there(whole: Path) -> None:
@@ -221,7 +245,7 @@ def test_tables_and_figures_are_there(whole: Path) -> None:
 
 
 def test_batches_change_rounding_only(trained: Trained, whole: Path, tmp_path: Path) -> None:
-    trained.perturb(tmp_path / "run", "ceiling.samples=5", "batch_samples=6", "engine_batch=3")
+    trained.perturb(tmp_path / "run", "ceiling.samples=4", "batch_samples=6", "engine_batch=3")
     there = {key(row, "direction"): row for row in records(whole)}
     for row in records(tmp_path / "run"):
         assert row["probability"] == pytest.approx(there[key(row, "direction")]["probability"], abs=1e-5)
@@ -254,17 +278,17 @@ def test_a_killed_run_ends_with_the_same_bytes(
         patch.setattr(module, "write_part", dying)
         patch.setattr("perturbation.run.merge", no_merge)
         with pytest.raises(Killed):
-            trained.perturb(stopped, "ceiling.samples=5")
+            trained.perturb(stopped, "ceiling.samples=4")
     assert not (stopped / "perturbation.json").exists()
     monkeypatch.setattr(module, "write_part", lambda *a: (written.append(a[1]), original(*a)))
-    trained.perturb(resumed, "ceiling.samples=5", *(() if in_place else (f"resume={stopped}",)))
+    trained.perturb(resumed, "ceiling.samples=4", *(() if in_place else (f"resume={stopped}",)))
     assert sorted(written) == [0, 1]  # nothing was done twice
     assert results(resumed) == results(whole)
 
 
 def test_the_engine_s_batch_is_measured_once(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(module, "fastest", lambda *_: sizes.append(1) or 64)
+    monkeypatch.setattr(questions, "fastest", lambda *_: sizes.append(1) or 64)
     small = ("engine_batch=null", "samples=2", "modality=[text]", "faithfulness=false")
     trained.perturb(tmp_path / "one", *small)
     assert json.loads((tmp_path / "one" / "engine.json").read_text()) == {"engine_batch": 64}
@@ -280,9 +304,9 @@ def test_another_config_is_not_resumed(trained: Trained, whole: Path, tmp_path: 
         ("removal.text=drop", "removal.text"),
     ):
         with pytest.raises(UserError, match=f"holds a run with .*({named})"):
-            trained.perturb(tmp_path, "ceiling.samples=5", override, f"resume={whole}")
+            trained.perturb(tmp_path, "ceiling.samples=4", override, f"resume={whole}")
     with pytest.raises(UserError, match="explainers"):
-        trained.perturb(tmp_path, "ceiling.samples=5", f"resume={whole}", explainer="genatt")
+        trained.perturb(tmp_path, "ceiling.samples=4", f"resume={whole}", explainer="genatt")
     assert list(tmp_path.glob("parts/*")) == []
 
 
@@ -371,7 +395,7 @@ def test_several_explainers_from_the_command_line(
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_files(trained: Trained, whole: Path, tmp_path: Path) -> None:
-    arguments = [*trained.overrides, "ceiling.samples=5", "trainer.devices=2", "trainer.strategy=ddp"]
+    arguments = [*trained.overrides, "ceiling.samples=4", "trainer.devices=2", "trainer.strategy=ddp"]
     status, _, err = finish("perturb", [*arguments, f"hydra.run.dir={tmp_path}"])
     assert status == 0, err
     assert results(tmp_path) == results(whole)

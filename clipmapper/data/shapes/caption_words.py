@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+from clipmapper.data.config import DataConfig, ShapesConfig
 from clipmapper.data.json_files import read_json
 from clipmapper.data.shapes.caption_truth import (
     Claim,
@@ -15,7 +16,7 @@ from clipmapper.data.shapes.caption_truth import (
     check_caption,
     scene_from_side_file,
 )
-from clipmapper.data.shapes.evidence import Evidence, Mask, SplitEvidence
+from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.data.shapes.language import NUMBERS
 from clipmapper.errors import UserError
 
@@ -88,6 +89,12 @@ def read_scenes(evidence: SplitEvidence) -> dict[int, KnownScene]:
         raise UserError(f"{path}: holds no scenes ({error}); remove {evidence.folder}, it is drawn anew") from error
 
 
-def object_patches(evidence: SplitEvidence, image_id: int, objects: Sequence[int], grid: int, share: float) -> Mask:
-    """The patches that show these objects of an image, bool [grid²], row by row: ``evidence.evidence_patches``."""
-    return replace(evidence, questions={0: Evidence(tuple(objects), ())}).patches(0, image_id, grid, share)
+def caption_judge(config: DataConfig, split: str) -> Callable[[int, str], bool] | None:
+    """Says of an image id and any caption whether it is true of the scene; None for data that don't know.
+
+    Raises ``UserError`` as ``read_evidence`` and :func:`read_scenes`.
+    """
+    if not isinstance(config, ShapesConfig):
+        return None
+    scenes = read_scenes(read_evidence(config, split))
+    return lambda image_id, caption: check_caption(caption, scenes[image_id]).true

@@ -40,10 +40,14 @@ class SplitEvidence:
     questions: Mapping[int, Evidence]
 
     def patches(self, question_id: int, image_id: int, grid: int, share: float) -> Mask:
-        """The patches that are evidence, bool [grid²], row by row: :func:`evidence_patches`."""
+        """The patches that are a question's evidence, bool [grid²], row by row: :func:`evidence_patches`."""
+        return self.object_patches(image_id, self.questions[question_id].objects, grid, share)
+
+    def object_patches(self, image_id: int, objects: Collection[int], grid: int, share: float) -> Mask:
+        """The patches that show these objects of an image, bool [grid²], row by row: :func:`evidence_patches`."""
         name = LAYOUT.image.format(folder=self.split, image_id=image_id).replace("images/", "masks/", 1)
         with Image.open(self.folder / name) as mask:
-            return evidence_patches(np.asarray(mask), self.questions[question_id].objects, grid, share)
+            return evidence_patches(np.asarray(mask), objects, grid, share)
 
     def sub_words(self, question_id: int, question: str, tokenizer: Any) -> Mask:
         """The sub-words that are evidence, bool [sub-words]: those whose characters all lie in one evidence span."""
