@@ -13,10 +13,10 @@ from clipmapper.config import EvaluateConfig, PretrainConfig, TrainConfig, typed
 from clipmapper.data.config import DATA_SCHEMAS, VQAv2Config
 from clipmapper.data.json_files import read_json
 from clipmapper.errors import UserError
-from clipmapper.explain_config import ExplainConfig
+from clipmapper.explain_config import ExplainCaptionConfig, ExplainConfig
 from clipmapper.loggers import build_logger
 from clipmapper.training import train
-from perturbation.config import LocaliseConfig, PerturbConfig, PoolConfig, SanityConfig
+from perturbation.config import LocaliseConfig, PerturbCaptionsConfig, PerturbConfig, PoolConfig, SanityConfig
 
 CONFIGS = PROJECT / "configs"
 SCHEMAS = {
@@ -40,6 +40,14 @@ Command = Callable[..., tuple[int, str, list[str]]]
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_command_without_overrides_is_accepted(name: str) -> None:
     assert isinstance(typed(composed(name, *NEEDS.get(name, [])), SCHEMAS[name]), SCHEMAS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [("explain", ExplainCaptionConfig), ("perturb", PerturbCaptionsConfig), ("evaluate_explanations", LocaliseConfig)],
+)
+def test_captions_have_keys_of_their_own(name: str, schema: type) -> None:
+    assert isinstance(typed(composed(name, "task=caption"), schema), schema)
 
 
 def test_every_command_is_checked() -> None:
