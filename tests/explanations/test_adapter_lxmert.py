@@ -187,7 +187,7 @@ def test_nothing_is_left_on_the_model():
 
 def test_nothing_is_left_after_errors():
     model, inputs = tiny_lxmert(), padded_inputs()
-    assert_nothing_is_left(model, lambda: trace_lxmert(model, inputs, lambda logits: logits), failing=TraceError)
+    assert_nothing_is_left(model, lambda: trace_lxmert(model, inputs, lambda logits: logits.sum()), failing=TraceError)
     with breaking(model.lxmert.encoder.x_layers[1].visn_self_att):
         assert_nothing_is_left(model, lambda: trace_lxmert(model, inputs), failing=RuntimeError)
 

@@ -182,7 +182,7 @@ def test_nothing_is_left_on_the_model():
 
 def test_nothing_is_left_after_errors():
     model, inputs = tiny_vilt(), padded_inputs()
-    assert_nothing_is_left(model, lambda: trace_vilt(model, inputs, lambda logits: logits), failing=TraceError)
+    assert_nothing_is_left(model, lambda: trace_vilt(model, inputs, lambda logits: logits.sum()), failing=TraceError)
     with breaking(model.vilt.encoder.layer[2].output):
         assert_nothing_is_left(model, lambda: trace_vilt(model, inputs), failing=RuntimeError)
 
