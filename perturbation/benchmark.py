@@ -40,7 +40,7 @@ PAPER: dict[str, Explainer] = {
     "genatt": explainers.GenAtt(),
 }
 STEPS, DIRECTIONS = parse_steps("paper"), get_args(Direction)
-SAMPLES_OF = {"tiny": (32, 3), "vit_b_32": (32, 1)}  # in the engine's batch, and through the plain loop
+SAMPLES_OF = {"tiny": (32, 3), "vit_b_32": (8, 1)}  # in the engine's batch, and through the plain loop
 ENGINE_BATCH = {"tiny": 32, "vit_b_32": 8}
 ROUNDS = 2
 PRODUCT = 2048  # rows and columns of the large product
