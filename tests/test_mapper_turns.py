@@ -9,7 +9,7 @@ from torch import Tensor
 from clipmapper.config import MapperConfig
 from clipmapper.mapper import build_mapper
 from clipmapper.mapper.single_stream import SingleStream
-from clipmapper.mapper.start import start_aligned, take_turns
+from clipmapper.mapper.start import SHARPER, start_aligned, take_turns
 from clipmapper.tokens import Tokens
 from explain.recording import record
 
@@ -64,3 +64,10 @@ def test_blocks_attend_within_and_across_in_turn(seed: int) -> None:
         within = torch.stack([probabilities[:12, :12].sum(1).mean() / 12, probabilities[12:, 12:].sum(1).mean() / 9])
         across = torch.stack([probabilities[:12, 12:].sum(1).mean() / 9, probabilities[12:, :12].sum(1).mean() / 12])
         assert bool((across > within).all() if place % 2 else (within > across).all())
+
+
+def test_queries_are_sharper_than_orthogonal() -> None:
+    mapper, _, _ = _started(0)
+    for name, weight in mapper.named_parameters():
+        if name.endswith("query.weight"):
+            torch.testing.assert_close(weight @ weight.T, SHARPER**2 * torch.eye(64), atol=1e-4, rtol=0)

@@ -373,6 +373,13 @@ def test_nothing_is_clipped_or_overlaps_in_an_interaction():
         no_overlap(draw_interaction(Photo(WHITE, BOX), words, np.ones((len(words), 12)), GRID))
 
 
+@pytest.mark.parametrize(("words", "lines"), [(6, [7]), (7, [4, 4]), (8, [5, 4]), (14, [5, 5, 5])])
+def test_an_interaction_has_lines_of_much_the_same_length(words, lines):
+    figure = draw_interaction(Photo(WHITE, BOX), ["w"] * words, np.ones((words, 12)), GRID)
+    tops = [round(axes.get_position().y1, 3) for axes in figure.axes[1:-1]]  # but the page and the colour bar
+    assert [tops.count(top) for top in sorted(set(tops), reverse=True)] == lines
+
+
 def no_overlap(figure):
     renderer = FigureCanvasAgg(figure).get_renderer()
     items = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
