@@ -8,19 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from clipmapper.muon import Muon
 from clipmapper.task_config import OptimConfig
 
 
 class MuonAdam(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024) on matrices and Adam on everything else, as one optimizer with one state.
-
-    Muon's updates are scaled to the size of Adam's, so one learning rate serves both.
-    """
+    """Muon on matrices and Adam on everything else, as one optimizer with one state."""
 
     def __init__(self, matrices: list[nn.Parameter], rest: list[nn.Parameter], lr: float, weight_decay: float):
-        self._muon = torch.optim.Muon(
-            matrices, lr=lr, weight_decay=weight_decay, ns_steps=3, adjust_lr_fn="match_rms_adamw"
-        )
+        self._muon = Muon(matrices, lr=lr, weight_decay=weight_decay, iterations=3)
         self._adam = torch.optim.Adam(rest, lr=lr, weight_decay=weight_decay)
         super().__init__([*self._muon.param_groups, *self._adam.param_groups], {})
         self._share()

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from clipmapper.muon import Muon
 from clipmapper.optimizer import MuonAdam, build_optimizer
 from clipmapper.task_config import OptimConfig
 
@@ -44,7 +45,7 @@ def test_one_optimizer_does_what_the_two_do_side_by_side() -> None:
     one, two = make_model(), make_model()
     train(one, [MuonAdam(*split(one), lr=0.01, weight_decay=0.1)], range(4))
     matrices, rest = split(two)
-    muon = torch.optim.Muon(matrices, lr=0.01, weight_decay=0.1, ns_steps=3, adjust_lr_fn="match_rms_adamw")
+    muon = Muon(matrices, lr=0.01, weight_decay=0.1, iterations=3)
     train(two, [muon, torch.optim.Adam(rest, lr=0.01, weight_decay=0.1)], range(4))
     assert_same(one, two)
 

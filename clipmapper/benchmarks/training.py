@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from unittest.mock import patch
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from clipmapper import attention as attention_module
+from clipmapper.benchmarks.timing import side_by_side
 from clipmapper.config import Config
 from clipmapper.data.answers import AnswerVocabulary
 from clipmapper.data.batches import VQADataset
@@ -21,49 +20,46 @@ from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question, VQAData
 from clipmapper.features.frozen import FrozenFeatures
 from clipmapper.features.store import FeatureStore, write_store
+from clipmapper.optimizer import build_optimizer
 from clipmapper.vqa_model import VQAMapper
 from clipmapper.vqa_training import soft_label_loss
 
 IMAGE_TOKENS, ENCODER_WIDTH, CONTEXT, ANSWERS = 37, 128, 40, 35
-ITEMS, STEPS = 2000, 12
+ITEMS, ROUNDS = 2000, 8
 MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")
 
 
 def training_step(config: Config) -> dict[str, float]:
-    """Shares of a training step (0..1) and the ratio of its time with fused attention to its time as it is."""
+    """Shares of a training step (0..1), and the times of others beside it: the step is what the config trains with."""
     torch.manual_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder:
         dataset = _dataset(Path(folder))
         model = VQAMapper(config.mapper, ENCODER_WIDTH, ENCODER_WIDTH, IMAGE_TOKENS, CONTEXT, ANSWERS)
-        adam = torch.optim.Adam(model.parameters(), lr=config.task.optim.lr)
+        optimizer = build_optimizer(model, config.task.optim)
         rows = np.random.default_rng(0).integers(0, ITEMS, config.task.optim.batch_size).tolist()
 
-        def step() -> None:
+        def step(precision: str = config.trainer.precision) -> None:
             batch = dataset[rows]
-            adam.zero_grad()
-            soft_label_loss(model(batch.image, batch.text), batch.targets).backward()
-            adam.step()
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+                loss = soft_label_loss(model(batch.image, batch.text), batch.targets)
+            loss.backward()
+            optimizer.step()
 
-        fused = patch.object(attention_module, "attention", torch.nn.functional.scaled_dot_product_attention)
-        whole, data = _time(step), _time(lambda: dataset[rows])
-        with fused:
-            slower = _time(step)
+        def fused() -> None:
+            with patch.object(attention_module, "attention", torch.nn.functional.scaled_dot_product_attention):
+                step()
+
+        ways: dict[str, Callable[[], object]] = {"step": step, "fused": fused, "float": lambda: step("32-true")}
+        seconds = side_by_side({**ways, "data": lambda: dataset[rows], "update": optimizer.step}, ROUNDS)
+        share = {name: time / seconds["step"] for name, time in seconds.items()}
         return {
-            "data path, share of a step": data / whole,
-            "matrix products, share of the mapper's operators": _matrix_share(step),
-            "fused attention, times the step as it is": slower / whole,
+            "data path, share of a step": share["data"],
+            "optimizer, share of a step": share["update"],
+            "matrix products, share of the operators' time": _matrix_share(step),
+            "fused attention, times the step as it is": share["fused"],
+            "float32, times the step as it is": share["float"],
         }
-
-
-def _time(run: Callable[[], object]) -> float:
-    """Median seconds of a call, after two to warm up."""
-    seconds = []
-    for k in range(STEPS + 2):
-        start = time.perf_counter()
-        run()
-        if k >= 2:
-            seconds.append(time.perf_counter() - start)
-    return median(seconds)
 
 
 def _matrix_share(step: Callable[[], None]) -> float:

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clipmapper.config import PretrainConfig
 from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded, seeded_token_table
+from clipmapper.muon import Muon
 from clipmapper.pretraining.pool import CAPTION_KINDS, Batch, Pool, sample_batch
 from clipmapper.pretraining.targets import (
     ATTRIBUTES,
@@ -171,7 +172,7 @@ def optimizers(model: Pretraining, lr: float) -> list[torch.optim.Optimizer]:
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=lr, weight_decay=0.05),
         torch.optim.AdamW(rest, lr=lr * 0.4, weight_decay=0.05, betas=(0.9, 0.98)),
     ]
 
