@@ -53,6 +53,10 @@ def records(run: Path, kind: str = "samples") -> list[dict[str, Any]]:
     return rows
 
 
+def key(row: dict[str, Any], *more: str) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("question_id", "modality", "explainer", "seed", *more))
+
+
 def removed(scores: list[float], removable: list[int], step: float, direction: str) -> set[int]:
     """Places of the tokens that a step removes, by the definition."""
     sign = -1 if direction == "positive" else 1

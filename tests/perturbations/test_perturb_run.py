@@ -1,63 +1,28 @@
-"""Whole perturbation runs: against a plain loop, killed and taken up, in two processes, and with bad input."""
+"""Whole perturbation runs: every record against a plain loop, and what is summed up of the records."""
 
 from __future__ import annotations
 
 import json
-import re
-import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from perturb_runs import Trained, mean, records, removed, results, trapezoid
-from tiny_runs import Tiny, composed, finish, start
+from perturb_runs import Trained, key, mean, records, removed, trapezoid
 
-from clipmapper.checkpoint import load_vqa, read_checkpoint
+from clipmapper.checkpoint import load_vqa
 from clipmapper.data.load import load_data
-from clipmapper.encoder.load import FrozenClip, TextBatch
-from clipmapper.errors import UserError
+from clipmapper.encoder.load import TextBatch
 from clipmapper.explaining import explain
 from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.subject import QuestionBatch, Subject
 from clipmapper.tokens import TokenSubset
 from explain.explainers import Random, Weighted
-from perturbation import module, questions
 from perturbation.samples import deal, draw
 
 STEPS = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75, 1.0]
 SHARES = [0.05, 0.1, 0.2, 0.5]
-
-
-@pytest.fixture(scope="module")
-def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    run = tmp_path_factory.mktemp("trained") / "run"
-    tiny.train(run)
-    checkpoint = run / "checkpoints" / "best.ckpt"
-    undecided(checkpoint)
-    return Trained(tiny, checkpoint)
-
-
-def undecided(checkpoint: Path) -> None:
-    """Makes the trained weights waver between yes and no, so that removed tokens change answers, right ones too."""
-    content = read_checkpoint(checkpoint)
-    answers, weights = content["clipmapper"]["answers"], content["state_dict"]
-    draw = torch.Generator().manual_seed(0)
-    for tensor in weights.values():
-        tensor += 0.3 * torch.randn(tensor.shape, generator=draw)
-    weights["model.head.1.bias"] = torch.tensor([4.0 * (answer in ("yes", "no")) - 2 for answer in answers])
-    torch.save(content, checkpoint)
-
-
-@pytest.fixture(scope="module")
-def whole(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing stopped."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    trained.perturb(run, "ceiling.samples=4")
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +85,6 @@ def test_every_record_equals_the_plain_loop(whole: Path, subject: Subject) -> No
                     check_measures(plain, modality, scores, measured.pop(about))
     assert not samples
     assert not measured
-
-
-def key(row: dict[str, Any], *more: str) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("question_id", "modality", "explainer", "seed", *more))
 
 
 def check_curve(plain: Plain, modality: str, scores: list[float], row: dict[str, Any]) -> None:
@@ -250,174 +211,3 @@ def test_batches_change_rounding_only(trained: Trained, whole: Path, tmp_path: P
     for row in records(tmp_path / "run"):
         assert row["probability"] == pytest.approx(there[key(row, "direction")]["probability"], abs=1e-5)
         assert row["correct"] == there[key(row, "direction")]["correct"]
-
-
-class Killed(BaseException):
-    """Nothing catches it but the test."""
-
-
-def no_merge(*_: Any) -> None:
-    raise Killed
-
-
-@pytest.mark.parametrize(("parts", "in_place"), [(0, True), (1, True), (1, False), (2, False)])
-def test_a_killed_run_ends_with_the_same_bytes(
-    trained: Trained, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, in_place: bool
-) -> None:
-    stopped, resumed = tmp_path / "stopped", tmp_path / ("stopped" if in_place else "resumed")
-    written: list[int] = []
-    original = module.write_part
-
-    def dying(run: Path, number: int, tables: Any) -> None:
-        if len(written) == parts:
-            raise Killed
-        original(run, number, tables)
-        written.append(number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_part", dying)
-        patch.setattr("perturbation.run.merge", no_merge)
-        with pytest.raises(Killed):
-            trained.perturb(stopped, "ceiling.samples=4")
-    assert not (stopped / "perturbation.json").exists()
-    monkeypatch.setattr(module, "write_part", lambda *a: (written.append(a[1]), original(*a)))
-    trained.perturb(resumed, "ceiling.samples=4", *(() if in_place else (f"resume={stopped}",)))
-    assert sorted(written) == [0, 1]  # nothing was done twice
-    assert results(resumed) == results(whole)
-
-
-def test_the_engine_s_batch_is_measured_once(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    monkeypatch.setattr(questions, "fastest", lambda *_: sizes.append(1) or 64)
-    small = ("engine_batch=null", "samples=2", "modality=[text]", "faithfulness=false")
-    trained.perturb(tmp_path / "one", *small)
-    assert json.loads((tmp_path / "one" / "engine.json").read_text()) == {"engine_batch": 64}
-    trained.perturb(tmp_path / "two", *small, f"resume={tmp_path / 'one'}")
-    assert sizes == [1]
-    assert results(tmp_path / "one") == results(tmp_path / "two")
-
-
-def test_another_config_is_not_resumed(trained: Trained, whole: Path, tmp_path: Path) -> None:
-    for override, named in (
-        ("steps=chefer", "steps"),
-        ("seed=1", "questions|seed"),
-        ("removal.text=drop", "removal.text"),
-    ):
-        with pytest.raises(UserError, match=f"holds a run with .*({named})"):
-            trained.perturb(tmp_path, "ceiling.samples=4", override, f"resume={whole}")
-    with pytest.raises(UserError, match="explainers"):
-        trained.perturb(tmp_path, "ceiling.samples=4", f"resume={whole}", explainer="genatt")
-    assert list(tmp_path.glob("parts/*")) == []
-
-
-@pytest.mark.parametrize(
-    "options", [("target=margin", "eraser=[]"), ("removal.image=mean", "removal.text=drop", "eraser=[]")]
-)
-def test_other_options_run(trained: Trained, tmp_path: Path, options: tuple[str, ...]) -> None:
-    reduced = ("samples=3", "steps=[0,0.5,1]", "faithfulness=false", "direction=[positive]", "controls=[]")
-    content = trained.perturb(tmp_path, *reduced, *options)
-    assert [row["modality"] for row in content["rows"]] == ["image", "text"]
-    assert content["gaps"] == []
-    assert not (tmp_path / "faithfulness.parquet").exists()
-
-
-def test_a_question_without_words_has_a_flat_curve(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-
-    original = FrozenClip.tokenize
-    monkeypatch.setattr(FrozenClip, "tokenize", lambda self, texts: original(self, ["", *texts[1:]]))
-    content = trained.perturb(tmp_path, "samples=3", "modality=[text]")
-    first = records(tmp_path)[0]["question_id"]
-    for row in records(tmp_path):
-        if row["question_id"] == first:
-            assert len(set(row["probability"])) == len(set(row["correct"])) == 1
-    assert {row["violation"]["left_out"] for row in content["faithfulness"]} == {1}
-
-
-def test_scores_that_cannot_be_ranked_are_named(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = Weighted.scores
-
-    def broken(self: Weighted, trace: Any, rows: torch.Tensor) -> torch.Tensor:
-        scores = original(self, trace, rows).clone()
-        scores[1, 5] = float("nan")
-        return scores
-
-    monkeypatch.setattr(Weighted, "scores", broken)
-    second = r"explainer=weighted: image token 4 of question \d+ scores nan"
-    with pytest.raises(UserError, match=second):
-        trained.perturb(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("override", "named"),
-    [
-        ("samples=0", "samples=0 must be 1 or more; null takes them all"),
-        ("samples=100000", "the split has .* questions; give samples="),
-        ("steps=[0,0.5,0.2]", "steps is not sorted"),
-        ("steps=[0,1.5]", "outside 0..1"),
-        ("steps=papr", "did you mean paper"),
-        ("modality=[]", "modality is an empty list"),
-        ("modality=[audio]", "modality: audio is not one of: image, text"),
-        ("direction=[positive,positive]", "names one twice"),
-        ("removal.image=drop", "removal.image: drop is not one of: mask, mean"),
-        ("controls=[nothing]", "nothing is none of"),
-        ("split=dev", "split=dev: this data has"),
-        ("eraser=[0]", "must be above 0 and at most 1"),
-        ("resume=/nowhere", "no perturbation run is there"),
-        ("checkpoint=/nowhere.ckpt", "no such file"),
-        ("mapper=a", "mapper.name=b"),
-    ],
-)
-def test_bad_input_is_one_line(
-    trained: Trained, tmp_path: Path, command: Callable[..., tuple[int, str, list[str]]], override: str, named: str
-) -> None:
-    status, _, errors = command("perturb", *trained.overrides, override, f"hydra.run.dir={tmp_path}")
-    assert status == 1
-    assert len(errors) == 1
-    assert re.search(named, errors[0]), errors[0]
-
-
-def test_several_explainers_from_the_command_line(
-    trained: Trained, tmp_path: Path, command: Callable[..., tuple[int, str, list[str]]]
-) -> None:
-    quick = ("samples=2", "steps=[0,0.5,1]", "modality=[text]", "faithfulness=false", f"hydra.sweep.dir={tmp_path}")
-    status, out, errors = command("perturb", *trained.overrides, *quick, "explainer=weighted,genatt", "--multirun")
-    assert (status, errors) == (0, [])
-    folders = [
-        Path(line.removeprefix("results are in ")) for line in out.splitlines() if line.startswith("results are")
-    ]
-    first = [json.loads((folder / "perturbation.json").read_text())["rows"][0]["explainer"] for folder in folders]
-    assert first == ["weighted", "genatt"]
-
-
-@pytest.mark.slow
-def test_two_processes_write_the_same_files(trained: Trained, whole: Path, tmp_path: Path) -> None:
-    arguments = [*trained.overrides, "ceiling.samples=4", "trainer.devices=2", "trainer.strategy=ddp"]
-    status, _, err = finish("perturb", [*arguments, f"hydra.run.dir={tmp_path}"])
-    assert status == 0, err
-    assert results(tmp_path) == results(whole)
-
-
-@pytest.mark.slow
-def test_a_run_killed_by_the_system_ends_with_the_same_bytes(trained: Trained, tmp_path: Path) -> None:
-    arguments = [*trained.overrides, "samples=24", "batch_samples=2"]
-    stopped = tmp_path / "stopped"
-    process = start("perturb", [*arguments, f"hydra.run.dir={stopped}"])
-    while len(list(stopped.glob("parts/*"))) < 5:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (stopped / "perturbation.json").exists()
-    for folder, resume in (("resumed", [f"resume={stopped}"]), ("whole", [])):
-        status, _, err = finish("perturb", [*arguments, *resume, f"hydra.run.dir={tmp_path / folder}"])
-        assert status == 0, err
-    assert results(tmp_path / "resumed") == results(tmp_path / "whole")
-
-
-def test_the_paper_s_explainers_have_configs() -> None:
-    assert composed("perturb", "explainer=paper").explainer.names == ["weighted", "uniform", "rollout", "genatt"]
-    assert composed("perturb", "trainer=ddp").trainer.devices == 2
