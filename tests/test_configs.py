@@ -87,6 +87,12 @@ def test_the_papers_set_up() -> None:
     assert typed(composed("train", "experiment=paper_vqa", "mapper=a"), TrainConfig).mapper.layers == 8
 
 
+def test_easy_data_train_for_fewer_steps_unless_told_otherwise() -> None:
+    usual, easy = (typed(composed("train", option), TrainConfig) for option in ("data=shapes", "data=easy_vqa"))
+    assert easy.task.optim.decay_start < easy.task.steps == easy.trainer.max_steps < usual.trainer.max_steps
+    assert typed(composed("train", "data=easy_vqa", "task.steps=9"), TrainConfig).trainer.max_steps == 9
+
+
 WRONG = {
     "foo=1": "unknown config key foo; valid here: data, encoder",
     "+foo=1": "unknown config key foo; valid here: data, encoder",
