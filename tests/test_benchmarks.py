@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +75,17 @@ def test_explainers_that_share_a_trace_need_no_pass_of_their_own() -> None:
     assert not any("attention_relevance" in each.needs or "scalar" in each.needs for each in SHARING.values())
     for each in SHARING.values():
         assert each(traced.trace, rows=traced.rows).shape == (4, traced.trace.tokens)
+
+
+def test_where_a_training_step_s_time_goes_is_written_down(command: Command, tmp_path: Path) -> None:
+    small = ("mapper.width=16", "mapper.heads=2", "mapper.layers=1", "task.optim.batch_size=8", "threads=1")
+    status, _, errors = command("benchmark", "what=[training]", *small, f"hydra.run.dir={tmp_path}")
+    assert (status, errors) == (0, [])
+    figures = json.loads((tmp_path / "benchmark.json").read_text())
+    shares = [value for name, value in figures.items() if "share" in name]
+    assert len(shares) == 3
+    assert all(0 < share < 1 for share in shares)
+    assert figures["fused attention, times the step as it is"] > 0
 
 
 @pytest.mark.parametrize("override", ["what=[nothing]", "what=[]", "sizes=[huge]"])
