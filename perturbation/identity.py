@@ -24,6 +24,7 @@ CHOSEN, CAPTIONS = "engine.json", "captions.json"  # worked out once: a resumed 
 
 # Where results go, how many devices share the work, and what only training reads.
 _CHANGES_NOTHING = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls")
+_TRAINS = ("optim", "steps", "validate_every")  # of the task
 
 Identity = dict[str, Any]
 
@@ -40,7 +41,7 @@ def identify(
         samples: What they are, and their ``digest``.
     """
     whole = {key: value for key, value in asdict(config).items() if key not in _CHANGES_NOTHING}
-    whole["task"] = {key: value for key, value in whole["task"].items() if key != "optim"}
+    whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINS}
     device = pick_device(config.trainer).type
     identity = {
         "config": {**whole, "explainers": dict(explainers), "precision": config.trainer.precision, "device": device},

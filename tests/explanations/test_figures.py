@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
 from explain.figures import (
@@ -24,8 +23,6 @@ from explain.figures import (
     centred_square,
     draw,
     draw_interaction,
-    merge_clip_pieces,
-    merge_pieces,
     save,
 )
 from explain.figures.colours import Scale, readable_on
@@ -35,7 +32,6 @@ WIDTH, HEIGHT = 100, 60
 BOX = (20, 0, 80, 60)
 GRID = (3, 4)
 WHITE = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-FLOATS = st.floats(-1e3, 1e3)
 
 
 def one_hot(row, column, grid=GRID):
@@ -82,39 +78,6 @@ def boxes(figure):
 
 def texts(figure):
     return [text.get_text() for text in figure.axes[0].texts]
-
-
-# Words
-
-
-def test_clip_pieces_make_words():
-    pieces = ["what</w>", "circ", "le</w>", "?</w>"]
-    assert merge_clip_pieces(pieces, [1, 2, 4, 8]) == [("what", 1), ("circle", 6), ("?", 8)]
-    marked = ["<start_of_text>", "circ", "<end_of_text>"]
-    assert merge_clip_pieces(marked, [1, 2, 4]) == [("<start_of_text>", 1), ("circ", 2), ("<end_of_text>", 4)]
-
-
-def test_clips_own_pieces_are_read_back():
-    tokenizer = SimpleTokenizer()
-    words = ["naïve", "déjà", "café", "😀", "塔", "unfathomableness", "red"]
-    pieces = [tokenizer.decoder[token] for token in tokenizer.encode(" ".join(words))]
-    assert len(pieces) > len(words)
-    assert [word for word, _ in merge_clip_pieces(pieces, range(len(pieces)))] == words
-
-
-@given(st.lists(st.tuples(st.text(max_size=4), st.booleans(), FLOATS)))
-def test_merging_keeps_letters_and_the_sum(rows):
-    pieces, ends, scores = ([row[k] for row in rows] for k in range(3))
-    words = merge_pieces(pieces, ends, scores)
-    assert "".join(word for word, _ in words) == "".join(pieces)
-    assert sum(score for _, score in words) == pytest.approx(sum(scores), abs=1e-6)
-    assert len(words) == sum(ends) + (bool(ends) and not ends[-1])
-
-
-@given(st.lists(st.tuples(st.sampled_from(["a", "b</w>", "</w>", "<end_of_text>", "Ã©"]), FLOATS)))
-def test_merging_clip_pieces_keeps_the_sum(rows):
-    words = merge_clip_pieces([piece for piece, _ in rows], [score for _, score in rows])
-    assert sum(score for _, score in words) == pytest.approx(sum(score for _, score in rows), abs=1e-6)
 
 
 # Geometry
@@ -517,8 +480,6 @@ def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
         (lambda: draw_interaction(Photo(WHITE, BOX), ["a"], [[np.nan]], (1, 1)), "interaction: 1 of 1 are not finite"),
         (lambda: draw_interaction(Photo(WHITE, BOX), ["a"], [[1]], (1, 1), "x"), "overlay is bilinear or patches"),
         (lambda: save(Figure(), "x", ["svg"]), "unknown format 'svg'; a figure is saved as png or pdf"),
-        (lambda: merge_pieces(["a"], [True], []), "1 pieces, 1 end flags and 0 scores"),
-        (lambda: merge_clip_pieces(["a"], [1, 2]), "1 pieces, 1 end flags and 2 scores"),
     ],
 )
 def test_errors_name_what_is_wrong(make, message):

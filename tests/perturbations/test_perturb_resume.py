@@ -14,6 +14,7 @@ from tiny_runs import finish, start
 
 from clipmapper.errors import UserError
 from perturbation import module, questions
+from perturbation.identity import identify
 
 
 class Killed(BaseException):
@@ -72,6 +73,12 @@ def test_another_config_is_not_resumed(trained: Trained, whole: Path, tmp_path: 
     with pytest.raises(UserError, match="explainers"):
         trained.perturb(tmp_path, "ceiling.samples=4", f"resume={whole}", explainer="genatt")
     assert list(tmp_path.glob("parts/*")) == []
+
+
+def test_what_only_training_reads_makes_no_other_run(trained: Trained) -> None:
+    usual, other = (trained.config(*more) for more in ((), ("task.steps=9", "task.validate_every=3")))
+    assert usual.task != other.task
+    assert identify(usual, {}, trained.checkpoint, {}) == identify(other, {}, trained.checkpoint, {})
 
 
 @pytest.mark.slow
