@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 
-from clipmapper.captioning.model import CaptionMapper, CLIPMapperCaption
-from clipmapper.captioning.vocabulary import CaptionVocabulary
-from clipmapper.config import Config, EncoderConfig, MapperConfig
-from clipmapper.data.answers import AnswerVocabulary
+from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
-from clipmapper.mapper.start import start_aligned
-from clipmapper.task_config import CaptionTaskConfig
-from clipmapper.vqa_model import CLIPMapperVQA, VQAMapper
+from clipmapper.tasks.caption.config import CaptionTaskConfig
+from clipmapper.tasks.caption.model import CaptionMapper
+from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
+from clipmapper.tasks.vqa.answers import AnswerVocabulary
+from clipmapper.tasks.vqa.model import VQAMapper
 
 CARD = "clipmapper"
 _VOCABULARY = {"vqa": "answers", "caption": "tokens"}  # by task, where a checkpoint keeps what its head names
@@ -91,29 +90,6 @@ def _fits(path: Path, config: Config) -> bool:
     return bool(about["data"] == config.data.name)
 
 
-def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
-    """The whole model, frozen and in evaluation mode, with the encoder the checkpoint was trained on.
-
-    With ``config``, its mapper and encoder must be the checkpoint's; raises ``UserError`` naming what differs, also
-    where the encoder's weights are no longer the same.
-    """
-    about, weights = _opened(path, config, "vqa")
-    encoder = _encoder_of(path, about, config)
-    model = build_vqa(MapperConfig(**about["mapper"]), encoder, len(about["answers"]))
-    _fill(model, weights, path)
-    return CLIPMapperVQA(encoder, model, tuple(about["answers"])).eval().requires_grad_(False)
-
-
-def load_caption(path: Path, config: Config | None = None) -> CLIPMapperCaption:
-    """The same for captions."""
-    about, weights = _opened(path, config, "caption")
-    encoder = _encoder_of(path, about, config)
-    vocabulary = CaptionVocabulary(about["tokens"], encoder.tokenizer)
-    model = build_caption(MapperConfig(**about["mapper"]), encoder, len(vocabulary))
-    _fill(model, weights, path)
-    return CLIPMapperCaption(encoder, model, vocabulary).eval().requires_grad_(False)
-
-
 def _opened(path: Path, config: Config | None, task: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the checkpoint says of itself, and the weights of the trained part."""
     content = read_checkpoint(path)
@@ -141,27 +117,6 @@ def _fill(model: VQAMapper | CaptionMapper, weights: dict[str, Any], path: Path)
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: its weights do not fit its own description; it is damaged") from error
-
-
-def build_vqa(mapper: MapperConfig, encoder: FrozenClip, answers: int) -> VQAMapper:
-    """The trained part for an encoder's widths and token counts."""
-    vision, text = encoder.vision, encoder.text
-    model = VQAMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, answers)
-    _start(model, mapper, encoder)
-    return model
-
-
-def build_caption(mapper: MapperConfig, encoder: FrozenClip, classes: int) -> CaptionMapper:
-    """The same for captions, with ``classes`` tokens to choose the next one from."""
-    vision, text = encoder.vision, encoder.text
-    model = CaptionMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, classes)
-    _start(model, mapper, encoder)
-    return model
-
-
-def _start(model: VQAMapper | CaptionMapper, mapper: MapperConfig, encoder: FrozenClip) -> None:
-    if mapper.start == "aligned":
-        start_aligned(model.mapper, encoder.vision.shared_projection, encoder.text.shared_projection)
 
 
 def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:

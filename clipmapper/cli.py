@@ -6,13 +6,16 @@ A command is a function of (config, run folder). What the user got wrong ends in
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +23,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from clipmapper.config import key_problem
+from clipmapper.config.data import DATA_SCHEMAS
+from clipmapper.config.schema import Config
+from clipmapper.config.tasks import TASK_SCHEMAS
 from clipmapper.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -95,3 +100,50 @@ def _missing_choice(error: MissingConfigException) -> str:
     options = f"; choose one of: {', '.join(found[2].split())}" if found[2] else ""
     group, _, choice = found[1].rpartition("/")
     return f"there is no {group}={choice}{options}" if group else f"there is no config {choice}{options}"
+
+
+def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
+    """The composed config as dataclasses of ``schema`` (a subclass of :class:`Config`).
+
+    Raises ``UserError`` naming the key where one is unknown, missing or of the wrong kind.
+    """
+    sections = [f.name for f in fields(schema)]
+    unknown = [str(key) for key in config if key not in sections]
+    if unknown:
+        raise UserError(_unknown_key(unknown[0], sections))
+    shaped = OmegaConf.structured(schema)
+    for section, schemas in (("task", TASK_SCHEMAS), ("data", DATA_SCHEMAS)):
+        if section in sections:
+            shaped[section] = _named_schema(config, section, schemas)
+    try:
+        merged = OmegaConf.merge(shaped, config)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise UserError(f"config key {missing[0]} has no value: give {missing[0]}=…")
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise UserError(key_problem(error)) from error
+
+
+def _named_schema(config: DictConfig, section: str, schemas: Mapping[str, type[Any]]) -> Any:
+    name = OmegaConf.select(config, f"{section}.name")
+    if name not in schemas:
+        raise UserError(f"{section}.name={name} is not one of: {', '.join(schemas)}")
+    return OmegaConf.structured(schemas[name])
+
+
+def key_problem(error: OmegaConfBaseException) -> str:
+    """One line for a key that OmegaConf refused, with what would have been right."""
+    key = str(error.full_key or error.key or "")
+    first = str(error.msg or error).splitlines()[0]
+    parent = error.parent_node
+    if parent is not None and "not in" in first and hasattr(parent, "keys"):
+        prefix = key.rpartition(".")[0]
+        return _unknown_key(key, [f"{prefix}.{name}" if prefix else str(name) for name in parent])
+    return f"config key {key}: {first}" if key else first
+
+
+def _unknown_key(key: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(key, valid, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"unknown config key {key}; {hint}valid here: {', '.join(sorted(valid))}"

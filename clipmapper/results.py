@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from clipmapper.data.json_files import write_json
+from clipmapper.files import write_json
 
 _PACKAGES = ("torch", "open_clip_torch", "pytorch-lightning", "numpy")
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from clipmapper.config import PathsConfig
+from clipmapper.config.explain import SubjectConfig
+from clipmapper.config.schema import PathsConfig
 from clipmapper.errors import UserError
-from clipmapper.explain_config import SubjectConfig
-from perturbation.steps import parse_steps
+from perturbation.removal.steps import parse_steps
 
-# As in ``clipmapper.captioning.sentence``; torch comes in only once the config is known to be right.
+# As in ``clipmapper.tasks.caption.sentence``; torch comes in only once the config is known to be right.
 WEIGHTINGS = ("equal", "bleu4", "cider", "meteor")
 
 
 @dataclass
 class ImageRemovalConfig:
-    """What removing a patch means: ``perturbation.engine.Removal``."""
+    """What removing a patch means: ``perturbation.removal.engine.Removal``."""
 
     image: str = "mask"
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from clipmapper.benchmarks.config import BenchmarkConfig
-from clipmapper.cli import command
-from clipmapper.config import typed
+from clipmapper.cli import command, typed
 
 
 @command("benchmark")
@@ -18,9 +17,9 @@ def main(config: DictConfig, run: Path) -> None:
     from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining
     from clipmapper.benchmarks.training import training_step
-    from clipmapper.data.json_files import write_json
+    from clipmapper.files import write_json
     from clipmapper.results import versions
-    from perturbation.benchmark import perturbing
+    from perturbation.benchmark.perturbing import perturbing
 
     if checked.threads is not None:
         torch.set_num_threads(checked.threads)

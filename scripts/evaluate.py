@@ -10,10 +10,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from clipmapper.cli import command
-from clipmapper.config import EvaluateConfig, typed
+from clipmapper.cli import command, typed
+from clipmapper.config.schema import EvaluateConfig
 from clipmapper.errors import UserError
-from clipmapper.task_config import CaptionTaskConfig
+from clipmapper.tasks.caption.config import CaptionTaskConfig
 
 
 @command("evaluate")
@@ -45,12 +45,13 @@ def score_file(config: EvaluateConfig, run: Path) -> None:
 
 def score_model(config: EvaluateConfig, run: Path) -> None:
     """Official accuracy of a checkpoint on a split."""
-    from clipmapper.checkpoint import find_checkpoint, load_vqa
-    from clipmapper.data.answers import AnswerVocabulary
-    from clipmapper.evaluation import evaluate
+    from clipmapper.checkpoint import find_checkpoint
     from clipmapper.metrics.vqa import summary, table
-    from clipmapper.prepared import prepare
     from clipmapper.results import write_metrics
+    from clipmapper.tasks.vqa.answers import AnswerVocabulary
+    from clipmapper.tasks.vqa.data import prepare
+    from clipmapper.tasks.vqa.evaluation import evaluate
+    from clipmapper.tasks.vqa.model import load_vqa
 
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {checkpoint}", flush=True)
@@ -66,10 +67,9 @@ def score_model(config: EvaluateConfig, run: Path) -> None:
 
 def score_caption_file(config: EvaluateConfig, run: Path) -> None:
     """The caption metrics of a result file."""
-    from clipmapper.captioning.evaluation import table
-    from clipmapper.captioning.scoring import score_caption_files
     from clipmapper.metrics.captions import summary
     from clipmapper.results import write_metrics
+    from clipmapper.tasks.caption.evaluation import score_caption_files, table
 
     if not (config.predictions and config.references) or config.questions or config.annotations:
         raise UserError("scoring captions takes these two: predictions=FILE references=FILE")
@@ -81,12 +81,13 @@ def score_caption_file(config: EvaluateConfig, run: Path) -> None:
 
 def score_caption_model(config: EvaluateConfig, task: CaptionTaskConfig, run: Path) -> None:
     """The caption metrics of a checkpoint on a split."""
-    from clipmapper.captioning.decoding import check_length
-    from clipmapper.captioning.evaluation import evaluate_captions, table
-    from clipmapper.captioning.prepared import prepare_images
-    from clipmapper.checkpoint import find_checkpoint, load_caption
+    from clipmapper.checkpoint import find_checkpoint
     from clipmapper.data.shapes.caption_words import caption_judge
     from clipmapper.results import write_metrics
+    from clipmapper.tasks.caption.data import prepare_images
+    from clipmapper.tasks.caption.decoding import check_length
+    from clipmapper.tasks.caption.evaluation import evaluate_captions, table
+    from clipmapper.tasks.caption.model import load_caption
 
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {checkpoint}", flush=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from clipmapper.cli import command
-from clipmapper.config import typed
+from clipmapper.cli import command, typed
 from perturbation.config import LocaliseConfig
 
 
@@ -18,9 +17,9 @@ from perturbation.config import LocaliseConfig
 def main(config: DictConfig, run: Path) -> None:
     """How much of each explanation lies on the evidence, printed and written."""
     checked: LocaliseConfig = typed(config, LocaliseConfig)
-    from clipmapper.explaining import choose_explainers
-    from perturbation.caption_localisation import run_word_localisation
-    from perturbation.localisation_run import run_localisation
+    from clipmapper.explaining.explainers import choose_explainers
+    from perturbation.localise.caption import run_word_localisation
+    from perturbation.localise.vqa import run_localisation
 
     explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
     run_task = run_word_localisation if checked.task.name == "caption" else run_localisation

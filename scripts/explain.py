@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from clipmapper.cli import command
-from clipmapper.config import typed
-from clipmapper.explain_config import EXPLAIN_SCHEMAS, ExplainCaptionConfig, ExplainConfig
+from clipmapper.cli import command, typed
+from clipmapper.config.explain import EXPLAIN_SCHEMAS
+from clipmapper.tasks.caption.config import ExplainCaptionConfig
+from clipmapper.tasks.vqa.config import ExplainConfig
 
 if TYPE_CHECKING:
     from explain import Explainer
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 def explain_samples(config: DictConfig, run: Path) -> None:
     """Pictures and scores of the samples that the config chooses."""
     checked = typed(config, EXPLAIN_SCHEMAS.get(config.task.name, ExplainConfig))
-    from clipmapper.explaining import choose_explainers
-    from clipmapper.picturing import SCORES
+    from clipmapper.explaining.explainers import choose_explainers
+    from clipmapper.explaining.output import SCORES
 
     explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
     of_task = explain_captions if isinstance(checked, ExplainCaptionConfig) else explain_answers
@@ -39,9 +40,9 @@ def explain_samples(config: DictConfig, run: Path) -> None:
 
 def explain_answers(config: ExplainConfig, explainers: Mapping[str, Explainer], folder: Path, scores: Path) -> str:
     """Questions of the data, or one's own."""
-    from clipmapper.choosing import choose, own_subject
-    from clipmapper.picturing import make_pictures
-    from clipmapper.subject import load_subject
+    from clipmapper.tasks.vqa.pictures import make_pictures
+    from clipmapper.tasks.vqa.selection import choose, own_subject
+    from clipmapper.tasks.vqa.trained import load_subject
 
     own = config.image is not None
     subject = own_subject(config) if own else load_subject(config, config.split, config.checkpoint)
@@ -53,8 +54,8 @@ def explain_captions(
     config: ExplainCaptionConfig, explainers: Mapping[str, Explainer], folder: Path, scores: Path
 ) -> str:
     """Captions of the data's pictures, or of one's own."""
-    from clipmapper.captioning.picturing import choose_pictures, make_caption_pictures
-    from clipmapper.captioning.subject import load_caption_subject, own_picture
+    from clipmapper.tasks.caption.pictures import choose_pictures, make_caption_pictures
+    from clipmapper.tasks.caption.trained import load_caption_subject, own_picture
 
     if config.image is not None:
         subject = own_picture(config, config.image, config.checkpoint)

@@ -9,8 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from clipmapper.cli import command
-from clipmapper.config import typed
+from clipmapper.cli import command, typed
 from perturbation.config import PERTURB_SCHEMAS, PerturbConfig, TestsConfig
 
 
@@ -19,7 +18,7 @@ def main(config: DictConfig, run: Path) -> None:
     """One perturbation run."""
     schema = PERTURB_SCHEMAS.get(OmegaConf.select(config, "task.name"), PerturbConfig)
     checked: TestsConfig = typed(config, schema)  # which refuses a task of another name
-    from perturbation.run import perturb  # torch comes in only once the config is known to be right
+    from perturbation.perturb.run import perturb  # torch comes in only once the config is known to be right
 
     perturb(checked, HydraConfig.get().runtime.choices["explainer"], run)
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from clipmapper.cli import command
-from clipmapper.config import typed
+from clipmapper.cli import command, typed
 from perturbation.config import PoolConfig
 
 
@@ -13,7 +12,7 @@ from perturbation.config import PoolConfig
 def main(config: DictConfig, run: Path) -> None:
     """One table and figure, with intervals over samples and training seeds."""
     checked: PoolConfig = typed(config, PoolConfig)
-    from perturbation.results import pool
+    from perturbation.perturb.results import pool
 
     pool([Path(folder) for folder in checked.runs], run)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from clipmapper.cli import command
-from clipmapper.config import PretrainConfig, typed
+from clipmapper.cli import command, typed
+from clipmapper.config.schema import PretrainConfig
 
 
 @command("pretrain_clip")
 def main(config: DictConfig, run: Path) -> None:
     """One pre-training run."""
     checked: PretrainConfig = typed(config, PretrainConfig)
-    from clipmapper.pretraining.run import run_pretraining
+    from clipmapper.encoder.pretraining.run import run_pretraining
 
     run_pretraining(checked, run)
 

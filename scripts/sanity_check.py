@@ -5,8 +5,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from clipmapper.cli import command
-from clipmapper.config import typed
+from clipmapper.cli import command, typed
 from perturbation.config import SanityConfig
 
 
@@ -14,8 +13,8 @@ from perturbation.config import SanityConfig
 def main(config: DictConfig, run: Path) -> None:
     """Curves of rank correlation, written as JSON, CSV and a figure."""
     checked: SanityConfig = typed(config, SanityConfig)
-    from clipmapper.explaining import choose_explainers
-    from perturbation.sanity_run import run_sanity
+    from clipmapper.explaining.explainers import choose_explainers
+    from perturbation.randomise.run import run_sanity
 
     explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
     run_sanity(checked, explainers, run)

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from clipmapper.benchmarks.random_models import random_model
 from clipmapper.benchmarks.timing import side_by_side
-from clipmapper.captioning.decoding import greedy
-from clipmapper.captioning.model import CLIPMapperCaption
-from clipmapper.captioning.tracing import trace_captions
-from clipmapper.captioning.vocabulary import CaptionVocabulary
-from clipmapper.checkpoint import build_caption
-from clipmapper.config import MapperConfig
+from clipmapper.config.schema import MapperConfig
 from clipmapper.encoder.load import TextBatch
-from clipmapper.tokens import Tokens
+from clipmapper.nn.tokens import Tokens
+from clipmapper.tasks.caption.decoding import greedy
+from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption
+from clipmapper.tasks.caption.tracing import trace_captions
+from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
 from explain import explainers
 from explain.recording import record
 

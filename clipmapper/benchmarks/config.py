@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from clipmapper.config import Config
+from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
 
 WHAT = ("training", "explaining", "captioning", "perturbing")

@@ -12,8 +12,8 @@ from torch import Tensor
 from clipmapper.benchmarks.random_models import random_batch, random_model
 from clipmapper.benchmarks.timing import peak_memory, side_by_side
 from clipmapper.encoder.load import TextBatch
-from clipmapper.tracing import trace_vqa
-from clipmapper.vqa_model import CLIPMapperVQA
+from clipmapper.tasks.vqa.model import CLIPMapperVQA
+from clipmapper.tasks.vqa.tracing import trace_vqa
 from explain import Explainer, explainers
 from explain.recording import record
 from explain.targets import predicted

@@ -8,10 +8,9 @@ import open_clip
 import torch
 from torch import Tensor
 
-from clipmapper.checkpoint import build_vqa
-from clipmapper.config import EncoderConfig, MapperConfig
+from clipmapper.config.schema import EncoderConfig, MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch, load_encoder
-from clipmapper.vqa_model import CLIPMapperVQA
+from clipmapper.tasks.vqa.model import CLIPMapperVQA, build_vqa
 
 LENGTHS = (7, 8, 8, 9, 9, 10, 11, 13)  # sub-words with start and end: VQAv2's questions have 6 words on average
 SIZES = ("tiny", "vit_b_32")

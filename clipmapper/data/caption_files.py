@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clipmapper.data.images import FileImage
-from clipmapper.data.json_files import read_json, write_json
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
+from clipmapper.files import read_json, write_json
 
 _T = TypeVar("_T", int, str, list)
 _KINDS = {int: "a whole number", str: "a text", list: "a list"}
@@ -36,6 +36,11 @@ class CaptionData:
 
     images: tuple[CaptionImage, ...]
     source: str
+
+    @property
+    def sources(self) -> Mapping[int, ImageSource]:
+        """The images, by image id."""
+        return {image.image_id: image.image for image in self.images}
 
     @property
     def captioned(self) -> tuple[CaptionImage, ...]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from clipmapper.data.json_files import write_json
 from clipmapper.data.vqa_files import VQALayout
 from clipmapper.errors import UserError
+from clipmapper.files import write_json
 
 EASY_VQA = VQALayout(
     questions="v2_OpenEnded_easy_vqa_{split}_questions.json",

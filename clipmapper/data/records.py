@@ -41,3 +41,8 @@ class VQAData:
 
     questions: tuple[Question, ...]
     images: Mapping[int, ImageSource]
+
+    @property
+    def sources(self) -> Mapping[int, ImageSource]:
+        """The images, by image id."""
+        return self.images

@@ -1,15 +1,48 @@
-"""Cutting data into parts that share no image, putting parts together, and keeping a cut in a file."""
+"""Splits of a data set, cutting data into parts that share no image, and putting parts together."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from clipmapper.data.json_files import read_json, write_json
 from clipmapper.data.records import ImageSource, Question, VQAData
 from clipmapper.errors import UserError
+
+
+class _HasImages(Protocol):
+    @property
+    def sources(self) -> Mapping[int, ImageSource]: ...
+
+
+Part = TypeVar("Part", bound=_HasImages)
+
+
+@dataclass(frozen=True)
+class Splits(Generic[Part]):
+    """``val`` chooses checkpoints; ``test`` chooses nothing, and is None where the data has no labelled test split."""
+
+    train: Part
+    val: Part
+    test: Part | None
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts that there are, by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}
+
+    @property
+    def images(self) -> dict[int, ImageSource]:
+        """Every picture of every part, by image id."""
+        return {i: image for part in self.parts.values() for i, image in part.sources.items()}
+
+    def part(self, name: str) -> Part:
+        """Raises ``UserError`` where the data has no such part."""
+        if name not in self.parts:
+            raise UserError(f"split={name}: this data has {', '.join(self.parts)}")
+        return self.parts[name]
 
 
 def reserve(data: VQAData, count: int, seed: int) -> tuple[VQAData, VQAData]:
@@ -52,33 +85,6 @@ def merge(*parts: VQAData) -> VQAData:
             if (first := images.setdefault(image_id, image)).name != image.name:
                 raise UserError(f"image_id {image_id} is both {first.name} and {image.name}; give each its own id")
     return VQAData(tuple(questions.values()), images)
-
-
-def write_split(path: Path, parts: Mapping[str, VQAData]) -> None:
-    """Writes the question ids of each part as JSON, ``{"train": [1, 2, …], "val": […]}``; raises as ``write_json``."""
-    write_json(path, {name: [question.question_id for question in part.questions] for name, part in parts.items()})
-
-
-def read_split(path: Path, data: VQAData) -> dict[str, VQAData]:
-    """The parts of ``data`` that ``write_split`` noted, each sorted by question id.
-
-    Raises ``UserError`` where the file is missing or malformed, or names a question that ``data`` does not have, or
-    names one twice.
-    """
-    noted = read_json(path)
-    if not isinstance(noted, dict) or not all(isinstance(ids, list) for ids in noted.values()):
-        raise UserError(f"{path}: not a split file; write it again or give one like {{'train': [ids], 'val': [ids]}}")
-    questions = {question.question_id: question for question in data.questions}
-    wanted = [question_id for ids in noted.values() for question_id in ids]
-    if unknown := [id_ for id_ in wanted if not isinstance(id_, int) or id_ not in questions]:
-        raise UserError(
-            f"{path}: question_id {unknown[0]!r} is not in the data ({len(unknown)} such in all);"
-            " use the split file with the data it was made of"
-        )
-    if len(set(wanted)) < len(wanted):
-        twice = next(id_ for id_, count in Counter(wanted).items() if count > 1)
-        raise UserError(f"{path}: question_id {twice} occurs twice; a question belongs to one part")
-    return {name: _part((questions[question_id] for question_id in ids), data.images) for name, ids in noted.items()}
 
 
 def _rank(seed: int, image_id: int) -> bytes:

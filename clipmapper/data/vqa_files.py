@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from clipmapper.data.images import FileImage
-from clipmapper.data.json_files import read_json
 from clipmapper.data.records import Question, VQAData
 from clipmapper.data.splits import merge
 from clipmapper.errors import UserError
+from clipmapper.files import read_json
 
 _KINDS = {int: "a whole number", str: "a text", list: "a list"}
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clipmapper.config import EncoderConfig
+from clipmapper.config.schema import EncoderConfig
 from clipmapper.encoder.embedded import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, register_embedded, restore_token_table
 from clipmapper.encoder.towers import TextTower, VisionTower
 from clipmapper.errors import UserError

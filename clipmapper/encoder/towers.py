@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipmapper.attention import attend
 from clipmapper.errors import UserError
-from clipmapper.key_values import KeyValues
-from clipmapper.tokens import Tokens, TokenSubset, take
+from clipmapper.nn.attention import attend
+from clipmapper.nn.kv_cache import KeyValues
+from clipmapper.nn.tokens import Tokens, TokenSubset, take
 from explain.recording import active_recorder
 
 
@@ -142,7 +142,7 @@ class TextTower(nn.Module):
 def run_blocks(
     blocks: Iterable[Any], x: Tensor, mask: Tensor | None, modality: str, caches: Sequence[KeyValues] | None = None
 ) -> Tensor:
-    """The residual stream [B, N, D] through every block; ``mask`` as in :func:`clipmapper.attention.attention`.
+    """The residual stream [B, N, D] through every block; ``mask`` as in :func:`clipmapper.nn.attention.attention`.
 
     With ``caches``, one a block, the tokens also attend to those that are kept there, and are added to them.
     """

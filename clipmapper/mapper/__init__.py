@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipmapper.config import MapperConfig
+from clipmapper.config.schema import MapperConfig
 from clipmapper.mapper.dual_stream import DualStream
 from clipmapper.mapper.single_stream import SingleStream
 

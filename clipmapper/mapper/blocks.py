@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clipmapper.attention import attend
-from clipmapper.config import MapperConfig
-from clipmapper.tokens import Tokens, last_valid, take
+from clipmapper.config.schema import MapperConfig
+from clipmapper.nn.attention import attend
+from clipmapper.nn.tokens import Tokens, last_valid, take
 from explain.recording import active_recorder
 
 

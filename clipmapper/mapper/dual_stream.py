@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from clipmapper.config import MapperConfig
+from clipmapper.config.schema import MapperConfig
 from clipmapper.mapper.blocks import (
     AttentionSublayer,
     FeedForward,
@@ -17,7 +17,7 @@ from clipmapper.mapper.blocks import (
     key_mask,
     pick,
 )
-from clipmapper.tokens import Tokens
+from clipmapper.nn.tokens import Tokens
 from explain.recording import active_recorder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from clipmapper.config import MapperConfig
+from clipmapper.config.schema import MapperConfig
 from clipmapper.mapper.blocks import (
     AttentionSublayer,
     FeedForward,
@@ -16,7 +16,7 @@ from clipmapper.mapper.blocks import (
     key_mask,
     pick,
 )
-from clipmapper.tokens import Tokens
+from clipmapper.nn.tokens import Tokens
 from explain.recording import active_recorder
 
 

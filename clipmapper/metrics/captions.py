@@ -17,9 +17,9 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from clipmapper.errors import UserError
 from clipmapper.metrics.cider import CiderCorpus
-from clipmapper.metrics.java import NotAvailable
-from clipmapper.metrics.meteor import meteor_scores
-from clipmapper.metrics.spice import spice_scores
+from clipmapper.metrics.java.meteor import meteor_scores
+from clipmapper.metrics.java.process import NotAvailable
+from clipmapper.metrics.java.spice import spice_scores
 from clipmapper.metrics.tokens import plain_tokens, ptb_tokens
 
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")

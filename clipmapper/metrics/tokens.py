@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
-from clipmapper.metrics.java import PACKAGE, run_java
+from clipmapper.metrics.java.process import PACKAGE, run_java
 
 _JAR = PACKAGE / "tokenizer" / STANFORD_CORENLP_3_4_1_JAR
 _PUNCTUATION = frozenset(PUNCTUATIONS)

@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from clipmapper.data.json_files import read_json
 from clipmapper.errors import UserError
+from clipmapper.files import read_json
 
 _T = TypeVar("_T", int, str, list)
 

@@ -13,10 +13,10 @@ import torch
 from clip_models import TEXTS, loaded, pictures, random_model, register, saved
 from torch import Tensor
 
-from clipmapper.config import MapperConfig
+from clipmapper.config.schema import MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch
-from clipmapper.tokens import Tokens, TokenSubset
-from clipmapper.vqa_model import CLIPMapperVQA, VQAMapper
+from clipmapper.nn.tokens import Tokens, TokenSubset
+from clipmapper.tasks.vqa.model import CLIPMapperVQA, VQAMapper
 from explain import AttentionTrace, Recorder, TraceError, explainers, record
 from explain.lrp import lrp
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clipmapper.data.config import DataConfig, ShapesConfig
-from clipmapper.data.json_files import read_json
+from clipmapper.config.data import DataConfig, ShapesConfig
 from clipmapper.data.shapes.caption_truth import (
     Claim,
     KnownScene,
@@ -19,6 +18,7 @@ from clipmapper.data.shapes.caption_truth import (
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.data.shapes.language import NUMBERS
 from clipmapper.errors import UserError
+from clipmapper.files import read_json
 
 Kind = Literal["size", "color", "shape", "position"]
 _KINDS: dict[str, Kind] = {

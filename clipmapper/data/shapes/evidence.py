@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmapper.data.config import DataConfig, ShapesConfig
-from clipmapper.data.json_files import read_json
+from clipmapper.config.data import DataConfig, ShapesConfig
 from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
 from clipmapper.errors import UserError
+from clipmapper.files import read_json
 
 Mask = NDArray[np.bool_]
 Span = tuple[int, int]

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clipmapper.data.config import ShapesConfig
+from clipmapper.config.data import ShapesConfig
 from clipmapper.data.shapes.captions import captions
 from clipmapper.data.shapes.questions import ShapesQuestion, ask_several
 from clipmapper.data.shapes.render import draw_masks, draw_scene

@@ -1,0 +1,1 @@
+"""Typed schemas of the configs; nothing here imports torch."""

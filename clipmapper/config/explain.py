@@ -1,0 +1,64 @@
+"""The schemas of commands that explain a trained model; the first is what they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipmapper.config.checks import one_of
+from clipmapper.config.schema import Config
+from clipmapper.errors import UserError
+from clipmapper.tasks.caption.config import ExplainCaptionConfig
+from clipmapper.tasks.vqa.config import ExplainConfig
+
+
+@dataclass
+class SubjectConfig(Config):
+    """Whose answers are explained, by what: ``checkpoint`` null is the newest that fits, ``split`` the data's."""
+
+    explainer: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task.sees != "both":
+            raise UserError(f"task.sees={self.task.sees}: only models that see both are explained; give task.sees=both")
+
+
+@dataclass
+class PictureConfig(SubjectConfig):
+    """What is explained, and how the pictures look, for any task.
+
+    ``select``: which ``samples`` of ``split``, or those of ``ids``; or one's own ``image``. ``overlay``: bilinear |
+    patches; ``scale``: each | common; ``formats``: png, pdf.
+    """
+
+    select: str = "random"
+    samples: int = 8
+    ids: list[int] = field(default_factory=list)
+    image: str | None = None
+    overlay: Any = "bilinear"  # one of a few words: checked below
+    scale: Any = "each"
+    formats: list[str] = field(default_factory=lambda: ["png", "pdf"])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("overlay", self.overlay, ("bilinear", "patches"))
+        one_of("scale", self.scale, ("each", "common"))
+        for name in self.formats:
+            one_of("formats", name, ("png", "pdf"))
+        if not self.formats:
+            raise UserError("formats=[] writes no pictures; give png, pdf or both")
+        if self.samples < 1:
+            raise UserError(f"samples={self.samples} must be 1 or more")
+        if self.image is not None and self.ids:
+            raise UserError("image=… and ids=… are two choices; give one")
+
+    def _check_ids(self, what: str) -> None:
+        if (self.select == "ids") != bool(self.ids):
+            missing = "ids=[…]" if not self.ids else "select=ids"
+            raise UserError(f"{what} ids are taken with select=ids ids=[…]; {missing} is missing")
+
+
+EXPLAIN_SCHEMAS: dict[str, type[PictureConfig]] = {"vqa": ExplainConfig, "caption": ExplainCaptionConfig}

@@ -1,0 +1,51 @@
+"""Typed schemas of the tasks' configs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from clipmapper.config.checks import at_least, one_of
+from clipmapper.tasks.caption.config import CaptionTaskConfig
+from clipmapper.tasks.vqa.config import VQATaskConfig
+
+
+@dataclass
+class OptimConfig:
+    """``adam`` (the paper's) or ``muon`` (``clipmapper.training.optimizers``), with a linear warm-up, a constant
+    stretch, and a cosine decay from ``decay_start`` to the last step."""
+
+    name: str = "adam"
+    lr: float = MISSING
+    batch_size: int = MISSING
+    warmup_steps: int = MISSING
+    decay_start: int = MISSING
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        one_of("task.optim.name", self.name, ("adam", "muon"))
+        steps = {"warmup_steps": self.warmup_steps, "decay_start": self.decay_start}
+        at_least(0, "task.optim", lr=self.lr, weight_decay=self.weight_decay, **steps)
+        at_least(1, "task.optim", batch_size=self.batch_size)
+
+
+@dataclass
+class TaskConfig:
+    """What every task has.
+
+    ``sees`` is both, or the one modality that a blind baseline sees, with one constant in place of the other.
+    ``steps`` and ``validate_every`` are the trainer's ``max_steps`` and ``val_check_interval`` unless it has its own.
+    """
+
+    name: str = MISSING
+    sees: str = "both"
+    steps: int = MISSING
+    validate_every: int = MISSING
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        at_least(1, "task", steps=self.steps, validate_every=self.validate_every)
+
+
+TASK_SCHEMAS: dict[str, type[TaskConfig]] = {"vqa": VQATaskConfig, "caption": CaptionTaskConfig}

@@ -1,0 +1,128 @@
+"""Data sets by name: how each reads its questions, its captions, or both, split into training, validation and test.
+
+A new data set is a function here for each kind it has, a schema in :mod:`clipmapper.config.data`, and a config in
+``configs/data``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clipmapper.config.data import CocoConfig, DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
+from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_karpathy
+from clipmapper.data.records import VQAData
+from clipmapper.data.splits import Splits, merge, reserve
+from clipmapper.data.vqa_files import read_vqav2
+from clipmapper.errors import UserError
+
+Questions = Splits[VQAData]
+Captions = Splits[CaptionData]
+
+
+def load_data(config: DataConfig) -> Questions:
+    """Reads (and, for generated sets, first writes) the questions of a data set.
+
+    Raises ``UserError`` as the readers do, and where the data set or one of its splits has no questions.
+    """
+    if config.name not in QUESTIONS:
+        raise UserError(f"data={config.name} has captions, but no questions; give task=caption, or other data")
+    splits = QUESTIONS[config.name](config)
+    for name, part in splits.parts.items():
+        if not part.questions:
+            raise UserError(f"data {config.name}: the {name} split has no questions; check data.root and data.reserved")
+    return splits
+
+
+def load_captions(config: DataConfig) -> Captions:
+    """Reads (and, for the generated set, first writes) the captions of a data set.
+
+    Raises ``UserError`` as the readers do, where the data set has no captions, where an image is in two splits, and
+    where nothing is left to train on or to choose by.
+    """
+    if config.name not in CAPTIONS:
+        raise UserError(f"data={config.name} has no captions; give data=shapes or data=coco, or task=vqa")
+    splits = CAPTIONS[config.name](config)
+    owner: dict[int, str] = {}
+    for name, part in splits.parts.items():
+        for entry in part.images:
+            if (first := owner.setdefault(entry.image_id, name)) != name:
+                raise UserError(f"image {entry.image_id} is in {first} and in {name}; give splits that share no image")
+    for name in ("train", "val"):
+        if not splits.parts[name].captioned:
+            raise UserError(f"data {config.name}: no image of the {name} split has a caption; check the caption file")
+    return splits
+
+
+def _shapes_questions(config: ShapesConfig) -> Questions:
+    from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
+
+    folder = write_shapes(config)
+    return Splits(*(read_vqav2(folder, [split], LAYOUT) for split in SPLITS))
+
+
+def _shapes_captions(config: ShapesConfig) -> Captions:
+    from clipmapper.data.shapes.write import SPLITS, write_shapes
+
+    folder = write_shapes(config)
+    named = ((folder / f"captions_shapes_{split}.json", folder / "images" / split) for split in SPLITS)
+    return Splits(*(read_coco_captions(file, images) for file, images in named))
+
+
+def _easy_vqa(config: EasyVQAConfig) -> Questions:
+    from clipmapper.data.easy_vqa import EASY_VQA, write_easy_vqa
+
+    root = Path(config.root)
+    write_easy_vqa(root)
+    train, val = reserve(read_vqav2(root, ["train"], EASY_VQA), config.reserved, config.seed)
+    return Splits(train, val, read_vqav2(root, ["test"], EASY_VQA))
+
+
+def _vqav2(config: VQAv2Config) -> Questions:
+    return _reserved(config, lambda splits: read_vqav2(Path(config.root), splits))
+
+
+def _vqav2_hub(config: VQAv2HubConfig) -> Questions:
+    from clipmapper.data.hub import read_hub, read_parquet
+
+    root = Path(config.root)
+    local = root.exists()
+    return _reserved(
+        config,
+        lambda splits: merge(*(read_parquet(root, s) if local else read_hub(config.root, s) for s in splits)),
+    )
+
+
+def _reserved(config: VQAv2Config | VQAv2HubConfig, read: Callable[[list[str]], VQAData]) -> Questions:
+    """Training splits less ``reserved`` examples of ``reserve_from``, which choose and test (the paper's split)."""
+    if config.reserve_from not in config.train_splits:
+        raise UserError(
+            f"data.reserve_from={config.reserve_from} is not one of data.train_splits={config.train_splits}"
+        )
+    rest, val = reserve(read([config.reserve_from]), config.reserved, config.seed)
+    others = [split for split in config.train_splits if split != config.reserve_from]
+    train = merge(read(others), rest) if others else rest
+    return Splits(train, val, None if config.test_split is None else read([config.test_split]))
+
+
+def _coco(config: CocoConfig) -> Captions:
+    root, images = Path(config.root), Path(config.root) / config.images
+    if config.karpathy is not None:
+        file = root / config.karpathy
+        return Splits(*(read_karpathy(file, images, s, config.restval) for s in ("train", "val", "test")))
+
+    def read(split: str) -> CaptionData:
+        return read_coco_captions(root / config.captions.replace("{split}", split), images / split)
+
+    test = None if config.test_split is None else read(config.test_split)
+    return Splits(read(config.train_split), read(config.val_split), test)
+
+
+QUESTIONS: dict[str, Callable[[Any], Questions]] = {
+    "shapes": _shapes_questions,
+    "easy_vqa": _easy_vqa,
+    "vqav2": _vqav2,
+    "vqav2_hub": _vqav2_hub,
+}
+CAPTIONS: dict[str, Callable[[Any], Captions]] = {"shapes": _shapes_captions, "coco": _coco}

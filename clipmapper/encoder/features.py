@@ -1,0 +1,166 @@
+"""Frozen features of a data set's pictures and questions, from the cache or computed now.
+
+The cache's key covers the encoder (name, every weight, preprocessing), the precision and the data (every picture's
+path, size and time of change; every text), so a store is never stale: other content is another folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from clipmapper.config.schema import Config, EncoderConfig
+from clipmapper.data.images import BadImage, FileImage, load_rgb
+from clipmapper.data.records import ImageSource
+from clipmapper.device import pick_device
+from clipmapper.encoder.feature_store import FeatureStore, open_or_none, write_store
+from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.nn.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """Features of items known by ``place`` (an image id, or a text); what could not be read is in ``missing``."""
+
+    store: FeatureStore
+    place: dict[object, int]
+    missing: dict[object, str]
+
+    def gather(self, items: np.ndarray) -> Tokens:
+        """A padded batch by places [B]."""
+        return self.store.gather(items)
+
+
+def image_features(
+    encoder: FrozenClip,
+    config: EncoderConfig,
+    images: dict[int, ImageSource],
+    cache: Path,
+    on_bad_image: str,
+    device: torch.device,
+) -> FrozenFeatures:
+    """Class and patch tokens of every picture, [1 + P, D] each.
+
+    Raises ``UserError`` at a picture that can't be read, or with ``on_bad_image="skip"`` names it on stderr and leaves
+    it without features.
+    """
+    ids = sorted(images)
+    identity = [f"{i} {_identity(images[i])}" for i in ids]
+    folder = cache / f"images-{_key(encoder, config, identity)}"
+    store = open_or_none(folder)
+    if store is None:
+        with ThreadPoolExecutor(2) as readers:
+            batches = _encoded_images(encoder, config, [images[i] for i in ids], on_bad_image, device, readers)
+            write_store(folder, batches, config.feature_dtype)
+        store = FeatureStore(folder)
+    unread = [i for i, length in zip(ids, store.lengths, strict=True) if length == 0]
+    if unread and on_bad_image == "fail":  # cached under the other policy
+        load_rgb(images[unread[0]])
+    return FrozenFeatures(store, {i: k for k, i in enumerate(ids)}, {i: images[i].name for i in unread})
+
+
+def text_features(
+    encoder: FrozenClip, config: EncoderConfig, texts: Sequence[str], cache: Path, device: torch.device
+) -> FrozenFeatures:
+    """All tokens of every distinct text at its true length, [n, D] each; texts cut off are counted on stderr."""
+    distinct = sorted(set(texts), key=lambda text: (len(text), text))  # like lengths together: little padding
+    folder = cache / f"texts-{_key(encoder, config, distinct)}"
+    store = open_or_none(folder)
+    if store is None:
+        write_store(folder, _encoded_texts(encoder, config, distinct, device), config.feature_dtype)
+        store = FeatureStore(folder)
+    return FrozenFeatures(store, {text: k for k, text in enumerate(distinct)}, {})
+
+
+def _key(encoder: FrozenClip, config: EncoderConfig, identity: Sequence[str]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for part in (encoder.fingerprint(), config.feature_dtype, *identity):
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def _identity(source: ImageSource) -> str:
+    """A file by path, size and time of change; anything else by its content."""
+    if isinstance(source, FileImage):
+        try:
+            status = source.path.stat()
+        except OSError:
+            return f"{source.name} missing"
+        return f"{source.path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    try:
+        return f"{source.name} {hashlib.blake2b(source.read(), digest_size=16).hexdigest()}"
+    except BadImage:
+        return f"{source.name} missing"
+
+
+def _encoded_images(
+    encoder: FrozenClip,
+    config: EncoderConfig,
+    sources: list[ImageSource],
+    on_bad_image: str,
+    device: torch.device,
+    readers: ThreadPoolExecutor,
+) -> Iterator[list[np.ndarray]]:
+    def read(source: ImageSource) -> torch.Tensor | None:
+        try:
+            picture: Image.Image = load_rgb(source)
+        except BadImage as error:
+            if on_bad_image == "fail":
+                raise
+            print(f"skipped: {error}", file=sys.stderr)
+            return None
+        return encoder.pixels([picture])[0]
+
+    empty = np.empty((0, encoder.vision.width), np.float32)
+    for start in _progress("encoding images", len(sources), config.batch_size):
+        pixels = list(readers.map(read, sources[start : start + config.batch_size]))
+        good = [p for p in pixels if p is not None]
+        features = iter(_vision(encoder, torch.stack(good).to(device)) if good else ())
+        yield [empty if p is None else next(features) for p in pixels]
+
+
+@torch.inference_mode()
+def _vision(encoder: FrozenClip, pixels: torch.Tensor) -> np.ndarray:
+    return encoder.vision(pixels).features.float().cpu().numpy()
+
+
+@torch.inference_mode()
+def _encoded_texts(
+    encoder: FrozenClip, config: EncoderConfig, texts: list[str], device: torch.device
+) -> Iterator[list[np.ndarray]]:
+    truncated, size = 0, config.batch_size * 4
+    for start in _progress("encoding texts", len(texts), size):
+        batch = encoder.tokenize(texts[start : start + size])
+        truncated += batch.truncated
+        tokens = encoder.text(batch.ids.to(device), batch.valid.to(device))
+        lengths = batch.valid.sum(1).tolist()
+        features = tokens.features.float().cpu().numpy()
+        yield [row[:length] for row, length in zip(features, lengths, strict=True)]
+    if truncated:
+        context = encoder.text.context_length
+        print(f"{truncated} texts are longer than the encoder's {context} tokens and were cut off", file=sys.stderr)
+
+
+def _progress(what: str, count: int, step: int) -> Iterator[int]:
+    with tqdm(total=count, desc=what, unit="item", leave=False, mininterval=0.5) as bar:
+        for start in range(0, count, step):
+            yield start
+            bar.update(min(step, count - start))
+
+
+def ready_encoder(config: Config) -> tuple[FrozenClip, torch.device, Path]:
+    """The frozen encoder, the device it was put on, and the folder of its features; raises as ``load_encoder``."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    encoder = load_encoder(config.encoder)
+    device = pick_device(config.trainer)
+    return encoder.to(device), device, Path(config.paths.cache) / f"{config.data.name}-{config.encoder.model}"

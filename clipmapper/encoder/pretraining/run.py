@@ -1,0 +1,55 @@
+"""A pre-training run: the pool, the training with its progress, the probes, and the files that are left behind."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from clipmapper.config.schema import PretrainConfig
+from clipmapper.encoder.embedded import EMBEDDED_MODEL, shorten_token_table
+from clipmapper.encoder.pretraining.pool import draw_pool
+from clipmapper.encoder.pretraining.probes import probe
+from clipmapper.encoder.pretraining.train import Pretraining, pretrain
+from clipmapper.files import write_json
+from clipmapper.results import versions
+
+PIXELS = 60
+
+
+def run_pretraining(config: PretrainConfig, run: Path) -> None:
+    """Writes the weights and ``{model}.report.json``: the config, the figures, the versions."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    pool = draw_pool(config.pool_scenes, PIXELS, config.seed, config.workers)
+    recent: dict[str, float] = {}
+    with tqdm(total=config.steps, desc="pre-training", unit="step", mininterval=10) as bar:
+
+        def report(step: int, parts: dict[str, float], model: Pretraining) -> None:
+            for name, value in parts.items():
+                recent[name] = 0.98 * recent.get(name, value) + 0.02 * value
+            bar.update()
+            if step % 200 == 199:
+                bar.write(f"{step + 1:6d} " + "  ".join(f"{name} {value:.3f}" for name, value in recent.items()))
+            if step % config.save_every == config.save_every - 1:
+                save(model, run)
+
+        model = pretrain(config, pool, report)
+    save(model, run)
+    figures = probe(model.weights(), config.probe_scenes)
+    content = {"figures": figures, "last": recent, "config": asdict(config), "versions": versions()}
+    for folder in [run] + ([Path(config.output)] if config.output else []):
+        save(model, folder)
+        write_json(folder / f"{EMBEDDED_MODEL}.report.json", content)
+    for name, value in figures.items():
+        print(f"  {name:<28} {value:6.3f}")
+
+
+def save(model: Pretraining, folder: Path) -> None:
+    """The weights in half precision, with only the token rows that were trained."""
+    state = shorten_token_table(model.weights(), torch.tensor(model.words.used))
+    half = {n: (t.half() if t.is_floating_point() else t).contiguous() for n, t in state.items() if t.ndim or t.numel()}
+    save_file(half, folder / f"{EMBEDDED_MODEL}.safetensors", metadata={"model": EMBEDDED_MODEL})

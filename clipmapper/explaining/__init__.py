@@ -1,0 +1,1 @@
+"""What the explanations of all tasks share."""

@@ -1,0 +1,1 @@
+"""Caption metrics that run Java programs."""

@@ -1,0 +1,46 @@
+"""SPICE (Anderson et al., 2016) through the Java program of pycocoevalcap, where its language models are installed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from clipmapper.metrics.java.process import PACKAGE, NotAvailable, run_java
+
+_JAR = PACKAGE / "spice" / "spice-1.0.jar"
+_MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
+_NEWEST_JAVA = 14  # it writes its results through Java's JavaScript engine, which Java 15 dropped
+_SECONDS = 3 * 3600.0  # it parses every reference, on all cores
+
+
+def spice_scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
+    """SPICE F-score of all tokenised candidates (the mean), and of each.
+
+    Raises ``NotAvailable`` where there is no Java, or none that it runs on, where the models are missing, or it fails.
+    """
+    version = _java_version()
+    if missing := [name for name in _MODELS if not (_JAR.parent / "lib" / name).is_file()]:
+        raise NotAvailable(
+            f"{' and '.join(missing)} missing; copy them from stanford-corenlp-full-2015-12-09.zip "
+            f"(nlp.stanford.edu/software) into {_JAR.parent / 'lib'}"
+        )
+    if version > _NEWEST_JAVA:
+        raise NotAvailable(f"it does not run on Java {version}; put a Java 8 to {_NEWEST_JAVA} first in PATH")
+    with TemporaryDirectory() as folder:
+        given, answer = Path(folder, "captions.json"), Path(folder, "scores.json")
+        pairs = enumerate(zip(candidates, references, strict=True))
+        entries = [{"image_id": i, "test": candidate, "refs": list(refs)} for i, (candidate, refs) in pairs]
+        given.write_text(json.dumps(entries), encoding="utf-8")
+        run_java("-Xmx8G", "-jar", str(_JAR), str(given), "-out", str(answer), "-silent", timeout=_SECONDS)
+        found = {entry["image_id"]: float(entry["scores"]["All"]["f"]) for entry in json.loads(answer.read_bytes())}
+    each = [found[i] for i in range(len(candidates))]
+    return sum(each) / len(each), each
+
+
+def _java_version() -> int:
+    shown = run_java("-version").stderr.decode(errors="replace")
+    found = re.search(r'version "(?:1\.)?(\d+)', shown)  # 1.8 is Java 8
+    return int(found[1]) if found else 0

@@ -1,0 +1,1 @@
+"""Attention, padded token batches, and cached keys and values."""

@@ -1,0 +1,1 @@
+"""The tasks that a mapper can be trained for."""

@@ -1,0 +1,56 @@
+"""Typed schemas of captioning's configs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clipmapper.config.checks import at_least, one_of
+from clipmapper.config.explain import PictureConfig
+from clipmapper.config.tasks import TaskConfig
+from clipmapper.errors import UserError
+
+
+@dataclass
+class CaptionTaskConfig(TaskConfig):
+    """``sees``: both | text, a language model that looks at one constant image.
+
+    ``vocabulary``: training, the tokens of the training captions, or all of CLIP's; ``max_length``: sub-words of a
+    generated caption at most; ``val_images``: images that are captioned at every validation, whose CIDEr chooses the
+    best checkpoint.
+    """
+
+    vocabulary: str = "training"
+    max_length: int = 30
+    label_smoothing: float = 0.0
+    val_images: int = 500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("task.sees", self.sees, ("both", "text"))
+        one_of("task.vocabulary", self.vocabulary, ("training", "all"))
+        at_least(1, "task", max_length=self.max_length, val_images=self.val_images)
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"task.label_smoothing={self.label_smoothing} must be 0 or more and less than 1")
+
+
+@dataclass
+class ExplainCaptionConfig(PictureConfig):
+    """Whose captions are explained.
+
+    ``select``: random | ids of images. ``weighting``: how much each word counts for the whole caption, equal | bleu4 |
+    cider | meteor (Eq. 21). ``encoder.batch_size`` sub-words of captions are explained at a time.
+    """
+
+    weighting: Any = "equal"  # one of a few words: checked below
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("select", self.select, ("random", "ids"))
+        one_of("weighting", self.weighting, ("equal", "bleu4", "cider", "meteor"))
+        if self.image is not None and self.weighting != "equal":
+            raise UserError(
+                f"weighting={self.weighting} takes reference captions, which a picture of one's own lacks: "
+                "give weighting=equal"
+            )
+        self._check_ids("image")

@@ -1,0 +1,73 @@
+"""Greedy decoding: the likeliest token at every step, until the end token or the greatest length.
+
+Keys and values of the image and of earlier words are kept, in CLIP's text encoder and in the mapper, so that a step
+costs one token.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clipmapper.encoder.load import FrozenClip
+from clipmapper.errors import UserError
+from clipmapper.mapper.incremental import start_decoding
+from clipmapper.nn.kv_cache import KeyValues
+from clipmapper.nn.tokens import Tokens
+from clipmapper.tasks.caption.data import CaptionedImages
+from clipmapper.tasks.caption.model import CLIPMapperCaption
+from clipmapper.training.batches import in_order
+
+
+def check_length(encoder: FrozenClip, max_length: int) -> None:
+    """Raises ``UserError`` where the encoder's context is too short for captions of ``max_length`` sub-words."""
+    longest = encoder.text.context_length - 2  # a training caption has its start and end token there too
+    if max_length > longest:
+        raise UserError(
+            f"task.max_length={max_length}: the encoder's context holds {longest} sub-words; give at most {longest}"
+        )
+
+
+@torch.inference_mode()
+def greedy(model: CLIPMapperCaption, image: Tokens, max_length: int) -> list[list[int]]:
+    """Token ids of a caption for each image, without start and end token, at most ``max_length`` of them.
+
+    ``image`` holds the encoder's tokens [B, N, D], on the model's device and of its type.
+    """
+    vocabulary, text = model.vocabulary, model.encoder.text
+    of_class = torch.tensor(vocabulary.ids, device=image.features.device)
+    caches = [KeyValues(max_length) for _ in text.blocks]
+    mapper = start_decoding(model.caption.mapper, image, max_length)
+    ids = torch.full((len(image.features),), vocabulary.start, device=image.features.device)
+    going = torch.ones_like(ids, dtype=torch.bool)
+    generated: list[Tensor] = []
+    for place in range(max_length):
+        word = Tokens(
+            text.next(ids, place, caches).to(image.features.dtype),
+            going.new_ones(len(ids), 1),
+            torch.full_like(ids, place)[:, None],
+        )
+        ids = of_class[model.caption.head(mapper.next(word)).argmax(1)]
+        generated.append(ids)
+        going &= ids != vocabulary.end
+        if not going.any():
+            break
+    return [_until(row, vocabulary.end) for row in torch.stack(generated, 1).tolist()]
+
+
+def _until(ids: list[int], end: int) -> list[int]:
+    """A caption that has ended goes on in its batch until the others end, too."""
+    return ids[: ids.index(end)] if end in ids else ids
+
+
+def caption_images(
+    model: CLIPMapperCaption, images: CaptionedImages, rows: list[int], max_length: int, batch_size: int = 64
+) -> list[str]:
+    """A greedy caption for each of these rows of a split."""
+    weight = next(model.caption.parameters())
+    model.to(weight.device).eval()
+    captions: list[str] = []
+    for places in in_order(len(rows), batch_size):
+        image = images.shown([rows[place] for place in places]).to(weight.device, weight.dtype)
+        captions += [model.vocabulary.text(ids) for ids in greedy(model, image, max_length)]
+    return captions

@@ -1,0 +1,157 @@
+"""Captions for a split, written as COCO's evaluation takes them, and how good they are."""
+
+from __future__ import annotations
+
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipmapper.data.caption_files import CaptionData, CaptionImage, read_coco_captions, read_karpathy, write_results
+from clipmapper.encoder.load import FrozenClip
+from clipmapper.errors import UserError
+from clipmapper.files import read_json, write_json
+from clipmapper.metrics.captions import METRICS, CaptionScores, build_cider_corpus, score_captions, summary
+from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
+from clipmapper.tasks.caption.data import CaptionedImages
+from clipmapper.tasks.caption.decoding import caption_images
+from clipmapper.tasks.caption.model import CLIPMapperCaption
+from clipmapper.training.batches import in_order
+
+CONSTANTS = 50  # of the commonest training captions, tried as the one caption of every image
+_CLIP = ("CLIPScore", "RefCLIPScore")
+
+
+def evaluate_captions(
+    model: CLIPMapperCaption,
+    images: CaptionedImages,
+    training: Sequence[CaptionImage],
+    max_length: int,
+    folder: Path,
+    name: str,
+    judge: Callable[[int, str], bool] | None = None,
+) -> dict[str, Any] | None:
+    """Captions every image and returns the scores of those that people captioned, None where nobody captioned any.
+
+    ``submission_{name}.json`` is COCO's result file, ``[{image_id, caption}]``: it wants every image, so those that
+    could not be read get an empty caption there. ``captions_{name}.json`` holds the references and scores of each
+    caption, too. The scores have the best constant caption's CIDEr beside them: what a model reaches without looking.
+    With a ``judge`` of image id and caption they say, too, which captions are true, and how many (``true_captions``).
+    Raises ``UserError`` as ``score_captions``.
+    """
+    texts = caption_images(model, images, list(range(len(images))), max_length)
+    given = {image.image_id: text for image, text in zip(images.images, texts, strict=True)}
+    write_results(folder / f"submission_{name}.json", given | {image.image_id: "" for image in images.left_out})
+    references = {image.image_id: image.captions for image in images.images if image.captions}
+    rows = [_row(image, given[image.image_id], judge) for image in images.images]
+    write_json(folder / f"captions_{name}.json", rows)  # now, in case scoring fails
+    if not references:
+        return None
+    scores = score_captions({image_id: given[image_id] for image_id in references}, references)
+    clip = clip_values(model.encoder, images, given)
+    write_json(folder / f"captions_{name}.json", [_scored(row, scores.per_image | clip) for row in rows])
+    means = {metric: sum(values.values()) / len(values) for metric, values in clip.items()}
+    caption, cider = best_constant(training, references)
+    if judge is not None:
+        means["true_captions"] = sum(row["true"] for row in rows) / len(rows)
+    return {
+        **summary(scores),
+        **means,
+        "clip_encoder": model.encoder.name,
+        "constant": {"caption": caption, "CIDEr": cider},
+        "not_captioned_by_people": len(images) - len(references),
+    }
+
+
+def _row(image: CaptionImage, caption: str, judge: Callable[[int, str], bool] | None) -> dict[str, Any]:
+    row = {"image_id": image.image_id, "caption": caption, "references": image.captions}
+    return row if judge is None else {**row, "true": judge(image.image_id, caption)}
+
+
+def _scored(row: Mapping[str, Any], per_image: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+    values = {metric: each[row["image_id"]] for metric, each in per_image.items() if row["image_id"] in each}
+    return {**row, "scores": {metric: round(value, 6) for metric, value in values.items()}}
+
+
+@torch.inference_mode()
+def clip_values(
+    encoder: FrozenClip, images: CaptionedImages, captions: Mapping[int, str]
+) -> dict[str, dict[int, float]]:
+    """CLIPScore and RefCLIPScore by image id, by the encoder itself and its cached image tokens; images without
+    references are left out."""
+    rows = [row for row, image in enumerate(images.images) if image.captions]
+    device = encoder.vision.shared_projection.device
+    batches = [images.tokens([rows[k] for k in places]).to(device) for places in in_order(len(rows), 256)]
+    pictures = torch.cat([encoder.vision.pooled(batch) for batch in batches])
+    chosen = [images.images[row] for row in rows]
+    texts = embed_captions(encoder, [captions[image.image_id] for image in chosen])
+    others = embed_captions(encoder, [text for image in chosen for text in image.captions])
+    groups = others.split([len(image.captions) for image in chosen])
+    values = (clip_score(pictures, texts), ref_clip_score(pictures, texts, groups))
+    ids = [image.image_id for image in chosen]
+    return {name: dict(zip(ids, found.tolist(), strict=True)) for name, found in zip(_CLIP, values, strict=True)}
+
+
+def best_constant(training: Sequence[CaptionImage], references: Mapping[int, Sequence[str]]) -> tuple[str, float]:
+    """Of the commonest training captions the one that has the greatest CIDEr as the caption of every image."""
+    counts = Counter(caption for image in training for caption in image.captions)
+    tried = [caption for caption, _ in counts.most_common(CONSTANTS)]
+    ids = list(references)
+    keys = [(at, place) for at in range(len(tried)) for place in range(len(ids))]
+    candidates = {at * len(ids) + place: tried[at] for at, place in keys}
+    wanted = {at * len(ids) + place: references[ids[place]] for at, place in keys}
+    corpus = build_cider_corpus(references.values())
+    values = list(score_captions(candidates, wanted, ("CIDEr",), corpus).per_image["CIDEr"].values())
+    means = [sum(values[at * len(ids) : (at + 1) * len(ids)]) / len(ids) for at in range(len(tried))]
+    best = max(range(len(tried)), key=means.__getitem__)
+    return tried[best], means[best]
+
+
+def table(title: str, scores: Mapping[str, Any]) -> str:
+    """The scores in a few lines, values as fractions, CIDEr 0..10."""
+    found = [f"{name} {scores[name]:.4f}" for name in (*METRICS, *_CLIP) if name in scores]
+    lines = [f"{title}, {scores['images']} images: {'  '.join(found)}"]
+    if "constant" in scores:
+        constant = scores["constant"]
+        lines.append(f'  the best constant caption, "{constant["caption"]}": CIDEr {constant["CIDEr"]:.4f}')
+    if "true_captions" in scores:
+        lines.append(f"  true of the scene: {scores['true_captions']:.1%}".replace("%", " %"))
+    return "\n".join([*lines, *(f"  {name}: {note}" for name, note in scores["notes"].items())])
+
+
+def score_caption_files(predictions: Path, references: Path, split: str) -> CaptionScores:
+    """Scores ``[{image_id, caption}]`` against COCO's caption file, or a split of Karpathy's.
+
+    Raises ``UserError`` where a file is missing or malformed, where the two are not about the same images, or where an
+    image has no reference.
+    """
+    return score_captions(read_results(predictions), _references(references, split).references())
+
+
+def read_results(path: Path) -> dict[int, str]:
+    """COCO's result file, by image id; raises ``UserError`` where an entry is malformed or an image occurs twice."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise UserError(f'{path}: not a result file; give a list [{{"image_id": 1, "caption": "…"}}]')
+    captions: dict[int, str] = {}
+    for number, entry in enumerate(content):
+        image_id, caption = (entry.get(k) if isinstance(entry, dict) else None for k in ("image_id", "caption"))
+        if type(image_id) is not int or not isinstance(caption, str):
+            raise UserError(
+                f'{path}: [{number}] is {reprlib.repr(entry)}; give {{"image_id": a whole number, "caption": a text}}'
+            )
+        if image_id in captions:
+            raise UserError(f"{path}: [{number}]: image {image_id} occurs twice; keep one caption of it")
+        captions[image_id] = caption
+    return captions
+
+
+def _references(path: Path, split: str) -> CaptionData:
+    """The two formats are told apart by where their captions are."""
+    content, nowhere = read_json(path), Path()  # no image is opened
+    if isinstance(content, dict) and "annotations" not in content and "images" in content:
+        return read_karpathy(path, nowhere, split)
+    return read_coco_captions(path, nowhere)

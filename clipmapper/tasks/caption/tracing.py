@@ -1,0 +1,143 @@
+"""Traces of captions: every word of every caption of a batch, from one recorded forward pass (METHOD: Captions)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipmapper.encoder.load import TextBatch
+from clipmapper.errors import UserError
+from clipmapper.tasks.caption.model import CLIPMapperCaption
+from clipmapper.tasks.caption.vocabulary import IGNORED
+from explain.lrp import lrp
+from explain.recording import record
+from explain.trace import AttentionTrace
+
+
+@dataclass(frozen=True, eq=False)
+class TracedCaptions:
+    """A trace with an item for each of the M tokens of all captions, caption after caption, and what its items are.
+
+    Item m explains the logit of token ``place[m]`` of caption ``sample[m]``; joint position ``rows[m]`` is that of the
+    text token before it, whose row of R is the explanation; all three [M]. ``logits`` [M, classes] are those of the
+    step at which the token was generated. An item's later text tokens count as padding. ``patches`` is P.
+    """
+
+    trace: AttentionTrace
+    rows: Tensor
+    sample: Tensor
+    place: Tensor
+    logits: Tensor
+    patches: int
+
+    def scores(self, scores: Tensor, modality: str) -> Tensor:
+        """The part of scores [M, N] that belongs to patches, [M, P], or to the text tokens, [M, n_t].
+
+        Text token 0 is the start token and token i + 1 the caption's token i; in item m those after ``place[m]``
+        score 0.
+        """
+        span = self.trace.span(modality)
+        return scores[:, span.stop - self.patches : span.stop] if modality == "image" else scores[:, span]
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Captions after their start token, padded to ``text`` [B, 1 + T], and the class [B, T] of each of their tokens."""
+
+    text: TextBatch
+    classes: Tensor
+    wanted: Tensor  # bool [B, T], false at padding
+
+
+def trace_captions(
+    model: CLIPMapperCaption,
+    pixels: Tensor,
+    captions: Sequence[Sequence[int]],
+    needs: Collection[str] = (),
+    sample_ids: Sequence[int | str] | None = None,
+) -> TracedCaptions:
+    """The trace of every token of the captions of a batch. A caption without tokens has no items.
+
+    Args:
+        model: In evaluation mode.
+        pixels: [B, 3, H, W].
+        captions: B captions as ``greedy`` gives them: token ids without start and end token.
+        needs: The fields that the explainers name in ``Explainer.needs``: ``attention_relevance`` costs a second pass.
+        sample_ids: Names of the captions, for what is drawn at random: the same for all words of a caption.
+
+    Raises:
+        UserError: no caption holds a token, one is longer than the encoder's context, or one holds a token that the
+            model cannot generate.
+        TraceError: a tensor holds NaN or Inf.
+    """
+    batch = _batch(model, captions, pixels.device)
+    sample, place = batch.wanted.nonzero(as_tuple=True)
+    classes = batch.classes[sample, place]
+    sizes = _sizes(model, batch)
+    with record() as recorder:
+        logits = model(pixels, batch.text)
+        relevance = None
+        if "attention_relevance" in needs:
+            with record() as again:
+                with lrp():
+                    propagating = model(pixels, batch.text)
+                relevance = again.attention_relevance(_chosen(propagating, batch), batch.wanted)
+
+        def scalar(inputs: Mapping[str, Tensor]) -> Tensor:
+            text = TextBatch(batch.text.ids[sample], batch.text.valid[sample], 0)
+            with record(inputs):
+                every = model(pixels[sample], text)
+            return every[torch.arange(len(sample)), place, classes]
+
+        y, valid = _chosen(logits, batch), _seen(batch, sizes["image"])
+        trace = recorder.trace(
+            y, sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar, wanted=batch.wanted
+        )
+    patches = model.encoder.vision.token_count - 1
+    return TracedCaptions(trace, sizes["image"] + place, sample, place, logits.detach()[sample, place], patches)
+
+
+def _batch(model: CLIPMapperCaption, captions: Sequence[Sequence[int]], device: torch.device) -> _Batch:
+    lengths = torch.tensor([len(ids) for ids in captions], device=device)
+    longest = max(map(len, captions), default=0)
+    room = model.encoder.text.context_length - 1
+    if longest == 0:
+        raise UserError("there is nothing to explain: no caption holds a word")
+    if longest > room:
+        raise UserError(f"a caption of {longest} sub-words does not fit the encoder's context, which holds {room}")
+    ids = np.array([[*caption, *[model.vocabulary.end] * (longest - len(caption))] for caption in captions])
+    classes = model.vocabulary.classes(ids)
+    if (classes == IGNORED).any():
+        raise UserError(f"token {ids[classes == IGNORED][0]} of a caption is not in the model's vocabulary")
+    words = torch.from_numpy(ids).to(device)
+    start = torch.full_like(words[:, :1], model.vocabulary.start)
+    valid = torch.arange(longest + 1, device=device) <= lengths[:, None]
+    text = TextBatch(torch.cat([start, words], 1), valid, 0)
+    return _Batch(text, torch.from_numpy(classes).to(device), valid[:, 1:])
+
+
+def _sizes(model: CLIPMapperCaption, batch: _Batch) -> dict[str, int]:
+    """Tokens of each modality; a read-out token stands before the image's class token."""
+    image = model.encoder.vision.token_count + (model.caption.mapper.read.learnt is not None)
+    return {"image": image, "text": batch.text.ids.shape[1]}
+
+
+def _chosen(logits: Tensor, batch: _Batch) -> Tensor:
+    """The logit of each token where it was generated: [B, 1 + T, classes] → [B, T]."""
+    return logits[:, :-1].gather(-1, batch.classes[:, :, None])[:, :, 0]
+
+
+def _seen(batch: _Batch, image_tokens: int) -> Tensor:
+    """bool [B, T, N], the tokens a word was generated from.
+
+    Later words bear on nothing here, but some explainers count tokens or read columns of R: a word's explanation must
+    not hang on how the caption goes on.
+    """
+    count = batch.text.ids.shape[1]
+    earlier = torch.ones(count - 1, count, dtype=torch.bool, device=batch.wanted.device).tril()
+    image = earlier.new_ones(len(batch.wanted), count - 1, image_tokens)
+    return torch.cat([image, earlier.expand(len(image), -1, -1)], 2)

@@ -1,0 +1,95 @@
+"""The Lightning module that trains captions: next-token prediction, and CIDEr of greedy captions to choose by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipmapper.encoder.load import FrozenClip
+from clipmapper.metrics.cider import CiderCorpus
+from clipmapper.metrics.tokens import plain_tokens
+from clipmapper.tasks.caption.config import CaptionTaskConfig
+from clipmapper.tasks.caption.data import CaptionBatch, CaptionedImages
+from clipmapper.tasks.caption.decoding import caption_images
+from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption
+from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary
+from clipmapper.training.module import MapperTraining
+
+
+class GreedyCider:
+    """CIDEr of greedy captions on the first images of the validation split.
+
+    Captions are cut into words without Java; document frequencies are those of these images' own references.
+    """
+
+    def __init__(self, images: CaptionedImages, encoder: FrozenClip, vocabulary: CaptionVocabulary, count: int):
+        self._images, self._encoder, self._vocabulary = images, encoder, vocabulary
+        self._rows = [row for row, image in enumerate(images.images) if image.captions][:count]
+        self._references = [plain_tokens(images.images[row].captions) for row in self._rows]
+        self._corpus = CiderCorpus(self._references)
+
+    def __call__(self, model: CaptionMapper, max_length: int) -> float:
+        whole = CLIPMapperCaption(self._encoder, model, self._vocabulary)
+        captions = caption_images(whole, self._images, self._rows, max_length)
+        scores = self._corpus.scores(plain_tokens(captions), self._references)
+        return sum(scores) / len(scores)
+
+
+class CaptionTraining(MapperTraining[CaptionMapper]):
+    """Trains a :class:`CaptionMapper`."""
+
+    def __init__(
+        self,
+        model: CaptionMapper,
+        task: CaptionTaskConfig,
+        max_steps: int,
+        card: dict[str, Any],
+        validation: GreedyCider,
+        seed: int = 0,
+    ):
+        super().__init__(model, task.optim, max_steps, card, seed)
+        self.task = task
+        self._validation = validation
+
+    def training_step(self, batch: CaptionBatch, _: int) -> Tensor:
+        logits = self.model(batch.image, batch.text)
+        loss = next_token_loss(logits, batch.targets, self.task.label_smoothing)
+        size = len(batch.targets)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        self.log("train/accuracy", next_token_accuracy(logits, batch.targets), prog_bar=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: CaptionBatch, _: int) -> None:
+        logits = self.model(batch.image, batch.text)
+        size = int((batch.targets != IGNORED).sum())  # every token counts the same
+        self.log("val/loss", next_token_loss(logits, batch.targets), batch_size=size, sync_dist=True)
+        self.log("val/accuracy", next_token_accuracy(logits, batch.targets), batch_size=size, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Every process captions the same images, so all of them agree on what is best."""
+        if not self.trainer.sanity_checking:
+            self.log("val/CIDEr", self._validation(self.model, self.task.max_length), prog_bar=True, sync_dist=True)
+
+
+def next_token_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy, mean over all tokens of the batch that have a target: [B, N, classes], [B, N].
+
+    0 where none has one.
+    """
+    counted = (targets != IGNORED).sum().clamp(min=1)
+    total = F.cross_entropy(
+        logits.flatten(0, 1),
+        targets.flatten(),
+        ignore_index=IGNORED,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+    return total / counted
+
+
+def next_token_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The share of tokens that are the likeliest one, of all that have a target; 0 where none has one."""
+    right = (logits.argmax(-1) == targets).sum()
+    return right / (targets != IGNORED).sum().clamp(min=1)

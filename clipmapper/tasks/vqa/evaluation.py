@@ -1,0 +1,52 @@
+"""Answers for a data set, and how right they are by the official VQA accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipmapper.files import write_json
+from clipmapper.metrics.vqa import VQAScore, score_predictions
+from clipmapper.tasks.vqa.data import VQADataset
+from clipmapper.tasks.vqa.model import VQAMapper
+from clipmapper.training.batches import in_order
+
+
+@torch.inference_mode()
+def predict(model: VQAMapper, dataset: VQADataset, batch_size: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
+    """For every question the index of the answer and its probability (the sigmoid of its logit), [n] each."""
+    device = next(model.parameters()).device
+    model.eval()
+    answers, probabilities = [], []
+    for rows in in_order(len(dataset), batch_size):
+        batch = dataset[rows].to(device)
+        best = model(batch.image, batch.text).max(1)
+        answers.append(best.indices.cpu())
+        probabilities.append(best.values.sigmoid().cpu())
+    return torch.cat(answers), torch.cat(probabilities)
+
+
+def evaluate(
+    model: VQAMapper, dataset: VQADataset, answers: tuple[str, ...], folder: Path, name: str
+) -> VQAScore | None:
+    """Writes what the model answers, and returns its score, None where the questions have no human answers.
+
+    ``predictions_{name}.json`` holds question, answer, probability and accuracy a question; ``submission_{name}.json``
+    is the list ``[{question_id, answer}]`` that the official evaluation server takes: it wants every question, so those
+    left out for their pictures get an empty answer there.
+    """
+    indices, probabilities = predict(model, dataset)
+    given = {q.question_id: answers[i] for q, i in zip(dataset.questions, indices.tolist(), strict=True)}
+    score = score_predictions(given, dataset.questions) if dataset.questions[0].answers else None
+    rows: list[dict[str, Any]] = [
+        {"question_id": q.question_id, "image_id": q.image_id, "question": q.question, "answer": given[q.question_id]}
+        | {"probability": round(p, 6)}
+        | ({} if score is None else {"accuracy": score.per_question[q.question_id]})
+        for q, p in zip(dataset.questions, probabilities.tolist(), strict=True)
+    ]
+    write_json(folder / f"predictions_{name}.json", rows)
+    submitted = given | {q.question_id: "" for q in dataset.left_out}
+    write_json(folder / f"submission_{name}.json", [{"question_id": i, "answer": a} for i, a in submitted.items()])
+    return score

@@ -1,0 +1,114 @@
+"""Pictures of explained questions, written one by one."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from clipmapper.errors import UserError
+from clipmapper.explaining.explainers import fitting
+from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
+from clipmapper.explaining.selection import readable
+from clipmapper.tasks.vqa.config import ExplainConfig
+from clipmapper.tasks.vqa.explaining import Aim
+from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, Rated, explain_samples, score_rows
+from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
+from explain import Explainer, TraceError
+from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, merge_clip_pieces, save
+
+MOST_ANSWERS = 3  # of people's different answers, how many are shown
+
+
+def make_pictures(
+    subject: Subject,
+    rows: Sequence[int],
+    explainers: Mapping[str, Explainer],
+    config: ExplainConfig,
+    folder: Path,
+    scores: Path,
+) -> int:
+    """A figure a sample in ``folder``, and all scores in one Parquet file; the number of samples.
+
+    What is made before an error stays. Raises ``UserError`` for an answer that the model does not know, a picture that
+    can't be read, and a model that yields NaN.
+    """
+    aim = Aim.of(config, subject.model.answers)
+    preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
+    made, hidden = 0, not config.trainer.enable_progress_bar
+    with score_file(scores, SCHEMA) as write, tqdm(total=len(rows), desc="explaining", disable=hidden) as bar:
+        for batch in _batches(subject, rows, config.encoder.batch_size):
+            try:
+                chosen = fitting(explainers, len(batch.questions))
+                for sample in explain_samples(subject.model, batch, chosen, aim, config.interaction):
+                    write(score_rows(sample))
+                    draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
+                    made += 1
+                    bar.update()
+            except TraceError as error:
+                raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
+    if not made:
+        raise UserError("none of the chosen pictures could be read; check the image folder in data.root")
+    return made
+
+
+def _batches(subject: Subject, rows: Sequence[int], size: int) -> Iterator[QuestionBatch]:
+    """At most ``size`` questions at a time, batches of much the same size; those cut off are counted on stderr."""
+    for chunk in np.array_split(rows, math.ceil(len(rows) / size)):
+        for batch in readable(subject.batch, chunk.tolist()):
+            if cut := batch.text.truncated:
+                context = subject.model.encoder.text.context_length
+                what = f"{cut} questions are longer than the encoder's {context} tokens and were cut off"
+                tqdm.write(what, file=sys.stderr)
+            yield batch
+
+
+def draw_sample(sample: ExplainedSample, box: Box, config: ExplainConfig, folder: Path) -> None:
+    """The sample's figure, and that of the interaction where it is asked for and the question has words."""
+    photo = small_photo(sample.photo, box)
+    name = folder / f"question_{sample.question.question_id}"
+    save(draw(figure_of(sample, photo), config.overlay, config.scale), name, config.formats)
+    if sample.interaction is not None and (words := _merged(sample.pieces, sample.interaction[:, sample.patches])):
+        matrix = np.stack([scores for _, scores in words])
+        figure = draw_interaction(photo, [word for word, _ in words], matrix, sample.grid, config.overlay)
+        save(figure, f"{name}_interaction", config.formats)
+
+
+def figure_of(sample: ExplainedSample, photo: Photo) -> Sample:
+    """What is drawn of a sample: no class, read-out, start and end token; sub-words as words."""
+    texts = {name: merge_clip_pieces(sample.pieces[1:-1], text[1:-1].tolist()) for name, text in sample.text.items()}
+    explanations = [
+        Explanation(name, image[sample.patches].reshape(sample.grid), [score for _, score in texts[name]])
+        for name, image in sample.image.items()
+    ]
+    words = [word for word, _ in next(iter(texts.values()))]
+    said, question = sample.answer, sample.question
+    return Sample(photo, question.question, words, said.answer, said.probability, explanations, _caption(sample))
+
+
+def _merged(pieces: Sequence[str], rows: Array) -> list[tuple[str, Array]]:
+    """Words with the sum of their sub-words' rows [n, patches]; start and end token left out."""
+    columns = [merge_clip_pieces(pieces[1:-1], column.tolist()) for column in rows[1:-1].T]
+    return [(same[0][0], np.array([score for _, score in same])) for same in zip(*columns, strict=True)]
+
+
+def _caption(sample: ExplainedSample) -> str:
+    """What is explained if it is not the predicted answer, and what people said."""
+    parts = []
+    if sample.against is not None:
+        parts.append(f"explained: {_rated(sample.target)} rather than {_rated(sample.against)}")
+    elif sample.target != sample.answer:
+        parts.append(f"explained: {_rated(sample.target)}")
+    if counts := Counter(str(answer["answer"]) for answer in sample.question.answers).most_common(MOST_ANSWERS):
+        parts.append("people: " + ", ".join(f"{answer} ({count})" for answer, count in counts))
+    return "; ".join(parts)
+
+
+def _rated(rated: Rated) -> str:
+    percent = 100 * rated.probability
+    return f"{rated.answer} ({percent:.0f} %)" if percent >= 0.5 else f"{rated.answer} (<1 %)"

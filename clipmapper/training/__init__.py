@@ -1,0 +1,1 @@
+"""Training with Lightning: trainer, module, batches, optimizers, checkpoint files."""

@@ -1,0 +1,65 @@
+"""Batches of cached features with soft targets, in an order that is a function of the seed and the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Sampler
+
+from clipmapper.commands.train import Task
+
+
+class StepSampler(Sampler[list[int]]):
+    """One batch a training step, from step ``start`` to ``stop``; batch s is the same however training got there.
+
+    Every epoch is a fresh permutation; a batch may span two epochs. With several processes each takes its share of
+    every batch.
+    """
+
+    def __init__(self, size: int, batch_size: int, stop: int, seed: int, rank: int = 0, world: int = 1):
+        self.size, self.batch_size, self.stop, self.seed = size, batch_size, stop, seed
+        self.rank, self.world = rank, world
+        self.start = 0
+
+    def __len__(self) -> int:
+        return self.stop
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.stop):
+            places = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.world)
+            yield [int(self._order(place // self.size)[place % self.size]) for place in places]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch = epoch
+            self._permutation = np.random.default_rng((self.seed, epoch)).permutation(self.size)
+        return self._permutation
+
+
+def in_order(size: int, batch_size: int) -> list[list[int]]:
+    """Every row once, for evaluation."""
+    return [list(range(start, min(start + batch_size, size))) for start in range(0, size, batch_size)]
+
+
+class Batches(pl.LightningDataModule):
+    """Training batches by step, so that a resumed run goes on with the very batch it would have seen next."""
+
+    def __init__(self, task: Task, batch_size: int, max_steps: int, seed: int):
+        super().__init__()
+        self.train, self.val = task.train, task.val
+        self.batch_size, self.max_steps, self.seed = batch_size, max_steps, seed
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        trainer = self.trainer
+        assert trainer is not None
+        sampler = StepSampler(
+            len(self.train), self.batch_size, self.max_steps, self.seed, trainer.global_rank, trainer.world_size
+        )
+        sampler.start = trainer.global_step
+        return DataLoader(self.train, sampler=sampler, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.val, sampler=in_order(len(self.val), 256), batch_size=None)

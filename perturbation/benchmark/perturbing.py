@@ -1,0 +1,171 @@
+"""What the perturbation tests cost: against the plain loop, against the machine's own rate, and in memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from clipmapper.benchmarks.random_models import random_batch, random_model
+from clipmapper.benchmarks.timing import peak_memory, side_by_side
+from clipmapper.config.schema import Config
+from clipmapper.data.records import Question
+from clipmapper.tasks.vqa.explaining import explain
+from clipmapper.tasks.vqa.model import CLIPMapperVQA
+from clipmapper.tasks.vqa.trained import QuestionBatch
+from explain import Explainer, explainers
+from perturbation.benchmark.operations import Operations
+from perturbation.benchmark.plain_loop import plain_loop
+from perturbation.config import PerturbConfig
+from perturbation.measures.areas import areas
+from perturbation.perturb.parts import SAMPLES, Tables, write_part
+from perturbation.perturb.records import MODALITIES, Entrant, Examiner, tokens_of
+from perturbation.removal.engine import Engine
+from perturbation.removal.masks import curve_masks
+from perturbation.removal.order import Direction
+from perturbation.removal.steps import parse_steps
+
+ONE: dict[str, Explainer] = {"weighted": explainers.Weighted()}
+PAPER: dict[str, Explainer] = {
+    **ONE,
+    "uniform": explainers.Uniform(),
+    "rollout": explainers.Rollout(),
+    "genatt": explainers.GenAtt(),
+}
+STEPS, DIRECTIONS = parse_steps("paper"), get_args(Direction)
+SAMPLES_OF = {"tiny": (32, 3), "vit_b_32": (8, 1)}  # in the engine's batch, and through the plain loop
+ENGINE_BATCH = {"tiny": 32, "vit_b_32": 8}
+ROUNDS = 2
+PRODUCT = 2048  # rows and columns of the large product
+MANY, FEW = 800, 100  # samples whose peaks of memory are compared
+
+
+def perturbing(config: Config, size: str) -> dict[str, float]:
+    """Ratios of the samples a second, the operations needed, and the rate at which they are done."""
+    model = random_model(size, config.mapper.name)
+    batch = questions_of(model, SAMPLES_OF[size][0])
+    label = f"{size}, mapper {config.mapper.name}:"
+    found: dict[str, float] = {}
+    for chosen in (ONE, PAPER):
+        name = "weighted" if chosen is ONE else f"{len(PAPER)} explainers"
+        found |= {f"{label} {name}, {key}": value for key, value in _rates(config, model, size, batch, chosen).items()}
+    found |= {f"{label} weighted, {key}": value for key, value in _halved(config, model, size, batch).items()}
+    if size == "tiny":
+        found |= {f"{label} {key}": value for key, value in _growth(config, model, ENGINE_BATCH[size]).items()}
+    return found
+
+
+def examiner(config: Config, model: CLIPMapperVQA, chosen: dict[str, Explainer], engine_batch: int) -> Examiner:
+    """The four tests of each explainer, and nothing else."""
+    shared = {field.name: getattr(config, field.name) for field in fields(Config)}
+    tests = PerturbConfig(**shared, explainer={}, controls=[], eraser=[], faithfulness=False)
+    entrants = [Entrant(name, 0, explainer) for name, explainer in chosen.items()]
+    return Examiner(model, Engine(model, engine_batch), entrants, tests, STEPS)
+
+
+def questions_of(model: CLIPMapperVQA, count: int) -> QuestionBatch:
+    """Noise and random words, with human answers to be judged by."""
+    pixels, text = random_batch(model, count)
+    answers = [tuple({"answer": model.answers[(k + a) % 7], "answer_id": a} for a in range(10)) for k in range(count)]
+    questions = tuple(Question(k, k, f"question {k}", answers[k]) for k in range(count))
+    return QuestionBatch(questions, (), pixels, text)
+
+
+def operations_needed(model: CLIPMapperVQA, batch: QuestionBatch, chosen: dict[str, Explainer]) -> int:
+    """Of the matrix products for all samples: a reading of every distinct subset, the whole one being one, and a trace.
+
+    A trace counts as two readings, forward and backward, which is too little: the backward pass of attention costs
+    twice its forward pass. Questions count at their true lengths, explainers' own products not at all.
+    """
+    explained = explain(model, batch, chosen)
+    operations, patches = Operations(model), model.encoder.vision.token_count
+    lengths = batch.text.valid.sum(1).tolist()
+    total = 0
+    for n in lengths:
+        read = operations.image(patches) + operations.text(n) + operations.answer(patches, n)
+        total += 3 * read + operations.embedding()
+    for modality in MODALITIES:
+        tokens = tokens_of(explained.traced, explained.scores, modality)
+        masks = np.concatenate([mask for _, mask in curve_masks(tokens, STEPS, DIRECTIONS)], axis=1)
+        for n, removable, of_sample in zip(lengths, tokens.removable, masks, strict=True):
+            removed = [int((removable & ~mask).sum()) for mask in np.unique(of_sample, axis=0)]
+            for k in filter(None, removed):
+                if modality == "image":
+                    total += operations.image(patches - k) + operations.answer(patches - k, n)
+                else:
+                    total += operations.text(n - k) + operations.answer(patches, n - k)
+    return total
+
+
+def _rates(
+    config: Config, model: CLIPMapperVQA, size: str, batch: QuestionBatch, chosen: dict[str, Explainer]
+) -> dict[str, float]:
+    tests, (count, few) = examiner(config, model, chosen, ENGINE_BATCH[size]), SAMPLES_OF[size]
+    alone = random_batch(model, few)
+    factor = torch.randn(PRODUCT, PRODUCT)
+    ways = {
+        "plain": lambda: plain_loop(model, *alone, chosen, STEPS),
+        "engine": lambda: tests.examine(batch, 0),
+        "product": lambda: [factor @ factor for _ in range(4)],
+    }
+    seconds = side_by_side(ways, ROUNDS)
+    needed = operations_needed(model, batch, chosen)
+    machine = 4 * 2 * PRODUCT**3 / seconds["product"]
+    return {
+        "samples a second, times the plain loop's": seconds["plain"] / few / (seconds["engine"] / count),
+        "GFLOP needed a sample": needed / count / 1e9,
+        "rate of needed operations, times a large product's": needed / seconds["engine"] / machine,
+    }
+
+
+def _halved(config: Config, model: CLIPMapperVQA, size: str, batch: QuestionBatch) -> dict[str, float]:
+    """Weights in bfloat16 against float32: the rates, and how far areas move."""
+    half = deepcopy(model).to(torch.bfloat16)
+    pixels = batch.pixels.to(torch.bfloat16)
+    short = replace(batch, pixels=pixels)
+    whole, halved = (examiner(config, m, ONE, ENGINE_BATCH[size]) for m in (model, half))
+    seconds = side_by_side(
+        {"float": lambda: whole.examine(batch, 0), "bfloat": lambda: halved.examine(short, 0)}, ROUNDS
+    )
+    moved = np.abs(_areas(halved.examine(short, 0)) - _areas(whole.examine(batch, 0)))
+    return {
+        "bfloat16 weights, samples a second, times float32's": seconds["float"] / seconds["bfloat"],
+        "bfloat16 weights, largest change of a probability's mean area in points": float(moved.max()),
+    }
+
+
+def _areas(tables: Tables) -> Any:
+    """The mean area of each test, in percent."""
+    return np.array([areas(np.array(t["probability"].to_pylist()), STEPS).mean() for t in tables[SAMPLES]])
+
+
+def _growth(config: Config, model: CLIPMapperVQA, engine_batch: int) -> dict[str, float]:
+    """Time and memory of many samples against few, each batch written as it comes."""
+    tests = examiner(config, model, ONE, engine_batch)
+    _run(tests, FEW)
+    few, many = (_measured(tests, count) for count in (FEW, MANY))
+    label = f"{MANY} samples against {FEW}:"
+    return {
+        f"{label} seconds a sample, times": many[0] / MANY / (few[0] / FEW),
+        f"{label} further peak memory in MiB": (many[1] - few[1]) / 2**20,
+    }
+
+
+def _measured(tests: Examiner, samples: int) -> tuple[float, int]:
+    start = time.perf_counter()
+    memory = peak_memory(lambda: _run(tests, samples))
+    return time.perf_counter() - start, memory
+
+
+def _run(tests: Examiner, samples: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        sizes: Sequence[int] = [len(part) for part in np.array_split(np.arange(samples), -(-samples // 32))]
+        for number, count in enumerate(sizes):
+            write_part(Path(folder), number, tests.examine(questions_of(tests.model, count), 0))

@@ -1,0 +1,1 @@
+"""Explanations against known evidence: ``scripts/evaluate_explanations.py``."""

@@ -1,0 +1,172 @@
+"""Explanations of a captioning model's words against the objects that the words name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from clipmapper.data.shapes.caption_truth import KnownScene, check_caption
+from clipmapper.data.shapes.caption_words import NamedObjects, named_objects, read_scenes
+from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
+from clipmapper.errors import UserError
+from clipmapper.results import write_metrics
+from clipmapper.tasks.caption.explaining import explain_words, in_chunks
+from clipmapper.tasks.caption.sentence import split_words
+from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject, load_caption_subject
+from clipmapper.training.batches import in_order
+from explain import Explainer, TraceError
+from perturbation.config import LocaliseConfig
+from perturbation.localise.metrics import Mask, Scores
+from perturbation.localise.tables import cell
+from perturbation.localise.words import ALL, word_localisation_rows
+
+PICTURES = 16  # captioned at a time
+KINDS = ("color", "shape", "size", "position", ALL)
+_HEADS = {"mass_accuracy": "mass on the named objects", "pointing_game": "pointing game"}
+
+
+@dataclass(frozen=True, eq=False)
+class NamingCaptions:
+    """The captions of a batch that name objects, what their words name, and how many of the batch are ``true``."""
+
+    batch: CaptionedBatch
+    named: Sequence[Sequence[NamedObjects]]
+    true: int
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedWords:
+    """``relevance`` [W, P] by explainer, ``evidence`` [W, P], kinds and image ids [W] of the words that name objects.
+
+    ``counts``: pictures that were captioned, true captions, and captions used.
+    """
+
+    relevance: Mapping[str, Scores]
+    evidence: Mask
+    kinds: Sequence[str]
+    captions: Sequence[int]
+    counts: Mapping[str, int]
+
+
+def run_word_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
+    """Writes ``word_localisation.json`` and ``word_localisation.md``, and prints the latter.
+
+    Raises ``UserError`` where the data has no evidence, there is no such model, or no caption names objects truly.
+    """
+    evidence = read_evidence(config.data, config.split)
+    subject = load_caption_subject(config, config.split, config.checkpoint)
+    print(f"checkpoint: {subject.checkpoint}", flush=True)
+    found = localise_words(subject, evidence, explainers, config)
+    tables = word_localisation_rows(
+        found.relevance, found.evidence, found.kinds, found.captions, config.mapper.name, config.seed
+    )
+    about = {"checkpoint": str(subject.checkpoint), **found.counts, "words": len(found.kinds)}
+    write_metrics(run / "word_localisation.json", {**tables, **about}, asdict(config))
+    text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", about)
+    (run / "word_localisation.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def localise_words(
+    subject: CaptionSubject, evidence: SplitEvidence, explainers: Mapping[str, Explainer], config: LocaliseConfig
+) -> JudgedWords:
+    """The relevance of every word that names objects, in true captions of ``config.samples`` pictures.
+
+    Raises ``UserError`` where there are not so many pictures, where there is no such word, and for NaN in the model.
+    """
+    total = len(subject.images)
+    if config.samples > total:
+        raise UserError(f"samples={config.samples}: the {config.split} split has {total} images; give fewer")
+    rows = np.random.default_rng(config.seed).permutation(total)[: config.samples].tolist()
+    relevance: dict[str, list[Scores]] = {name: [] for name in explainers}
+    masks: list[Mask] = []
+    kinds: list[str] = []
+    owners: list[int] = []
+    counts = {"pictures": len(rows), "true": 0, "captions": 0}
+    for part in _naming(subject, read_scenes(evidence), rows, config.trainer.enable_progress_bar):
+        counts["true"] += part.true
+        counts["captions"] += len(part.named)
+        for chunk in in_chunks(part.batch.captions, config.batch_size):
+            batch, named = part.batch.part(chunk), [part.named[k] for k in chunk]
+            for name, scores in _relevance(subject, batch, named, explainers).items():
+                relevance[name].append(scores)
+            for image, words in zip(batch.images, named, strict=True):
+                side = math.isqrt(subject.model.encoder.vision.token_count - 1)
+                masks += [evidence.object_patches(image.image_id, w.objects, side, config.patch_share) for w in words]
+                kinds += [word.kind for word in words]
+                owners += [image.image_id] * len(words)
+    if not masks:
+        raise UserError(
+            f"samples={len(rows)}: {counts['true']} captions are true of their pictures, and none of them says which "
+            "object it means, so no word can be judged; give more samples, or a better checkpoint"
+        )
+    joined = {name: np.concatenate(parts) for name, parts in relevance.items()}
+    return JudgedWords(joined, np.stack(masks), kinds, owners, counts)
+
+
+def _naming(
+    subject: CaptionSubject, scenes: Mapping[int, KnownScene], rows: Sequence[int], shown: bool
+) -> Iterator[NamingCaptions]:
+    """The pictures of the rows, captioned; pictures that can't be read are left out."""
+    with tqdm(total=len(rows), desc="explaining captions", unit="picture", leave=False, disable=not shown) as bar:
+        for places in in_order(len(rows), PICTURES):
+            if batch := subject.batch([rows[place] for place in places]):
+                yield _true_ones(subject, batch, scenes)
+            bar.update(len(places))
+
+
+def _true_ones(subject: CaptionSubject, batch: CaptionedBatch, scenes: Mapping[int, KnownScene]) -> NamingCaptions:
+    true, kept, named = 0, [], []
+    for k, (image, ids) in enumerate(zip(batch.images, batch.captions, strict=True)):
+        scene = scenes[image.image_id]
+        true += check_caption(subject.model.vocabulary.text(ids), scene).true
+        words = [word.text for word in split_words(ids, subject.model.encoder.tokenizer)]
+        if found := named_objects(words, scene):
+            kept.append(k)
+            named.append(found)
+    return NamingCaptions(batch.part(kept), named, true)
+
+
+def _relevance(
+    subject: CaptionSubject,
+    batch: CaptionedBatch,
+    named: Sequence[Sequence[NamedObjects]],
+    explainers: Mapping[str, Explainer],
+) -> dict[str, Scores]:
+    """The patches' scores of the words that name objects, caption after caption, [W, P] by explainer."""
+    try:
+        explained = explain_words(subject.model, batch, explainers)
+    except TraceError as error:
+        raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
+    starts = np.cumsum([0, *map(len, explained.words)])[:-1]
+    chosen = [start + word.word for start, words in zip(starts.tolist(), named, strict=True) for word in words]
+    return {
+        name: explained.traced.scores(scores, "image")[chosen].double().cpu().numpy()
+        for name, scores in explained.scores.items()
+    }
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], left_out: int, data: str, about: Mapping[str, Any]) -> str:
+    """A table a measure: a line an explainer, a column a kind of word, with 95 % intervals."""
+    kinds = [kind for kind in KINDS if any(row["kind"] == kind for row in rows)]
+    words = {row["kind"]: row["words"] for row in rows}
+    head = ["explainer", *(f"{kind} ({words[kind]} words)" for kind in kinds)]
+    names = list(dict.fromkeys(row["explainer"] for row in rows))
+    parts = []
+    for metric, title in _HEADS.items():
+        cells = {(row["explainer"], row["kind"]): cell(row) for row in rows if row["metric"] == metric}
+        lines = [head, ["---"] * len(head), *([name, *(cells[name, kind] for kind in kinds)] for name in names)]
+        parts.append(f"{title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+    parts.append(
+        f"{data}, {about['pictures']} pictures: {about['true']} captions are true of their scene, {about['captions']} "
+        f"of them have words that say which objects they mean, {about['words']} words in all ({left_out} left out: "
+        "their objects fill no patch). Means over captions with 95 % bootstrap intervals. ° not above chance: the "
+        "interval of the paired difference to chance is not above 0.\n"
+    )
+    return "\n".join(parts)

@@ -1,0 +1,94 @@
+"""The tables of what was measured against ground truth: rows for JSON, and Markdown for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perturbation.localise.metrics import METRICS
+from perturbation.statistics import bootstrap_interval
+
+Array = NDArray[np.float64]
+CHANCE = "chance"
+_HEADS = {"mass_accuracy": "mass", "rank_accuracy": "rank", "pointing_game": "pointing"}
+
+
+def localisation_rows(
+    values: Mapping[str, Mapping[str, Array]], kinds: Sequence[str], mapper: str, seed: int
+) -> dict[str, Any]:
+    """``rows`` over all questions, ``by_kind`` over those of a kind, and ``left_out``: questions without evidence.
+
+    Args:
+        values: [samples, metrics] by modality and explainer, chance among them; NaN where there is no evidence.
+        kinds: the questions' kinds, [samples].
+        mapper: name of the mapper.
+        seed: of the bootstrap.
+    """
+    rows: list[dict[str, Any]] = []
+    by_kind: list[dict[str, Any]] = []
+    for modality, columns in values.items():
+        rows += _rows(columns, {"mapper": mapper, "modality": modality}, seed)
+        for kind in sorted(set(kinds)):
+            chosen = np.array([each == kind for each in kinds])
+            of_kind = {name: table[chosen] for name, table in columns.items()}
+            by_kind += _rows(of_kind, {"mapper": mapper, "modality": modality, "kind": kind}, seed)
+    left_out = {modality: int(np.isnan(columns[CHANCE][:, 0]).sum()) for modality, columns in values.items()}
+    return {"rows": rows, "by_kind": by_kind, "left_out": left_out}
+
+
+def _rows(columns: Mapping[str, Array], about: Mapping[str, str], seed: int) -> list[dict[str, Any]]:
+    """A row an explainer and metric; ``above_chance`` is the mean of the samples' own differences to K/P."""
+    known = ~np.isnan(columns[CHANCE][:, 0])
+    if not known.any():
+        return []
+    table = np.stack([column[known] for column in columns.values()], 1)  # [samples, explainers, metrics]
+    gain = table - columns[CHANCE][known][:, None]
+    mean = np.stack([table.mean(0), gain.mean(0)])
+    interval = bootstrap_interval(np.stack([table, gain], 1), seed=seed)  # [2, 2, explainers, metrics]
+    return [
+        {
+            "explainer": name,
+            **about,
+            "metric": metric,
+            "value": float(mean[0, e, m]),
+            "ci95": _numbers(interval[:, 0, e, m]),
+            "above_chance": float(mean[1, e, m]),
+            "above_chance_ci95": _numbers(interval[:, 1, e, m]),
+            "samples": int(known.sum()),
+        }
+        for e, name in enumerate(columns)
+        for m, metric in enumerate(METRICS)
+    ]
+
+
+def _numbers(interval: Array) -> list[float] | None:
+    """None where one sample says nothing of the spread."""
+    return None if np.isnan(interval).any() else interval.tolist()
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], data: str, questions: int) -> str:
+    """A line an explainer, a column a modality and metric, with 95 % intervals."""
+    cells = {(row["explainer"], row["modality"], row["metric"]): row for row in rows}
+    columns = list(dict.fromkeys((row["modality"], row["metric"]) for row in rows))
+    names = list(dict.fromkeys(row["explainer"] for row in rows))
+    head = ["explainer", *(f"{modality} {_HEADS[metric]}" for modality, metric in columns)]
+    lines = [head, ["---"] * len(head)]
+    lines += [[name, *(cell(cells[name, *column]) for column in columns)] for name in names]
+    counts = {row["modality"]: row["samples"] for row in rows}
+    used = ", ".join(f"{modality}: {count} ({left_out[modality]} left out)" for modality, count in counts.items())
+    note = (
+        f"{data}, {questions} correctly answered questions; with evidence, {used}. 95 % bootstrap intervals over "
+        "questions. ° not above chance: the interval of the paired difference to chance is not above 0.\n"
+    )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + note
+
+
+def cell(row: Mapping[str, Any]) -> str:
+    """A value with its interval; ° where it is not above chance."""
+    if row["ci95"] is None:
+        return f"{row['value']:.3f}"
+    mark = "°" if row["explainer"] != CHANCE and row["above_chance_ci95"][0] <= 0 else ""
+    return f"{row['value']:.3f}{mark} [{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]"

@@ -1,0 +1,135 @@
+"""Explanations of one model against ground truth: which questions, and what every measure says of their scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
+from clipmapper.errors import UserError
+from clipmapper.metrics.vqa import vqa_accuracy
+from clipmapper.results import write_metrics
+from clipmapper.tasks.vqa.explaining import explain
+from clipmapper.tasks.vqa.tracing import Traced
+from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
+from explain import Explainer
+from perturbation.config import LocaliseConfig
+from perturbation.localise.metrics import METRICS, chance
+from perturbation.localise.tables import CHANCE, localisation_rows, markdown
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+MODALITIES = ("image", "text")
+CORRECT = 0.5  # the official accuracy from which an answer counts as correct: two of the annotators gave it
+
+
+@dataclass(frozen=True)
+class Localised:
+    """Values [samples, metrics] by modality and explainer (one of them ``chance``), NaN where there is no evidence.
+
+    ``kinds`` [samples] are the questions' kinds; the metrics are in the order of ``METRICS``.
+    """
+
+    values: Mapping[str, Mapping[str, Array]]
+    kinds: tuple[str, ...]
+
+
+def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
+    """Writes ``localisation.json`` and ``localisation.md``, and prints the latter.
+
+    Raises ``UserError`` where the data has no evidence, there is no such model, or too few answers are correct.
+    """
+    evidence = read_evidence(config.data, config.split)
+    subject = load_subject(config, config.split, config.checkpoint)
+    print(f"checkpoint: {subject.checkpoint}", flush=True)
+    shown = config.trainer.enable_progress_bar
+    rows = correctly_answered(subject, config, shown)
+    found = localise(subject, evidence, explainers, batches(rows, config.batch_size), config.patch_share, shown)
+    tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
+    text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", len(rows))
+    about = {"checkpoint": str(subject.checkpoint), "questions": len(rows)}
+    write_metrics(run / "localisation.json", {**tables, **about}, asdict(config))
+    (run / "localisation.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def correctly_answered(subject: Subject, config: LocaliseConfig, shown: bool) -> list[int]:
+    """The first ``config.samples`` questions that the model answers correctly, in an order drawn by ``config.seed``.
+
+    Correct: the official accuracy is 0.5 or more. Raises ``UserError`` where there are not so many.
+    """
+    order = np.random.default_rng(config.seed).permutation(len(subject.questions)).tolist()
+    found: list[int] = []
+    with tqdm(total=config.samples, desc="answering", unit="correct", leave=False, disable=not shown) as bar:
+        for row, question, answer in subject.answered(order, config.batch_size):
+            if vqa_accuracy(answer, question.answers) >= CORRECT:
+                found.append(row)
+                bar.update()
+            if len(found) == config.samples:
+                return found
+    raise UserError(
+        f"samples={config.samples}: the model answers only {len(found)} of the {len(order)} questions of "
+        f"split={config.split} correctly; give samples={len(found)} or fewer"
+    )
+
+
+def batches(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Rows in batches of at least ``size``, as even as can be: a last batch of one would be no batch for shuffled."""
+    return [part.tolist() for part in np.array_split(np.asarray(rows, np.int64), max(1, len(rows) // size))]
+
+
+def localise(
+    subject: Subject,
+    evidence: SplitEvidence,
+    explainers: Mapping[str, Explainer],
+    chunks: Sequence[Sequence[int]],
+    patch_share: float,
+    shown: bool,
+) -> Localised:
+    """Every measure of every explainer on the questions of the rows in ``chunks``."""
+    parts: dict[str, dict[str, list[Array]]] = {m: {name: [] for name in (*explainers, CHANCE)} for m in MODALITIES}
+    kinds: list[str] = []
+    with tqdm(total=sum(map(len, chunks)), desc="explaining", unit="question", leave=False, disable=not shown) as bar:
+        for rows in chunks:
+            batch = subject.batch(rows)
+            assert batch is not None, "their pictures could be read before"
+            explained = explain(subject.model, batch, explainers)
+            for modality in MODALITIES:
+                eligible = removable(explained.traced, modality)
+                truth = _truth(subject, evidence, batch, modality, eligible, patch_share)
+                column = parts[modality]
+                column[CHANCE].append(np.stack([chance(eligible, truth)] * len(METRICS), 1))
+                for name, scores in explained.scores.items():
+                    values = explained.traced.scores(scores, modality).cpu().double().numpy()
+                    column[name].append(np.stack([measure(values, eligible, truth) for measure in METRICS.values()], 1))
+            kinds += [question.question_type for question in batch.questions]
+            bar.update(len(rows))
+    joined = {m: {name: np.concatenate(arrays) for name, arrays in column.items()} for m, column in parts.items()}
+    return Localised(joined, tuple(kinds))
+
+
+def removable(traced: Traced, modality: str) -> Mask:
+    """bool [B, n] of the patches, or of the text stream: what takes part."""
+    found: Mask = traced.scores(traced.removable, modality).cpu().numpy()
+    return found
+
+
+def _truth(
+    subject: Subject, evidence: SplitEvidence, batch: QuestionBatch, modality: str, eligible: Mask, patch_share: float
+) -> Mask:
+    """The evidence of each question among what takes part, bool [B, n]."""
+    truth = np.zeros_like(eligible)
+    for b, question in enumerate(batch.questions):
+        if modality == "image":
+            grid = math.isqrt(eligible.shape[1])
+            truth[b] = evidence.patches(question.question_id, question.image_id, grid, patch_share)
+        else:
+            words = evidence.sub_words(question.question_id, question.question, subject.model.encoder.tokenizer)
+            truth[b, eligible[b]] = words[: eligible[b].sum()]  # the encoder cuts off what exceeds its context
+    return truth

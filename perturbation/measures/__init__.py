@@ -1,0 +1,1 @@
+"""Measures of the faithfulness of explanations, one file each."""

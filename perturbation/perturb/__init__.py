@@ -1,0 +1,1 @@
+"""The perturbation tests: ``scripts/perturb.py`` and ``scripts/pool_seeds.py``."""

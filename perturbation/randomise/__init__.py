@@ -1,0 +1,1 @@
+"""The model randomisation test: ``scripts/sanity_check.py``."""

@@ -1,0 +1,1 @@
+"""Removing tokens, and reading the model without them."""

@@ -1,0 +1,95 @@
+"""What the benchmarks compare is the same thing done in two ways, and is timed in turns."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipmapper.benchmarks.captioning import (
+    greedy_without_caches,
+    random_caption_model,
+    random_captions,
+    words_apart,
+    words_together,
+)
+from clipmapper.benchmarks.explaining import SHARING
+from clipmapper.benchmarks.random_models import random_batch, random_model
+from clipmapper.benchmarks.timing import side_by_side
+from clipmapper.nn.tokens import Tokens
+from clipmapper.tasks.caption.decoding import greedy
+from clipmapper.tasks.vqa.tracing import trace_vqa
+
+Command = Callable[..., tuple[int, str, list[str]]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_ways_take_turns_and_the_first_turn_does_not_count() -> None:
+    order: list[str] = []
+
+    def slow() -> None:
+        order.append("slow")
+        time.sleep(0.2 if len(order) < 3 else 0.02)
+
+    seconds = side_by_side({"slow": slow, "none": lambda: order.append("none")}, rounds=3)
+    assert order == ["slow", "none"] * 4
+    assert 0.02 <= seconds["slow"] < 0.2
+    assert seconds["none"] < 0.02
+
+
+@pytest.mark.parametrize("mapper", ["a", "b"])
+def test_captions_are_the_same_with_and_without_caches(mapper: str) -> None:
+    model = random_caption_model("tiny", mapper)
+    vision = model.encoder.vision
+    index = torch.arange(vision.token_count).expand(3, -1)
+    features = torch.randn(3, vision.token_count, vision.width, generator=torch.Generator().manual_seed(1))
+    image = Tokens(features, torch.ones_like(index, dtype=torch.bool), index)
+    captions = greedy(model, image, 6)
+    assert captions == greedy_without_caches(model, image, 6)
+    assert [len(ids) for ids in captions] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("mapper", ["a", "b"])
+def test_words_are_explained_alike_together_and_apart(mapper: str) -> None:
+    model = random_caption_model("tiny", mapper)
+    pixels, captions = random_captions(model, 2, 3)
+    together = words_together(model, pixels, captions).unflatten(0, (2, 3))
+    apart = words_apart(model, pixels, captions)
+    assert len(apart) == 3
+    for place, rows in enumerate(apart):
+        torch.testing.assert_close(together[:, place, : rows.shape[1]], rows, atol=1e-4, rtol=1e-3)
+        assert not together[:, place, rows.shape[1] :].any()
+
+
+def test_explainers_that_share_a_trace_need_no_pass_of_their_own() -> None:
+    model = random_model("tiny")
+    traced = trace_vqa(model, *random_batch(model, 4))
+    assert not any("attention_relevance" in each.needs or "scalar" in each.needs for each in SHARING.values())
+    for each in SHARING.values():
+        assert each(traced.trace, rows=traced.rows).shape == (4, traced.trace.tokens)
+
+
+def test_where_a_training_step_s_time_goes_is_written_down(command: Command, tmp_path: Path) -> None:
+    small = ("mapper.width=16", "mapper.heads=2", "mapper.layers=1", "task.optim.batch_size=8", "threads=1")
+    status, _, errors = command("benchmark", "what=[training]", *small, f"hydra.run.dir={tmp_path}")
+    assert (status, errors) == (0, [])
+    figures = json.loads((tmp_path / "benchmark.json").read_text())
+    shares = [value for name, value in figures.items() if "share" in name]
+    assert len(shares) == 3
+    assert all(0 < share < 1 for share in shares)
+    assert figures["fused attention, times the step as it is"] > 0
+
+
+@pytest.mark.parametrize("override", ["what=[nothing]", "what=[]", "sizes=[huge]"])
+def test_what_is_not_measured_is_one_line(command: Command, override: str) -> None:
+    status, _, errors = command("benchmark", override)
+    assert (status, len(errors)) == (1, 1)
+    assert "choose of" in errors[0]

@@ -1,0 +1,143 @@
+"""Explanations of captions' words against the objects they name, as the command measures them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import Tiny, composed
+from untrained_captions import TASK, TEST_IMAGES, says, words_of, write_untrained
+
+from clipmapper.cli import typed
+from clipmapper.data.shapes.caption_truth import check_caption
+from clipmapper.data.shapes.caption_words import named_objects, read_scenes
+from clipmapper.data.shapes.evidence import read_evidence
+from clipmapper.files import read_json
+from clipmapper.tasks.caption.tracing import trace_captions
+from clipmapper.tasks.caption.trained import load_caption_subject
+from explain import explainers
+from perturbation.config import LocaliseConfig
+from perturbation.localise.caption import localise_words
+
+Command = Callable[..., tuple[int, str, list[str]]]
+SIDE = 6
+RULES = {"weighted": explainers.Weighted(), "uniform": explainers.Uniform()}
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    folder = tmp_path_factory.mktemp("untrained")
+    checkpoint = write_untrained(tiny, folder)
+    long = ("task.max_length=30", f"samples={TEST_IMAGES}", "batch_size=20", f"paths.runs={folder / 'runs'}")
+    return (*tiny.overrides, *TASK, f"checkpoint={checkpoint}", *long)
+
+
+def config_of(overrides: tuple[str, ...]) -> LocaliseConfig:
+    checked: LocaliseConfig = typed(composed("evaluate_explanations", *overrides), LocaliseConfig)
+    return checked
+
+
+def drawn(config: LocaliseConfig) -> list[int]:
+    """The rows of the pictures in the order in which they are captioned."""
+    return [int(row) for row in np.random.default_rng(config.seed).permutation(TEST_IMAGES)[: config.samples]]
+
+
+def references(overrides: tuple[str, ...]) -> tuple[list[int], list[str]]:
+    """Image ids and a caption by people of each picture, in that order; every third one is a lie."""
+    config = config_of(overrides)
+    subject = load_caption_subject(config, "test", config.checkpoint)
+    images = [subject.images[row] for row in drawn(config)]
+    texts = [image.captions[0] if k % 3 else "a zebra and a circle" for k, image in enumerate(images)]
+    return [image.image_id for image in images], texts
+
+
+def test_relevance_and_evidence_are_those_of_each_word(
+    overrides: tuple[str, ...], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(overrides)
+    subject = load_caption_subject(config, "test", config.checkpoint)
+    evidence = read_evidence(config.data, "test")
+    scenes = read_scenes(evidence)
+    ids, texts = references(overrides)
+    says(monkeypatch, tiny, texts)
+    found = localise_words(subject, evidence, RULES, config)
+    says(monkeypatch, tiny, texts)
+    batch = subject.batch(drawn(config))
+    assert batch is not None
+    at = 0
+    for b, (image_id, text) in enumerate(zip(ids, texts, strict=True)):
+        decoder = subject.model.encoder.tokenizer.decoder
+        places = words_of(batch.captions[b], decoder)
+        words = ["".join(decoder[batch.captions[b][k]] for k in word).removesuffix("</w>") for word in places]
+        if not (named := named_objects(words, scenes[image_id])):
+            continue
+        assert check_caption(text, scenes[image_id]).true
+        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [batch.captions[b]], (), [image_id])
+        mask = np.asarray(Image.open(evidence.folder / f"masks/test/shapes_test_{image_id:012d}.png"))
+        large = mask.repeat(3, 0).repeat(3, 1)  # so that patches are whole pixels
+        cell = len(large) // SIDE
+        for word in named:
+            shown = np.isin(large, [o + 1 for o in word.objects]).reshape(SIDE, cell, SIDE, cell).mean((1, 3))
+            assert found.evidence[at].tolist() == (shown >= 0.25).ravel().tolist()
+            assert (found.kinds[at], found.captions[at]) == (word.kind, image_id)
+            for name, rule in RULES.items():
+                direct = rule(traced.trace, traced.rows)[places[word.word], 1 : 1 + SIDE * SIDE].mean(0)
+                np.testing.assert_allclose(found.relevance[name][at], direct, rtol=1e-4, atol=1e-7)
+            at += 1
+    assert at == len(found.kinds) == len(found.evidence) > 10
+    true = sum(check_caption(text, scenes[image_id]).true for image_id, text in zip(ids, texts, strict=True))
+    assert 0 < true <= TEST_IMAGES * 2 // 3
+    assert found.counts == {"pictures": TEST_IMAGES, "true": true, "captions": len(set(found.captions))}
+
+
+def test_the_command_writes_and_prints_the_table(
+    overrides: tuple[str, ...], tiny: Tiny, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(monkeypatch, tiny, references(overrides)[1])
+    status, out, errors = command("evaluate_explanations", *overrides, "explainer=paper")
+    assert (status, errors) == (0, [])
+    run = Path(out.splitlines()[0].removeprefix("run folder: "))
+    table, content = (run / "word_localisation.md").read_text(), read_json(run / "word_localisation.json")
+    assert table in out
+    counts = {name: content[name] for name in ("pictures", "true", "captions", "words", "left_out")}
+    assert counts["pictures"] == TEST_IMAGES
+    assert f"{counts['true']} captions are true of their scene" in table
+    assert f"{counts['words']} words in all ({counts['left_out']} left out" in table
+    every = [row for row in content["rows"] if row["kind"] == "all" and row["explainer"] == "weighted"]
+    assert {row["metric"] for row in every} == {"mass_accuracy", "rank_accuracy", "pointing_game"}
+    assert {row["words"] for row in every} == {counts["words"] - counts["left_out"]}
+    heads = [line for line in table.splitlines() if line.startswith("| explainer")]
+    kinds = [kind for kind in ("color", "shape", "size", "position", "all") if f"| {kind} (" in heads[0]]
+    assert len(heads) == 2
+    assert kinds[-1] == "all"
+    assert {row["kind"] for row in content["rows"]} == set(kinds)
+    for metric, title in (("mass_accuracy", "mass on the named objects"), ("pointing_game", "pointing game")):
+        part = table[table.index(title) :]
+        row = next(line for line in part.splitlines() if line.startswith("| genatt"))
+        wanted = next(
+            r for r in content["rows"] if (r["explainer"], r["kind"], r["metric"]) == ("genatt", "all", metric)
+        )
+        assert row.split(" | ")[-1].startswith(f"{wanted['value']:.3f}")
+    for name in ("weighted", "uniform", "rollout", "genatt", "random", "chance"):
+        assert table.count(f"| {name} |") == 2
+
+
+WRONG = {
+    "samples=10": "samples=10: 0 captions are true of their pictures, and none of them says which object it means",
+    f"samples={TEST_IMAGES + 1}": f"samples={TEST_IMAGES + 1}: the test split has {TEST_IMAGES} images; give fewer",
+    "split=dev": "split=dev: data=shapes has evidence for train, val, test",
+    "samples=1": "samples=1 must be 2 or more",
+    "data=coco data.root=/none": "data=coco does not say what its answers depend on: give data=shapes",
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_ends_in_one_line(overrides: tuple[str, ...], command: Command, case: str) -> None:
+    scenes = ("data.train_scenes", "data.val_scenes", "data.test_scenes", "data.workers")
+    kept = [o for o in overrides if "data=coco" not in case or not o.startswith(scenes)]
+    status, _, errors = command("evaluate_explanations", *kept, "explainer=uniform", *case.split())
+    assert (status, len(errors)) == (1, 1)
+    assert WRONG[case] in errors[0]

@@ -1,0 +1,385 @@
+"""Pictures and scores of explanations, as a user makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from tiny_runs import Tiny, composed, finish
+
+from clipmapper.cli import typed
+from clipmapper.errors import UserError
+from clipmapper.explaining.output import seen_box
+from clipmapper.metrics.vqa import vqa_accuracy
+from clipmapper.tasks.vqa import pictures as picturing
+from clipmapper.tasks.vqa.config import ExplainConfig
+from clipmapper.tasks.vqa.explaining import explain
+from clipmapper.tasks.vqa.trained import Subject, load_subject
+from explain import explainers, targets
+from explain.figures import Sample, merge_clip_pieces
+
+Command = Callable[..., tuple[int, str, list[str]]]
+TEST_QUESTIONS = 60
+SIDE = 6  # patches
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Overrides of a trained checkpoint."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    tiny.train(run)
+    return (*tiny.overrides, f"checkpoint={run}")
+
+
+@pytest.fixture
+def overrides(trained: tuple[str, ...], tmp_path: Path) -> tuple[str, ...]:
+    return (*trained, f"paths.runs={tmp_path / 'runs'}", "formats=[png]")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """Not an upright RGB photo: 16-bit grey."""
+    path = tmp_path / "photo (1).png"
+    Image.fromarray(np.linspace(0, 60_000, 60 * 90).reshape(60, 90).astype(np.uint16)).save(path)
+    return path
+
+
+def subject_of(overrides: tuple[str, ...]) -> Subject:
+    config = typed(composed("explain", *overrides), ExplainConfig)
+    return load_subject(config, "test", config.checkpoint)
+
+
+def folder_of(out: str) -> Path:
+    return Path(out.splitlines()[0].removeprefix("run folder: "))
+
+
+def made(command: Command, *arguments: str) -> tuple[Path, pd.DataFrame]:
+    status, out, errors = command("explain", *arguments)
+    assert (status, errors) == (0, [])
+    return folder_of(out), pd.read_parquet(folder_of(out) / "scores.parquet")
+
+
+def pictures(run: Path) -> set[str]:
+    return {path.name for path in (run / "pictures").iterdir()}
+
+
+def test_scores_are_those_of_a_direct_call(overrides: tuple[str, ...], command: Command) -> None:
+    subject = subject_of(overrides)
+    ids = [subject.questions[row].question_id for row in (7, 3)]
+    arguments = (*overrides, "select=ids", f"ids={ids}".replace(" ", ""), "explainer=paper", "formats=[png,pdf]")
+    run, scores = made(command, *arguments)
+    assert pictures(run) == {f"question_{i}.{suffix}" for i in ids for suffix in ("png", "pdf")}
+    batch = subject.batch([7, 3])
+    assert batch is not None
+    rules = {
+        "weighted": explainers.Weighted(),
+        "uniform": explainers.Uniform(),
+        "rollout": explainers.Rollout(),
+        "genatt": explainers.GenAtt(),
+    }
+    direct = explain(subject.model, batch, rules)
+    assert list(dict.fromkeys(scores["question_id"])) == ids
+    assert scores["explainer"].unique().tolist() == list(rules)
+    for b, question in enumerate(batch.questions):
+        probabilities = subject.model(batch.pixels, batch.text)[b].sigmoid()
+        best = int(probabilities.argmax())
+        for name in rules:
+            rows = scores[(scores["question_id"] == question.question_id) & (scores["explainer"] == name)]
+            valid = direct.traced.trace.valid[b]  # type: ignore[index]
+            np.testing.assert_allclose(rows["score"], direct.scores[name][b][valid], rtol=1e-6, atol=1e-9)
+            np.testing.assert_array_equal(~rows["special"], direct.traced.removable[b][valid])
+            assert set(rows["answer"]) == set(rows["target"]) == {subject.model.answers[best]}
+            np.testing.assert_allclose(rows["probability"], float(probabilities[best]), rtol=1e-5)
+            assert set(rows["question"]) == {question.question}
+            assert set(rows["image_id"]) == {question.image_id}
+            assert rows["against"].isna().all()
+            image, text = rows[rows["modality"] == "image"], rows[rows["modality"] == "text"]
+            assert image["token"].iloc[0] == "class"
+            places = image[~image["special"]]
+            assert list(zip(places["row"], places["col"], strict=True)) == [
+                (r, c) for r in range(SIDE) for c in range(SIDE)
+            ]
+            assert "".join(text["token"][1:-1]).replace("</w>", "") == question.question.replace(" ", "")
+            assert image["index"].tolist() == list(range(1 + SIDE * SIDE))
+            assert text["index"].tolist() == list(range(len(text)))
+
+
+def test_two_runs_make_the_same_bytes(overrides: tuple[str, ...], command: Command) -> None:
+    first, second = (
+        made(command, *overrides, "samples=2", "interaction=true", "explainer.names=[random,weighted]", "explainer=all")
+        for _ in range(2)
+    )
+    names = sorted(path.relative_to(first[0]) for path in first[0].rglob("*") if path.is_file())
+    assert len([name for name in names if name.suffix == ".png"]) == 4
+    for name in names:
+        assert (first[0] / name).read_bytes() == (second[0] / name).read_bytes(), name
+
+
+def test_fewer_samples_are_the_first_of_more_and_the_seed_decides(overrides: tuple[str, ...], command: Command) -> None:
+    def chosen(*arguments: str) -> list[int]:
+        return made(command, *overrides, "explainer=uniform", *arguments)[1]["question_id"].unique().tolist()
+
+    two, four = chosen("samples=2"), chosen("samples=4")
+    assert two == four[:2]
+    assert chosen("samples=4", "encoder.batch_size=3") == four
+    assert chosen("samples=4", "seed=1") != four
+
+
+def test_wrong_answers_are_wrong(overrides: tuple[str, ...], command: Command) -> None:
+    status, out, errors = command("explain", *overrides, "select=wrong", "samples=5", "encoder.batch_size=4")
+    assert (status, errors) == (0, [])
+    subject = subject_of(overrides)
+    scores = pd.read_parquet(folder_of(out) / "scores.parquet").drop_duplicates("question_id")
+    answer = dict(zip(scores["question_id"], scores["answer"], strict=True))
+    assert len(answer) == 5
+    order = np.random.default_rng(0).permutation(TEST_QUESTIONS)
+    wrong, looked = [], 0
+    for row in order:
+        looked += 1
+        question = subject.questions[row]
+        batch = subject.batch([row])
+        assert batch is not None
+        said = subject.model.answers[int(subject.model(batch.pixels, batch.text).argmax())]
+        wrong += [question.question_id] if vqa_accuracy(said, question.answers) == 0 else []
+        if len(wrong) == 5:
+            break
+    assert list(answer) == wrong
+    assert f"5 wrong answers among the {looked} looked at" in out
+
+
+def test_a_picture_of_ones_own_needs_no_data(
+    trained: tuple[str, ...], photo: Path, tmp_path: Path, command: Command
+) -> None:
+    elsewhere = (f"data.root={tmp_path / 'nowhere'}", f"paths.runs={tmp_path}", "samples=500")
+    own = (f"image={photo}", "question=what's left, a or b?")
+    run, scores = made(command, *trained, *elsewhere, *own, "explainer=paper", "interaction=true")
+    assert not (tmp_path / "nowhere").exists()
+    suffixes = ("png", "pdf")
+    assert pictures(run) == {f"question_0{kind}.{suffix}" for kind in ("", "_interaction") for suffix in suffixes}
+    assert set(scores["question"]) == {"what's left, a or b?"}
+    words = scores[(scores["modality"] == "text") & (scores["explainer"] == "weighted")]["token"]
+    assert [word for word, _ in merge_clip_pieces(words.tolist(), [0.0] * len(words))][1:3] == ["what", "'s"]
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
+    """The samples that are drawn from now on."""
+    samples: list[Sample] = []
+    original = picturing.draw
+
+    def watch(sample: Sample, *style: Any) -> Any:
+        samples.append(sample)
+        return original(sample, *style)
+
+    monkeypatch.setattr(picturing, "draw", watch)
+    return samples
+
+
+def test_what_is_drawn_is_what_is_written(
+    overrides: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = drawn(monkeypatch)
+    _, scores = made(command, *overrides, "samples=3", "explainer.names=[uniform,weighted]", "explainer=all")
+    shown = scores[~scores["special"]]
+    asked = {question.question_id: question for question in subject_of(overrides).questions}
+    for sample, (question_id, rows) in zip(samples, shown.groupby("question_id", sort=False), strict=True):
+        assert [e.explainer for e in sample.explanations] == ["uniform", "weighted"]
+        assert (sample.question, sample.answer) == (rows["question"].iloc[0], rows["answer"].iloc[0])
+        counts = pd.Series([a["answer"] for a in asked[question_id].answers]).value_counts()
+        assert f"{counts.index[0]} ({counts.iloc[0]})" in sample.caption
+        for explanation in sample.explanations:
+            own = rows[rows["explainer"] == explanation.explainer]
+            image, text = own[own["modality"] == "image"], own[own["modality"] == "text"]
+            grid = image.pivot(index="row", columns="col", values="score")
+            np.testing.assert_array_equal(explanation.patch_scores.astype(np.float32), grid)
+            assert explanation.word_scores.sum() == pytest.approx(text["score"].sum(), rel=1e-5)
+            assert "".join(sample.words) == sample.question.replace(" ", "")
+
+
+@pytest.mark.parametrize("given_answer", [None, "yes"])
+def test_another_answer_and_a_margin(
+    overrides: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch, given_answer: str | None
+) -> None:
+    samples = drawn(monkeypatch)
+    answers = subject_of(overrides).model.answers
+    options = ["explainer=input_x_gradient", "samples=3", "against='2'"]
+    options += [f"answer={given_answer}"] if given_answer else []
+    _, scores = made(command, *overrides, *options)
+    subject = subject_of(overrides)
+    row_of = {question.question_id: row for row, question in enumerate(subject.questions)}
+    batch = subject.batch([row_of[i] for i in scores["question_id"].unique()])
+    assert batch is not None
+    preferred = subject.model(batch.pixels, batch.text).argmax(1) if given_answer is None else answers.index("yes")
+    target = targets.margin(preferred, answers.index("2"))
+    direct = explain(subject.model, batch, {"x": explainers.InputXGradient()}, target)
+    for b, (_, rows) in enumerate(scores.groupby("question_id", sort=False)):
+        valid = direct.traced.trace.valid[b]  # type: ignore[index]
+        np.testing.assert_allclose(rows["score"], direct.scores["x"][b][valid], rtol=1e-4, atol=1e-7)
+        assert set(rows["against"]) == {"2"}
+        assert set(rows["target"]) == ({given_answer} if given_answer else set(rows["answer"]))
+    assert all("rather than 2 (" in sample.caption for sample in samples)
+
+
+@settings(max_examples=40, deadline=None)
+@example(129, 64, 32)
+@example(64, 133, 32)
+@given(st.integers(64, 300), st.integers(64, 300), st.sampled_from([32, 48, 63]))
+def test_the_box_is_what_the_preprocessing_keeps(width: int, height: int, side: int) -> None:
+    """A photo that holds its own coordinates, through open_clip's preprocessing: where does the encoder look?"""
+    ramps = np.zeros((height, width, 3))
+    ramps[..., 0], ramps[..., 1] = np.arange(0.5, width) / width, np.arange(0.5, height)[:, None] / height
+    dither = np.random.default_rng(0).random(ramps.shape)  # rounds up or down, right on average
+    photo = Image.fromarray(np.floor(255 * ramps + dither).clip(0, 255).astype(np.uint8))
+    preprocess = image_transform_v2(PreprocessCfg(size=side, mean=(0, 0, 0), std=(1, 1, 1)), is_train=False)
+    seen = preprocess(photo).double().numpy()
+    left, top, right, bottom = seen_box((width, height), {"size": side, "resize_mode": "shortest"})
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    pixel = min(width, height) / side  # the encoder's, in pixels of the photo
+    for ramp, first, last, length in ((seen[0].mean(0), left, right, width), (seen[1].mean(1), top, bottom, height)):
+        wanted = first + np.arange(0.5, side) / side * (last - first)
+        off = (ramp * length - wanted)[4:-4] / pixel  # at the photo's edge, scaling repeats the last pixel
+        assert abs(off.mean()) < 0.2  # what 8 bits leave; a box that is not rounded as the crop is off by 0.5
+        assert abs(off[:10].mean()) < 0.4
+        assert abs(off[-10:].mean()) < 0.4
+
+
+def test_a_mark_in_the_photo_is_in_its_patch() -> None:
+    """The middle of the box's patch (1, 3) of 8 × 8 is painted; the encoder's patch (1, 3) holds the colour."""
+    side, size = 48, (301, 170)
+    left, top, right, _ = seen_box(size, {"size": (side, side), "resize_mode": "shortest"})
+    step = (right - left) / 8
+    mark = [round(v) for v in (left + 3 * step, top + step, left + 4 * step, top + 2 * step)]
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[mark[1] : mark[3], mark[0] : mark[2]] = 255
+    cfg = PreprocessCfg(size=side, mean=(0, 0, 0), std=(1, 1, 1))
+    seen = image_transform_v2(cfg, is_train=False)(Image.fromarray(pixels)).mean(0)
+    means = torch.nn.functional.avg_pool2d(seen[None], side // 8)[0]
+    assert divmod(int(means.argmax()), 8) == (1, 3)
+    assert means[1, 3] > 0.9
+    assert means.sum() - means[1, 3] < 0.15
+
+
+def test_other_preprocessing() -> None:
+    assert seen_box((90, 60), {"size": 32, "resize_mode": "squash"}) == (0, 0, 90, 60)
+    for settings_ in ({"size": 32, "resize_mode": "longest"}, {"size": (32, 48)}):
+        with pytest.raises(UserError, match="can't be pictured"):
+            seen_box((90, 60), settings_)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (3000, 40), (40, 3000)])
+def test_photos_of_any_shape(
+    overrides: tuple[str, ...], command: Command, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "odd.png"
+    Image.new("LA", size, (90, 200)).save(path)
+    run, _ = made(command, *overrides, f"image={path}", "question=why", "explainer=uniform", "interaction=true")
+    with Image.open(run / "pictures" / "question_0.png") as picture:
+        assert picture.width > 100
+
+
+def test_a_long_question_is_cut_off_and_said(
+    overrides: tuple[str, ...], photo: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(picturing.tqdm, "write", lambda text, file: lines.append(text))
+    _, scores = made(command, *overrides, f"image={photo}", f"question={'why ' * 60}", "explainer=uniform")
+    assert lines == ["1 questions are longer than the encoder's 40 tokens and were cut off"]
+    assert (scores["modality"] == "text").sum() == 40
+
+
+def test_a_lone_sample_has_none_to_be_shuffled_with(overrides: tuple[str, ...], command: Command) -> None:
+    names = "explainer.names=[uniform,shuffled]"
+    _, one = made(command, *overrides, "explainer=all", names, "samples=1")
+    assert set(one["explainer"]) == {"uniform"}
+    _, several = made(command, *overrides, "explainer=all", names, "samples=4", "encoder.batch_size=3")
+    assert several.groupby("explainer")["question_id"].nunique().to_dict() == {"uniform": 4, "shuffled": 4}
+    status, _, errors = command("explain", *overrides, "explainer=shuffled", "samples=1")
+    assert (status, len(errors)) == (1, 1)
+    assert "needs a batch of at least two" in errors[0]
+
+
+def test_an_error_leaves_what_was_made(overrides: tuple[str, ...], command: Command) -> None:
+    subject = subject_of(overrides)
+    order = np.random.default_rng(0).permutation(TEST_QUESTIONS)
+    bad = subject.images[subject.questions[order[3]].image_id]
+    before = len({q for q in order[:3] if subject.questions[q].image_id != subject.questions[order[3]].image_id})
+    path, content = Path(bad.name), bad.read()
+    try:
+        path.write_bytes(b"")
+        status, out, errors = command("explain", *overrides, "samples=6", "explainer=uniform")
+        skipped, rows = made(command, *overrides, "samples=6", "explainer=uniform", "data.on_bad_image=skip")
+    finally:
+        path.write_bytes(content)
+    assert (status, len(errors)) == (1, 1)
+    assert f"{path}: the file is empty" in errors[0]
+    assert before == 3  # none of the three is about the bad picture
+    assert len(pictures(folder_of(out))) == 3
+    assert pd.read_parquet(folder_of(out) / "scores.parquet")["question_id"].nunique() == 3
+    assert len(pictures(skipped)) == rows["question_id"].nunique() == 5
+
+
+WRONG = {
+    "select=ids ids=[5,6]": "ids: the test split has no question 5, 6; it has ",
+    "select=ids": "question ids are taken with select=ids ids=[…]; ids=[…] is missing",
+    "ids=[5]": "question ids are taken with select=ids ids=[…]; select=ids is missing",
+    "select=some": "select=some is not one of: random, wrong, ids",
+    "samples=0": "samples=0 must be 1 or more",
+    "samples=61": "samples=61: the test split has 60 questions; give fewer",
+    "split=dev": "split=dev: this data has train, val, test",
+    "image={photo}": "image=… without question=…; give both",
+    "question=why": "question=… without image=…; give both",
+    "question=' ' image={photo}": "question= is empty; ask something",
+    "question=why image={tmp}/none.png": "none.png: no such image",
+    "question=why image={tmp}": "cannot be read (Is a directory)",
+    "question=why image={text}": "text.png: not an image that Pillow can read",
+    "question=why image={photo} select=ids ids=[5]": "image=… and ids=… are two choices; give one",
+    "answer=yess": "answer=yess is none of the model's ",
+    "against=yess": "close to it: yes",
+    "answer=xxxxxxx": "; it knows ",
+    "answer=yes against=yes": "answer=yes against=yes are one answer",
+    "checkpoint={tmp}/none.ckpt": "none.ckpt: no such file; train first",
+    "mapper=a": "has mapper.name=b, the config mapper.name=a",
+    "checkpoint=null paths.runs={tmp}/none": "no trained checkpoint of task=vqa data=shapes mapper=b",
+    "task.sees=question": "task.sees=question: only models that see both are explained",
+    "overlay=smooth": "overlay=smooth is not one of: bilinear, patches",
+    "scale=all": "scale=all is not one of: each, common",
+    "formats=[svg]": "formats=svg is not one of: png, pdf",
+    "formats=[]": "formats=[] writes no pictures",
+    "explainer=mine": "there is no explainer=mine; choose one of: all, ",
+    "explainer=all explainer.names=[mine]": "explainer.names: mine is none of: ",
+    "explainer=integrated_gradients explainer.steps=0": "explainer=integrated_gradients: ",
+    "explainer.foo=1": "unknown config key ",
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_ends_in_one_line(
+    overrides: tuple[str, ...], photo: Path, tmp_path: Path, command: Command, case: str
+) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    plain = photo.rename(tmp_path / "photo.png")
+    filled = case.format(photo=plain, tmp=tmp_path, text=tmp_path / "text.png")
+    arguments = ["question=' '", *filled.split()[2:]] if case.startswith("question=' '") else filled.split()
+    status, out, errors = command("explain", *overrides, *arguments)
+    assert (status, len(errors)) == (1, 1)
+    assert WRONG[case] in errors[0]
+    if "run folder" in out:
+        assert not (folder_of(out) / "pictures").exists()
+
+
+def test_no_script_takes_this_one_for_the_package(tmp_path: Path) -> None:
+    """A script's own folder comes first where Python looks for modules, and ``explain.py`` lies there."""
+    for name in ("explain", "evaluate"):
+        status, out, err = finish(name, [f"paths.root={tmp_path}", "checkpoint=none.ckpt"])
+        assert status == 1
+        assert "Traceback" not in err + out
+        assert "checkpoint none.ckpt: no such file" in err

@@ -1,0 +1,216 @@
+"""Pictures and scores of explained captions, as a user makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tiny_runs import Tiny, composed
+from untrained_captions import TASK, TEST_IMAGES, says, words_of, write_untrained
+
+from clipmapper.cli import typed
+from clipmapper.metrics.captions import build_cider_corpus
+from clipmapper.metrics.tokens import plain_tokens
+from clipmapper.tasks.caption import pictures as picturing
+from clipmapper.tasks.caption.config import ExplainCaptionConfig
+from clipmapper.tasks.caption.explaining import in_chunks
+from clipmapper.tasks.caption.sentence import word_weights
+from clipmapper.tasks.caption.tracing import trace_captions
+from clipmapper.tasks.caption.trained import CaptionSubject, load_caption_subject
+from explain import explainers
+from explain.figures import Caption
+
+Command = Callable[..., tuple[int, str, list[str]]]
+SIDE = 6  # patches
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_untrained(tiny, tmp_path_factory.mktemp("untrained"))
+
+
+@pytest.fixture
+def overrides(tiny: Tiny, checkpoint: Path, tmp_path: Path) -> tuple[str, ...]:
+    return (*tiny.overrides, *TASK, f"checkpoint={checkpoint}", f"paths.runs={tmp_path / 'runs'}", "formats=[png]")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Caption]:
+    """What would be drawn, instead of drawing it."""
+    found: list[Caption] = []
+    monkeypatch.setattr(picturing, "draw_caption", lambda caption, overlay, scale: found.append(caption))
+    monkeypatch.setattr(picturing, "save", lambda *_: None)
+    return found
+
+
+def subject_of(overrides: tuple[str, ...]) -> CaptionSubject:
+    config = typed(composed("explain", *overrides), ExplainCaptionConfig)
+    return load_caption_subject(config, "test", config.checkpoint)
+
+
+def made(command: Command, *arguments: str) -> tuple[Path, pd.DataFrame]:
+    status, out, errors = command("explain", *arguments)
+    assert (status, errors) == (0, [])
+    run = Path(out.splitlines()[0].removeprefix("run folder: "))
+    return run, pd.read_parquet(run / "scores.parquet")
+
+
+def test_scores_are_those_of_each_caption_alone(
+    overrides: tuple[str, ...], command: Command, drawn: list[Caption]
+) -> None:
+    subject = subject_of(overrides)
+    ids = [subject.images[row].image_id for row in (7, 3, 5)]
+    few = ("encoder.batch_size=16", "explainer=all", "explainer.names=[weighted,input_x_gradient]")
+    _, scores = made(command, *overrides, *few, "select=ids", f"ids={ids}".replace(" ", ""))
+    assert list(dict.fromkeys(scores["image_id"])) == ids
+    batch = subject.batch([7, 3, 5])
+    assert batch is not None
+    rules = {"weighted": explainers.Weighted(), "input_x_gradient": explainers.InputXGradient()}
+    several = 0
+    for b, image_id in enumerate(ids):
+        caption = batch.captions[b]
+        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [caption], (), [image_id])
+        words = words_of(caption, subject.model.encoder.tokenizer.decoder)
+        several += any(len(word) > 1 for word in words)
+        for name, rule in rules.items():
+            direct = rule(traced.trace, traced.rows).double().numpy()
+            rows = scores[(scores["image_id"] == image_id) & (scores["explainer"] == name)]
+            assert rows["index"].tolist() == list(range(len(words)))
+            assert set(rows["caption"]) == {subject.model.vocabulary.text(caption)}
+            assert rows["weight"].tolist() == pytest.approx([1 / len(words)] * len(words))
+            for index, (_, row) in enumerate(rows.iterrows()):
+                mean = sum(direct[place] for place in words[index]) / len(words[index])
+                first_text = 1 + SIDE * SIDE
+                close = {"rtol": 1e-4, "atol": 1e-6 * abs(direct).max()}
+                np.testing.assert_allclose(row["special"], mean[:1], **close)
+                np.testing.assert_allclose(row["patches"], mean[1:first_text], **close)
+                text = [mean[first_text], *(sum(mean[first_text + 1 + k] for k in w) for w in words[: index + 1])]
+                np.testing.assert_allclose(row["text"], text, **close)
+    assert several  # or the mean over sub-words was not tested
+
+
+def test_what_is_drawn_is_what_is_written(overrides: tuple[str, ...], command: Command, drawn: list[Caption]) -> None:
+    _, scores = made(command, *overrides, "samples=3", "explainer=paper", "encoder.batch_size=2")
+    assert len(drawn) == scores["image_id"].nunique() == 3
+    for caption, (_, rows) in zip(drawn, scores.groupby("image_id", sort=False), strict=True):
+        assert caption.text == rows["caption"].iloc[0]
+        assert " ".join(caption.words).split() == caption.text.split()
+        assert [e.explainer for e in caption.explanations] == list(dict.fromkeys(rows["explainer"]))
+        for explanation, (_, of_explainer) in zip(
+            caption.explanations, rows.groupby("explainer", sort=False), strict=True
+        ):
+            maps = np.stack(of_explainer["patches"].tolist()).reshape(-1, SIDE, SIDE)
+            np.testing.assert_allclose(explanation.word_scores, maps, rtol=1e-6)
+            np.testing.assert_allclose(explanation.whole_scores, maps.mean(0), rtol=1e-4, atol=1e-8)
+
+
+def test_words_are_weighted_by_a_metric(
+    overrides: tuple[str, ...], tiny: Tiny, command: Command, drawn: list[Caption], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmapper.metrics.captions.ptb_tokens", plain_tokens)  # no Java
+    subject = subject_of(overrides)
+    image = subject.images[4]
+    spoken = f"zebra {image.captions[0]}"
+    says(monkeypatch, tiny, [spoken])
+    arguments = ("select=ids", f"ids=[{image.image_id}]", "weighting=cider", "explainer=uniform", "task.max_length=30")
+    _, scores = made(command, *overrides, *arguments)
+    corpus = build_cider_corpus([each.captions for each in subject.images])
+    expected = word_weights({0: scores["word"].tolist()}, {0: image.captions}, "cider", corpus)[0]
+    assert scores["weight"].tolist() == pytest.approx(expected)
+    assert expected[0] == 0  # the zebra
+    whole = sum(weight * np.asarray(p) for weight, p in zip(expected, scores["patches"], strict=True))
+    np.testing.assert_allclose(drawn[0].explanations[0].whole_scores.ravel(), whole, rtol=1e-4, atol=1e-7)
+    assert drawn[0].note == f"people: {image.captions[0]}; all words: weighted by CIDEr"
+
+
+def test_ones_own_picture_and_its_files(overrides: tuple[str, ...], command: Command, tmp_path: Path) -> None:
+    photo = tmp_path / "my photo (1).png"
+    Image.fromarray(np.linspace(0, 60_000, 60 * 90).reshape(60, 90).astype(np.uint16)).save(photo)
+    run, scores = made(command, *overrides, f"image={photo}", "explainer=uniform", "formats=[png,pdf]", "data.root=/no")
+    assert {path.name for path in (run / "pictures").iterdir()} == {"image_0.png", "image_0.pdf"}
+    assert set(scores["image_id"]) == {0}
+    with Image.open(run / "pictures" / "image_0.png") as picture:
+        assert picture.width > 500
+
+
+def test_fewer_pictures_are_the_first_of_more_and_the_seed_decides(overrides: tuple[str, ...]) -> None:
+    subject = subject_of(overrides)
+
+    def chosen(*arguments: str) -> list[int]:
+        config = typed(composed("explain", *overrides, *arguments), ExplainCaptionConfig)
+        return picturing.choose_pictures(subject, config)
+
+    assert chosen("samples=2") == chosen("samples=4")[:2]
+    assert len(set(chosen("samples=10"))) == 10
+    assert chosen("samples=4", "seed=1") != chosen("samples=4")
+
+
+def test_captions_without_words_are_left_out_and_said(
+    overrides: tuple[str, ...], tiny: Tiny, command: Command, drawn: list[Caption], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(picturing.tqdm, "write", lambda text, file: lines.append(text))
+    says(monkeypatch, tiny, ["a red circle", ""])
+    _, scores = made(command, *overrides, "explainer=uniform", "samples=2")
+    assert scores["word"].tolist() == ["a", "red", "circle"]
+    assert len(lines) == 1
+    assert lines[0].endswith("is left out: its caption has no words")
+    says(monkeypatch, tiny, [""])
+    status, _, errors = command("explain", *overrides, "explainer=uniform", "samples=2")
+    assert (status, len(errors)) == (1, 1)
+    assert "there is nothing to explain" in errors[0]
+
+
+@pytest.mark.parametrize("most", [1, 5, 16, 1000])
+def test_chunks_hold_every_caption_with_words_once(most: int) -> None:
+    draw = np.random.default_rng(0)
+    captions = [[0] * int(length) for length in draw.integers(0, 9, 40)]
+    chunks = in_chunks(captions, most)
+    assert [place for chunk in chunks for place in chunk] == [k for k, caption in enumerate(captions) if caption]
+    assert max(sum(len(captions[k]) for k in chunk) for chunk in chunks) <= max(2 * most, 9) + 9
+    assert in_chunks([[], []], most) == []
+
+
+WRONG = {
+    "select=wrong": "select=wrong is not one of: random, ids",
+    "select=ids ids=[5]": "ids: the test split has no image 5; it has ",
+    "ids=[5]": "image ids are taken with select=ids ids=[…]; select=ids is missing",
+    f"samples={TEST_IMAGES + 1}": f"samples={TEST_IMAGES + 1}: the test split has {TEST_IMAGES} images; give fewer",
+    "weighting=rouge": "weighting=rouge is not one of: equal, bleu4, cider, meteor",
+    "image=a.png weighting=cider": "weighting=cider takes reference captions, which a picture of one's own lacks",
+    "image=a.png select=ids ids=[5]": "image=… and ids=… are two choices; give one",
+    "image=none.png": "none.png: no such image",
+    "question=why": "unknown config key question; ",
+    "interaction=true": "unknown config key interaction; ",
+    "answer=yes": "unknown config key answer; ",
+    "task=vqa weighting=cider": "unknown config key weighting; ",
+    "task.sees=text": "task.sees=text: only models that see both are explained",
+    "task.max_length=99": "task.max_length=99: the encoder's context holds ",
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_ends_in_one_line(overrides: tuple[str, ...], command: Command, case: str) -> None:
+    dropped = TASK if case.startswith("task=vqa") else ()
+    arguments = [override for override in overrides if override not in dropped]
+    status, _, errors = command("explain", *arguments, *case.split())
+    assert (status, len(errors)) == (1, 1)
+    assert WRONG[case] in errors[0]
+
+
+def test_nan_in_the_model_is_one_line(
+    overrides: tuple[str, ...], checkpoint: Path, tmp_path: Path, command: Command
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    name = next(name for name in content["state_dict"] if name.endswith("weight"))
+    content["state_dict"][name][:] = float("nan")
+    torch.save(content, tmp_path / "nan.ckpt")
+    arguments = [override for override in overrides if not override.startswith("checkpoint=")]
+    status, _, errors = command("explain", *arguments, f"checkpoint={tmp_path / 'nan.ckpt'}", "samples=2")
+    assert (status, len(errors)) == (1, 1)
+    assert "nan.ckpt" in errors[0]

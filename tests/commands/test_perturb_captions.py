@@ -1,0 +1,304 @@
+"""Whole perturbation runs of captions: against a plain loop, killed and taken up, and with bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from perturb_runs import mean, records, removed, results, trapezoid
+from tiny_runs import Tiny, composed
+
+from clipmapper.checkpoint import card
+from clipmapper.cli import typed
+from clipmapper.data.datasets import load_captions
+from clipmapper.data.images import load_rgb
+from clipmapper.encoder.load import TextBatch, load_encoder
+from clipmapper.errors import UserError
+from clipmapper.files import read_json
+from clipmapper.metrics.clipscore import clip_scores
+from clipmapper.metrics.tokens import plain_tokens
+from clipmapper.nn.tokens import TokenSubset
+from clipmapper.tasks.caption import trained as subject
+from clipmapper.tasks.caption.data import captions_of, encode_captions
+from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption, load_caption
+from clipmapper.tasks.caption.sentence import Weighting, split_words
+from clipmapper.tasks.caption.tracing import trace_captions
+from clipmapper.tasks.caption.vocabulary import build_vocabulary
+from explain.explainers import Random, Weighted
+from perturbation.config import WEIGHTINGS, PerturbCaptionsConfig
+from perturbation.perturb import caption as captions
+from perturbation.perturb import lightning as module
+from perturbation.perturb.run import perturb
+from perturbation.perturb.samples import deal, draw
+
+STEPS = [0.0, 0.1, 0.5, 1.0]
+LENGTH = 6
+TASK = ("task=caption", f"task.max_length={LENGTH}")
+SMALL = (
+    *("samples=5", "batch_samples=3", "engine_batch=7", "random_seeds=2", "controls=[random]"),
+    *("weightings=[equal,cider]", f"steps={STEPS}"),
+)
+TESTED = {("weighted equal", 0), ("weighted cider", 0), ("random", 0), ("random", 1)}
+Command = Callable[..., tuple[int, str, list[str]]]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+
+
+def make_quick(patch: pytest.MonkeyPatch) -> None:
+    """Starting Java takes seconds; PTB and METEOR are tested with the metrics."""
+    patch.setattr("clipmapper.metrics.captions.ptb_tokens", plain_tokens)
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A checkpoint of random weights, and the overrides that lead there."""
+
+    tiny: Tiny
+    checkpoint: Path
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        return *self.tiny.overrides, *TASK, f"checkpoint={self.checkpoint}", *SMALL
+
+    def perturb(self, run: Path, *overrides: str) -> dict[str, Any]:
+        run.mkdir(parents=True, exist_ok=True)
+        config = composed("perturb", *self.overrides, *overrides)
+        return perturb(typed(config, PerturbCaptionsConfig), "weighted", run)
+
+
+@pytest.fixture(scope="module")
+def captioner(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    """Weights so large that patches bear on words."""
+    config = tiny.config(*TASK)
+    encoder = load_encoder(config.encoder)
+    encoded, _ = encode_captions(encoder, captions_of(load_captions(config.data).part("train").images))
+    vocabulary = build_vocabulary("training", (ids.tolist() for ids in encoded.values()), encoder.tokenizer)
+    torch.manual_seed(0)
+    model = build_caption(config.mapper, encoder, len(vocabulary))
+    weights = {f"model.{name}": tensor + 0.3 * torch.randn(tensor.shape) for name, tensor in model.state_dict().items()}
+    weights = {
+        name: tensor * (8 if name.endswith(("query.weight", "out.weight")) else 1) for name, tensor in weights.items()
+    }
+    checkpoint = tmp_path_factory.mktemp("captioner") / "best.ckpt"
+    torch.save({"clipmapper": card(config, encoder, vocabulary), "state_dict": weights}, checkpoint)
+    return Captioner(tiny, checkpoint)
+
+
+@pytest.fixture(scope="module")
+def whole(captioner: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing stopped."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        captioner.perturb(run)
+    return run
+
+
+class Plain:
+    """One picture, one subset, the whole model anew for every word, and nothing attends to a removed patch."""
+
+    def __init__(self, model: CLIPMapperCaption, image: Any):
+        self.model, self.image, self.photo = model, image, load_rgb(image.image)
+        self.pixels = model.encoder.pixels([self.photo])
+        self.seen: dict[frozenset[int], list[Any]] = {}
+
+    def said(self, gone: set[int]) -> list[Any]:
+        """Caption, CLIPScore and RefCLIPScore."""
+        if frozenset(gone) not in self.seen:
+            text = self.model.vocabulary.text(self.ids(gone))
+            clip, ref = clip_scores(self.model.encoder, [self.photo], [text], [self.image.captions])
+            self.seen[frozenset(gone)] = [text, float(clip[0]), float(ref[0])]
+        return self.seen[frozenset(gone)]
+
+    @torch.no_grad()
+    def ids(self, gone: set[int]) -> list[int]:
+        kept = torch.tensor([[True, *(patch not in gone for patch in range(36))]])
+        ids = [self.model.vocabulary.start]
+        while len(ids) <= LENGTH:
+            batch = TextBatch(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool), 0)
+            subset = TokenSubset(torch.arange(37)[None], kept)
+            best = int(self.model(self.pixels, batch, image_subset=subset)[0, -1].argmax())
+            if self.model.vocabulary.ids[best] == self.model.vocabulary.end:
+                break
+            ids.append(self.model.vocabulary.ids[best])
+        return ids[1:]
+
+
+def test_every_record_equals_the_plain_loop(whole: Path, captioner: Captioner) -> None:
+    model = load_caption(captioner.checkpoint)
+    images = load_captions(captioner.tiny.config(*TASK).data).part("test").images
+    rows = {(r["image_id"], r["explainer"], r["seed"], r["direction"]): r for r in records(whole)}
+    assert len(rows) == 5 * len(TESTED) * 2
+    assert any(len(set(row["captions"])) > 2 for row in rows.values())  # else the captions say nothing
+    known = read_json(whole / "captions.json")
+    for chosen in deal(draw(len(images), 5, 0), 3):
+        plains = [Plain(model, images[row]) for row in chosen]
+        ids, names = [plain.ids(set()) for plain in plains], [plain.image.image_id for plain in plains]
+        traced = trace_captions(model, torch.cat([plain.pixels for plain in plains]), ids, (), names)
+        for explainer, seed in TESTED:
+            rule = Random(seed) if explainer == "random" else Weighted()
+            scores = traced.scores(rule(traced.trace, traced.rows), "image").double()
+            for place, plain in enumerate(plains):
+                own = [scores[m].tolist() for m in range(len(scores)) if traced.sample[m] == place]
+                about = known[str(names[place])]
+                assert (about["ids"], about["caption"]) == (ids[place], plain.said(set())[0])
+                weights = about["weights"]["cider"] if "cider" in explainer else None
+                sentence = of_words(model, ids[place], own, weights)
+                for direction in ("positive", "negative"):
+                    row = rows.pop((names[place], explainer, seed, direction))
+                    gone = [removed(sentence, list(range(36)), step, direction) for step in STEPS]
+                    check(row, [plain.said(each) for each in gone])
+    assert not rows
+
+
+def of_words(
+    model: CLIPMapperCaption, ids: list[int], rows: list[list[float]], weights: list[float] | None
+) -> list[float]:
+    """A word's explanation is the mean of its sub-words', the caption's that of its words, weighted or plain."""
+    words, first = [], 0
+    for word in split_words(ids, model.encoder.tokenizer):
+        words.append(mean(rows[first : first + word.sub_words]))
+        first += word.sub_words
+    if weights is None:
+        return mean(words)
+    assert len(weights) == len(words)
+    return [sum(w * word[patch] for w, word in zip(weights, words, strict=True)) for patch in range(36)]
+
+
+def check(row: dict[str, Any], expected: list[list[Any]]) -> None:
+    said, clip, ref = zip(*expected, strict=True)
+    assert row["captions"] == list(said)
+    assert row["clip_score"] == pytest.approx(clip, abs=1e-5)
+    assert row["ref_clip_score"] == pytest.approx(ref, abs=1e-5)
+    assert row["modality"] == "image"
+
+
+def test_the_summary_is_that_of_the_records(whole: Path) -> None:
+    content, rows = read_json(whole / "perturbation.json"), records(whole)
+    assert len(content["rows"]) == 3 * 2
+    for row in content["rows"]:
+        own = [r for r in rows if all(r[key] == row[key] for key in ("explainer", "direction"))]
+        assert (row["samples"], row["task"], row["modality"]) == (5, "caption", "image")
+        for name in ("clip_score", "ref_clip_score"):
+            curve = mean([r[name] for r in own])
+            assert row[name] == pytest.approx(curve)
+            assert row[f"{name}_auc"] == pytest.approx(trapezoid(curve, STEPS))
+            low, high = row[f"{name}_auc_ci95"]
+            assert low <= row[f"{name}_auc"] <= high
+        assert (row["auc"], row["auc_ci95"]) == (row["clip_score_auc"], row["clip_score_auc_ci95"])
+    area = {(r["explainer"], r["direction"]): r["ref_clip_score_auc"] for r in content["rows"]}
+    for gap in (gap for gap in content["gaps"] if gap["measure"] == "ref_clip_score"):
+        expected = area[gap["explainer"], "negative"] - area[gap["explainer"], "positive"]
+        assert gap["gap"] == pytest.approx(expected)
+    pairs = read_json(whole / "comparisons.json")
+    assert len(pairs) == 3 * 2 * 3  # pairs, measures, directions with the gap
+    assert all(pair["p_holm"] >= pair["p"] for pair in pairs)
+    assert "eraser" not in content
+
+
+def test_tables_and_figures_are_there(whole: Path) -> None:
+    for measure in ("clip_score", "ref_clip_score"):
+        assert (whole / f"curves_{measure}.png").read_bytes()[:4] == b"\x89PNG"
+        lines = (whole / f"areas_{measure}.md").read_text().splitlines()
+        assert lines[0] == "| explainer | image positive ↓ | image negative ↑ | image gap ↑ |"
+        assert [line.split(" | ")[0] for line in lines[2:]] == ["| weighted equal", "| weighted cider", "| random"]
+    assert "ref_clip_score_auc/weighted cider/image_positive" in (whole / "log" / "metrics.csv").read_text()
+
+
+class Killed(BaseException):
+    """Nothing catches it but the test."""
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_killed_run_ends_with_the_same_bytes_and_weighs_once(
+    captioner: Captioner, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
+    stopped, resumed = tmp_path / "stopped", tmp_path / ("stopped" if in_place else "resumed")
+    original = module.write_part
+    written: list[int] = []
+
+    def dying(run: Path, number: int, tables: Any) -> None:
+        if written:
+            raise Killed
+        original(run, number, tables)
+        written.append(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_part", dying)
+        with pytest.raises(Killed):
+            captioner.perturb(stopped)
+    assert written == [0]
+    monkeypatch.setattr(captions, "word_weights", None)  # a call ends the test
+    captioner.perturb(resumed, *(() if in_place else (f"resume={stopped}",)))
+    assert results(resumed) == results(whole)
+
+
+def test_a_picture_of_which_nothing_is_said_is_left_out_and_counted(
+    captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = subject.greedy
+    silent = ("samples=3", "direction=[positive]")
+    monkeypatch.setattr(subject, "greedy", lambda *of: [[], *original(*of)[1:]])
+    content = captioner.perturb(tmp_path / "one", *silent)
+    assert "left out: 1 of 3 pictures, of which the model says nothing" in capsys.readouterr().err
+    assert {row["samples"] for row in content["rows"]} == {2}
+    assert len(read_json(tmp_path / "one" / "captions.json")) == 2
+    monkeypatch.setattr(subject, "greedy", lambda *of: [[] for _ in original(*of)])
+    with pytest.raises(UserError, match="of which the model says a word"):
+        captioner.perturb(tmp_path / "all", *silent)
+
+
+def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr("clipmapper.metrics.java.meteor._running", {})  # a process of another test would do
+    with pytest.raises(UserError, match="words can't be weighted by METEOR: not available: no java found"):
+        captioner.perturb(tmp_path, "weightings=[meteor]")
+    assert not (tmp_path / "captions.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (("task=caption", "weightings=[spice]"), "weightings: spice is not one of: equal, bleu4, cider, meteor"),
+        (("task=caption", "weightings=[]"), "weightings is an empty list"),
+        (("task=caption", "weightings=[cider,cider]"), "names one twice"),
+        (("task=caption", "target=margin"), "unknown config key target"),
+        (("task=caption", "removal.text=drop"), "unknown config key removal.text"),
+        (("task=caption", "removal.image=drop"), "removal.image: drop is not one of: mask, mean"),
+        (("task=vqa", "weightings=[cider]"), "unknown config key weightings"),
+        (("task=vqa", "task.name=songs"), "task.name=songs is not one of: vqa, caption"),
+        (("task=caption", "task.sees=text"), "only models that see both"),
+        (("experiment=paper_vqa", "data.root=/nowhere"), "no trained checkpoint of task=vqa data=vqav2"),
+        (("experiment=paper_caption", "data.root=/nowhere"), "no trained checkpoint of task=caption data=coco"),
+    ],
+)
+def test_bad_configs_are_one_line(command: Command, tmp_path: Path, overrides: tuple[str, ...], named: str) -> None:
+    status, _, errors = command("perturb", f"paths.root={tmp_path}", *overrides)
+    assert (status, len(errors)) == (1, 1)
+    assert named in errors[0]
+
+
+def test_from_the_command_line(captioner: Captioner, tmp_path: Path, command: Command) -> None:
+    quick = ("samples=2", "steps=[0,1]", "direction=[positive]", "explainer=uniform", f"hydra.run.dir={tmp_path}")
+    status, out, errors = command("perturb", *captioner.overrides, *quick)
+    assert (status, errors) == (0, [])
+    assert "2 of 10 captioned pictures; explainers: uniform, random" in out
+    assert "| uniform cider |" in out
+    tested = [row["explainer"] for row in json.loads((tmp_path / "perturbation.json").read_text())["rows"]]
+    assert tested == ["uniform equal", "uniform cider", "random"]
+    status, _, errors = command("perturb", *captioner.overrides, "samples=11", f"hydra.run.dir={tmp_path / 'more'}")
+    assert (status, len(errors)) == (1, 1)
+    assert "samples=11: the split has 10 captioned pictures; give samples=10 or null" in errors[0]
+
+
+def test_the_weightings_are_those_of_sentences() -> None:
+    assert get_args(Weighting) == WEIGHTINGS

@@ -1,0 +1,107 @@
+"""The benchmark's two ways give the same results, and it counts the operations that the engine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import composed
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from vqa_models import random_vqa, samples
+
+from clipmapper.benchmarks.config import BenchmarkConfig
+from clipmapper.cli import typed
+from clipmapper.encoder.load import TextBatch
+from perturbation.benchmark import perturbing as benchmark
+from perturbation.benchmark.operations import Operations
+from perturbation.benchmark.perturbing import PAPER, STEPS, examiner, operations_needed, questions_of
+from perturbation.benchmark.plain_loop import plain_loop
+from perturbation.perturb.parts import SAMPLES
+from perturbation.removal.engine import Engine
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def config(mapper: str = "b") -> BenchmarkConfig:
+    checked: BenchmarkConfig = typed(composed("benchmark", f"mapper={mapper}"), BenchmarkConfig)
+    return checked
+
+
+def counted(run: Callable[[], object]) -> int:
+    """Operations of the matrix products that are run, attention among them."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_operations_of_a_reading_are_those_that_are_run(name: str, layers: int) -> None:
+    model, (pixels, questions) = random_vqa(name), samples(4)
+    mapper = model.vqa.mapper
+    for blocks in ("attentions", "feed_forwards", "image_layers", "text_layers"):
+        if hasattr(mapper, blocks):
+            setattr(mapper, blocks, getattr(random_vqa(name, seed=2).vqa.mapper, blocks)[:layers])
+    if layers == 3 and name == "b":
+        for blocks in (mapper.image_layers, mapper.text_layers):
+            blocks.append(blocks[1])
+    valid = questions.valid[3]
+    one = TextBatch(questions.ids[3:4, valid], valid[valid][None], 0)
+    operations, n, engine = Operations(model), int(valid.sum()), Engine(model, 4)
+    whole = operations.embedding() + operations.image(10) + operations.text(n) + operations.answer(10, n)
+    assert counted(lambda: engine.whole(pixels[3:], one)) == whole
+    read = engine.whole(pixels[3:], one)
+    kept = torch.ones(1, 1, 10, dtype=torch.bool).index_fill(2, torch.tensor([2, 5, 7]), False)
+    found = counted(lambda: engine.read(read, "image", kept, read.answers))
+    assert found == operations.image(7) + operations.answer(7, n)
+    kept = valid[valid][None, None].index_fill(2, torch.tensor([1, 4]), False)
+    found = counted(lambda: engine.read(read, "text", kept, read.answers))
+    assert found == operations.text(n - 2) + operations.answer(10, n - 2)
+
+
+def test_operations_needed_are_those_of_the_engine_on_one_sample() -> None:
+    model = benchmark.random_model("tiny")
+    batch = questions_of(model, 1)
+    tests = examiner(config(), model, PAPER, 32)
+    operations, n = Operations(model), int(batch.text.valid.sum())
+    patches = model.encoder.vision.token_count
+    whole = operations.image(patches) + operations.text(n) + operations.answer(patches, n)
+    traced = 2 * whole
+    explained = benchmark.explain(model, batch, PAPER)
+
+    def given(*_: object) -> object:
+        return explained
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("perturbation.perturb.records.explain", given)
+        found = counted(lambda: tests.examine(batch, 0))
+    assert found + traced == operations_needed(model, batch, PAPER)
+
+
+def test_the_plain_loop_gives_the_engines_results() -> None:
+    model = benchmark.random_model("tiny")
+    batch = questions_of(model, 2)
+    tables = examiner(config(), model, PAPER, 16).examine(batch, 0)[SAMPLES]
+    logits = plain_loop(model, batch.pixels, batch.text, PAPER, STEPS)
+    assert len(tables) == len(logits) == 16
+    for table in tables:
+        each = logits[tuple(table[name][0].as_py() for name in ("explainer", "modality", "direction"))]
+        best = each[:, :1].argmax(2, keepdim=True).expand(-1, len(STEPS), 1)
+        wanted = each.gather(2, best)[:, :, 0].sigmoid().numpy()
+        np.testing.assert_allclose(table["probability"].to_pylist(), wanted, atol=1e-5)
+
+
+def test_every_figure_is_a_positive_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "SAMPLES_OF", {"tiny": (2, 1)})
+    for name, value in {"ROUNDS": 1, "PRODUCT": 64, "MANY": 4, "FEW": 2, "PAPER": {"genatt": PAPER["genatt"]}}.items():
+        monkeypatch.setattr(benchmark, name, value)
+    found = benchmark.perturbing(config(), "tiny")
+    assert len(found) == 10
+    assert all(np.isfinite(value) for value in found.values())
+    assert all(value > 0 for name, value in found.items() if "memory" not in name and "change" not in name)

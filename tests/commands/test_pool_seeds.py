@@ -1,0 +1,95 @@
+"""Runs of several training seeds, joined."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from perturb_runs import Trained, records
+from tiny_runs import Tiny
+
+from clipmapper.checkpoint import read_checkpoint
+from clipmapper.errors import UserError
+from perturbation.perturb.results import pool
+from perturbation.statistics import seed_interval
+
+
+@pytest.fixture(scope="module")
+def runs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same questions asked of two models."""
+    folder = tmp_path_factory.mktemp("seeds")
+    tiny.train(folder / "trained")
+    content = read_checkpoint(folder / "trained" / "checkpoints" / "best.ckpt")
+    found = []
+    for seed in (0, 1):
+        draw = torch.Generator().manual_seed(seed)
+        for tensor in content["state_dict"].values():
+            tensor += 0.2 * torch.randn(tensor.shape, generator=draw)
+        torch.save(content, folder / f"{seed}.ckpt")
+        run = folder / f"run{seed}"
+        Trained(tiny, folder / f"{seed}.ckpt").perturb(run, "controls=[uniform]", "faithfulness=false", "eraser=[]")
+        found.append(run)
+    return found
+
+
+def test_areas_are_the_runs_means(runs: list[Path], tmp_path: Path) -> None:
+    pooled = pool(runs, tmp_path)
+    singles = [json.loads((run / "perturbation.json").read_text())["rows"] for run in runs]
+    for row, *each in zip(pooled["rows"], *singles, strict=True):
+        for key in ("auc", "probability_auc"):
+            assert row[key] == pytest.approx(np.mean([one[key] for one in each]))
+        low, high = row["probability_auc_ci95"]
+        assert low <= row["probability_auc"] <= high
+    assert {file.name for file in tmp_path.iterdir()} >= {"pooled.json", "comparisons.json", "areas_accuracy.md"}
+    assert json.loads((tmp_path / "pooled.json").read_text()) == pooled
+
+
+def test_the_interval_takes_seeds_and_samples_from_the_records(runs: list[Path], tmp_path: Path) -> None:
+    row = pool(runs, tmp_path)["rows"][0]
+    keys = ("explainer", "modality", "direction")
+    values = [
+        [r["probability"] for r in records(run) if all(r[key] == row[key] for key in keys)] for run in runs
+    ]  # [runs, samples, steps]
+    expected = seed_interval(np.asarray(values), shared_samples=True, seed=0)
+    np.testing.assert_allclose(row["probability_ci95"], expected)
+
+
+def test_comparisons_tell_each_runs_difference(runs: list[Path], tmp_path: Path) -> None:
+    pool(runs, tmp_path)
+    pooled = json.loads((tmp_path / "comparisons.json").read_text())
+    singles = [json.loads((run / "comparisons.json").read_text()) for run in runs]
+    assert len(pooled) == len(singles[0]) > 0
+    for row, *each in zip(pooled, *singles, strict=True):
+        assert row["runs"] == pytest.approx([one["difference"] for one in each])
+        assert row["difference"] == pytest.approx(np.mean(row["runs"]))
+
+
+def test_refused_runs(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="checkpoint of its own"):
+        pool([runs[0], runs[0]], tmp_path)
+    with pytest.raises(UserError, match="checkpoint of its own"):
+        pool(runs[:1], tmp_path)
+    with pytest.raises(UserError, match="no finished perturbation run"):
+        pool([runs[0], tmp_path], tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    identity = json.loads((runs[1] / "identity.json").read_text())
+    identity["config"]["samples"] = 7
+    (other / "identity.json").write_text(json.dumps(identity))
+    (other / "perturbation.json").write_text("{}")
+    with pytest.raises(UserError, match="samples=7, and this one has samples=6"):
+        pool([runs[0], other], tmp_path)
+
+
+def test_the_script(runs: list[Path], tmp_path: Path, command: Callable[..., tuple[int, str, list[str]]]) -> None:
+    folders = ",".join(map(str, runs))
+    code, out, _ = command("pool_seeds", f"runs=[{folders}]", f"hydra.run.dir={tmp_path}")
+    assert code == 0
+    assert "| weighted |" in out
+    code, _, errors = command("pool_seeds", f"hydra.run.dir={tmp_path}")
+    assert code == 1
+    assert errors[-1].startswith("error: config key runs has no value")

@@ -1,0 +1,296 @@
+"""Training: what is learnt, in which order, and that a killed run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import Tiny, assert_same_weights, checkpoint_of, finish, start, weights_of
+
+from clipmapper.checkpoint import read_checkpoint
+from clipmapper.commands.train import train
+from clipmapper.errors import UserError
+from clipmapper.files import read_json
+from clipmapper.metrics.vqa import score_predictions
+from clipmapper.tasks.vqa.data import prepare
+from clipmapper.tasks.vqa.evaluation import evaluate
+from clipmapper.tasks.vqa.model import load_vqa
+from clipmapper.tasks.vqa.training import VQATraining
+
+DROPOUT = ("mapper.dropout=0.2", "trainer.log_every_n_steps=1")
+
+
+class Killed(BaseException):
+    """Nothing catches it but the test."""
+
+
+def logged(run: Path, column: str) -> dict[int, float]:
+    """A column of the log, by step."""
+    with (run / "log" / "metrics.csv").open() as file:
+        return {int(row["step"]): float(row[column]) for row in csv.DictReader(file) if row[column]}
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    original = VQATraining.training_step
+
+    def dying(self: VQATraining, batch: Any, index: int) -> torch.Tensor:
+        if self.global_step == step:
+            raise Killed
+        return original(self, batch, index)
+
+    monkeypatch.setattr(VQATraining, "training_step", dying)
+
+
+def killed_run(tiny: Tiny, run: Path, step: int, *overrides: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            tiny.train(run, *overrides)
+
+
+@pytest.mark.parametrize("mapper", ["a", "b"])
+def test_a_small_set_is_learnt_by_heart(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
+    run = tmp_path / "run"
+    steps = ("trainer.max_steps=150", "trainer.val_check_interval=150", "trainer.log_every_n_steps=10")
+    optim = ("task.optim.lr=3e-3", "task.optim.warmup_steps=10", "task.optim.batch_size=64")
+    size = ("mapper.width=32", "mapper.layers=2", *optim)  # one layer within a modality, one across
+    tiny.train(run, f"mapper={mapper}", *steps, *size)
+    losses = list(logged(run, "train/loss").values())
+    assert losses[-1] < losses[0] / 5
+    config = tiny.config(f"mapper={mapper}", *size)
+    prepared = prepare(config)
+    model = load_vqa(run / "checkpoints" / "last.ckpt", config)
+    score = evaluate(model.vqa, prepared.dataset("train"), model.answers, tmp_path, "train")
+    assert score is not None
+    assert score.overall > 60, score.overall
+
+
+def test_the_same_config_and_seed_give_the_same_weights(tiny: Tiny, tmp_path: Path) -> None:
+    """Also where the first run computes the features and the second finds them."""
+    cache = f"paths.cache={tmp_path / 'cache'}"
+    for name in ("first", "second"):
+        torch.rand(7)
+        tiny.train(tmp_path / name, *DROPOUT, cache)
+    tiny.train(tmp_path / "other", *DROPOUT, cache, "seed=1")
+    first = weights_of(tmp_path / "first")
+    assert_same_weights(first, weights_of(tmp_path / "second"))
+    assert not torch.equal(first["model.head.1.weight"], weights_of(tmp_path / "other")["model.head.1.weight"])
+
+
+@pytest.mark.parametrize("step", [4, 6, 11])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny: Tiny, tmp_path: Path, step: int) -> None:
+    """Killed right after a validation, between two, and after a second one; weights, optimizer, losses, scores."""
+    steps = ("trainer.max_steps=12", "trainer.val_check_interval=4", "task.optim.decay_start=6", *DROPOUT)
+    whole, stopped, resumed = (tmp_path / name for name in ("whole", "stopped", "resumed"))
+    metrics = tiny.train(whole, *steps)
+    killed_run(tiny, stopped, step, *steps)
+    again = tiny.train(resumed, *steps, f"resume={stopped}")
+    assert again == metrics
+    for name in ("last", "best"):
+        assert_same_weights(weights_of(resumed, name), weights_of(whole, name))
+    assert checkpoint_of(resumed)["global_step"] == 12
+    assert checkpoint_of(resumed)["lr_schedulers"] == checkpoint_of(whole)["lr_schedulers"]
+    start_step = step // 4 * 4
+    for column in ("train/loss", "val/accuracy"):
+        expected = {at: value for at, value in logged(whole, column).items() if at >= start_step}
+        assert logged(resumed, column) == expected
+
+
+def test_a_resumed_run_keeps_the_best_checkpoint_of_the_stopped_one(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = ("trainer.max_steps=12", "trainer.val_check_interval=4")
+    falling_accuracy(monkeypatch)
+    tiny.train(tmp_path / "whole", *steps)
+    killed_run(tiny, tmp_path / "stopped", 9, *steps)
+    moved = tmp_path / "moved"
+    shutil.move(tmp_path / "stopped", moved)
+    tiny.train(tmp_path / "resumed", *steps, f"resume={moved}")
+    assert checkpoint_of(tmp_path / "resumed", "best")["global_step"] == 4
+    assert_same_weights(weights_of(tmp_path / "resumed", "best"), weights_of(tmp_path / "whole", "best"))
+
+
+def falling_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The validation accuracy is 1 / step."""
+
+    def validation_step(self: VQATraining, batch: Any, _: int) -> None:
+        self.log("val/accuracy", 1 / max(1, self.global_step), batch_size=len(batch.rows))
+
+    monkeypatch.setattr(VQATraining, "validation_step", validation_step)
+
+
+def test_the_best_checkpoint_is_the_one_that_is_evaluated(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falling_accuracy(monkeypatch)
+    config = tiny.config("trainer.max_steps=12", "trainer.val_check_interval=4", "task.optim.lr=0.03")
+    run = tmp_path
+    metrics = train(config, run)
+    assert [checkpoint_of(run, name)["global_step"] for name in ("best", "last")] == [4, 12]
+    prepared = prepare(config)
+    given = {}
+    for name in ("best", "last"):
+        model = load_vqa(run / "checkpoints" / f"{name}.ckpt", config)
+        score = evaluate(model.vqa, prepared.dataset("val"), model.answers, tmp_path / name, "val")
+        assert score is not None
+        given[name] = read_json(tmp_path / name / "predictions_val.json")
+    assert given["best"] != given["last"]
+    assert given["best"] == read_json(run / "predictions_val.json")
+    answers = {row["question_id"]: row["answer"] for row in given["best"]}
+    assert score_predictions(answers, prepared.dataset("val").questions).overall == metrics["val"]["accuracy"]
+
+
+def test_the_accuracy_that_chooses_is_that_of_all_validation_questions(tiny: Tiny, tmp_path: Path) -> None:
+    """60 questions in one batch here; Lightning weighs batches by size."""
+    run = tmp_path / "run"
+    tiny.train(run)
+    config = tiny.config()
+    prepared = prepare(config)
+    model = load_vqa(run / "checkpoints" / "last.ckpt", config)
+    dataset = prepared.dataset("val")
+    scores = []
+    for row in range(len(dataset)):
+        batch = dataset[[row]]
+        best = int(model.vqa(batch.image, batch.text).argmax())
+        scores.append(float(batch.targets[0, best]))
+    assert logged(run, "val/accuracy")[7] == pytest.approx(sum(scores) / len(scores), abs=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "interval", "validated"), [(10, 4, [4, 9]), (7, 100, [6]), (9, 3, [2, 5, 8])])
+def test_the_last_weights_are_validated_too(
+    tiny: Tiny, tmp_path: Path, steps: int, interval: int, validated: list[int]
+) -> None:
+    tiny.train(tmp_path / "run", f"trainer.max_steps={steps}", f"trainer.val_check_interval={interval}")
+    assert list(logged(tmp_path / "run", "val/accuracy")) == validated
+    assert checkpoint_of(tmp_path / "run")["global_step"] == steps
+
+
+def test_early_stop_ends_after_checks_without_progress(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falling_accuracy(monkeypatch)
+    tiny.train(tmp_path / "run", "trainer.max_steps=12", "trainer.val_check_interval=2", "trainer.patience=2")
+    assert list(logged(tmp_path / "run", "val/accuracy")) == [1, 3, 5]
+
+
+def test_a_checkpoint_holds_no_code_and_says_what_it_is_of(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.train(tmp_path / "run")
+    for file in ("best", "last"):
+        content = read_checkpoint(tmp_path / "run" / "checkpoints" / f"{file}.ckpt")
+        assert content["clipmapper"]["mapper"]["width"] == 16
+        assert all(name.startswith("model.") for name in content["state_dict"])
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("mapper=a", "mapper"),
+        ("mapper.readout=eot", "mapper"),
+        ("data.min_answer_questions=5", "answers"),
+        ("data.train_scenes=30", "answers"),
+        ("data.train_scenes=30 data.answers_file={labels}", "training questions"),
+        ("encoder.weights={other}", "encoder"),
+        ("seed=3", "seed"),
+        ("task.optim.lr=0.1", "optim"),
+        ("task.sees=question", "sees"),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_config_only(
+    stopped_run: tuple[Path, Path], tiny: Tiny, tmp_path: Path, override: str, named: str
+) -> None:
+    run, labels = stopped_run
+    other = tmp_path / "other.safetensors"
+    shutil.copyfile(tiny.weights, other)
+    overrides = override.format(other=other, labels=labels).split()
+    if named == "training questions":
+        held = checkpoint_of(run)
+        held["clipmapper"]["answers"] = read_json(labels)
+        run = tmp_path / "same_answers"
+        (run / "checkpoints").mkdir(parents=True)
+        torch.save(held, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match=f"has another {named}; resume with its own config"):
+        tiny.train(tmp_path / "resumed", *overrides, f"resume={run}")
+    assert not (tmp_path / "resumed" / "checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run, and a label file with the same answers in another order."""
+    folder = tmp_path_factory.mktemp("stopped")
+    tiny.train(folder / "run")
+    labels = folder / "labels.json"
+    labels.write_text('["yes", "no", "red", "2"]')
+    return folder / "run", labels
+
+
+def test_gradients_are_clipped_and_the_learning_rate_follows_its_curve(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates, norms = [], []
+
+    def before(self: VQATraining, optimizer: torch.optim.Optimizer) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+        gradients = [p.grad.norm() for p in self.parameters() if p.grad is not None]
+        norms.append(float(torch.stack(gradients).norm()) if gradients else 0.0)
+
+    monkeypatch.setattr(VQATraining, "on_before_zero_grad", before, raising=False)
+    curve = ("task.optim.lr=0.01", "task.optim.warmup_steps=4", "task.optim.decay_start=6")
+    tiny.train(tmp_path / "run", *curve, "trainer.gradient_clip_val=0.05", "trainer.val_check_interval=8")
+    # Lightning zeroes gradients before a step's own: what is seen are the step before's, and the step's own rate.
+    expected = [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01, 0.01, 0.01 * 0.5 * (1 + math.cos(math.pi / 2))]
+    assert rates == pytest.approx(expected)
+    assert max(norms[1:]) <= 0.05 * (1 + 1e-4)
+    assert min(norms[1:]) > 0.01
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_the_system_goes_on_with_the_same_weights(tiny: Tiny, tmp_path: Path) -> None:
+    steps = ("trainer.max_steps=400", "trainer.val_check_interval=20", *DROPOUT, "trainer.enable_progress_bar=false")
+    tiny.train(tmp_path / "whole", *steps)
+    stopped = tmp_path / "stopped"
+    process = start("train", [*tiny.overrides, *steps, f"hydra.run.dir={stopped}"])
+    last = stopped / "checkpoints" / "last.ckpt"
+    while not last.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 0 < checkpoint_of(stopped)["global_step"] < 400
+    arguments = [*tiny.overrides, *steps, f"resume={stopped}", f"hydra.run.dir={tmp_path / 'resumed'}"]
+    status, _, err = finish("train", arguments)
+    assert status == 0, err
+    for name in ("last", "best"):
+        assert_same_weights(weights_of(tmp_path / "resumed", name), weights_of(tmp_path / "whole", name))
+    metrics = [read_json(tmp_path / run / "metrics.json")["val"] for run in ("whole", "resumed")]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tiny: Tiny, tmp_path: Path) -> None:
+    ddp = ("trainer.devices=2", "trainer.strategy=ddp")
+    # Muon works in bfloat16, which makes much of a difference in rounding; Adam does not.
+    steps = (
+        "trainer.max_steps=12",
+        "trainer.val_check_interval=6",
+        "trainer.log_every_n_steps=1",
+        "task.optim.name=adam",
+    )
+    one = tiny.train(tmp_path / "one", *steps)
+    arguments = [*tiny.overrides, *steps, *ddp, f"hydra.run.dir={tmp_path / 'two'}"]
+    status, _, err = finish("train", arguments)
+    assert status == 0, err
+    weights = weights_of(tmp_path / "one")
+    for name, tensor in weights_of(tmp_path / "two").items():
+        torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=2e-5)
+    assert logged(tmp_path / "two", "val/loss") == pytest.approx(logged(tmp_path / "one", "val/loss"), rel=1e-4)
+    two = read_json(tmp_path / "two" / "metrics.json")
+    assert two["val"]["questions"] == one["val"]["questions"]

@@ -1,0 +1,226 @@
+"""Training of captions: the loss, what is learnt, what chooses, and that a killed run goes on unchanged."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import Tiny, assert_same_weights, checkpoint_of, weights_of
+
+from clipmapper.config.schema import TrainConfig
+from clipmapper.errors import UserError
+from clipmapper.files import read_json
+from clipmapper.tasks.caption.config import CaptionTaskConfig
+from clipmapper.tasks.caption.data import CaptionDataset, encode_captions, prepare_captions, prepare_images
+from clipmapper.tasks.caption.model import load_caption
+from clipmapper.tasks.caption.training import CaptionTraining, next_token_accuracy, next_token_loss
+from clipmapper.tasks.caption.vocabulary import IGNORED
+from clipmapper.tasks.vqa.model import load_vqa
+
+QUICK = ("task=caption", "task.val_images=4", "trainer.log_every_n_steps=1", "mapper.dropout=0.2")
+
+
+class Killed(BaseException):
+    """Nothing catches it but the test."""
+
+
+@pytest.fixture(autouse=True)
+def _without_final_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends with Java's metrics; what they are is tested elsewhere."""
+    monkeypatch.setattr("clipmapper.tasks.caption.task.evaluate_captions", lambda *_: None)
+
+
+def logged(run: Path, column: str) -> dict[int, float]:
+    with (run / "log" / "metrics.csv").open() as file:
+        return {int(row["step"]): float(row[column]) for row in csv.DictReader(file) if row[column]}
+
+
+def dataset(config: TrainConfig, part: str = "train", kind: str = "training") -> CaptionDataset:
+    prepared = prepare_images(config)
+    return prepare_captions(config, prepared, kind).dataset(prepared.images(part), part)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_is_that_of_a_loop_over_tokens(smoothing: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(3, 4, 5, generator=draw, dtype=torch.float64)
+    targets = torch.tensor([[0, 4, 2, 1], [3, IGNORED, IGNORED, IGNORED], [1, 1, IGNORED, IGNORED]])
+    losses = []
+    for b in range(3):
+        for i in range(4):
+            if targets[b, i] == IGNORED:
+                continue
+            powers = [math.exp(float(x)) for x in logits[b, i]]
+            logs = [math.log(power / sum(powers)) for power in powers]
+            wanted = [smoothing / 5 + (1 - smoothing) * (c == int(targets[b, i])) for c in range(5)]
+            losses.append(-sum(w * log for w, log in zip(wanted, logs, strict=True)))
+    assert len(losses) == 7
+    found = float(next_token_loss(logits, targets, smoothing))
+    assert found == pytest.approx(sum(losses) / 7, rel=1e-12)
+
+
+def test_the_accuracy_is_that_of_tokens_with_a_target() -> None:
+    logits = torch.eye(3)[torch.tensor([[0, 1, 2], [2, 2, 2]])]
+    targets = torch.tensor([[0, 2, 2], [1, IGNORED, IGNORED]])
+    assert float(next_token_accuracy(logits, targets)) == 0.5
+    nothing = torch.full((2, 3), IGNORED)
+    assert float(next_token_accuracy(logits, nothing)) == float(next_token_loss(logits, nothing)) == 0
+
+
+def test_place_i_is_the_text_up_to_i_and_its_target_is_token_i_plus_1(tiny: Tiny) -> None:
+    """The cached features of a caption are those of its beginnings: later words change no earlier one."""
+    config = tiny.config("task=caption")
+    data = dataset(config)
+    encoder = prepare_images(config).encoder
+    rows = [3, 50, 7]
+    batch = data[rows]
+    ids = sorted({int(i) for text in data.captions for i in encoder.tokenize([text]).ids[0] if i != 49406})
+    for k, row in enumerate(rows):
+        tokens = encoder.tokenize([data.captions[row]]).ids
+        length = tokens.shape[1] - 1
+        assert batch.text.valid[k].tolist() == [i < length for i in range(batch.text.valid.shape[1])]
+        assert [ids[c] for c in batch.targets[k, :length]] == tokens[0, 1:].tolist()
+        assert set(batch.targets[k, length:].tolist()) <= {IGNORED}
+        for i in range(length):
+            alone = encoder.text(tokens[:, : i + 1], torch.ones(1, i + 1, dtype=torch.bool)).features[0, -1]
+            torch.testing.assert_close(batch.text.features[k, i], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_every_caption_is_shown_with_its_own_image(tiny: Tiny) -> None:
+    config = tiny.config("task=caption")
+    prepared = prepare_images(config)
+    images = prepared.images("train")
+    data = prepare_captions(config, prepared, "training").dataset(images, "train")
+    assert len(data) == 200
+    for row in (0, 7, 199):
+        image = images.images[row // 5]
+        assert data.captions[row] == image.captions[row % 5]
+        own = prepared.features.gather(np.array([prepared.features.place[image.image_id]]))
+        assert torch.equal(data[[row]].image.features, own.features)
+
+
+def test_the_blind_baseline_sees_one_image(tiny: Tiny) -> None:
+    config = tiny.config("task=caption", "task.sees=text")
+    batch = dataset(config)[list(range(0, 200, 40))]
+    assert torch.equal(batch.image.features, batch.image.features[:1].expand_as(batch.image.features))
+    assert len({tuple(row.tolist()) for row in batch.targets}) == 5
+
+
+def test_truncated_captions_are_counted(tiny: Tiny) -> None:
+    encoder = prepare_images(tiny.config("task=caption")).encoder
+    texts = ["word " * 200, "one", "two 🎉", "word " * 200]
+    encoded, truncated = encode_captions(encoder, texts)
+    assert truncated == 1
+    assert {text: len(ids) for text, ids in encoded.items()} == {texts[0]: 40, "one": 3, "two 🎉": 4}
+
+
+@pytest.mark.parametrize("mapper", ["a", "b"])
+def test_a_small_set_is_learnt_by_heart(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
+    steps = ("trainer.max_steps=150", "trainer.val_check_interval=150", "trainer.log_every_n_steps=10")
+    size = ("mapper.width=32", "task.optim.lr=3e-3", "task.optim.warmup_steps=10", "task.optim.batch_size=64")
+    tiny.train(tmp_path / "run", "task=caption", "task.val_images=4", f"mapper={mapper}", *steps, *size)
+    losses = list(logged(tmp_path / "run", "train/loss").values())
+    assert losses[-1] < losses[0] / 3
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny: Tiny, tmp_path: Path, step: int) -> None:
+    """Killed right after a validation, and between two; weights, optimizer, losses, scores."""
+    whole, stopped, resumed = (tmp_path / name for name in ("whole", "stopped", "resumed"))
+    tiny.train(whole, *QUICK)
+    original = CaptionTraining.training_step
+
+    def dying(self: CaptionTraining, batch: Any, index: int) -> torch.Tensor:
+        if self.global_step == step:
+            raise Killed
+        return original(self, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CaptionTraining, "training_step", dying)
+        with pytest.raises(Killed):
+            tiny.train(stopped, *QUICK)
+    tiny.train(resumed, *QUICK, f"resume={stopped}")
+    for name in ("last", "best"):
+        assert_same_weights(weights_of(resumed, name), weights_of(whole, name))
+    for column in ("train/loss", "val/CIDEr", "val/loss"):
+        expected = {at: value for at, value in logged(whole, column).items() if at >= 4}
+        assert logged(resumed, column) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("task.label_smoothing=0.1", "label_smoothing"),
+        ("task.vocabulary=all", "vocabulary"),
+        ("data.seed=1", "tokens|training captions"),
+        ("task=vqa", "task"),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_config_only(
+    stopped_run: Path, tiny: Tiny, tmp_path: Path, override: str, named: str
+) -> None:
+    overrides = [o for o in QUICK if not (override == "task=vqa" and o.startswith("task"))]
+    with pytest.raises(UserError, match=f"has another ({named}); resume with its own config"):
+        tiny.train(tmp_path / "resumed", *overrides, override, f"resume={stopped_run}")
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clipmapper.tasks.caption.task.evaluate_captions", lambda *_: None)
+        run = tmp_path_factory.mktemp("stopped") / "run"
+        tiny.train(run, *QUICK)
+    return run
+
+
+def test_the_greatest_cider_chooses(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        CaptionTraining, "on_validation_epoch_end", lambda self: self.log("val/CIDEr", 1 / max(1, self.global_step))
+    )
+    tiny.train(tmp_path / "run", *QUICK)
+    assert [checkpoint_of(tmp_path / "run", name)["global_step"] for name in ("best", "last")] == [4, 8]
+
+
+def test_the_validation_loss_is_that_of_every_token_once(tiny: Tiny, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    tiny.train(run, *QUICK)
+    config = tiny.config(*QUICK)
+    model = load_caption(run / "checkpoints" / "last.ckpt", config)
+    data = dataset(config, "val")
+    total, count = 0.0, 0
+    for row in range(len(data)):
+        batch = data[[row]]
+        logits = model.caption(batch.image, batch.text)
+        tokens = int((batch.targets != IGNORED).sum())
+        total += float(next_token_loss(logits, batch.targets)) * tokens
+        count += tokens
+    assert logged(run, "val/loss")[7] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_checkpoint_says_what_it_is_of_and_is_not_taken_for_another_task(stopped_run: Path, tiny: Tiny) -> None:
+    content = checkpoint_of(stopped_run, "best")
+    about = content["clipmapper"]
+    assert (about["task"], about["vocabulary"], 49407 in about["tokens"]) == ("caption", "training", True)
+    assert all(name.startswith("model.") for name in content["state_dict"])
+    path = stopped_run / "checkpoints" / "best.ckpt"
+    with pytest.raises(UserError, match="has task=caption, not vqa: give another checkpoint"):
+        load_vqa(path)
+    with pytest.raises(UserError, match=r"has task\.vocabulary=training, the config task\.vocabulary=all"):
+        load_caption(path, tiny.config(*QUICK, "task.vocabulary=all"))
+    assert load_caption(path).vocabulary.ids == tuple(about["tokens"])
+
+
+def test_the_image_ids_of_each_part_are_noted(stopped_run: Path) -> None:
+    noted = read_json(stopped_run / "split.json")
+    assert {part: len(ids) for part, ids in noted.items()} == {"train": 40, "val": 10, "test": 10}
+
+
+def test_the_default_run(tiny: Tiny) -> None:
+    config = tiny.config("task=caption", "trainer=default")
+    assert isinstance(config.task, CaptionTaskConfig)
+    assert (config.task.vocabulary, config.task.label_smoothing, config.task.optim.name) == ("training", 0, "muon")

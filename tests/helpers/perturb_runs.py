@@ -1,0 +1,77 @@
+"""Perturbation runs small enough for a test, and what the tests read of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from tiny_runs import Tiny, composed
+
+from clipmapper.cli import typed
+from perturbation.config import PerturbConfig
+from perturbation.perturb.run import perturb
+
+# Both engines' paths, and batches of 3 and 3.
+SMALL = ("samples=6", "batch_samples=4", "engine_batch=16", "random_seeds=2", "controls=[random]")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A tiny run's checkpoint, and the overrides that lead there."""
+
+    tiny: Tiny
+    checkpoint: Path
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        return *self.tiny.overrides, f"checkpoint={self.checkpoint}", *SMALL
+
+    def config(self, *overrides: str) -> PerturbConfig:
+        checked: PerturbConfig = typed(composed("perturb", *self.overrides, *overrides), PerturbConfig)
+        return checked
+
+    def perturb(self, run: Path, *overrides: str, explainer: str = "weighted") -> dict[str, Any]:
+        run.mkdir(parents=True, exist_ok=True)
+        return perturb(self.config(f"explainer={explainer}", *overrides), explainer, run)
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """The bytes of every result by name: all but the log, the parts and the config with its paths."""
+    return {
+        file.name: file.read_bytes()
+        for file in sorted(run.iterdir())
+        if file.is_file() and file.name not in ("config.yaml", "engine.json")
+    }
+
+
+def records(run: Path, kind: str = "samples") -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(run / f"{kind}.parquet").to_pylist()
+    return rows
+
+
+def key(row: dict[str, Any], *more: str) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("question_id", "modality", "explainer", "seed", *more))
+
+
+def removed(scores: list[float], removable: list[int], step: float, direction: str) -> set[int]:
+    """Places of the tokens that a step removes, by the definition."""
+    sign = -1 if direction == "positive" else 1
+    order = sorted(removable, key=lambda place: (sign * scores[place], place))
+    share = 1 - Fraction(str(step))
+    return set(order[: len(order) - int(share * len(order) // 1)])
+
+
+def trapezoid(curve: list[float], steps: list[float]) -> float:
+    """Area in percent, piece by piece."""
+    pieces = zip(curve, curve[1:], steps, steps[1:], strict=False)
+    return 100 * sum((a + b) / 2 * (t - s) for a, b, s, t in pieces)
+
+
+def mean(values: list[list[float]]) -> list[float]:
+    """Over the first axis."""
+    found: list[float] = np.mean(values, axis=0).tolist()
+    return found

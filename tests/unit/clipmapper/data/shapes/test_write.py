@@ -1,0 +1,208 @@
+"""The ``shapes`` files: the same bytes for a seed, the official formats, and never half a data set."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from shapes_data import load, shapes_config, written_shapes
+
+from clipmapper.config.data import ShapesConfig
+from clipmapper.data.datasets import load_data
+from clipmapper.data.images import load_rgb
+from clipmapper.data.shapes import write
+from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
+from clipmapper.data.vqa_files import read_vqav2
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_same_bytes_for_a_seed_whatever_the_number_of_workers(tmp_path: Path) -> None:
+    """More than one chunk of work, so that its order counts."""
+    alone = tree(write_shapes(shapes_config(tmp_path / "1", train_scenes=230, workers=1)))
+    shared = tree(write_shapes(shapes_config(tmp_path / "3", train_scenes=230, workers=3)))
+    assert len(alone) == 2 * (230 + 4 + 4) + 4 * 3
+    assert alone == shared
+
+
+def test_the_first_scenes_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    few, many = written_of(tmp_path, train_scenes=5), written_shapes()
+    for name in ("v2_OpenEnded_shapes_train_questions.json", "v2_shapes_train_annotations.json"):
+        key = "questions" if "questions" in name else "annotations"
+        assert load(few, name)[key] == load(many, name)[key][: 5 * 6]
+    assert _captions(few) == _captions(many)[: 5 * 5]
+    evidence = [load(folder, "shapes_train_evidence.json") for folder in (few, many)]
+    assert evidence[0]["scenes"].items() <= evidence[1]["scenes"].items()
+    assert evidence[0]["questions"].items() <= evidence[1]["questions"].items()
+    images, more = tree(few / "images" / "train"), tree(many / "images" / "train")
+    assert len(images) == 5
+    assert images.items() <= more.items()
+    assert tree(few / "masks" / "train").items() <= tree(many / "masks" / "train").items()
+
+
+def written_of(root: Path, **changes: int) -> Path:
+    return write_shapes(shapes_config(root, **changes))
+
+
+def _captions(folder: Path) -> list[dict[str, object]]:
+    return list(load(folder, "captions_shapes_train.json")["annotations"])
+
+
+def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
+    one, other = tree(written_of(tmp_path)), tree(written_of(tmp_path, seed=1))
+    assert one.keys() == other.keys()
+    images = [name for name in one if name.endswith(".png")]
+    assert sum(one[name] == other[name] for name in images) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"train_scenes": 9},
+        {"val_scenes": 5},
+        {"test_scenes": 5},
+        {"questions_per_scene": 2},
+        {"pixels": 40},
+    ],
+)
+def test_whatever_changes_the_content_has_a_folder_of_its_own(tmp_path: Path, change: dict[str, int]) -> None:
+    one, other = written_of(tmp_path), written_of(tmp_path, **change)
+    assert one != other
+    assert one.parent == other.parent == tmp_path
+
+
+def test_splits_share_no_scene_and_no_id() -> None:
+    folder = written_shapes()
+    scenes: list[str] = []
+    question_ids: list[str] = []
+    image_ids: list[str] = []
+    for split in SPLITS:
+        side = load(folder, f"shapes_{split}_evidence.json")
+        scenes += [json.dumps(scene) for scene in side["scenes"].values()]
+        image_ids += side["scenes"]
+        question_ids += side["questions"]
+    assert len(image_ids) == 408
+    assert len(set(scenes)) == len(scenes)
+    assert len(set(image_ids)) == len(image_ids)
+    assert len(set(question_ids)) == len(question_ids)
+
+
+def test_the_reader_of_vqav2_reads_every_split() -> None:
+    for split, scenes in zip(SPLITS, (400, 4, 4), strict=True):
+        data = read_vqav2(written_shapes(), [split], LAYOUT)
+        assert len(data.questions) == 6 * scenes
+        assert len(data.images) == scenes
+        assert all(len(question.answers) == 10 for question in data.questions)
+        assert len({(q.image_id, q.question) for q in data.questions}) == len(data.questions)
+        for image_id in list(data.images)[:3]:
+            assert load_rgb(data.images[image_id]).size == (32, 32)
+
+
+def test_load_data_writes_and_reads(tmp_path: Path) -> None:
+    splits = load_data(shapes_config(tmp_path))
+    assert splits.test is not None
+    assert [len(part.questions) for part in splits.parts.values()] == [48, 24, 24]
+
+
+def test_captions_are_read_by_cocos_own_reader() -> None:
+    from pycocotools.coco import COCO
+
+    path = written_shapes() / "captions_shapes_train.json"
+    coco = COCO(str(path))
+    assert len(coco.imgs) == 400
+    for image_id, image in coco.imgs.items():
+        texts = [caption["caption"] for caption in coco.imgToAnns[image_id]]
+        assert len(texts) == 5
+        assert all(text and text == text.strip() and "\n" not in text for text in texts)
+        assert (image["width"], image["height"]) == (32, 32)
+        assert (path.parent / "images" / "train" / image["file_name"]).is_file()
+    ids = [caption["id"] for caption in load(path.parent, path.name)["annotations"]]
+    assert len(set(ids)) == len(ids) == 2000
+
+
+def test_a_mask_beside_every_picture_names_its_objects() -> None:
+    folder = written_shapes()
+    scenes = load(folder, "shapes_train_evidence.json")["scenes"]
+    for image in load(folder, "captions_shapes_train.json")["images"][:50]:
+        mask = Image.open(folder / "masks" / "train" / image["file_name"])
+        assert mask.mode == "L"
+        assert mask.size == (32, 32)
+        objects = scenes[str(image["id"])]["objects"]
+        assert set(np.unique(np.asarray(mask))) == set(range(len(objects) + 1))
+
+
+def test_writing_again_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = written_of(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    monkeypatch.setattr(write, "_write_split", _refuse)
+    assert written_of(tmp_path) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def _refuse(*_: object) -> None:
+    raise OSError("the disk is full")
+
+
+def test_a_half_written_folder_is_never_taken_for_a_finished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tree(written_of(tmp_path / "whole"))
+    real, seen = write._write_split, []
+
+    def watched(root: Path, split: str, scenes: int, config: ShapesConfig) -> None:
+        real(root, split, scenes, config)
+        seen.append([path.name for path in tmp_path.iterdir() if path.name.startswith("v")])
+        if split == "test":
+            _refuse()
+
+    monkeypatch.setattr(write, "_write_split", watched)
+    with pytest.raises(OSError, match="disk is full"):
+        written_of(tmp_path)
+    assert seen == [[], [], []]  # no folder under its final name while it was being written
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+    monkeypatch.undo()
+    assert tree(written_of(tmp_path)) == whole
+
+
+def test_remains_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
+    whole = tree(written_of(tmp_path / "whole"))
+    name = next((tmp_path / "whole").iterdir()).name
+    for process in ("1", str(write.os.getpid())):
+        remains = tmp_path / f".{name}.{process}" / "images" / "train"
+        remains.mkdir(parents=True)
+        (remains / "half.png").write_bytes(b"half")
+    assert tree(written_of(tmp_path)) == whole
+
+
+def test_all_kinds_of_questions_come_in_their_shares() -> None:
+    annotations = load(written_shapes(), "v2_shapes_train_annotations.json")["annotations"]
+    shares = Counter(annotation["answer_type"] for annotation in annotations)
+    assert 0.28 < shares["yes/no"] / shares.total() < 0.4
+    assert 0.1 < shares["number"] / shares.total() < 0.25
+
+
+def test_the_side_file_holds_the_scene_that_was_drawn() -> None:
+    from random import Random
+
+    from clipmapper.data.shapes.scene import sample_scene
+
+    folder = written_shapes()
+    scenes = load(folder, "shapes_val_evidence.json")["scenes"]
+    for index, (image_id, entry) in enumerate(scenes.items()):
+        assert int(image_id) % 10_000_000 == index
+        scene = sample_scene(Random(f"shapes 0 val {index}"))
+        assert len(entry["objects"]) == len(scene.objects)
+        for written, o in zip(entry["objects"], scene.objects, strict=True):
+            assert written["shape"] == asdict(o.shape)
+            assert written["color"] == asdict(o.color)
+            assert written["x"] == pytest.approx(o.x, abs=1e-4)
+            assert written["y"] == pytest.approx(o.y, abs=1e-4)
+            assert written["rgb"] == list(o.rgb)

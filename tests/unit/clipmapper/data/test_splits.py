@@ -1,0 +1,87 @@
+"""Reserving and merging splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipmapper.data.images import FileImage
+from clipmapper.data.records import Question, VQAData
+from clipmapper.data.splits import merge, reserve
+from clipmapper.errors import UserError
+
+
+def make(questions_of: dict[int, int], folder: str = "images") -> VQAData:
+    questions = [Question(100 * i + k, i, f"what {k}?") for i, count in questions_of.items() for k in range(count)]
+    return VQAData(tuple(questions), {i: FileImage(Path(folder) / f"{i}.jpg") for i in questions_of})
+
+
+def ids(data: VQAData) -> list[int]:
+    return [question.question_id for question in data.questions]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(st.integers(0, 99), st.integers(1, 7), min_size=1), st.integers(0, 2**32), st.data())
+def test_reserving(questions_of: dict[int, int], seed: int, draw: st.DataObject) -> None:
+    data = make(questions_of)
+    count = draw.draw(st.integers(0, len(data.questions)))
+    rest, reserved = reserve(data, count, seed)
+    assert len(reserved.questions) == count
+    assert not set(ids(rest)) & set(ids(reserved))
+    assert not rest.images.keys() & reserved.images.keys()
+    for part in (rest, reserved):
+        assert ids(part) == sorted(ids(part))
+        assert part.images.keys() == {question.image_id for question in part.questions}
+    dropped = set(ids(data)) - set(ids(rest)) - set(ids(reserved))
+    assert len(dropped) < max(questions_of.values())
+    assert {question_id // 100 for question_id in dropped} <= reserved.images.keys()
+
+
+def test_reserving_does_not_depend_on_the_order() -> None:
+    data = make({i: 1 + i % 4 for i in range(50)})
+    questions = list(data.questions)
+    Random(3).shuffle(questions)
+    images = dict(sorted(data.images.items(), reverse=True))
+    assert reserve(VQAData(tuple(questions), images), 20, 0) == reserve(data, 20, 0)
+
+
+def test_seeds_differ_and_repeat() -> None:
+    data = make(dict.fromkeys(range(50), 2))
+    parts = [ids(reserve(data, 20, seed)[1]) for seed in (0, 0, 1)]
+    assert parts[0] == parts[1] != parts[2]
+
+
+def test_more_images_leave_the_order_of_the_others() -> None:
+    few, many = make(dict.fromkeys(range(50), 1)), make(dict.fromkeys(range(55), 1))
+    kept = set(ids(reserve(few, 20, 0)[1])) & set(ids(reserve(many, 20, 0)[1]))
+    assert len(kept) >= 15
+
+
+@pytest.mark.parametrize("count", [-1, 4])
+def test_a_count_that_cannot_be_met(count: int) -> None:
+    with pytest.raises(UserError, match=f"cannot reserve {count} of 3 questions"):
+        reserve(make({1: 3}), count, 0)
+
+
+def test_merging() -> None:
+    first, second = make({1: 2, 2: 1}), make({3: 2})
+    both = merge(first, second)
+    assert both.questions == first.questions + second.questions
+    assert both.images == {**first.images, **second.images}
+
+
+def test_a_question_in_two_parts_cannot_be_merged() -> None:
+    data = make({1: 2})
+    with pytest.raises(UserError, match="question_id 100 is in two splits"):
+        merge(data, data)
+
+
+def test_an_image_id_of_two_images_cannot_be_merged() -> None:
+    first, second = make({1: 1}), make({1: 1}, folder="others")
+    other_questions = VQAData((Question(7, 1, "why?"),), second.images)
+    with pytest.raises(UserError, match=r"image_id 1 is both images/1\.jpg and others/1\.jpg"):
+        merge(first, other_questions)

@@ -1,0 +1,293 @@
+"""Cached features: what the encoder gives item by item, whatever batch they were made in, and never a stale store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from clipmapper.config.schema import EncoderConfig
+from clipmapper.data.images import BadImage, EncodedImage, FileImage, load_rgb
+from clipmapper.data.records import Question, VQAData
+from clipmapper.encoder import features as frozen
+from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
+from clipmapper.encoder.features import FrozenFeatures, image_features, text_features
+from clipmapper.encoder.load import FrozenClip
+from clipmapper.tasks.vqa.answers import AnswerVocabulary, build_vocabulary
+from clipmapper.tasks.vqa.data import VQADataset
+
+CPU = torch.device("cpu")
+TEXTS = ["is it red?", "what color is the small thing left of the moon?", "how many?", "¿qué es «это»?", "how many?"]
+LONG = "what " * 60
+
+
+@pytest.fixture(scope="module")
+def encoder() -> FrozenClip:
+    return random_encoder()
+
+
+def random_encoder() -> FrozenClip:
+    """The embedded architecture with random weights."""
+    register_embedded()
+    torch.manual_seed(0)
+    model = open_clip.create_model(EMBEDDED_MODEL)
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    )
+    return FrozenClip(model, transform, open_clip.get_tokenizer(EMBEDDED_MODEL), EMBEDDED_MODEL)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict[int, Any]:
+    """Seven files of noise, of several sizes."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(7):
+        Image.fromarray(rng.integers(0, 256, (40 + 9 * i, 64, 3), np.uint8)).save(folder / f"{i}.png")
+    return {10 + i: FileImage(folder / f"{i}.png") for i in range(7)}
+
+
+def encoding(**changes: Any) -> EncoderConfig:
+    return EncoderConfig(**{"model": EMBEDDED_MODEL, "weights": "random", "batch_size": 3, **changes})
+
+
+def images_of(encoder: FrozenClip, pictures: dict[int, Any], cache: Path, policy: str = "fail", **changes: Any) -> Any:
+    return image_features(encoder, encoding(**changes), pictures, cache, policy, CPU)
+
+
+def texts_of(encoder: FrozenClip, texts: list[str], cache: Path, **changes: Any) -> FrozenFeatures:
+    return text_features(encoder, encoding(**changes), texts, cache, CPU)
+
+
+def row(features: FrozenFeatures, item: object) -> np.ndarray:
+    """The valid rows of one item."""
+    tokens = features.gather(np.array([features.place[item]]))
+    return tokens.features[0][tokens.valid[0]].numpy()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 3e-3)])
+def test_images_are_as_the_encoder_gives_them_one_by_one(
+    encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path, dtype: str, tolerance: float
+) -> None:
+    features = images_of(encoder, pictures, tmp_path, feature_dtype=dtype)
+    assert features.missing == {}
+    for i, source in pictures.items():
+        with torch.inference_mode():
+            alone = encoder.vision(encoder.pixels([load_rgb(source)])).features[0].numpy()
+        assert alone.shape == (37, 128)
+        np.testing.assert_allclose(row(features, i), alone, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 3e-3)])
+def test_texts_are_as_the_encoder_gives_them_one_by_one(
+    encoder: FrozenClip, tmp_path: Path, dtype: str, tolerance: float
+) -> None:
+    features = texts_of(encoder, TEXTS, tmp_path, feature_dtype=dtype)
+    assert len(features.store.lengths) == 4
+    for text in TEXTS:
+        batch = encoder.tokenize([text])
+        with torch.inference_mode():
+            alone = encoder.text(batch.ids, batch.valid).features[0].numpy()
+        assert len(alone) == len(encoder.tokenizer.encode(text)) + 2
+        np.testing.assert_allclose(row(features, text), alone, atol=tolerance)
+
+
+def test_half_precision_is_half_as_large(encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path) -> None:
+    images_of(encoder, pictures, tmp_path / "a")
+    images_of(encoder, pictures, tmp_path / "b", feature_dtype="float16")
+    sizes = [next((tmp_path / name).rglob("rows.bin")).stat().st_size for name in "ab"]
+    assert sizes[0] == 2 * sizes[1]
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be encoded from here on."""
+
+    def encoded(*_: object) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(frozen, "_encoded_images", encoded)
+    monkeypatch.setattr(frozen, "_encoded_texts", encoded)
+
+
+def test_a_second_run_encodes_nothing(
+    encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = images_of(encoder, pictures, tmp_path), texts_of(encoder, TEXTS, tmp_path)
+    forbid(monkeypatch)
+    second = images_of(encoder, pictures, tmp_path), texts_of(encoder, TEXTS[::-1], tmp_path)
+    for a, b in zip(first, second, strict=True):
+        assert a.place == b.place
+        for item in a.place:
+            np.testing.assert_array_equal(row(a, item), row(b, item))
+    with pytest.raises(AssertionError, match="encoded again"):
+        texts_of(encoder, [*TEXTS, "another?"], tmp_path)
+
+
+def folders(cache: Path) -> set[str]:
+    return {path.name for path in cache.iterdir()}
+
+
+def test_every_weight_of_the_encoder_is_in_the_key() -> None:
+    other = random_encoder()
+    other.text.text.token_embedding = torch.nn.Embedding(100, 128)  # a short table is hashed fast
+    before = other.fingerprint()
+    weights = list(other.parameters())
+    seen = {before}
+    for weight in weights:
+        last = weight.data.view(-1)[-1:]
+        old = last.clone()
+        last += 1e-3
+        seen.add(other.fingerprint())
+        last.copy_(old)
+    assert len(weights) > 60
+    assert len(seen) == 1 + len(weights)
+    assert other.fingerprint() == before
+
+
+def test_another_encoder_precision_or_preprocessing_has_a_store_of_its_own(
+    encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+
+    def count() -> int:
+        images_of(encoder, pictures, cache)
+        texts_of(encoder, TEXTS, cache)
+        return len(folders(cache))
+
+    assert count() == 2
+    assert count() == 2
+    images_of(encoder, pictures, cache, feature_dtype="float16")
+    texts_of(encoder, TEXTS, cache, feature_dtype="float16")
+    assert count() == 4
+    weight = encoder.text.text.text_projection.data
+    old = weight.clone()
+    weight[0, 0] += 1
+    assert count() == 6
+    weight.copy_(old)
+    preprocess = encoder.preprocess
+    encoder.preprocess = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(size=(60, 60), mean=(0.0, 0.0, 0.0)), is_train=False
+    )
+    assert count() == 8
+    encoder.preprocess = preprocess
+    images_of(encoder, pictures, cache, batch_size=2)  # what does not change the features
+    assert count() == 8
+
+
+def test_a_changed_picture_is_encoded_anew(encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path) -> None:
+    cache, path = tmp_path / "cache", pictures[12].path
+    old = images_of(encoder, pictures, cache)
+    status = path.stat()
+    path.write_bytes(path.read_bytes() + b"more")  # the size alone
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    images_of(encoder, pictures, cache)
+    assert len(folders(cache)) == 2
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # the time alone
+    images_of(encoder, pictures, cache)
+    assert len(folders(cache)) == 3
+    Image.new("RGB", (50, 50), "red").save(path)
+    new = images_of(encoder, pictures, cache)
+    assert np.abs(row(new, 12) - row(old, 12)).max() > 0.01
+    np.testing.assert_allclose(row(new, 13), row(old, 13), atol=1e-5)
+    fewer = {i: source for i, source in pictures.items() if i != 16}
+    assert len(images_of(encoder, fewer, cache).place) == 6
+
+
+def test_pictures_without_a_file_are_known_by_their_content(encoder: FrozenClip, tmp_path: Path) -> None:
+    def encoded(name: str, color: str) -> EncodedImage:
+        Image.new("RGB", (60, 60), color).save(tmp_path / "x.png")
+        content = (tmp_path / "x.png").read_bytes()
+        return EncodedImage(name, lambda: content)
+
+    cache = tmp_path / "cache"
+    red = images_of(encoder, {1: encoded("row 1", "red")}, cache)
+    images_of(encoder, {1: encoded("row 1", "red")}, cache)
+    assert len(folders(cache)) == 1
+    blue = images_of(encoder, {1: encoded("row 1", "blue")}, cache)
+    assert np.abs(row(red, 1) - row(blue, 1)).max() > 0.01
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "empty", "text"])
+def test_skipped_pictures_are_named_and_change_nothing_else(
+    encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    whole = images_of(encoder, pictures, tmp_path / "whole")
+    for i in (12, 16):
+        path = pictures[i].path
+        content = path.read_bytes()
+        path.write_bytes({"truncated": content[: len(content) // 2], "text": b"no picture"}.get(damage, b""))
+        if damage == "missing":
+            path.unlink()
+    with pytest.raises(BadImage, match=r"2\.png"):
+        images_of(encoder, pictures, tmp_path / "cache")
+    assert folders(tmp_path / "cache") == set()
+    capsys.readouterr()
+    features = images_of(encoder, pictures, tmp_path / "cache", "skip")
+    errors = capsys.readouterr().err
+    assert errors.count("skipped: ") == 2
+    assert str(pictures[12].path) in errors
+    assert features.missing == {i: str(pictures[i].path) for i in (12, 16)}
+    for i in pictures.keys() - {12, 16}:
+        np.testing.assert_allclose(row(features, i), row(whole, i), atol=1e-5)
+    with pytest.raises(BadImage, match=r"2\.png"):  # the store made under the other policy is no way around
+        images_of(encoder, pictures, tmp_path / "cache")
+    again = images_of(encoder, pictures, tmp_path / "cache", "skip")
+    assert again.missing == features.missing
+
+
+def test_a_cell_without_a_picture_is_skipped_too(encoder: FrozenClip, tmp_path: Path) -> None:
+    def no_bytes() -> bytes:
+        raise BadImage("row 1: the image cell holds no bytes")
+
+    features = images_of(encoder, {1: EncodedImage("row 1", no_bytes)}, tmp_path, "skip")
+    assert features.missing == {1: "row 1"}
+
+
+def test_all_pictures_missing_leaves_a_store_without_rows(encoder: FrozenClip, tmp_path: Path) -> None:
+    nowhere = {i: FileImage(tmp_path / f"{i}.png") for i in range(4)}
+    features = images_of(encoder, nowhere, tmp_path / "cache", "skip")
+    assert sorted(features.missing) == [0, 1, 2, 3]
+    assert images_of(encoder, nowhere, tmp_path / "cache", "skip").store.width == encoder.vision.width
+
+
+def test_questions_about_missing_pictures_are_left_out_and_counted(
+    encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = ({"answer": "yes", "answer_id": 1},) * 10
+    questions = tuple(Question(i, i, f"is it {i}?", answer, "yes", "yes/no", "is") for i in pictures)
+    vocabulary: AnswerVocabulary = build_vocabulary(questions, 1)
+    texts = texts_of(encoder, [q.question for q in questions], tmp_path)
+    whole = VQADataset(VQAData(questions, pictures), images_of(encoder, pictures, tmp_path), texts, vocabulary)
+    pictures[13].path.write_bytes(b"")
+    images = images_of(encoder, pictures, tmp_path, "skip")
+    capsys.readouterr()
+    fewer = VQADataset(VQAData(questions, pictures), images, texts, vocabulary)
+    assert "1 questions are left out" in capsys.readouterr().err
+    assert [q.question_id for q in fewer.questions] == [i for i in pictures if i != 13]
+    kept = [k for k, q in enumerate(whole.questions) if q.question_id != 13]
+    a, b = whole[kept], fewer[list(range(6))]
+    torch.testing.assert_close(a.image.features, b.image.features)
+    torch.testing.assert_close(a.text.features, b.text.features)
+    torch.testing.assert_close(a.targets, b.targets)
+
+
+def test_texts_longer_than_the_context_are_cut_off_and_counted(
+    encoder: FrozenClip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = texts_of(encoder, [*TEXTS, LONG, LONG + "red"], tmp_path)
+    assert "2 texts are longer than the encoder's 40 tokens" in capsys.readouterr().err
+    assert len(row(features, LONG)) == 40
+    assert encoder.tokenize([LONG]).ids.tolist() == encoder.tokenizer([LONG]).tolist()  # the end token stays
+    texts_of(encoder, TEXTS, tmp_path / "other")
+    assert "longer" not in capsys.readouterr().err
+    short = texts_of(encoder, TEXTS, tmp_path / "other")
+    for text in TEXTS:
+        np.testing.assert_allclose(row(features, text), row(short, text), atol=1e-5)

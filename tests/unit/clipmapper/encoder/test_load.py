@@ -1,0 +1,250 @@
+"""Loading encoders: which models and files are refused, in one line, and the fingerprint of what was loaded."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from clip_models import (
+    Pair,
+    encoded,
+    loaded,
+    pictures,
+    random_model,
+    refusal,
+    register,
+    saved,
+)
+from safetensors.torch import save_file
+
+from clipmapper.config.schema import EncoderConfig
+from clipmapper.encoder.embedded import EMBEDDED_MODEL
+from clipmapper.encoder.load import load_encoder
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# --- what cannot be run ------------------------------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
+    "resnet": ({"layers": [1, 1, 1, 1], "head_width": 32, "image_size": 32}, {}, {}, "ModifiedResNet"),
+    "attentional-pool": ({"attentional_pool": True, "attn_pooler_heads": 4}, {}, {}, "VisionTransformer"),
+    "average-pool": ({"pool_type": "avg"}, {}, {}, "VisionTransformer"),
+    "norm-after-pool": ({"final_ln_after_pool": True}, {}, {}, "VisionTransformer"),
+    "query-key-norm": ({"qk_norm": True}, {}, {}, "ln_q"),
+    "cosine-attention": ({"scaled_cosine_attn": True}, {}, {}, "logit_scale"),
+    "scaled-heads": ({}, {"scale_heads": True}, {}, "head_scale"),
+    "inner-norm": ({}, {"scale_attn_inner": True}, {}, "ln_inner"),
+    "norm-after-attention": ({"scale_attn": True}, {}, {}, "ln_attn"),
+    "text-class-token": ({}, {"embed_cls": True}, {"custom_text": True}, "TextTransformer"),
+    "not-causal": ({}, {"no_causal_mask": True}, {"custom_text": True}, "TextTransformer"),
+    "first-token": ({}, {"pool_type": "first"}, {}, "CLIP"),
+    "last-token-custom-text": ({}, {"pool_type": "last"}, {"custom_text": True}, "TextTransformer"),
+    "other-tokenizer": ({}, {"hf_tokenizer_name": "bert-base-uncased"}, {}, "BPE"),
+    "other-text-model": ({}, {"hf_model_name": "roberta-base"}, {}, "BPE"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_architectures_that_would_be_run_wrongly_are_refused(case: str, tmp_path: Path) -> None:
+    vision, text, rest, word = REFUSED[case]
+    name = register(tmp_path, f"test-refused-{case}", vision, text, **rest)
+    (tmp_path / "weights.pt").write_bytes(b"never read")
+    assert word in refusal(name, tmp_path / "weights.pt")
+
+
+# --- errors of loading -------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_model_is_answered_with_close_names() -> None:
+    assert "ViT-B-32" in refusal("ViT-B-23", "openai")
+    assert EMBEDDED_MODEL in refusal("shapes-tyni", "embedded")
+    assert "zzz" in refusal("zzz", "openai")
+    assert refusal("", "openai")
+
+
+def test_the_embedded_weights_fit_one_model() -> None:
+    message = refusal("ViT-B-32-quickgelu", "embedded")
+    assert EMBEDDED_MODEL in message
+    assert "ViT-B-32-quickgelu" in message
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path, plain: Pair) -> None:
+    missing = tmp_path / "missing.pt"
+    assert str(missing) in refusal(plain[0].name, missing)
+    assert str(tmp_path) in refusal(plain[0].name, tmp_path)  # a folder
+    assert "laion2b_s34b_b79k" in refusal("ViT-B-32", "lainon2b")
+
+
+def broken_files(folder: Path, model: Any) -> dict[str, Path]:
+    good = {suffix: saved(model, folder / f"good{suffix}").read_bytes() for suffix in (".pt", ".safetensors")}
+    draw = random.Random(0)
+    contents = {
+        "empty": b"",
+        "random": draw.randbytes(3000),
+        "json": b'{"model": "ViT-B-32"}',
+        "text": "weights é\n".encode(),
+        "webpage": b"<!DOCTYPE html><html></html>",
+    }
+    files = {f"{name}{suffix}": content for name, content in contents.items() for suffix in good}
+    for suffix, content in good.items():
+        files[f"cut{suffix}"] = content[: len(content) // 2]
+        files[f"started{suffix}"] = content[:40]
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    for name, value in {
+        "empty-dict.pt": {},
+        "list.pt": [torch.ones(2)],
+        "tensor.pt": torch.ones(2),
+        "numbers.pt": {1: 2, "a": 3},
+        "nested.pt": {"state_dict": {}},
+        "none.pt": None,
+    }.items():
+        torch.save(value, folder / name)
+        files[name] = b""
+    save_file({}, folder / "nothing.safetensors")
+    return {name: folder / name for name in [*files, "nothing.safetensors"]}
+
+
+def test_files_that_hold_no_weights_are_refused(tmp_path: Path, plain: Pair) -> None:
+    encoder, model = plain
+    for name, path in broken_files(tmp_path, model).items():
+        message = refusal(encoder.name, path)
+        assert str(path) in message, name
+        assert encoder.name in message, name
+
+
+@pytest.mark.filterwarnings("error")
+def test_damaged_pickles_of_any_kind_are_refused(tmp_path: Path, plain: Pair) -> None:
+    """Bytes overwritten in a small PyTorch file: whatever the reader raises, the answer is one line."""
+    encoder = plain[0]
+    path = tmp_path / "weights.pt"
+    draw = random.Random(1)
+    for zipped in (True, False):
+        torch.save({"logit_scale": torch.ones(())}, path, _use_new_zipfile_serialization=zipped)
+        good = path.read_bytes()
+        for _ in range(40):
+            damaged = bytearray(good)
+            for _ in range(4):
+                damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+            path.write_bytes(bytes(damaged))
+            assert str(path) in refusal(encoder.name, path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path, plain: Pair) -> None:
+    encoder, model = plain
+    others = {
+        "wider": register(tmp_path, "test-wider", {"width": 48}, {}),
+        "deeper": register(tmp_path, "test-deeper", {}, {"layers": 3}),
+        "larger": register(tmp_path, "test-larger", {"image_size": 32}, {}),  # could be resized to fit, wrongly
+        "longer": register(tmp_path, "test-longer", {}, {"context_length": 20}),
+    }
+    for kind, other in others.items():
+        for suffix in (".pt", ".safetensors"):
+            path = saved(random_model(other), tmp_path / f"{kind}{suffix}")
+            assert encoder.name in refusal(encoder.name, path), (kind, suffix)
+    state = model.state_dict()
+    del state["visual.ln_post.bias"]
+    torch.save(state, tmp_path / "lacking.pt")
+    assert "visual.ln_post.bias" in refusal(encoder.name, tmp_path / "lacking.pt")
+
+
+class Bomb:
+    def __init__(self, touched: Path):
+        self.touched = touched
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.touched,)
+
+
+@pytest.mark.parametrize("how", ["plain pickle", "zipped", "legacy"])
+def test_code_in_a_weights_file_does_not_run(how: str, tmp_path: Path, plain: Pair) -> None:
+    path, touched = tmp_path / "weights.pt", tmp_path / "touched"
+    content = {**plain[1].state_dict(), "visual.proj": Bomb(touched)}
+    if how == "plain pickle":
+        path.write_bytes(pickle.dumps(Bomb(touched)))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=how == "zipped")
+    assert plain[0].name in refusal(plain[0].name, path)
+    assert not touched.exists()
+    torch.load(path, weights_only=False) if how != "plain pickle" else pickle.loads(path.read_bytes())
+    assert touched.exists()  # the file does hold code
+
+
+def test_hub_weights_for_the_other_activation_are_refused() -> None:
+    assert "encoder.model=ViT-B-32-quickgelu" in refusal("ViT-B-32", "openai")
+
+
+@pytest.fixture
+def tag(monkeypatch: pytest.MonkeyPatch, plain: Pair) -> str:
+    """A hub tag of the plain model, with a normalisation of its own."""
+    entry = {"url": "https://example.org/weights.safetensors", "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, plain[0].name, {"mine": entry})
+    return "mine"
+
+
+def test_hub_weights_bring_their_own_preprocessing(
+    tag: str, clip_folder: Path, plain: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, _ = plain
+    monkeypatch.setattr(
+        open_clip.factory, "download_pretrained", lambda *_, **__: str(clip_folder / "plain.safetensors")
+    )
+    fetched = load_encoder(EncoderConfig(model=encoder.name, weights=tag))
+    torch.testing.assert_close(fetched.vision(pictures(1)).features, encoder.vision(pictures(1)).features)
+    assert "mean=(0.1, 0.2, 0.3)" in str(fetched.preprocess)
+    assert fetched.fingerprint() != encoder.fingerprint()
+
+
+def test_a_failing_download_is_told_in_one_line(tag: str, plain: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", fails)
+    message = refusal(plain[0].name, tag)
+    assert "no network at all" in message
+    assert "cannot be fetched" in message
+
+
+def test_a_checkpoint_of_open_clips_own_training_is_read(tmp_path: Path, pairs: dict[str, Pair]) -> None:
+    encoder, model = pairs["plain"]
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch_3.pt")
+    assert loaded(encoder.name, tmp_path / "epoch_3.pt").fingerprint() == encoder.fingerprint()
+    name = pairs["custom-text"][0].name  # the same towers, laid out in another way
+    again = loaded(name, saved(model, tmp_path / "plain.pt"))
+    texts = ["a red circle", "a"]
+    assert torch.equal(encoded(again, texts).features, encoded(encoder, texts).features)
+
+
+# --- fingerprint -------------------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_is_stable_across_loads_and_processes(clip_folder: Path, plain: Pair) -> None:
+    encoder = plain[0]
+    assert loaded(encoder.name, clip_folder / "plain.safetensors").fingerprint() == encoder.fingerprint()
+    assert " at 0x" not in str(encoder.preprocess)  # it takes part as text, which must not hold addresses
+
+
+def test_the_fingerprint_changes_with_every_weight_the_name_and_the_preprocessing(plain: Pair) -> None:
+    encoder = copy.deepcopy(plain[0])
+    seen = {encoder.fingerprint()}
+    for parameter in encoder.parameters():
+        flat = parameter.view(-1)
+        flat[-1] += 1
+        seen.add(encoder.fingerprint())
+        flat[-1] -= 1
+    encoder.name = "other"
+    seen.add(encoder.fingerprint())
+    encoder.preprocess = open_clip.transform.image_transform(24, is_train=False, mean=(0.5, 0.5, 0.5))
+    seen.add(encoder.fingerprint())
+    assert len(seen) == 3 + sum(1 for _ in encoder.parameters())

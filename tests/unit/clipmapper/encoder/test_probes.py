@@ -1,0 +1,137 @@
+"""The probes find what is there: tokens that hold the attributes give 1, random ones give chance."""
+
+from __future__ import annotations
+
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from clipmapper.data.shapes.render import draw_masks
+from clipmapper.data.shapes.scene import COLORS, SHAPES, Scene, sample_scene, truth
+from clipmapper.encoder.pretraining import probes
+from clipmapper.encoder.pretraining.probes import _balanced, _ridge, linear_probes, zero_shot
+from clipmapper.encoder.pretraining.targets import ATTRIBUTES, RELATED, patch_targets
+
+SCENES = 160
+
+
+def fake_encoder() -> Any:
+    """What the probes ask of an encoder that has 6 × 6 patches of 10 pixels."""
+    visual = SimpleNamespace(image_size=(60, 60), grid_size=(6, 6))
+    return SimpleNamespace(vision=SimpleNamespace(visual=visual))
+
+
+def telling_tokens(_: Any, scenes: list[Scene]) -> Tensor:
+    """Each patch token says in one-hot form what a patch's targets are, and what stands nearest, on top of noise."""
+    maps = np.stack([np.asarray(draw_masks(scene, 60)) for scene in scenes])
+    seen = [truth(scene) for scene in scenes]
+    targets = patch_targets(seen, maps, 6, Random(0))
+    widths = [len(values) for values in ATTRIBUTES.values()]
+    told = torch.zeros(len(scenes), 37, sum(widths) + len(RELATED) + len(COLORS) + len(SHAPES))
+    for row in targets.is_object.nonzero()[:, 0].tolist():
+        b, patch = int(targets.image[row]), int(targets.patch[row])
+        said = [torch.eye(w)[k] for w, k in zip(widths, targets.attributes[row].tolist(), strict=True)]
+        near = probes._nearest(seen[b], maps[b], patch, 6)
+        near_told = torch.eye(len(COLORS))[list(COLORS).index(near.color)]
+        shape_told = torch.eye(len(SHAPES))[SHAPES.index(near.shape)]
+        told[b, 1 + patch] = torch.cat([*said, targets.related[row], near_told, shape_told])
+    return told + 0.01 * torch.randn(told.shape, generator=torch.Generator().manual_seed(0))
+
+
+def random_tokens(_: Any, scenes: list[Scene]) -> Tensor:
+    return torch.randn(len(scenes), 37, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_tokens_that_tell_everything_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_tokens", telling_tokens)
+    found = linear_probes(fake_encoder(), SCENES, 0)
+    assert set(found) == {f"probe {name}" for name in (*ATTRIBUTES, "nearest color", "nearest shape", "relations")}
+    for name, value in found.items():
+        assert value > 0.93, (name, value)
+
+
+def test_random_tokens_give_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_tokens", random_tokens)
+    found = linear_probes(fake_encoder(), SCENES, 0)
+    chances = {"color": 1 / 12, "shape": 0.1, "size": 0.6, "place": 0.25, "nearest color": 1 / 12}
+    for name, chance in {**chances, "nearest shape": 0.1, "relations": 0.5}.items():
+        assert found[f"probe {name}"] == pytest.approx(chance, abs=0.13), name
+
+
+def test_ridge_equals_the_augmented_least_squares_solution() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 5)) * [1, 10, 0.1, 3, 1] + 4, rng.standard_normal((60, 3))
+    held_out = np.arange(60) >= 40
+    mean, std = x[:40].mean(0), x[:40].std(0, ddof=1)
+    z = np.concatenate([(x - mean) / std, np.ones((60, 1))], 1)
+    left = np.concatenate([z[:40], np.sqrt(probes._RIDGE) * np.eye(6)])
+    weights = np.linalg.lstsq(left, np.concatenate([y[:40], np.zeros((6, 3))]), rcond=None)[0]
+    found = _ridge(torch.tensor(x).float(), torch.tensor(y).float(), torch.tensor(held_out))
+    np.testing.assert_allclose(found.numpy(), z[40:] @ weights, atol=1e-4)
+
+
+def test_ridge_does_not_look_at_the_held_out_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(50, 4, generator=generator), torch.randn(50, 2, generator=generator)
+    held_out = torch.arange(50) >= 40
+    other = torch.where(held_out[:, None], torch.randn(50, 2, generator=generator), y)
+    torch.testing.assert_close(_ridge(x, y, held_out), _ridge(x, other, held_out))
+
+
+def test_balanced_accuracy_of_perfect_opposite_and_constant_scores() -> None:
+    related = (torch.rand(200, 5, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    held_out = torch.arange(200) >= 100
+    true = related[held_out]
+    assert _balanced(true, related, held_out) == pytest.approx(1.0)
+    assert _balanced(1 - true, related, held_out) == pytest.approx(0.0)
+    assert _balanced(torch.zeros_like(true), related, held_out) == pytest.approx(0.5)
+
+
+def test_zero_shot_names_what_the_image_embedding_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder in whose shared space a word is an axis, and a picture the sum of its words."""
+    words = [value for values in ATTRIBUTES.values() for value in values]
+    axes = torch.eye(len(words))
+
+    def tokenize(texts: list[str]) -> Any:
+        return SimpleNamespace(ids=texts, valid=None)
+
+    def text(texts: list[str], _: None) -> Tensor:
+        return torch.stack(
+            [sum((axes[k] for k, w in enumerate(words) if f" {w} " in f" {t} "), axes[0] * 0) for t in texts]
+        )
+
+    text.pooled = lambda tokens: tokens  # type: ignore[attr-defined]
+
+    def pooled(_: Any, scenes: list[Scene]) -> Tensor:
+        rows = []
+        for scene in scenes:
+            s = truth(scene)[0]
+            corner = f"{'bottom' if s.y >= 0.5 else 'top'} {'right' if s.x >= 0.5 else 'left'}"
+            rows.append(axes[[words.index(w) for w in (s.color, s.shape, s.size, corner)]].sum(0))
+        return torch.stack(rows)
+
+    monkeypatch.setattr(probes, "_pooled", pooled)
+    encoder: Any = SimpleNamespace(tokenize=tokenize, text=text)
+    assert zero_shot(encoder, 60, 0) == {f"zero-shot {name}": 1.0 for name in ATTRIBUTES}
+    monkeypatch.setattr(probes, "_pooled", lambda _, scenes: torch.randn(len(scenes), len(words)))
+    torch.manual_seed(0)
+    found = zero_shot(encoder, 200, 0)
+    for name, chance in {"color": 1 / 12, "shape": 0.1, "size": 0.5, "place": 0.25}.items():
+        assert found[f"zero-shot {name}"] == pytest.approx(chance, abs=0.1)
+
+
+def test_the_nearest_object_is_the_nearest() -> None:
+    for i in range(20):
+        scene = sample_scene(Random(f"nearest {i}"))
+        seen, objects = truth(scene), np.asarray(draw_masks(scene, 60))
+        for own in seen:
+            patch = 6 * int(own.y * 6) + int(own.x * 6)
+            cell = objects[10 * (patch // 6) :, 10 * (patch % 6) :][:10, :10]
+            if (cell == own.index + 1).sum() > 60:
+                rest = sorted((np.hypot(s.x - own.x, s.y - own.y), s.index) for s in seen if s is not own)
+                assert probes._nearest(seen, objects, patch, 6).index == rest[0][1]

@@ -1,0 +1,73 @@
+"""Mapper A's first blocks attend within a modality and across, in turn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from clipmapper.config.schema import MapperConfig
+from clipmapper.mapper import build_mapper
+from clipmapper.mapper.initialisation import SHARPER, start_aligned, take_turns
+from clipmapper.mapper.single_stream import SingleStream
+from clipmapper.nn.tokens import Tokens
+from explain.recording import record
+
+
+def _tokens(features: Tensor) -> Tokens:
+    batch, count, _ = features.shape
+    valid = torch.ones(batch, count, dtype=torch.bool)
+    valid[0, -1] = False
+    return Tokens(features, valid, torch.arange(count).expand(batch, count))
+
+
+def _started(seed: int) -> tuple[SingleStream, Tokens, Tokens]:
+    """Modalities whose tokens vary about means of their own."""
+    torch.manual_seed(seed)
+    mapper = build_mapper(MapperConfig(name="a", layers=4, width=64, heads=2), 32, 32, 12, 9)
+    assert isinstance(mapper, SingleStream)
+    image = _tokens(torch.randn(20, 12, 32) + 3 * torch.randn(32))
+    text = _tokens(torch.randn(20, 9, 32) + 3 * torch.randn(32))
+    start_aligned(mapper, torch.randn(32, 64), torch.randn(32, 64))
+    take_turns(mapper, image, text)
+    return mapper, image, text
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_modalities_are_centred_and_apart_by_as_much_as_their_tokens_vary(seed: int) -> None:
+    mapper, image, text = _started(seed)
+    means, spreads = [], []
+    for projection, tokens in ((mapper.project_image, image), (mapper.project_text, text)):
+        x = projection(tokens)[tokens.valid]
+        means.append(x.mean(0))
+        spreads.append((x - x.mean(0)).norm(dim=1).mean())
+    for mean, spread in zip(means, spreads, strict=True):
+        torch.testing.assert_close(mean.norm(), spread)
+    cosine: Tensor = torch.nn.functional.cosine_similarity(means[0], means[1], dim=0)
+    assert cosine.item() == pytest.approx(-1, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_blocks_attend_within_and_across_in_turn(seed: int) -> None:
+    mapper, image, text = _started(seed)
+    for name, weight in mapper.named_parameters():  # every block sees the tokens as they come in
+        if name.endswith(("out.weight", "outer.weight")):
+            torch.nn.init.zeros_(weight)
+    with record() as recorder:
+        v, t = mapper(
+            Tokens(recorder.inputs("image", image.features), image.valid, image.index),
+            Tokens(recorder.inputs("text", text.features), text.valid, text.index),
+        )
+        trace = recorder.trace(v.sum((1, 2)) + t.sum((1, 2)), {"image": 12, "text": 9})
+    for place, step in enumerate(trace.steps):
+        probabilities = step.attention.mean((0, 1))
+        within = torch.stack([probabilities[:12, :12].sum(1).mean() / 12, probabilities[12:, 12:].sum(1).mean() / 9])
+        across = torch.stack([probabilities[:12, 12:].sum(1).mean() / 9, probabilities[12:, :12].sum(1).mean() / 12])
+        assert bool((across > within).all() if place % 2 else (within > across).all())
+
+
+def test_queries_are_sharper_than_orthogonal() -> None:
+    mapper, _, _ = _started(0)
+    for name, weight in mapper.named_parameters():
+        if name.endswith("query.weight"):
+            torch.testing.assert_close(weight @ weight.T, SHARPER**2 * torch.eye(64), atol=1e-4, rtol=0)

@@ -1,0 +1,303 @@
+"""The VQA accuracy against the official evaluator's own answers, slow literal versions and hand-made cases."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipmapper.data.records import Question
+from clipmapper.errors import UserError
+from clipmapper.metrics.vqa import (
+    normalize_answer,
+    preprocess_answer,
+    score_files,
+    score_predictions,
+    score_results,
+    vqa_accuracy,
+)
+
+REFERENCES = next(p for p in Path(__file__).parents if p.name == "tests") / "references"
+CASES = json.loads((REFERENCES / "official_vqa_cases.json").read_text(encoding="utf-8"))
+MARKS = ';/[]"{}()=+\\_-><@`,?!'
+SNIPPETS = st.sampled_from([*MARKS, *" .:'$\n\t", "a", "The", "one", "Ten", "1", "2,3", "١", "dont", "youd've", "kite"])
+TEXTS = st.lists(SNIPPETS, max_size=12).map("".join)
+
+
+def humans(*texts: str) -> list[dict[str, Any]]:
+    return [{"answer": text, "answer_id": i} for i, text in enumerate(texts, start=1)]
+
+
+# --- normalisation
+
+
+@pytest.mark.parametrize("case", CASES["normalise"], ids=lambda case: repr(case["input"]))
+def test_normalisation_is_the_official_one(case: dict[str, str]) -> None:
+    assert normalize_answer(case["input"]) == case["official"]
+    assert preprocess_answer(case["input"]) == case["butd"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A red, white kite.", "red white kite"),
+        ("red,white", "red white"),  # a comma between letters parts words …
+        ("red, blue,white", "red bluewhite"),  # … but if one that touches a space, all of them go
+        ("red- white-blue", "red whiteblue"),
+        ("1,2 and red-blue", "12 and redblue"),  # digit,comma,digit makes all marks go
+        ("１,２ red-blue", "１２ redblue"),  # any Unicode digit counts
+        (".5 1. 1..5 p.m.", ".5 1 1.5 pm"),  # only a period before a digit stays
+        ("." * 33, "."),  # no more than 32 periods go
+        ("5:30 $5 5% a&b ' |", "5:30 $5 5% a&b ' |"),  # marks that aren't on the list
+        ("None of ten TWO one-two", "0 of 10 2 1 2"),
+        ("the An a-the", ""),  # articles are dropped after the punctuation
+        ("somebody'd somebodyd", "somebodyd somebodyd"),
+        ("Im Ive Id've I'dve", "im ive id've i'dve"),  # the capitalised contractions never match
+        ("DONT couldn'tve couldnt've couldntve", "don't couldn't've couldn't've couldntve"),
+        ("ow's'at 'ows'at 'ow'sat yall'd've y'allll twas", "'ow's'at 'ow's'at 'ow's'at y'all'd've y'all'll 'twas"),
+        ("hed weve shed id were well its", "he'd we've shed id were well its"),
+        ("red\u2028kite\u00a0x", "red kite x"),
+    ],
+)
+def test_quirks_of_the_normalisation(text: str, expected: str) -> None:
+    assert normalize_answer(text) == expected
+
+
+def test_only_the_evaluator_cleans_whitespace_before_it_looks_at_marks() -> None:
+    assert normalize_answer("x-\ny-z") == "x yz"
+    assert preprocess_answer("x-\ny-z") == "x y z"
+    assert normalize_answer(" -x-y") == "x y"
+    assert preprocess_answer(" -x-y") == "xy"
+
+
+def slow_preprocess(text: str) -> str:
+    """Mark after mark, period after period, with the rules as prose says them (contractions left aside)."""
+    out = text
+    for mark in MARKS:
+        touches_space = any(pair in text for pair in (mark + " ", " " + mark))
+        out = out.replace(mark, "" if touches_space or re.search("[0-9١],[0-9١]", text) else " ")
+    removed, position = 0, 0
+    while position < len(out):
+        if out[position] == "." and not out[position + 1 : position + 2].isdecimal() and removed < 32:
+            out, removed = out[:position] + out[position + 1 :], removed + 1
+        else:
+            position += 1
+    digits = {"none": "0", "one": "1", "ten": "10"}
+    return " ".join(digits.get(word, word) for word in out.lower().split() if word not in ("a", "an", "the"))
+
+
+@settings(deadline=None, max_examples=300)
+@given(TEXTS.filter(lambda text: "'" not in text and "dont" not in text))
+def test_preprocessing_equals_the_slow_version(text: str) -> None:
+    assert preprocess_answer(text) == slow_preprocess(text)
+
+
+# --- accuracy
+
+
+@pytest.mark.parametrize("case", CASES["accuracy"], ids=lambda case: f"{case['pred']!r} {case['note']}")
+def test_accuracy_is_the_official_one(case: dict[str, Any]) -> None:
+    assert vqa_accuracy(case["pred"], humans(*case["answers"])) == pytest.approx(case["accuracy"], abs=1e-12)
+
+
+@pytest.mark.parametrize("matches", range(11))
+def test_ten_proper_annotators_give_the_closed_form(matches: int) -> None:
+    answers = humans(*["kite"] * matches, *["dog"] * (10 - matches))
+    expected = {0: 0, 1: 0.3, 2: 0.6, 3: 0.9}.get(matches, 1)
+    assert vqa_accuracy("kite", answers) == pytest.approx(expected, abs=1e-12)
+    assert CASES["softscore"][matches]["official_expected"] == pytest.approx(expected)
+
+
+def test_unanimous_answers_are_compared_without_normalisation() -> None:
+    assert vqa_accuracy("Yes", humans(*["yes"] * 10)) == 0
+    assert vqa_accuracy("Yes", humans(*["yes"] * 9, "no")) == 1
+    assert vqa_accuracy("Yes", humans(*["yes"] * 9, " yes\n")) == 0  # whitespace is cleaned before they're compared
+    assert vqa_accuracy("\tyes\n", humans(*["yes"] * 10)) == 1
+    assert vqa_accuracy("yes", humans(*["Yes"] * 10)) == 0
+    assert vqa_accuracy("the yes", humans(*["yes"] * 9, "Yes")) == 1
+
+
+def test_others_are_the_entries_that_differ() -> None:
+    without_ids = [{"answer": text} for text in ["red"] * 5 + ["blue"] * 5]
+    assert vqa_accuracy("red", without_ids) == pytest.approx(0.5)  # no "red" entry has another "red" among the others
+    repeated = [{"answer": text, "answer_id": 1} for text in ["red"] * 2 + ["blue"] * 8]
+    assert vqa_accuracy("red", repeated) == pytest.approx(0.8 * 2 / 3)
+    confidence = [{"answer": "red", "answer_confidence": word} for word in ("yes", "maybe", "no")] + [{"answer": "x"}]
+    assert vqa_accuracy("red", confidence) == pytest.approx((3 * 2 / 3 + 1) / 4)
+    assert vqa_accuracy("red", [{"answer": "red"}, {"answer": "Red"}, {"answer": "x"}]) == pytest.approx(2 / 9)
+
+
+def test_answers_are_left_as_they_were() -> None:
+    answers = humans("The Dog", "dog")
+    vqa_accuracy("dog", answers)
+    assert answers == humans("The Dog", "dog")
+
+
+def test_no_answers_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        vqa_accuracy("yes", [])
+
+
+def slow_accuracy(prediction: str, answers: list[dict[str, Any]]) -> float:
+    """Every annotator against every other, on copies, as the definition reads."""
+    given_texts = [re.sub("[\n\t]", " ", answer["answer"]).strip() for answer in answers]
+    prediction = re.sub("[\n\t]", " ", prediction).strip()
+    if any(text != given_texts[0] for text in given_texts):
+        given_texts = [normalize_answer(text) for text in given_texts]
+        prediction = normalize_answer(prediction)
+    entries = [{**answer, "answer": text} for answer, text in zip(answers, given_texts, strict=True)]
+    total = 0.0
+    for one in entries:
+        matches = sum(1 for other in entries if other != one and other["answer"] == prediction)
+        total += min(1.0, matches / 3)
+    return total / len(entries)
+
+
+ANSWER_TEXTS = st.sampled_from(["yes", "Yes", "yes.", " yes", "no", "two", "2", "a", "", "red-blue", "red blue"])
+ENTRIES = st.fixed_dictionaries(
+    {"answer": ANSWER_TEXTS},
+    optional={"answer_id": st.integers(1, 4), "answer_confidence": st.sampled_from(["yes", "no"])},
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(ANSWER_TEXTS, st.lists(ENTRIES, min_size=1, max_size=12))
+def test_accuracy_equals_the_slow_version(prediction: str, answers: list[dict[str, Any]]) -> None:
+    accuracy = vqa_accuracy(prediction, answers)
+    assert accuracy == pytest.approx(slow_accuracy(prediction, answers), abs=1e-12)
+    assert 0 <= accuracy <= 1
+
+
+# --- scores of results
+
+
+def annotation(question_id: int, *texts: str, kind: str = "other", about: str = "what is") -> dict[str, Any]:
+    return {"question_id": question_id, "answers": humans(*texts), "answer_type": kind, "question_type": about}
+
+
+QUESTIONS = [{"question_id": 1}, {"question_id": 2}, {"question_id": 3}]
+ANNOTATIONS = [
+    annotation(1, *["red"] * 10),
+    annotation(2, *["two"] * 2, *["3"] * 8, kind="number", about="how many"),
+    annotation(3, *["a cat"] * 1, *["dog"] * 9, about="what is"),
+]
+FIRST = ANNOTATIONS[0]
+RESULTS = [{"question_id": i, "answer": answer} for i, answer in ((2, "2"), (1, "red"), (3, "cat"))]
+
+
+def test_scores_by_type_are_rounded_percentages() -> None:
+    score = score_results(RESULTS, QUESTIONS, ANNOTATIONS)
+    assert score.per_question == pytest.approx({1: 1, 2: 0.6, 3: 0.3})
+    assert score.overall == 63.33
+    assert score.by_answer_type == {"other": 65.0, "number": 60.0}
+    assert score.by_question_type == {"what is": 65.0, "how many": 60.0}
+    assert score.questions == 3
+
+
+def test_question_records_are_scored_like_official_entries() -> None:
+    records = [
+        Question(a["question_id"], 7, "?", tuple(a["answers"]), "", a["answer_type"], a["question_type"])
+        for a in ANNOTATIONS
+    ]
+    predictions = {result["question_id"]: result["answer"] for result in RESULTS}
+    assert score_predictions(predictions, records) == score_results(RESULTS, QUESTIONS, ANNOTATIONS)
+
+
+def write(folder: Path, **changed: Any) -> list[Path]:
+    lists = {"results": RESULTS, "questions": QUESTIONS, "annotations": ANNOTATIONS, **changed}
+    for name, entries in lists.items():
+        content = entries if name == "results" else {"info": {}, name: entries}
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return [folder / f"{name}.json" for name in lists]
+
+
+def test_files_are_scored_like_their_entries(tmp_path: Path) -> None:
+    assert score_files(*write(tmp_path)) == score_results(RESULTS, QUESTIONS, ANNOTATIONS)
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def without(entry: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != field}
+
+
+@pytest.mark.parametrize(
+    ("changed", "parts"),
+    [
+        ({"results": RESULTS[:1]}, ["results.json", "2 missing (1, 3)", "questions.json exactly once"]),
+        ({"results": [*RESULTS, {"question_id": 9, "answer": "x"}]}, ["results.json", "1 unknown (9)"]),
+        ({"results": [*RESULTS, RESULTS[0]]}, ["results.json", "1 repeated (2)"]),
+        ({"results": []}, ["results.json", "3 missing (1, 2, 3)"]),
+        ({"results": {"1": "red"}}, ["results.json", "must be a list", "{'1': 'red'}"]),
+        ({"results": [*RESULTS[:2], {"question_id": 3}]}, ["results.json: entry [2]", '"answer"', "missing"]),
+        ({"results": [{"answer": "x"}]}, ["results.json: entry [0]", '"question_id"', "missing"]),
+        ({"results": [{"question_id": 1, "answer": 2}]}, ["entry [0]", '"answer" must be a string', "is 2"]),
+        ({"results": [{"question_id": "1", "answer": "x"}]}, ['"question_id" must be an integer', "is '1'"]),
+        ({"results": [{"question_id": True, "answer": "x"}]}, ['"question_id" must be an integer', "is True"]),
+        ({"results": ["red\nblue"]}, ["results.json: entry [0]", "there is 'red\\nblue' instead of an object"]),
+        ({"questions": []}, ["questions.json", "no questions"]),
+        ({"questions": None}, ["questions.json", '"questions" must be a list', "is None"]),
+        ({"questions": [*QUESTIONS, {}]}, ["questions.json: questions[3]", '"question_id"', "missing"]),
+        ({"questions": [*QUESTIONS, QUESTIONS[0]]}, ["questions.json", "1 repeated (1)"]),
+        ({"annotations": ANNOTATIONS[1:]}, ["annotations.json", "1 missing (1)", "same split"]),
+        ({"annotations": [*ANNOTATIONS, annotation(8, "x")]}, ["annotations.json", "1 unknown (8)"]),
+        ({"annotations": [*ANNOTATIONS, FIRST]}, ["annotations.json", "1 repeated (1)"]),
+        ({"annotations": [annotation(1)]}, ["annotations[0]", '"answers" is empty']),
+        ({"annotations": [without(FIRST, "answers")]}, ["annotations[0]", '"answers" must be a list', "missing"]),
+        ({"annotations": [without(FIRST, "answer_type")]}, ["annotations[0]", '"answer_type"', "missing"]),
+        ({"annotations": [without(FIRST, "question_type")]}, ["annotations[0]", '"question_type"', "missing"]),
+        ({"annotations": [{**FIRST, "answers": ["red"]}]}, ["annotations[0].answers[0]", "there is 'red' instead"]),
+        ({"annotations": [{**FIRST, "answers": [{"answer": None}]}]}, ["answers[0]", '"answer"', "is None"]),
+    ],
+)
+def test_wrong_contents_are_named_in_one_line(tmp_path: Path, changed: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        score_files(*write(tmp_path, **changed))
+    message = one_line(error)
+    assert all(part in message for part in parts), message
+
+
+def test_many_wrong_ids_are_counted_and_the_first_are_shown() -> None:
+    questions = [{"question_id": i} for i in range(1000)]
+    annotations = [annotation(i, "x") for i in range(1000)]
+    with pytest.raises(UserError) as error:
+        score_results([{"question_id": i, "answer": "x"} for i in range(990)], questions, annotations)
+    assert "10 missing (990, 991, 992, 993, 994, …)" in one_line(error)
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (None, "no such file"),
+        (b"", "not valid JSON"),
+        (b'[{"question_id": 1, "ans', "not valid JSON"),
+        (b"\x89PNG\r\n\x1a\n\xff\xff", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"7", "7"),
+    ],
+)
+def test_broken_files_are_named_in_one_line(tmp_path: Path, broken: int, content: bytes | None, part: str) -> None:
+    paths = write(tmp_path)
+    paths[broken].unlink() if content is None else paths[broken].write_bytes(content)
+    with pytest.raises(UserError) as error:
+        score_files(*paths)
+    message = one_line(error)
+    assert paths[broken].name in message
+    assert part in message
+
+
+def test_scoring_needs_no_torch() -> None:
+    code = "import sys, clipmapper.metrics.vqa; assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REFERENCES.parents[1])

@@ -1,0 +1,149 @@
+"""Greedy decoding with keys and values kept, against the whole model run anew for every token."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from caption_models import CAPTIONS, image_tokens, random_caption, slow_greedy
+from clip_models import pictures
+from vqa_models import LAYERS
+
+from clipmapper.errors import UserError
+from clipmapper.mapper.blocks import AttentionSublayer
+from clipmapper.mapper.incremental import start_decoding
+from clipmapper.nn.kv_cache import KeyValues
+from clipmapper.nn.tokens import Tokens
+from clipmapper.tasks.caption.decoding import check_length, greedy
+from clipmapper.tasks.caption.model import CLIPMapperCaption
+
+MAPPERS = pytest.mark.parametrize("name", ["a", "b"])
+
+
+@MAPPERS
+@pytest.mark.parametrize("positions", ["none", "learnt"])
+@pytest.mark.parametrize("readout", ["cls", "token"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_caches_change_no_token(name: str, positions: str, readout: str, seed: int) -> None:
+    model = random_caption(name, positions, readout, seed)
+    found = greedy(model, image_tokens(model, 6, seed), 10)
+    pixels = pictures(6, seed=seed).double()
+    assert found == [slow_greedy(model, pixels[k : k + 1], 10) for k in range(6)]
+
+
+def test_those_captions_end_at_different_places_and_differ() -> None:
+    """Else the test above would hold little."""
+    found = [
+        tuple(ids)
+        for name in "ab"
+        for seed in (1, 2, 3)
+        for model in [random_caption(name, "learnt", seed=seed)]
+        for ids in greedy(model, image_tokens(model, 6, seed), 10)
+    ]
+    assert len({len(ids) for ids in found}) > 2
+    assert len(set(found)) > 6
+
+
+@MAPPERS
+def test_a_caption_does_not_hang_on_its_batch(name: str) -> None:
+    model = random_caption(name, seed=2)
+    together = image_tokens(model, 5)
+    alone = [
+        Tokens(together.features[k : k + 1], together.valid[k : k + 1], together.index[k : k + 1]) for k in range(5)
+    ]
+    assert greedy(model, together, 10) == [greedy(model, one, 10)[0] for one in alone]
+
+
+@MAPPERS
+@pytest.mark.parametrize("positions", ["none", "learnt"])
+def test_word_by_word_the_mapper_gives_what_it_gives_all_at_once(name: str, positions: str) -> None:
+    """With image tokens left out, too: 3 of the second image's 10."""
+    model = random_caption(name, positions)
+    image = image_tokens(model, 2)
+    valid = torch.ones(2, 10, dtype=torch.bool)
+    valid[1, 4:7] = False
+    image = Tokens(image.features, valid, image.index)
+    texts = model.encoder.tokenize(CAPTIONS[:1] * 2)
+    text = model.encoder.text(texts.ids, texts.valid)
+    whole = model.caption.mapper(image, text, causal=True)[1]
+    decoder = start_decoding(model.caption.mapper, image, text.features.shape[1])
+    for place in range(text.features.shape[1]):
+        word = Tokens(*(x[:, place : place + 1] for x in (text.features, text.valid, text.index)))
+        torch.testing.assert_close(decoder.next(word), whole[:, place], rtol=0, atol=1e-12)
+
+
+def test_word_by_word_the_text_encoder_gives_what_it_gives_all_at_once() -> None:
+    text = random_caption("b").encoder.text
+    ids = torch.randint(300, 4000, (3, text.context_length), generator=torch.Generator().manual_seed(0))
+    whole = text(ids, torch.ones_like(ids, dtype=torch.bool)).features
+    caches = [KeyValues(text.context_length) for _ in text.blocks]
+    for place in range(text.context_length):
+        torch.testing.assert_close(text.next(ids[:, place], place, caches)[:, 0], whole[:, place], rtol=0, atol=1e-12)
+
+
+def without_end(model: CLIPMapperCaption) -> CLIPMapperCaption:
+    model.caption.head[1].bias[model.vocabulary.ids.index(model.vocabulary.end)] = -1e9
+    return model
+
+
+@MAPPERS
+@pytest.mark.parametrize("max_length", [1, 4, 10])
+def test_a_model_that_never_ends_is_stopped(name: str, max_length: int) -> None:
+    model = without_end(random_caption(name))
+    assert [len(ids) for ids in greedy(model, image_tokens(model, 3), max_length)] == [max_length] * 3
+
+
+def test_a_model_that_ends_at_once_says_nothing() -> None:
+    model = random_caption("b")
+    model.caption.head[1].bias[model.vocabulary.ids.index(model.vocabulary.end)] = 1e9
+    found = greedy(model, image_tokens(model, 2), 10)
+    assert found == [[], []]
+    assert model.vocabulary.text(found[0]) == ""
+
+
+@MAPPERS
+def test_only_the_vocabulary_is_generated(name: str) -> None:
+    allowed = set(random_caption(name).vocabulary.ids)
+    generated: set[int] = set()
+    for seed in range(4):
+        model = without_end(random_caption(name, seed=seed))
+        generated |= {i for ids in greedy(model, image_tokens(model, 4, seed), 10) for i in ids}
+    assert generated <= allowed - {model.vocabulary.end, model.vocabulary.start}
+    assert len(generated) > 3
+
+
+@MAPPERS
+def test_the_image_runs_through_the_mapper_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = without_end(random_caption(name))
+    sizes: list[int] = []
+    original = AttentionSublayer.keys_values
+
+    def counted(self: AttentionSublayer, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(context.shape[1])
+        return original(self, context)
+
+    monkeypatch.setattr(AttentionSublayer, "keys_values", counted)
+    greedy(model, image_tokens(model, 2), 8)
+    passes = {"a": LAYERS["a"], "b": 3 * LAYERS["b"]}[name]  # B: the image's two attentions, and the text's of it
+    assert [size for size in sizes if size > 1] == [10] * passes
+    assert len([size for size in sizes if size == 1]) == 8 * LAYERS[name]
+
+
+def test_a_length_beyond_the_context_is_one_line() -> None:
+    encoder = random_caption("b").encoder
+    check_length(encoder, 10)
+    with pytest.raises(UserError, match=r"task\.max_length=11: the encoder's context holds 10 sub-words"):
+        check_length(encoder, 11)
+
+
+def test_a_cache_keeps_what_it_gave_and_refuses_more_than_it_has_room_for() -> None:
+    cache = KeyValues(2)
+    parts = [torch.randn(2, n, 3) for n in (4, 1, 1)]
+    first = cache.extend(parts[0], -parts[0])
+    torch.testing.assert_close(first[0], parts[0])
+    cache.extend(parts[1], -parts[1])
+    keys, values = cache.extend(parts[2], -parts[2])
+    torch.testing.assert_close(keys, torch.cat(parts, 1))
+    torch.testing.assert_close(values, -torch.cat(parts, 1))
+    torch.testing.assert_close(first[0], parts[0])
+    with pytest.raises(ValueError, match="room for 6 tokens, not for 7"):
+        cache.extend(parts[1], parts[1])

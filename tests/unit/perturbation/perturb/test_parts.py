@@ -1,0 +1,160 @@
+"""Parts on disk, what a run is known by, how questions are drawn and dealt, and the bounds of any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipmapper.errors import UserError
+from perturbation.measures.ceiling import all_subsets, bounds, few_enough
+from perturbation.perturb import parts
+from perturbation.perturb.identity import IDENTITY, open_run
+from perturbation.perturb.parts import CEILING, SAMPLES, finished, merge, take_over, write_part
+from perturbation.perturb.samples import deal, draw
+
+
+def table(*ids: int) -> pa.Table:
+    return pa.table({"question_id": list(ids), "correct": [[0.5, float(i)] for i in ids]})
+
+
+def test_parts_are_merged_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (2, 0, 1):
+        write_part(tmp_path, number, {SAMPLES: [table(10 * number), table(10 * number + 1)]})
+    merged = merge(tmp_path, 3)
+    assert merged.keys() == {SAMPLES}
+    assert merged[SAMPLES]["question_id"].to_pylist() == [0, 1, 10, 11, 20, 21]
+    assert merged[SAMPLES]["correct"].to_pylist()[3] == [0.5, 11.0]
+
+
+def test_a_part_without_records_counts_as_done(tmp_path: Path) -> None:
+    write_part(tmp_path, 0, {})
+    write_part(tmp_path, 1, {SAMPLES: [table(1)], CEILING: [table(1)]})
+    assert finished(tmp_path, 3) == [0, 1]
+    merged = merge(tmp_path, 2)
+    assert {kind: found.num_rows for kind, found in merged.items()} == {SAMPLES: 1, CEILING: 1}
+    write_part(tmp_path, 1, {})
+    with pytest.raises(UserError, match="no picture of the chosen questions could be read"):
+        merge(tmp_path, 1)
+
+
+def test_a_damaged_part_is_done_again(tmp_path: Path) -> None:
+    for number in range(3):
+        write_part(tmp_path, number, {SAMPLES: [table(number)]})
+    whole = (tmp_path / "parts" / "part-000001.samples.parquet").read_bytes()
+    (tmp_path / "parts" / "part-000001.samples.parquet").write_bytes(whole[:-9])
+    assert finished(tmp_path, 3) == [0, 2]
+    with pytest.raises(UserError, match="part 1 is missing; go on with resume="):
+        merge(tmp_path, 3)
+
+
+def test_a_disk_that_fills_up_leaves_whole_parts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_part(tmp_path, 0, {SAMPLES: [table(0)]})
+    original = Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        original(self, content[:50])
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_part(tmp_path, 1, {SAMPLES: [table(1)], CEILING: [table(1)]})
+    assert [file.name for file in (tmp_path / parts.FOLDER).iterdir()] == ["part-000000.samples.parquet"]
+
+
+def test_samples_are_the_last_file_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a part that counts as done has its other records too, also where parts are taken over."""
+    written: list[str] = []
+    original = parts.write_whole
+
+    def noted(path: Path, content: bytes) -> None:
+        written.append(path.name)
+        original(path, content)
+
+    monkeypatch.setattr(parts, "write_whole", noted)
+    (tmp_path / "one").mkdir()
+    for number in range(2):
+        write_part(tmp_path / "one", number, {SAMPLES: [table(1)], CEILING: [table(1)]})
+    (tmp_path / "two").mkdir()
+    take_over(tmp_path / "one", tmp_path / "two")
+    kinds = [name.split(".")[1] for name in written]
+    assert kinds == [CEILING, SAMPLES, CEILING, SAMPLES, CEILING, CEILING, SAMPLES, SAMPLES]
+
+
+IDENTITY_OF = {"config": {"samples": 3, "removal": {"text": "mask"}}, "checkpoint": "ab", "versions": {"torch": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"config": {"samples": 4, "removal": {"text": "mask"}}}, "samples=3, and this one has samples=4"),
+        ({"config": {"samples": 3, "removal": {"text": "drop"}}}, "removal.text=mask, and"),
+        ({"checkpoint": "cd"}, "checkpoint=ab, and this one has checkpoint=cd"),
+        ({"versions": {"torch": "2"}}, "versions.torch=1, and this one has versions.torch=2"),
+    ],
+)
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_folder_belongs_to_one_run(tmp_path: Path, changed: dict[str, object], named: str, resume: bool) -> None:
+    held, new = tmp_path / "held", tmp_path / "new"
+    held.mkdir()
+    new.mkdir()
+    open_run(held, None, IDENTITY_OF)
+    open_run(held, None, IDENTITY_OF)
+    before = (held / IDENTITY).read_bytes()
+    with pytest.raises(UserError, match=named):
+        open_run(new if resume else held, str(held) if resume else None, IDENTITY_OF | changed)
+    assert list(new.iterdir()) == []
+    assert (held / IDENTITY).read_bytes() == before
+
+
+def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no perturbation run is there"):
+        open_run(tmp_path, str(tmp_path / "nothing"), IDENTITY_OF)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="holds the results of another command"):
+        open_run(tmp_path, None, IDENTITY_OF)
+
+
+def test_questions_are_drawn_by_the_seed_without_replacement() -> None:
+    rows = draw(50, 20, 3)
+    assert rows == sorted(set(rows)) == draw(50, 20, 3)
+    assert len(rows) == 20
+    assert rows != draw(50, 20, 4)
+    assert draw(5, None, 0) == draw(5, 5, 1) == [0, 1, 2, 3, 4]
+    with pytest.raises(UserError, match="samples=6: the split has 5 questions; give samples=5 or null"):
+        draw(5, 6, 0)
+
+
+@given(count=st.integers(1, 300), size=st.integers(1, 40))
+def test_batches_hold_every_row_once_and_are_of_almost_one_size(count: int, size: int) -> None:
+    batches = deal(list(range(count)), size)
+    assert [row for batch in batches for row in batch] == list(range(count))
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) > 1 or count == 1 or size < 3
+
+
+def test_bounds_are_those_of_all_subsets_of_a_size() -> None:
+    """Against a loop over subsets as sets, with a function of the removed tokens."""
+    removable = np.array([[0, 1, 1, 0, 1, 0], [0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], dtype=bool)
+    assert few_enough(removable, 3) == [0, 1]
+    kept = all_subsets(removable, [0, 1])
+    assert kept.shape == (4, 8, 6)
+    assert kept[2:].all()
+    assert kept[1, 2:].all()
+
+    def worth(mask: np.ndarray) -> float:
+        return float(sum(1.0 / (place + 1) ** 2 for place in np.flatnonzero(~mask)))
+
+    found = bounds(np.array([worth(mask) for mask in kept[0]]), (0.0, 0.3, 0.5, 1.0))
+    values = {1: 1 / 4, 2: 1 / 9, 4: 1 / 25}
+    pairs = [values[1] + values[2], values[1] + values[4], values[2] + values[4]]
+    np.testing.assert_allclose(found["lowest"], [0, min(values.values()), min(pairs), sum(values.values())])
+    np.testing.assert_allclose(found["highest"], [0, max(values.values()), max(pairs), sum(values.values())])
+    means = [0, sum(values.values()) / 3, sum(pairs) / 3, sum(values.values())]
+    np.testing.assert_allclose(found["mean"], means)

@@ -1,0 +1,49 @@
+"""Captions of pictures without some of their patches, against the whole model anew for every word."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from caption_models import random_caption, slow_greedy
+from clip_models import pictures
+
+from clipmapper.encoder.load import TextBatch
+from clipmapper.nn.tokens import TokenSubset
+from clipmapper.tasks.caption.model import CLIPMapperCaption
+from perturbation.removal.caption_engine import CaptionEngine
+
+LENGTH = 6
+
+
+@pytest.mark.parametrize("removal", ["mask", "mean"])
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_the_engine_captions_what_stays(name: str, removal: str) -> None:
+    model, pixels = random_caption(name, "learnt"), pictures(3).double()
+    for parameter, tensor in model.caption.named_parameters():
+        if parameter.endswith(("query.weight", "out.weight")):
+            tensor.mul_(8)  # so that patches bear on words
+    kept = torch.rand(3, 5, 9, generator=torch.Generator().manual_seed(1)) < 0.5
+    kept[:, 0], kept[:, 3] = True, kept[:, 2]
+    found = CaptionEngine(model, 2, LENGTH, removal).captions(pixels, kept, ["x", "y", "z"])
+    for b in range(3):
+        assert found[b][0] == "xyz"[b]  # nothing is removed, so nothing is read
+        for m in range(1, 5):
+            expected = slow_masked(model, pixels[b], kept[b, m], removal)
+            assert found[b][m] == model.vocabulary.text(expected)
+    assert len({text for row in found for text in row}) >= 3 + 2  # not all say the same
+
+
+def slow_masked(model: CLIPMapperCaption, pixels: torch.Tensor, kept: torch.Tensor, removal: str) -> list[int]:
+    if removal == "mean":
+        blanked = pixels.clone()
+        for patch in (~kept).nonzero()[:, 0].tolist():
+            y, x = 8 * (patch // 3), 8 * (patch % 3)
+            blanked[:, y : y + 8, x : x + 8] = pixels.mean((1, 2))[:, None, None]
+        return slow_greedy(model, blanked[None], LENGTH)
+    subset = TokenSubset(torch.arange(10)[None], torch.cat([torch.tensor([True]), kept])[None])
+
+    def masked(picture: torch.Tensor, batch: TextBatch) -> torch.Tensor:
+        return model(picture, batch, image_subset=subset)
+
+    masked.vocabulary = model.vocabulary  # type: ignore[attr-defined]
+    return slow_greedy(masked, pixels[None], LENGTH)
