@@ -25,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from clipmapper.config.data import DATA_SCHEMAS
 from clipmapper.config.schema import Config
-from clipmapper.config.tasks import TASK_SCHEMAS
 from clipmapper.errors import UserError
+from clipmapper.tasks import TASKS
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Python looks into a script's own folder first, where scripts/explain.py would stand for the package explain.
@@ -112,7 +112,8 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     if unknown:
         raise UserError(_unknown_key(unknown[0], sections))
     shaped = OmegaConf.structured(schema)
-    for section, schemas in (("task", TASK_SCHEMAS), ("data", DATA_SCHEMAS)):
+    task_schemas = {name: task.schema for name, task in TASKS.items()}
+    for section, schemas in (("task", task_schemas), ("data", DATA_SCHEMAS)):
         if section in sections:
             shaped[section] = _named_schema(config, section, schemas)
     try:

@@ -1,14 +1,13 @@
-"""Typed schemas of the tasks' configs."""
+"""Typed schemas that the configs of all tasks share; each task's own is in its folder of :mod:`clipmapper.tasks`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
 from clipmapper.config.checks import at_least, one_of
-from clipmapper.tasks.caption.config import CaptionTaskConfig
-from clipmapper.tasks.vqa.config import VQATaskConfig
 
 
 @dataclass
@@ -47,5 +46,6 @@ class TaskConfig:
     def __post_init__(self) -> None:
         at_least(1, "task", steps=self.steps, validate_every=self.validate_every)
 
-
-TASK_SCHEMAS: dict[str, type[TaskConfig]] = {"vqa": VQATaskConfig, "caption": CaptionTaskConfig}
+    def identity(self) -> dict[str, Any]:
+        """The keys in which a checkpoint and a config that is run with it must agree, with their values."""
+        return {"task": self.name, "sees": self.sees}

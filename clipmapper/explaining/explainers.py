@@ -16,6 +16,9 @@ from clipmapper.errors import UserError
 from explain import Explainer
 from explain.explainers import Shuffled
 
+GROUP = Path(__file__).resolve().parents[2] / "configs" / "explainer"
+SEVERAL = "names"  # the key of a config that names explainers instead of being one
+
 
 def fitting(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
     """All explainers; of a lone sample those that need no second one, unless there are no others."""
@@ -56,9 +59,3 @@ def _built(name: str, config: Any) -> Explainer:
     if not isinstance(explainer, Explainer):
         raise UserError(f"explainer={name}: {type(explainer).__name__} is no explain.Explainer")
     return explainer
-
-
-GROUP = Path(__file__).resolve().parents[2] / "configs" / "explainer"
-
-
-SEVERAL = "names"  # the key of a config that names explainers instead of being one

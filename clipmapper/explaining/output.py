@@ -14,6 +14,10 @@ from PIL import Image
 from clipmapper.errors import UserError
 from explain.figures import Photo
 
+SCORES = "scores.parquet"
+LONGEST = 1200  # pixels of a photo's longer side: more than a figure prints of it
+Box = tuple[float, float, float, float]
+
 
 def seen_box(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> Box:
     """The part of a photo that the encoder sees: left, top, right, bottom in pixels of the photo.
@@ -54,15 +58,6 @@ def small_photo(image: Image.Image, box: Box) -> Photo:
     x, y = small.width / image.width, small.height / image.height
     left, top, right, bottom = box
     return Photo(small, (left * x, top * y, min(small.width, right * x), min(small.height, bottom * y)))
-
-
-Box = tuple[float, float, float, float]
-
-
-LONGEST = 1200  # pixels of a photo's longer side: more than a figure prints of it
-
-
-SCORES = "scores.parquet"
 
 
 @contextmanager

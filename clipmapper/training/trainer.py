@@ -8,28 +8,28 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from clipmapper.commands.train import TASKS
 from clipmapper.config.schema import Config, TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.training.checkpoint_files import BEST, LAST, KeptCheckpoint, WholeCheckpointIO
 from clipmapper.training.loggers import build_logger
 
 
-def build_trainer(config: Config, run: Path) -> pl.Trainer:
+def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
     """Lightning's Trainer as the config says, with checkpoints and logs in the run folder.
+
+    The greatest value of ``monitor`` chooses the best checkpoint.
 
     Raises ``UserError`` for what Lightning refuses.
     """
     try:
-        return _trainer(config, run)
+        return _trainer(config, run, monitor)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error
 
 
-def _trainer(config: Config, run: Path) -> pl.Trainer:
+def _trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
     t = config.trainer
     # The last checkpoint comes after the best one, so that it knows of it.
-    monitor = TASKS[config.task.name].monitor
     callbacks: list[Callback] = [KeptCheckpoint(run, BEST, monitor), KeptCheckpoint(run, LAST)]
     if t.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=t.patience))

@@ -33,6 +33,10 @@ class CaptionTaskConfig(TaskConfig):
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"task.label_smoothing={self.label_smoothing} must be 0 or more and less than 1")
 
+    def identity(self) -> dict[str, Any]:
+        """What every task has, and the tokens that a caption can be made of."""
+        return {**super().identity(), "vocabulary": self.vocabulary}
+
 
 @dataclass
 class ExplainCaptionConfig(PictureConfig):
