@@ -152,8 +152,6 @@ class SanityConfig(SubjectConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task.name != "vqa":
-            raise UserError(f"task={self.task.name}: only the answers of task=vqa are explained here")
         _two_or_more(samples=self.samples, batch_size=self.batch_size)
 
 

@@ -89,7 +89,8 @@ def captioner(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Captioner
         name: tensor * (8 if name.endswith(("query.weight", "out.weight")) else 1) for name, tensor in weights.items()
     }
     checkpoint = tmp_path_factory.mktemp("captioner") / "best.ckpt"
-    torch.save({"clipmapper": card(config, encoder, vocabulary), "state_dict": weights}, checkpoint)
+    about = card(config, encoder) | {"tokens": list(vocabulary.ids)}
+    torch.save({"clipmapper": about, "state_dict": weights}, checkpoint)
     return Captioner(tiny, checkpoint)
 
 

@@ -43,10 +43,12 @@ class ExplainCaptionConfig(PictureConfig):
     """Whose captions are explained.
 
     ``select``: random | ids of images. ``weighting``: how much each word counts for the whole caption, equal | bleu4 |
-    cider | meteor (Eq. 21). ``encoder.batch_size`` sub-words of captions are explained at a time.
+    cider | meteor (Eq. 21). ``against``: each word is explained less this one, why it and not that. Some
+    ``encoder.batch_size`` sub-words of captions are explained at a time.
     """
 
     weighting: Any = "equal"  # one of a few words: checked below
+    against: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -39,6 +39,11 @@ class CLIPMapperCaption(nn.Module):
         self.caption = caption
         self.vocabulary = vocabulary
 
+    @property
+    def trained(self) -> CaptionMapper:
+        """The trained part."""
+        return self.caption
+
     def forward(
         self,
         pixels: Tensor,

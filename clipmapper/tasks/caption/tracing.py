@@ -46,11 +46,15 @@ class TracedCaptions:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Captions after their start token, padded to ``text`` [B, 1 + T], and the class [B, T] of each of their tokens."""
+    """Captions after their start token, padded to ``text`` [B, 1 + T], and the class [B, T] of each of their tokens.
+
+    ``against`` is the class whose logit is taken off that of each token.
+    """
 
     text: TextBatch
     classes: Tensor
     wanted: Tensor  # bool [B, T], false at padding
+    against: int | None
 
 
 def trace_captions(
@@ -59,6 +63,7 @@ def trace_captions(
     captions: Sequence[Sequence[int]],
     needs: Collection[str] = (),
     sample_ids: Sequence[int | str] | None = None,
+    against: int | None = None,
 ) -> TracedCaptions:
     """The trace of every token of the captions of a batch. A caption without tokens has no items.
 
@@ -68,13 +73,14 @@ def trace_captions(
         captions: B captions as ``greedy`` gives them: token ids without start and end token.
         needs: The fields that the explainers name in ``Explainer.needs``: ``attention_relevance`` costs a second pass.
         sample_ids: Names of the captions, for what is drawn at random: the same for all words of a caption.
+        against: A class of the model's head: y is each token's logit less that of this one at the same place.
 
     Raises:
         UserError: no caption holds a token, one is longer than the encoder's context, or one holds a token that the
             model cannot generate.
         TraceError: a tensor holds NaN or Inf.
     """
-    batch = _batch(model, captions, pixels.device)
+    batch = _batch(model, captions, pixels.device, against)
     sample, place = batch.wanted.nonzero(as_tuple=True)
     classes = batch.classes[sample, place]
     sizes = _sizes(model, batch)
@@ -91,7 +97,9 @@ def trace_captions(
             text = TextBatch(batch.text.ids[sample], batch.text.valid[sample], 0)
             with record(inputs):
                 every = model(pixels[sample], text)
-            return every[torch.arange(len(sample)), place, classes]
+            item = torch.arange(len(sample))
+            logits = every[item, place, classes]
+            return logits if against is None else logits - every[item, place, against]
 
         y, valid = _chosen(logits, batch), _seen(batch, sizes["image"])
         trace = recorder.trace(
@@ -101,7 +109,9 @@ def trace_captions(
     return TracedCaptions(trace, sizes["image"] + place, sample, place, logits.detach()[sample, place], patches)
 
 
-def _batch(model: CLIPMapperCaption, captions: Sequence[Sequence[int]], device: torch.device) -> _Batch:
+def _batch(
+    model: CLIPMapperCaption, captions: Sequence[Sequence[int]], device: torch.device, against: int | None
+) -> _Batch:
     lengths = torch.tensor([len(ids) for ids in captions], device=device)
     longest = max(map(len, captions), default=0)
     room = model.encoder.text.context_length - 1
@@ -117,7 +127,7 @@ def _batch(model: CLIPMapperCaption, captions: Sequence[Sequence[int]], device: 
     start = torch.full_like(words[:, :1], model.vocabulary.start)
     valid = torch.arange(longest + 1, device=device) <= lengths[:, None]
     text = TextBatch(torch.cat([start, words], 1), valid, 0)
-    return _Batch(text, torch.from_numpy(classes).to(device), valid[:, 1:])
+    return _Batch(text, torch.from_numpy(classes).to(device), valid[:, 1:], against)
 
 
 def _sizes(model: CLIPMapperCaption, batch: _Batch) -> dict[str, int]:
@@ -127,8 +137,9 @@ def _sizes(model: CLIPMapperCaption, batch: _Batch) -> dict[str, int]:
 
 
 def _chosen(logits: Tensor, batch: _Batch) -> Tensor:
-    """The logit of each token where it was generated: [B, 1 + T, classes] → [B, T]."""
-    return logits[:, :-1].gather(-1, batch.classes[:, :, None])[:, :, 0]
+    """The logit of each token where it was generated, less that of ``against``: [B, 1 + T, classes] → [B, T]."""
+    chosen = logits[:, :-1].gather(-1, batch.classes[:, :, None])[:, :, 0]
+    return chosen if batch.against is None else chosen - logits[:, :-1, batch.against]
 
 
 def _seen(batch: _Batch, image_tokens: int) -> Tensor:

@@ -34,6 +34,11 @@ class CaptionedBatch:
     pixels: Tensor
     captions: tuple[list[int], ...]
 
+    @property
+    def ids(self) -> list[int]:
+        """The images' ids, by which explainers that draw at random know them."""
+        return [image.image_id for image in self.images]
+
     def part(self, rows: Sequence[int]) -> CaptionedBatch:
         """Only these."""
         images, photos = tuple(self.images[row] for row in rows), tuple(self.photos[row] for row in rows)

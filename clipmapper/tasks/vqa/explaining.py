@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,15 +28,26 @@ class Explained:
 
 
 def explain(
-    model: CLIPMapperVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], target: Target = predicted
+    model: CLIPMapperVQA,
+    batch: QuestionBatch,
+    explainers: Mapping[str, Explainer],
+    target: Target = predicted,
+    sample_ids: Sequence[int | str] | None = None,
 ) -> Explained:
     """Scores of every explainer from one trace of the batch.
+
+    Args:
+        model: In evaluation mode.
+        batch: The questions.
+        explainers: By name.
+        target: Which logit is explained.
+        sample_ids: Names of the questions, for what is drawn at random; by default their ids.
 
     Raises:
         TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
     needs = {field for explainer in explainers.values() for field in explainer.needs}
-    traced = trace_vqa(model, batch.pixels, batch.text, target, needs, batch.ids)
+    traced = trace_vqa(model, batch.pixels, batch.text, target, needs, batch.ids if sample_ids is None else sample_ids)
     return Explained(traced, {name: each(traced.trace, traced.rows) for name, each in explainers.items()})
 
 

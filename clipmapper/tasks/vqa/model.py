@@ -37,6 +37,11 @@ class CLIPMapperVQA(nn.Module):
         self.vqa = vqa
         self.answers = answers
 
+    @property
+    def trained(self) -> VQAMapper:
+        """The trained part."""
+        return self.vqa
+
     def forward(
         self,
         pixels: Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from caption_models import image_tokens, random_caption
@@ -14,6 +15,7 @@ from torch import Tensor
 from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.decoding import greedy
+from clipmapper.tasks.caption.explaining import contrast_class
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
 from explain import TraceError, explainers
@@ -221,3 +223,38 @@ def test_shuffled_needs_a_second_word() -> None:
     found = trace_captions(model, pixels()[:1], [captions(model)[0][:1]])
     with pytest.raises(TraceError, match="at least two"):
         explainers.Shuffled()(found.trace, rows=found.rows)
+
+
+@MAPPERS
+def test_a_contrast_explains_the_difference_of_two_logits(name: str) -> None:
+    model, spoken = random_caption(name), captions(random_caption(name))
+    other = 2
+    plain, contrast = trace_captions(model, pixels(), spoken), trace_captions(model, pixels(), spoken, against=other)
+    assert contrast.trace.scalar is not None
+    assert contrast.trace.inputs is not None
+    classes = torch.from_numpy(model.vocabulary.classes(np.array([i for ids in spoken for i in ids])))
+    wanted = plain.logits.gather(1, classes[:, None])[:, 0] - plain.logits[:, other]
+    torch.testing.assert_close(contrast.trace.scalar(contrast.trace.inputs).detach(), wanted)
+    leaf = contrast.trace.inputs["image"].clone().requires_grad_()
+    y = contrast.trace.scalar({**contrast.trace.inputs, "image": leaf})
+    (grad,) = torch.autograd.grad(y.sum(), leaf)
+    assert contrast.trace.inputs_grad is not None
+    torch.testing.assert_close(contrast.trace.inputs_grad["image"], grad, **CLOSE)
+
+
+@MAPPERS
+def test_a_word_against_itself_has_nothing_to_explain(name: str) -> None:
+    model = random_caption(name)
+    word = captions(model)[0][0]
+    same = int(model.vocabulary.classes(np.array([word]))[0])
+    found = trace_captions(model, pixels()[:1], [[word]], against=same)
+    assert all(not step.tensor("output_grad").any() for step in found.trace.steps)
+
+
+def test_the_word_of_a_contrast_is_one_that_the_model_can_generate() -> None:
+    model = random_caption("b")
+    assert contrast_class(model, "blue") == model.vocabulary.ids.index(model.encoder.tokenizer.encode("blue")[0])
+    with pytest.raises(UserError, match=r"against=parallelogramatic: CLIP's tokenizer makes \d sub-words of it"):
+        contrast_class(model, "parallelogramatic")
+    with pytest.raises(UserError, match="against=cirque is no word that the model can generate; close to it: circle"):
+        contrast_class(model, "cirque")
