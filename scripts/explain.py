@@ -24,8 +24,6 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 if TYPE_CHECKING:
     from explain import Explainer
 
-EXPLAIN_SCHEMAS: dict[str, type[PictureConfig]] = {"vqa": ExplainConfig, "caption": ExplainCaptionConfig}
-
 
 @command("explain")
 def explain_samples(config: DictConfig, run: Path) -> None:
