@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from omegaconf import OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import choose_explainers
-from clipmapper.training.loggers import build_logger
+from clipmapper.training.trainer import base_trainer
 from explain import Explainer
 from explain.explainers import Random
 from perturbation.config import PerturbCaptionsConfig, PerturbConfig, TestsConfig
@@ -50,7 +47,8 @@ def perturb(config: TestsConfig, choice: str, run: Path) -> dict[str, Any]:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     steps = parse_steps(config.steps)
     explainers = _explainers(config, choice)
-    trainer = _trainer(config, run)  # early, for its errors
+    # Early, for its errors; traces need gradients.
+    trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
     tests = _tests(config, _entrants(explainers, config.random_seeds), steps)
     configs = explainer_configs(choice, config.explainer, list(explainers))
     identity = identify(config, configs, tests.checkpoint, tests.samples)
@@ -86,23 +84,3 @@ def _entrants(explainers: Mapping[str, Explainer], random_seeds: int) -> list[En
         else:
             entrants.append(Entrant(name, 0, explainer))
     return entrants
-
-
-def _trainer(config: TestsConfig, run: Path) -> pl.Trainer:
-    t = config.trainer
-    try:
-        return pl.Trainer(
-            accelerator=t.accelerator,
-            devices=t.devices,
-            strategy=t.strategy,
-            precision=t.precision,  # type: ignore[arg-type]
-            enable_progress_bar=t.enable_progress_bar,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            inference_mode=False,  # traces need gradients
-            use_distributed_sampler=False,
-            logger=build_logger(config.logger, run),
-            callbacks=[PartWriter(run)],
-        )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error
