@@ -6,10 +6,9 @@ objects that the words name.
 
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from clipmapper.cli import command, typed
+from clipmapper.cli import choice, command, typed
 from perturbation.config import LocaliseConfig
 
 
@@ -21,7 +20,7 @@ def main(config: DictConfig, run: Path) -> None:
     from perturbation.localise.caption import run_word_localisation
     from perturbation.localise.vqa import run_localisation
 
-    explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
+    explainers = choose_explainers(config.explainer, choice("explainer"))
     run_task = run_word_localisation if checked.task.name == "caption" else run_localisation
     run_task(checked, explainers, run)
 

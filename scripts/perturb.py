@@ -6,10 +6,9 @@
 
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from clipmapper.cli import command, typed
+from clipmapper.cli import choice, command, typed
 from perturbation.config import PERTURB_SCHEMAS, PerturbConfig, TestsConfig
 
 
@@ -20,7 +19,7 @@ def main(config: DictConfig, run: Path) -> None:
     checked: TestsConfig = typed(config, schema)  # which refuses a task of another name
     from perturbation.perturb.run import perturb  # torch comes in only once the config is known to be right
 
-    perturb(checked, HydraConfig.get().runtime.choices["explainer"], run)
+    perturb(checked, choice("explainer"), run)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from clipmapper.cli import command, typed
+from clipmapper.cli import choice, command, typed
 from perturbation.config import SanityConfig
 
 
@@ -16,7 +15,7 @@ def main(config: DictConfig, run: Path) -> None:
     from clipmapper.explaining.explainers import choose_explainers
     from perturbation.randomise.run import run_sanity
 
-    explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
+    explainers = choose_explainers(config.explainer, choice("explainer"))
     run_sanity(checked, explainers, run)
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from clipmapper.explaining.explainers import choose_explainers
+from clipmapper.config.groups import chosen_configs
+from clipmapper.explaining.explainers import build_explainers
 from clipmapper.training.trainer import base_trainer
 from explain import Explainer
 from explain.explainers import Random
 from perturbation.config import PerturbCaptionsConfig, PerturbConfig, TestsConfig
 from perturbation.perturb.caption import caption_tests
-from perturbation.perturb.identity import explainer_configs, identify, open_run
+from perturbation.perturb.identity import identify, open_run
 from perturbation.perturb.lightning import PartWriter, PerturbationTests, Tests
 from perturbation.perturb.parts import merge
 from perturbation.perturb.records import Entrant
@@ -46,11 +48,11 @@ def perturb(config: TestsConfig, choice: str, run: Path) -> dict[str, Any]:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     steps = parse_steps(config.steps)
-    explainers = _explainers(config, choice)
+    configs = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
+    explainers = build_explainers(configs)
     # Early, for its errors; traces need gradients.
     trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
     tests = _tests(config, _entrants(explainers, config.random_seeds), steps)
-    configs = explainer_configs(choice, config.explainer, list(explainers))
     identity = identify(config, configs, tests.checkpoint, tests.samples)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
@@ -66,12 +68,6 @@ def _tests(config: TestsConfig, entrants: Sequence[Entrant], steps: Sequence[flo
         return caption_tests(config, entrants, steps)
     assert isinstance(config, PerturbConfig)
     return question_tests(config, entrants, steps)
-
-
-def _explainers(config: TestsConfig, choice: str) -> dict[str, Explainer]:
-    chosen = choose_explainers(OmegaConf.create(config.explainer), choice)
-    controls = choose_explainers(OmegaConf.create({"names": config.controls}), "controls") if config.controls else {}
-    return {**chosen, **{name: each for name, each in controls.items() if name not in chosen}}
 
 
 def _entrants(explainers: Mapping[str, Explainer], random_seeds: int) -> list[Entrant]:
