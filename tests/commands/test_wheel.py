@@ -42,12 +42,18 @@ except ModuleNotFoundError:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, since setuptools leaves its files beside the source."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, since setuptools leaves its files beside the source."""
+    folder = tmp_path_factory.mktemp("source")
     for name in (*SOURCES, *TEXTS):
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
-        copy(PROJECT / name, source / name)
+        copy(PROJECT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
     pip("wheel", str(source), "--no-deps", "--no-build-isolation", "--wheel-dir", str(out))
     (found,) = out.glob("*.whl")
     return found
@@ -56,8 +62,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and, by reference, everything that this one holds."""
-    folder = environment(tmp_path_factory.mktemp("installed"), wheel)
-    (packages(folder) / "others.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
+    folder = environment(tmp_path_factory.mktemp("installed"))
+    install(folder, str(wheel))
     return folder
 
 
@@ -66,10 +72,16 @@ def pip(*arguments: str) -> None:
     subprocess.run(command, check=True)
 
 
-def environment(folder: Path, wheel: Path) -> Path:
+def environment(folder: Path, borrowing: bool = True) -> Path:
+    """A new environment; ``borrowing`` what this one holds, but for what it has installed as editable."""
     venv.create(folder, with_pip=False)
-    pip("--python", str(folder / "bin" / "python"), "install", str(wheel), "--no-deps")
+    if borrowing:
+        (packages(folder) / "others.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
     return folder
+
+
+def install(folder: Path, *what: str) -> None:
+    pip("--python", str(folder / "bin" / "python"), "install", *what, "--no-deps", "--no-build-isolation")
 
 
 def packages(folder: Path) -> Path:
@@ -145,8 +157,18 @@ def test_the_command_says_what_there_is(installed: Path, tmp_path: Path) -> None
 
 
 def test_explain_needs_torch_and_numpy_alone(wheel: Path, tmp_path: Path) -> None:
-    folder = environment(tmp_path / "bare", wheel)
+    folder = environment(tmp_path / "bare", borrowing=False)
+    install(folder, str(wheel))
     link(["torch", "numpy"], packages(folder))
     done = run(folder, "python", ["-c", USE], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "nothing else is here\n"
+
+
+def test_an_editable_install_reads_the_checkout(source: Path, tmp_path: Path) -> None:
+    folder = environment(tmp_path / "editable")
+    install(folder, "--editable", str(source))
+    code = "from clipmapper.places import CONFIGS, default_root; print(CONFIGS, default_root())"
+    done = run(folder, "python", ["-c", code], tmp_path)
+    assert done.stdout.split() == [str(source / "configs"), str(source)], done.stderr
+    assert run(folder, "clipmapper", ["--help"], tmp_path).returncode == 0
