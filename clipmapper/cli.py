@@ -26,6 +26,7 @@ from clipmapper.config.checks import key_problem, unknown_key
 from clipmapper.config.data import DATA_SCHEMAS
 from clipmapper.config.groups import as_added
 from clipmapper.config.schema import Config
+from clipmapper.console import show_bars
 from clipmapper.errors import UserError
 from clipmapper.places import CHECKOUT, CONFIGS
 from clipmapper.tasks import TASK_SCHEMAS
@@ -68,6 +69,7 @@ def _in_run_folder(task: Task, typed_in: list[str]) -> Callable[[DictConfig], No
     def run(config: DictConfig) -> None:
         sys.argv[:] = typed_in  # Lightning starts the further processes of a run by what was typed
         folder = Path(HydraConfig.get().runtime.output_dir)
+        show_bars(bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True)))
         logging.getLogger().setLevel(logging.WARNING)  # open_clip logs a lot at INFO
         print(f"run folder: {folder}", flush=True)
         with _errors_in_one_line(folder):  # Hydra would print a line of its own above ours

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from clipmapper.config.schema import Config, EncoderConfig
+from clipmapper.console import progress
 from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource
 from clipmapper.device import pick_device
@@ -151,10 +151,10 @@ def _encoded_texts(
 
 
 def _progress(what: str, count: int, step: int) -> Iterator[int]:
-    with tqdm(total=count, desc=what, unit="item", leave=False, mininterval=0.5) as bar:
+    with progress(count, what, "items") as advance:
         for start in range(0, count, step):
             yield start
-            bar.update(min(step, count - start))
+            advance(min(step, count - start))
 
 
 def ready_encoder(config: Config) -> tuple[FrozenClip, torch.device, Path]:

@@ -9,7 +9,6 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from clipmapper.config.groups import chosen_configs
 from clipmapper.errors import UserError
@@ -22,7 +21,7 @@ def fitting(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, E
     alone = {name: each for name, each in explainers.items() if not isinstance(each, Shuffled)}
     if samples > 1 or not alone or len(alone) == len(explainers):
         return explainers
-    tqdm.write("explainer shuffled is left out: it takes the weights of a second sample", file=sys.stderr)
+    print("explainer shuffled is left out: it takes the weights of a second sample", file=sys.stderr)
     return alone
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.results import write_metrics
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
@@ -52,9 +52,8 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
     print(f"checkpoint: {subject.checkpoint}", flush=True)
     chosen = _chosen(subject, config)
     total = len(chosen) * (1 + len(layers_from_the_top(subject.model)))
-    shown = config.trainer.enable_progress_bar
-    with tqdm(total=total, desc="explaining", unit="batch", leave=False, disable=not shown) as bar:
-        found = correlations(subject.model, chosen, explainers, config.seed, bar.update)
+    with progress(total, "explaining", "batches") as advance:
+        found = correlations(subject.model, chosen, explainers, config.seed, advance)
     rows = curve_rows(found, config.mapper.name, config.seed)
     write_metrics(run / "sanity.json", {"rows": rows, "checkpoint": str(subject.checkpoint)}, asdict(config))
     _write_csv(run / "sanity.csv", rows)
