@@ -21,7 +21,7 @@ from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.console import progress
 from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource
-from clipmapper.device import pick_device
+from clipmapper.device import use
 from clipmapper.encoder.feature_store import FeatureStore, open_or_none, write_store
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.nn.tokens import Tokens
@@ -159,8 +159,6 @@ def _progress(what: str, count: int, step: int) -> Iterator[int]:
 
 def ready_encoder(config: Config) -> tuple[FrozenClip, torch.device, Path]:
     """The frozen encoder, the device it was put on, and the folder of its features; raises as ``load_encoder``."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    device = use(config)
     encoder = load_encoder(config.encoder)
-    device = pick_device(config.trainer)
     return encoder.to(device), device, Path(config.paths.cache) / f"{config.data.name}-{config.encoder.model}"

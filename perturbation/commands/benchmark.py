@@ -14,17 +14,15 @@ from clipmapper.cli import command, typed
 def main(config: DictConfig, run: Path) -> None:
     """Figures, printed as they come and written to ``benchmark.json``."""
     checked: BenchmarkConfig = typed(config, BenchmarkConfig)
-    import torch
-
     from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining
     from clipmapper.benchmarks.training import training_step
+    from clipmapper.device import use_threads
     from clipmapper.files import write_json
     from clipmapper.results import versions
     from perturbation.benchmark.perturbing import perturbing
 
-    if checked.threads is not None:
-        torch.set_num_threads(checked.threads)
+    use_threads(checked.threads)
     mapper = checked.mapper.name
     measures = {
         "training": lambda size: training_step(checked),

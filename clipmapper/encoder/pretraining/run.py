@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from clipmapper.config.schema import PretrainConfig
 from clipmapper.console import progress
+from clipmapper.device import use_threads
 from clipmapper.encoder.embedded import EMBEDDED_MODEL, shorten_token_table
 from clipmapper.encoder.pretraining.pool import draw_pool
 from clipmapper.encoder.pretraining.probes import probe
@@ -22,8 +23,7 @@ PIXELS = 60
 
 def run_pretraining(config: PretrainConfig, run: Path) -> None:
     """Writes the weights and ``{model}.report.json``: the config, the figures, the versions."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     pool = draw_pool(config.pool_scenes, PIXELS, config.seed, config.workers)
     recent: dict[str, float] = {}
     with progress(config.steps, "pre-training", "steps") as advance:

@@ -16,7 +16,7 @@ from clipmapper.config.schema import Config
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.data.datasets import load_captions
 from clipmapper.data.images import BadImage, FileImage, load_rgb
-from clipmapper.device import pick_device
+from clipmapper.device import use
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.decoding import check_length, greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption, load_caption
@@ -94,9 +94,8 @@ def own_picture(config: Config, image: str, checkpoint: str | None) -> CaptionSu
 def _model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperCaption, Path, int]:
     """The model on the trainer's kind of device, its checkpoint, and how long its captions may be."""
     assert isinstance(config.task, CaptionTaskConfig)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    device = use(config)
     path = find_checkpoint(config, checkpoint)
-    model = load_caption(path, config).to(pick_device(config.trainer))
+    model = load_caption(path, config).to(device)
     check_length(model.encoder, config.task.max_length)
     return model, path, config.task.max_length

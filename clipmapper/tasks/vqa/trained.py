@@ -16,7 +16,7 @@ from clipmapper.config.schema import Config
 from clipmapper.data.datasets import load_data
 from clipmapper.data.images import BadImage, load_rgb
 from clipmapper.data.records import ImageSource, Question
-from clipmapper.device import pick_device
+from clipmapper.device import use
 from clipmapper.encoder.load import TextBatch
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, load_vqa
 
@@ -97,7 +97,6 @@ def load_subject(config: Config, split: str, checkpoint: str | None) -> Subject:
 
 def load_model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperVQA, Path]:
     """The model alone, on the trainer's kind of device, and its checkpoint."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    device = use(config)
     path = find_checkpoint(config, checkpoint)
-    return load_vqa(path, config).to(pick_device(config.trainer)), path
+    return load_vqa(path, config).to(device), path
