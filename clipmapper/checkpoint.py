@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from clipmapper.config.schema import Config, EncoderConfig
-from clipmapper.device import pick_device
+from clipmapper.device import use
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
 
@@ -76,10 +76,9 @@ def find_checkpoint(config: Config, given: str | None) -> Path:
 
 def load_found(config: Config, given: str | None, load: Callable[[Path, Config], Model]) -> tuple[Model, Path]:
     """The model of :func:`find_checkpoint` on the trainer's kind of device, and its checkpoint."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    device = use(config)
     path = find_checkpoint(config, given)
-    return load(path, config).to(pick_device(config.trainer)), path
+    return load(path, config).to(device), path
 
 
 def open_checkpoint(

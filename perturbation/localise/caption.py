@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from clipmapper.console import progress
 from clipmapper.data.shapes.caption_truth import KnownScene, check_caption
 from clipmapper.data.shapes.caption_words import NamedObjects, named_objects, read_scenes
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
@@ -89,7 +89,7 @@ def localise_words(
     kinds: list[str] = []
     owners: list[int] = []
     counts = {"pictures": len(rows), "true": 0, "captions": 0}
-    for part in _naming(subject, read_scenes(evidence), rows, config.trainer.enable_progress_bar):
+    for part in _naming(subject, read_scenes(evidence), rows):
         counts["true"] += part.true
         counts["captions"] += len(part.named)
         for chunk in in_chunks(part.batch.captions, config.batch_size):
@@ -110,15 +110,13 @@ def localise_words(
     return JudgedWords(joined, np.stack(masks), kinds, owners, counts)
 
 
-def _naming(
-    subject: CaptionSubject, scenes: Mapping[int, KnownScene], rows: Sequence[int], shown: bool
-) -> Iterator[NamingCaptions]:
+def _naming(subject: CaptionSubject, scenes: Mapping[int, KnownScene], rows: Sequence[int]) -> Iterator[NamingCaptions]:
     """The pictures of the rows, captioned; pictures that can't be read are left out."""
-    with tqdm(total=len(rows), desc="explaining captions", unit="picture", leave=False, disable=not shown) as bar:
+    with progress(len(rows), "explaining captions", "pictures") as advance:
         for places in in_order(len(rows), PICTURES):
             if batch := subject.batch([rows[place] for place in places]):
                 yield _true_ones(subject, batch, scenes)
-            bar.update(len(places))
+            advance(len(places))
 
 
 def _true_ones(subject: CaptionSubject, batch: CaptionedBatch, scenes: Mapping[int, KnownScene]) -> NamingCaptions:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from omegaconf import OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from clipmapper.errors import UserError
-from clipmapper.explaining.explainers import choose_explainers
-from clipmapper.training.loggers import build_logger
+from clipmapper.config.groups import chosen_configs
+from clipmapper.explaining.explainers import build_explainers
+from clipmapper.training.trainer import base_trainer
 from explain import Explainer
 from explain.explainers import Random
 from perturbation.config import PerturbCaptionsConfig, PerturbConfig, TestsConfig
 from perturbation.perturb.caption import caption_tests
-from perturbation.perturb.identity import explainer_configs, identify, open_run
+from perturbation.perturb.identity import identify, open_run
 from perturbation.perturb.lightning import PartWriter, PerturbationTests, Tests
 from perturbation.perturb.parts import merge
 from perturbation.perturb.records import Entrant
@@ -49,10 +48,11 @@ def perturb(config: TestsConfig, choice: str, run: Path) -> dict[str, Any]:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     steps = parse_steps(config.steps)
-    explainers = _explainers(config, choice)
-    trainer = _trainer(config, run)  # early, for its errors
+    configs = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
+    explainers = build_explainers(configs)
+    # Early, for its errors; traces need gradients.
+    trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
     tests = _tests(config, _entrants(explainers, config.random_seeds), steps)
-    configs = explainer_configs(choice, config.explainer, list(explainers))
     identity = identify(config, configs, tests.checkpoint, tests.samples)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
@@ -70,12 +70,6 @@ def _tests(config: TestsConfig, entrants: Sequence[Entrant], steps: Sequence[flo
     return question_tests(config, entrants, steps)
 
 
-def _explainers(config: TestsConfig, choice: str) -> dict[str, Explainer]:
-    chosen = choose_explainers(OmegaConf.create(config.explainer), choice)
-    controls = choose_explainers(OmegaConf.create({"names": config.controls}), "controls") if config.controls else {}
-    return {**chosen, **{name: each for name, each in controls.items() if name not in chosen}}
-
-
 def _entrants(explainers: Mapping[str, Explainer], random_seeds: int) -> list[Entrant]:
     """The explainers, random orders once for every seed."""
     entrants = []
@@ -86,23 +80,3 @@ def _entrants(explainers: Mapping[str, Explainer], random_seeds: int) -> list[En
         else:
             entrants.append(Entrant(name, 0, explainer))
     return entrants
-
-
-def _trainer(config: TestsConfig, run: Path) -> pl.Trainer:
-    t = config.trainer
-    try:
-        return pl.Trainer(
-            accelerator=t.accelerator,
-            devices=t.devices,
-            strategy=t.strategy,
-            precision=t.precision,  # type: ignore[arg-type]
-            enable_progress_bar=t.enable_progress_bar,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            inference_mode=False,  # traces need gradients
-            use_distributed_sampler=False,
-            logger=build_logger(config.logger, run),
-            callbacks=[PartWriter(run)],
-        )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error

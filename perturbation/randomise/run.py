@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
+from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.results import write_metrics
 from explain import Explainer
@@ -42,9 +42,8 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
     print(f"checkpoint: {trained.checkpoint}", flush=True)
     chosen = _chosen(task, trained, config)
     total = len(chosen) * (1 + len(layers_from_the_top(trained.model)))
-    shown = config.trainer.enable_progress_bar
-    with tqdm(total=total, desc="explaining", unit="batch", leave=False, disable=not shown) as bar:
-        found = correlations(task, trained.model, chosen, explainers, config.seed, bar.update)
+    with progress(total, "explaining", "batches") as advance:
+        found = correlations(task, trained.model, chosen, explainers, config.seed, advance)
     rows = curve_rows(found, config.mapper.name, config.seed)
     write_metrics(run / "sanity.json", {"rows": rows, "checkpoint": str(trained.checkpoint)}, asdict(config))
     _write_csv(run / "sanity.csv", rows)

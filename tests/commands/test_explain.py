@@ -287,12 +287,11 @@ def test_photos_of_any_shape(
 
 
 def test_a_long_question_is_cut_off_and_said(
-    overrides: tuple[str, ...], photo: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    overrides: tuple[str, ...], photo: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr(picturing.tqdm, "write", lambda text, file: lines.append(text))
     _, scores = made(command, *overrides, f"image={photo}", f"question={'why ' * 60}", "explainer=uniform")
-    assert lines == ["1 questions are longer than the encoder's 40 tokens and were cut off"]
+    said = "1 questions are longer than the encoder's 40 tokens and were cut off"
+    assert said in capsys.readouterr().err.splitlines()
     assert (scores["modality"] == "text").sum() == 40
 
 

@@ -151,15 +151,19 @@ def test_fewer_pictures_are_the_first_of_more_and_the_seed_decides(overrides: tu
 
 
 def test_captions_without_words_are_left_out_and_said(
-    overrides: tuple[str, ...], tiny: Tiny, command: Command, drawn: list[Caption], monkeypatch: pytest.MonkeyPatch
+    overrides: tuple[str, ...],
+    tiny: Tiny,
+    command: Command,
+    drawn: list[Caption],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr(picturing.tqdm, "write", lambda text, file: lines.append(text))
     says(monkeypatch, tiny, ["a red circle", ""])
     _, scores = made(command, *overrides, "explainer=uniform", "samples=2")
     assert scores["word"].tolist() == ["a", "red", "circle"]
-    assert len(lines) == 1
-    assert lines[0].endswith("is left out: its caption has no words")
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(said) == 1
+    assert said[0].endswith("is left out: its caption has no words")
     says(monkeypatch, tiny, [""])
     status, _, errors = command("explain", *overrides, "explainer=uniform", "samples=2")
     assert (status, len(errors)) == (1, 1)

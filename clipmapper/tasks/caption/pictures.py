@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import fitting
 from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
@@ -51,14 +50,14 @@ def make_caption_pictures(
     references where the weighting needs some, and a model that yields NaN.
     """
     preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
-    made, hidden = 0, not config.trainer.enable_progress_bar
-    with score_file(scores, SCHEMA) as write, tqdm(total=len(rows), desc="explaining", disable=hidden) as bar:
+    made = 0
+    with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "pictures") as advance:
         try:
             for caption in _explained(subject, rows, explainers, config):
                 write(score_rows(caption, config.against))
                 draw(caption, seen_box(caption.photo.size, preprocessing), config, folder)
                 made += 1
-                bar.update()
+                advance()
         except TraceError as error:
             raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
     if not made:
@@ -96,13 +95,13 @@ def _note_contrast(batch: CaptionedBatch, words: Sequence[Sequence[Word]], again
     for image, each in zip(batch.images, words, strict=True):
         if against is not None and against.lower() in [word.text for word in each]:
             what = f"image {image.image_id}: its caption holds {against} itself"
-            tqdm.write(f"{what}, so against={against} leaves nothing to explain there", file=sys.stderr)
+            print(f"{what}, so against={against} leaves nothing to explain there", file=sys.stderr)
 
 
 def _with_words(pictures: CaptionedBatch, sub_words: int) -> Iterator[CaptionedBatch]:
     for image, caption in zip(pictures.images, pictures.captions, strict=True):
         if not caption:
-            tqdm.write(f"image {image.image_id} is left out: its caption has no words", file=sys.stderr)
+            print(f"image {image.image_id} is left out: its caption has no words", file=sys.stderr)
     yield from (pictures.part(chunk) for chunk in in_chunks(pictures.captions, sub_words))
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import fitting
 from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
@@ -40,8 +40,8 @@ def make_pictures(
     """
     aim = Aim.of(config, subject.model.answers)
     preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
-    made, hidden = 0, not config.trainer.enable_progress_bar
-    with score_file(scores, SCHEMA) as write, tqdm(total=len(rows), desc="explaining", disable=hidden) as bar:
+    made = 0
+    with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "questions") as advance:
         for batch in _batches(subject, rows, config.encoder.batch_size):
             try:
                 chosen = fitting(explainers, len(batch.questions))
@@ -49,7 +49,7 @@ def make_pictures(
                     write(score_rows(sample))
                     draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
                     made += 1
-                    bar.update()
+                    advance()
             except TraceError as error:
                 raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
     if not made:
@@ -64,7 +64,7 @@ def _batches(subject: Subject, rows: Sequence[int], size: int) -> Iterator[Quest
             if cut := batch.text.truncated:
                 context = subject.model.encoder.text.context_length
                 what = f"{cut} questions are longer than the encoder's {context} tokens and were cut off"
-                tqdm.write(what, file=sys.stderr)
+                print(what, file=sys.stderr)
             yield batch
 
 
