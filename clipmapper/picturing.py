@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from clipmapper.choosing import Aim
 from clipmapper.data.images import BadImage
+from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explain_config import ExplainConfig
 from clipmapper.explained_sample import SCHEMA, Array, ExplainedSample, Rated, explain_samples, score_file, score_rows
 from clipmapper.subject import QuestionBatch, Subject
 from explain import Explainer, TraceError
 from explain.explainers import Shuffled
-from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, merge_clip_pieces, save
+from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
 SCORES = "scores.parquet"
 LONGEST = 1200  # pixels of a photo's longer side: more than a figure prints of it

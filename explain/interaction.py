@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from explain.accumulation import Accumulation
-from explain.explainers.weighted import Weighted
-from explain.maps import positive_evidence
+from explain.explainers.accumulation.weighted import Weighted
+from explain.explainers.base.accumulation import Accumulation
+from explain.explainers.base.maps import positive_evidence
 from explain.trace import JOINT, AttentionStep, AttentionTrace, TraceError
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explain.spans import span
+from explain.trace import span
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from tiny_runs import Tiny, composed, finish
 
 from clipmapper import picturing
 from clipmapper.config import typed
+from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explain_config import ExplainConfig
 from clipmapper.explaining import explain
@@ -25,7 +26,7 @@ from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.picturing import seen_box
 from clipmapper.subject import Subject, load_subject
 from explain import explainers, targets
-from explain.figures import Sample, merge_clip_pieces
+from explain.figures import Sample
 
 Command = Callable[..., tuple[int, str, list[str]]]
 TEST_QUESTIONS = 60

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from explain.adapters.watching import check_evaluation, checked_part, watch_block
-from explain.recording import Recorder, record
+from explain.capture.recording import Recorder, record
 from explain.targets import Target, predicted
 from explain.trace import AttentionTrace
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explain.adapters.watching import check_evaluation, checked_part, replaced, watch_block
-from explain.recording import Recorder, record
+from explain.capture.recording import Recorder, record
 from explain.trace import AttentionTrace, TraceError
 
 
