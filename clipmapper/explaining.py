@@ -17,6 +17,7 @@ from clipmapper.subject import QuestionBatch
 from clipmapper.tracing import Traced, trace_vqa
 from clipmapper.vqa_model import CLIPMapperVQA
 from explain import Explainer
+from explain.capture.needs import Needs
 from explain.targets import Target, predicted
 
 GROUP = Path(__file__).resolve().parent.parent / "configs" / "explainer"
@@ -39,7 +40,7 @@ def explain(
     Raises:
         TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
+    needs = Needs.of(explainers.values())
     traced = trace_vqa(model, batch.pixels, batch.text, target, needs, batch.ids)
     return Explained(traced, {name: each(traced.trace, traced.rows) for name, each in explainers.items()})
 

@@ -21,7 +21,6 @@ from clipmapper.explain_config import ExplainConfig
 from clipmapper.explained_sample import SCHEMA, Array, ExplainedSample, Rated, explain_samples, score_file, score_rows
 from clipmapper.subject import QuestionBatch, Subject
 from explain import Explainer, TraceError
-from explain.explainers import Shuffled
 from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
 SCORES = "scores.parquet"
@@ -76,11 +75,12 @@ def _batches(subject: Subject, rows: Sequence[int], size: int) -> Iterator[Quest
 
 def fitting(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
     """All explainers; of a lone sample those that need no second one, unless there are no others."""
-    alone = {name: each for name, each in explainers.items() if not isinstance(each, Shuffled)}
-    if samples > 1 or not alone or len(alone) == len(explainers):
+    enough = {name: each for name, each in explainers.items() if samples >= each.min_batch}
+    if not enough:
         return explainers
-    tqdm.write("explainer shuffled is left out: it takes the weights of a second sample", file=sys.stderr)
-    return alone
+    for name in [name for name in explainers if name not in enough]:
+        tqdm.write(f"explainer {name} is left out: it takes the weights of a second sample", file=sys.stderr)
+    return enough
 
 
 def readable(read: Callable[[Sequence[int]], _Batch | None], rows: Sequence[int]) -> Iterator[_Batch]:

@@ -1,4 +1,4 @@
-"""How the tokens of two modalities bear on each other (Eq. 16-19)."""
+"""How the tokens of two modalities bear on each other (Huang et al. 2023, arXiv:2308.10240, Eq. 16-19)."""
 
 import torch
 from torch import Tensor

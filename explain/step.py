@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor
 
@@ -90,15 +90,25 @@ class AttentionStep:
             check_shape(f"{label}: {name}", tensor, shape)
 
 
-def replaces(later: Any, earlier: Any) -> bool:
-    """Whether a step leaves an earlier one no longer the last of its kind; both have ``query`` and ``key``.
+class Directed(Protocol):
+    """Who attends to whom."""
+
+    @property
+    def query(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+
+def replaces(later: Directed, earlier: Directed) -> bool:
+    """Whether a step leaves an earlier one no longer the last of its kind.
 
     It does where the pair of modalities is the same, and a joint attention replaces every step.
     """
     return later.query == JOINT or (later.query, later.key) == (earlier.query, earlier.key)
 
 
-def last_steps(steps: Sequence[AttentionStep]) -> list[int]:
+def last_steps(steps: Sequence[Directed]) -> list[int]:
     """The places of the last step of each pair of modalities that no later joint attention replaces."""
     last: list[int] = []
     for place, step in enumerate(steps):

@@ -18,7 +18,8 @@ from clipmapper.data.caption_files import CaptionImage
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
 from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
-from explain.spans import TraceError
+from explain import TraceError
+from explain.capture.needs import Needs
 from perturbation.caption_engine import CaptionEngine
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.masks import Array, Mask, Name, TokenScores, check_scores_of, curve_masks
@@ -78,7 +79,7 @@ class CaptionExaminer:
 
     def _explained(self, batch: WeightedCaptions) -> dict[Entrant, Tensor]:
         """Eq. 20 for every explainer and weighting: the patches' part in the whole caption, [B, P]."""
-        needs = {field for entrant in self.entrants for field in entrant.explainer.needs}
+        needs = Needs.of(entrant.explainer for entrant in self.entrants)
         names = [image.image_id for image in batch.images]
         weights = {name: self._of_sub_words(batch, each) for name, each in batch.weights.items()}
         found = {}

@@ -16,8 +16,7 @@ from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.subject import QuestionBatch
 from clipmapper.tracing import Traced
 from clipmapper.vqa_model import CLIPMapperVQA
-from explain import Explainer
-from explain.spans import TraceError
+from explain import Explainer, TraceError
 from explain.targets import Target, given, margin
 from perturbation.ceiling import all_subsets, bounds, few_enough
 from perturbation.config import PerturbConfig

@@ -16,7 +16,6 @@ from clipmapper.errors import UserError
 from clipmapper.explaining import choose_explainers
 from clipmapper.loggers import build_logger
 from explain import Explainer
-from explain.explainers import Random
 from perturbation.captions import caption_tests
 from perturbation.config import PerturbCaptionsConfig, PerturbConfig, TestsConfig
 from perturbation.identity import explainer_configs, identify, open_run
@@ -80,9 +79,9 @@ def _entrants(explainers: Mapping[str, Explainer], random_seeds: int) -> list[En
     """The explainers, random orders once for every seed."""
     entrants = []
     for name, explainer in explainers.items():
-        if isinstance(explainer, Random):
+        if explainer.seeded:
             seeds = range(explainer.seed, explainer.seed + random_seeds)
-            entrants += [Entrant(name, seed, Random(seed)) for seed in seeds]
+            entrants += [Entrant(name, seed, explainer.with_seed(seed)) for seed in seeds]
         else:
             entrants.append(Entrant(name, 0, explainer))
     return entrants

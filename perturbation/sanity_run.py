@@ -21,6 +21,7 @@ from clipmapper.subject import QuestionBatch, Subject, load_subject
 from clipmapper.tracing import trace_vqa
 from clipmapper.vqa_model import CLIPMapperVQA
 from explain import Explainer
+from explain.capture.needs import Needs
 from explain.figures import save
 from explain.targets import Target, given
 from perturbation.config import SanityConfig
@@ -118,7 +119,7 @@ def _explained(
     names: Sequence[int | str],
 ) -> tuple[dict[str, NDArray[np.bool_]], dict[str, dict[str, Array]]]:
     """What takes part, and the scores by explainer, both by modality."""
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
+    needs = Needs.of(explainers.values())
     traced = trace_vqa(model, batch.pixels, batch.text, target, needs, names)
     scores: dict[str, dict[str, Array]] = {modality: {} for modality in MODALITIES}
     for name, explainer in explainers.items():

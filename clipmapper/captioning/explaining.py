@@ -14,6 +14,7 @@ from clipmapper.captioning.sentence import Word, sentence_relevance, split_words
 from clipmapper.captioning.subject import CaptionedBatch
 from clipmapper.captioning.tracing import TracedCaptions, trace_captions
 from explain import Explainer
+from explain.capture.needs import Needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ def explain_words(
     Raises:
         TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
+    needs = Needs.of(explainers.values())
     ids = [image.image_id for image in batch.images]
     traced = trace_captions(model, batch.pixels, batch.captions, needs, ids)
     words = tuple(split_words(caption, model.encoder.tokenizer) for caption in batch.captions)

@@ -17,6 +17,7 @@ from clipmapper.captioning.tracing import TracedCaptions, trace_captions
 from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
 from explain import TraceError, explainers
+from explain.capture.needs import Needs
 from explain.explainer import Explainer
 from explain.lrp import lrp
 from explain.recording import record
@@ -25,7 +26,7 @@ from explain.trace import AttentionTrace
 MAPPERS = pytest.mark.parametrize("name", ["a", "b"])
 READOUTS = pytest.mark.parametrize("readout", ["cls", "token"])
 EVERY = [getattr(explainers, name) for name in explainers.__all__]
-NEEDS = ("attention_relevance",)
+NEEDS = Needs.everything(lrp=True)
 LENGTHS = (5, 0, 2, 7)
 IDS = ["k", "l", "m", "n"]
 FIELDS = ("attention", "attention_grad", "residual", "residual_grad", "output", "output_grad", "attention_relevance")

@@ -5,7 +5,7 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class Constant(Accumulation):
-    """The weighted update (Eq. 4, 9-11) with one w_X in every step, and w_Y = 1 − w_X.
+    """The weighted update (Huang et al. 2023, Eq. 4, 9-11) with one w_X in every step, and w_Y = 1 − w_X.
 
     Args:
         weight: w_X, from 0 to 1.

@@ -1,4 +1,7 @@
-"""GenAtt: Chefer et al. 2021, Generic Attention-model Explainability (ICCV)."""
+"""GenAtt: Chefer et al. 2021, Generic Attention-model Explainability (ICCV).
+
+Equation numbers are those of Huang et al. 2023 (arXiv:2308.10240), appendix A.
+"""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,7 @@
-"""Attention rollout (Abnar and Zuidema 2020), with the cross-modal scores of Chefer et al. 2021."""
+"""Attention rollout (Abnar and Zuidema 2020), with the cross-modal scores of Chefer et al. 2021.
+
+Equation numbers are those of Huang et al. 2023 (arXiv:2308.10240), appendix A.
+"""
 
 from torch import Tensor
 

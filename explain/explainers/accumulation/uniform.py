@@ -1,4 +1,4 @@
-"""The paper's ablation (Fig. 7): the skip connection and the attention count alike."""
+"""The ablation of Huang et al. 2023 (arXiv:2308.10240, Fig. 7): the skip connection and the attention count alike."""
 
 from explain.explainers.base.accumulation import Accumulation, Update, weighted_update
 from explain.trace import AttentionStep, AttentionTrace

@@ -1,4 +1,7 @@
-"""Relevance accumulated step by step: forwards as a matrix, or backwards as one row."""
+"""Relevance accumulated step by step: forwards as a matrix, or backwards as one row.
+
+Equation numbers are those of Huang et al. 2023 (arXiv:2308.10240).
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass

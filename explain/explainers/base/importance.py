@@ -1,4 +1,4 @@
-"""How much of the relevance stays on the skip connection: the weights of Eq. 5-7."""
+"""How much relevance stays on the skip connection: the weights of Huang et al. 2023 (arXiv:2308.10240), Eq. 5-7."""
 
 from typing import Literal, get_args
 

@@ -16,6 +16,8 @@ class LastAttention(Explainer):
     starts: I for s = q, else 0.
     """
 
+    last_only = True
+
     @abstractmethod
     def attention_map(self, trace: AttentionTrace, step: AttentionStep) -> Tensor:
         """The step's map over its heads, [B, n_s, n_q]; what it says of padding is dropped."""

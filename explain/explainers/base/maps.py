@@ -11,7 +11,7 @@ def mean_attention(trace: AttentionTrace, step: AttentionStep) -> Tensor:
 
 
 def positive_evidence(trace: AttentionTrace, step: AttentionStep, weighted: str = "attention") -> Tensor:
-    """A* = E_h[(∇A ⊙ A)⁺], not normalised (Eq. 18), [B, n_s, n_q].
+    """A* = E_h[(∇A ⊙ A)⁺], not normalised, [B, n_s, n_q] (Huang et al. 2023, Eq. 18).
 
     Args:
         trace: The trace of the step, with ``attention_grad``.

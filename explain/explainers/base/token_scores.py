@@ -11,8 +11,10 @@ from explain.trace import AttentionTrace
 class TokenScores(Explainer):
     """One score per token for the scalar y itself, so every row of R, of padded tokens too, holds the same scores.
 
-    Padded tokens score 0.
+    No attention is read. Padded tokens score 0.
     """
+
+    last_only = True
 
     @abstractmethod
     def token_scores(self, trace: AttentionTrace) -> Tensor:

@@ -19,6 +19,8 @@ class Random(TokenScores):
         seed: Another seed gives another order.
     """
 
+    seeded = True
+
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 

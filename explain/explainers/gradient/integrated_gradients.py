@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from explain.explainers.base.explainer import Passes
 from explain.explainers.base.token_scores import TokenScores
 from explain.trace import AttentionTrace
 
@@ -13,7 +14,6 @@ class IntegratedGradients(TokenScores):
     Every token of E₀ is the mean of the sample's own embeddings of that modality, which tells the tokens apart in
     nothing. Zeros would be no start: a layer norm takes no notice of the length of its input, so that all of y's change
     along the line would lie next to zero. The scores sum to y(E) − y(E₀), up to the error of the integral's sum.
-    Asks the model ``steps`` times.
 
     Args:
         steps: Points of the line at which gradients are taken (Gauss-Legendre).
@@ -28,6 +28,11 @@ class IntegratedGradients(TokenScores):
         if steps < 1:
             raise ValueError(f"steps={steps}: must be 1 or more")
         self.steps = steps
+
+    @property
+    def passes(self) -> Passes:
+        """The trace's forward pass, and one of each kind at every point of the line."""
+        return Passes(1 + self.steps, self.steps)
 
     def token_scores(self, trace: AttentionTrace) -> Tensor:
         """[B, N], in joint order."""

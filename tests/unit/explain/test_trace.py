@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from explain_traces import make_trace
+from explain_table import EXPLAINERS
+from explain_traces import SHAPES, make_trace
 
 from explain import AttentionStep, AttentionTrace, Relevance, TraceError, explainers
 
@@ -70,13 +71,30 @@ def test_large_finite_numbers_are_not_taken_for_inf():
         (explainers.Weighted("branch"), "output"),
         (explainers.Uniform(), "attention_grad"),
         (explainers.TransAtt(), "attention_relevance"),
-        (explainers.PartialLRP(), "attention_relevance"),
     ],
 )
 def test_a_missing_field_is_named(explainer, field):
     trace = changed(index=2, **{field: None})
     with pytest.raises(TraceError, match=rf"{type(explainer).__name__} needs {field}, which step 2 \(text attends"):
         explainer(trace)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["raw_attention", "attention_gradcam", "partial_lrp", "random", "input_x_gradient"])
+def test_who_reads_the_last_attentions_alone_needs_no_field_of_the_others(name, shape):
+    explainer, trace = EXPLAINERS[name], make_trace(shape)
+    assert explainer.last_only
+    last = trace.last_steps()
+    bare = [
+        step if step in last else AttentionStep(query=step.query, key=step.key, attention=step.attention)
+        for step in trace.steps
+    ]
+    assert torch.equal(explainer(dataclasses.replace(trace, steps=bare)).matrix, explainer(trace).matrix)
+    assert torch.equal(explainer(dataclasses.replace(trace, steps=last)).matrix, explainer(trace).matrix)
+    for field in set(explainer.needs) - {"inputs", "inputs_grad"}:
+        broken = [dataclasses.replace(step, **{field: None}) for step in last]
+        with pytest.raises(TraceError, match=rf"needs {field}, which step 0 "):
+            explainer(dataclasses.replace(trace, steps=broken))
 
 
 def test_missing_inputs_are_named():

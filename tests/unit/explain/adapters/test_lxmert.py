@@ -93,7 +93,7 @@ def test_the_recorded_forward_is_the_plain_forward(dtype, tolerance):
 
 
 def test_steps_stages_sizes_and_padding():
-    trace = trace_lxmert(tiny_lxmert(), padded_inputs())
+    trace = trace_lxmert(tiny_lxmert(), padded_inputs()).trace
     assert [(step.query, step.key) for step in trace.steps] == STEPS
     assert [len(stage) for stage in trace.stages()] == [1, 1, 1, 2, 2, 2, 2]
     assert list(trace.sizes.items()) == [(T, 4), (V, 4)]
@@ -102,14 +102,14 @@ def test_steps_stages_sizes_and_padding():
 
 def test_without_masks_all_is_valid():
     inputs = {name: tensor for name, tensor in padded_inputs().items() if "mask" not in name}
-    assert bool(trace_lxmert(tiny_lxmert(), inputs).valid.all())
+    assert bool(trace_lxmert(tiny_lxmert(), inputs).trace.valid.all())
 
 
 def test_attention_is_what_the_library_reports():
     """It reports the attention of the single-modality layers, and of each cross layer the text's look at the image."""
     model, inputs = tiny_lxmert(), padded_inputs()
     plain = model(**inputs, output_attentions=True)
-    attention = [step.attention for step in trace_lxmert(model, inputs).steps]
+    attention = [step.attention for step in trace_lxmert(model, inputs).trace.steps]
     reported = [*plain.language_attentions, *plain.vision_attentions, *plain.cross_encoder_attentions]
     for step, expected in zip([0, 1, 2, 3, 7], reported, strict=True):
         torch.testing.assert_close(attention[step], expected)
@@ -121,14 +121,14 @@ def test_the_sum_of_stream_and_output_enters_the_layer_norm():
         for norm in {block.output.LayerNorm for block, _, _ in blocks(model)}:
             hooks.enter_context(norm.register_forward_pre_hook(lambda _, args: sums.append(args[0])))
         model(**inputs)
-    for step, expected in zip(trace_lxmert(model, inputs).steps, sums, strict=True):
+    for step, expected in zip(trace_lxmert(model, inputs).trace.steps, sums, strict=True):
         torch.testing.assert_close(step.residual + step.output, expected)
 
 
 @pytest.mark.parametrize("index", range(len(STEPS)))
 def test_gradients_are_slopes(index):
     model, inputs, target = tiny_lxmert(), padded_inputs(), given([1, 3])
-    step = trace_lxmert(model, inputs, target).steps[index]
+    step = trace_lxmert(model, inputs, target).trace.steps[index]
     block, attention, call = blocks(model)[index]
     probabilities = getattr(block, attention).dropout
     points = {
@@ -143,14 +143,14 @@ def test_gradients_are_slopes(index):
 
 
 def test_all_steps_but_the_last_of_the_image_reach_the_answer():
-    reach = reaching(trace_lxmert(tiny_lxmert(), padded_inputs()))
+    reach = reaching(trace_lxmert(tiny_lxmert(), padded_inputs()).trace)
     assert [index for index, reached in enumerate(reach) if not reached] == UNREAD
 
 
 @pytest.mark.parametrize("modality", [T, V])
 def test_gradients_of_inputs_are_slopes(modality):
     model, inputs = tiny_lxmert(), padded_inputs()
-    trace = trace_lxmert(model, inputs, given(2))
+    trace = trace_lxmert(model, inputs, given(2)).trace
     start = model.lxmert.embeddings if modality == T else model.lxmert.encoder.visn_fc
     assert_gradient_is_the_slope(
         trace.inputs_grad[modality],
@@ -161,13 +161,13 @@ def test_gradients_of_inputs_are_slopes(modality):
 
 def test_a_padded_batch_equals_its_samples_alone():
     model, inputs = tiny_lxmert(), padded_inputs()
-    trace = trace_lxmert(model, inputs)
+    trace = trace_lxmert(model, inputs).trace
     for sample in range(2):
-        assert_sample_alone_equals_batch(trace_lxmert(model, alone(inputs, sample)), trace, sample)
+        assert_sample_alone_equals_batch(trace_lxmert(model, alone(inputs, sample)).trace, trace, sample)
 
 
 def test_explainers_run_and_the_question_sees_the_image():
-    trace = trace_lxmert(tiny_lxmert(), padded_inputs())
+    trace = trace_lxmert(tiny_lxmert(), padded_inputs()).trace
     rows = torch.tensor([0, 0])
     assert_explained(trace, rows)
     assert bool((explainers.Weighted()(trace, rows=rows)[:, trace.span(V)].sum(1) > 0).all())
@@ -175,8 +175,8 @@ def test_explainers_run_and_the_question_sees_the_image():
 
 def test_a_model_that_is_not_frozen_gives_the_same():
     model, inputs = tiny_lxmert(), padded_inputs()
-    frozen = trace_lxmert(model, inputs)
-    trained = trace_lxmert(model.requires_grad_(True), inputs)
+    frozen = trace_lxmert(model, inputs).trace
+    trained = trace_lxmert(model.requires_grad_(True), inputs).trace
     assert_same_gradients(frozen, trained)
 
 

@@ -68,7 +68,7 @@ def test_the_recorded_forward_is_the_plain_forward(kind, dtype, tolerance):
 
 @pytest.mark.parametrize("kind", ["CLIP", "CustomTextCLIP"])
 def test_steps_sizes_and_padding(kind):
-    trace = trace_open_clip(tiny_clip(kind=kind), images(), TEXTS)
+    trace = trace_open_clip(tiny_clip(kind=kind), images(), TEXTS).trace
     assert [(step.query, step.key) for step in trace.steps] == STEPS
     assert [len(stage) for stage in trace.stages()] == [1] * len(STEPS)
     assert list(trace.sizes.items()) == [("image", N_IMAGE), ("text", N_TEXT)]
@@ -77,7 +77,7 @@ def test_steps_sizes_and_padding(kind):
 
 def test_attention_and_output_are_those_of_pytorch():
     model = tiny_clip()
-    for step, block in zip(trace_open_clip(model, images(), TEXTS).steps, blocks(model), strict=True):
+    for step, block in zip(trace_open_clip(model, images(), TEXTS).trace.steps, blocks(model), strict=True):
         x = block.ln_1(step.residual)
         mask = model.attn_mask.double() if step.query == "text" else None
         output, attention = block.attn(x, x, x, attn_mask=mask, average_attn_weights=False)
@@ -99,7 +99,7 @@ def add_to_attention(attn, delta):
 @pytest.mark.parametrize("index", range(len(STEPS)))
 def test_gradients_are_slopes(index):
     model = tiny_clip()
-    trace = trace_open_clip(model, images(), TEXTS)
+    trace = trace_open_clip(model, images(), TEXTS).trace
     assert all(reaching(trace))
     step, block = trace.steps[index], blocks(model)[index]
     points = {
@@ -113,7 +113,7 @@ def test_gradients_are_slopes(index):
 
 def test_gradients_of_inputs_are_slopes():
     model = tiny_clip()
-    trace = trace_open_clip(model, images(), TEXTS)
+    trace = trace_open_clip(model, images(), TEXTS).trace
     for modality, start in {"image": model.visual.ln_pre, "text": model.transformer}.items():
         assert_gradient_is_the_slope(
             trace.inputs_grad[modality], lambda delta, start=start: add_to_input(start, delta), lambda: cosine(model)
@@ -123,17 +123,17 @@ def test_gradients_of_inputs_are_slopes():
 def test_a_padded_batch_equals_its_samples_alone():
     """A model takes 8 tokens, so that a sample alone is padded too: what lies behind the end token may be anything."""
     model = tiny_clip()
-    trace = trace_open_clip(model, images(), TEXTS)
+    trace = trace_open_clip(model, images(), TEXTS).trace
     for sample in range(2):
         text = TEXTS[sample : sample + 1].clone()
         text[text == 0] = 7
-        alone = trace_open_clip(model, images()[sample : sample + 1], text)
+        alone = trace_open_clip(model, images()[sample : sample + 1], text).trace
         matrix = explainers.Weighted()(trace).matrix[sample]
         torch.testing.assert_close(explainers.Weighted()(alone).matrix[0], matrix)
 
 
 def test_explainers_run_and_modalities_do_not_mix():
-    trace = trace_open_clip(tiny_clip(), images(), TEXTS)
+    trace = trace_open_clip(tiny_clip(), images(), TEXTS).trace
     assert_explained(trace, torch.tensor([0, 0]))
     assert_explained(trace, N_IMAGE + TEXTS.argmax(1))
     matrix = explainers.Weighted()(trace).matrix
@@ -144,8 +144,8 @@ def test_explainers_run_and_modalities_do_not_mix():
 
 def test_a_model_that_is_not_frozen_gives_the_same():
     model = tiny_clip()
-    frozen = trace_open_clip(model, images(), TEXTS)
-    trained = trace_open_clip(model.requires_grad_(True), images(), TEXTS)
+    frozen = trace_open_clip(model, images(), TEXTS).trace
+    trained = trace_open_clip(model.requires_grad_(True), images(), TEXTS).trace
     assert_same_gradients(frozen, trained)
 
 

@@ -89,7 +89,7 @@ def test_the_recorded_forward_is_the_plain_forward(dtype, tolerance):
 
 
 def test_steps_sizes_and_padding():
-    trace = trace_vilt(tiny_vilt(), padded_inputs())
+    trace = trace_vilt(tiny_vilt(), padded_inputs()).trace
     assert [(step.query, step.key) for step in trace.steps] == [("joint", "joint")] * LAYERS
     assert [len(stage) for stage in trace.stages()] == [1] * LAYERS
     assert list(trace.sizes.items()) == [("text", N_TEXT), ("image", N_IMAGE)]
@@ -104,7 +104,7 @@ def test_attention_and_streams_are_those_the_model_reports():
         for layer in model.vilt.encoder.layer:
             hooks.enter_context(layer.layernorm_after.register_forward_pre_hook(lambda _, args: sums.append(args[0])))
         plain = model(**inputs, output_attentions=True, output_hidden_states=True)
-    for index, step in enumerate(trace_vilt(model, inputs).steps):
+    for index, step in enumerate(trace_vilt(model, inputs).trace.steps):
         torch.testing.assert_close(step.attention, plain.attentions[index])
         torch.testing.assert_close(step.residual, plain.hidden_states[index])
         torch.testing.assert_close(step.residual + step.output, sums[index])
@@ -120,7 +120,7 @@ def test_patches_lie_row_by_row_however_vilt_shuffles_them():
     for seed in range(3):
         torch.manual_seed(seed)
         orders.append(embeddings.visual_embed(inputs["pixel_values"], inputs["pixel_mask"], -1)[0][0, 1:])
-        trace = trace_vilt(model, inputs)
+        trace = trace_vilt(model, inputs).trace
         torch.testing.assert_close(trace.inputs["image"][0, 1:], patches)
     assert not torch.allclose(orders[0], orders[1])
 
@@ -130,7 +130,7 @@ def test_patches_lie_row_by_row_however_vilt_shuffles_them():
 def test_gradients_are_slopes(index):
     model, inputs = tiny_vilt(), padded_inputs()
     target = given([1, 3])
-    trace = trace_vilt(model, inputs, target)
+    trace = trace_vilt(model, inputs, target).trace
     assert all(reaching(trace))
     step, layer = trace.steps[index], model.vilt.encoder.layer[index]
     points = {
@@ -145,7 +145,7 @@ def test_gradients_are_slopes(index):
 @pytest.mark.usefixtures("_patches_in_order")
 def test_gradients_of_inputs_are_slopes():
     model, inputs = tiny_vilt(), padded_inputs()
-    trace = trace_vilt(model, inputs, given(2))
+    trace = trace_vilt(model, inputs, given(2)).trace
     text = model.vilt.embeddings.text_embeddings
     assert_gradient_is_the_slope(
         trace.inputs_grad["text"], lambda delta: add_to_output(text, delta), lambda: model(**inputs).logits[:, 2]
@@ -158,20 +158,20 @@ def test_gradients_of_inputs_are_slopes():
 
 def test_a_padded_batch_equals_its_samples_alone():
     model, inputs = tiny_vilt(), padded_inputs()
-    trace = trace_vilt(model, inputs)
+    trace = trace_vilt(model, inputs).trace
     for sample in range(2):
-        assert_sample_alone_equals_batch(trace_vilt(model, alone(inputs, sample)), trace, sample)
+        assert_sample_alone_equals_batch(trace_vilt(model, alone(inputs, sample)).trace, trace, sample)
 
 
 def test_explainers_run_and_see_both_modalities():
-    trace = trace_vilt(tiny_vilt(), padded_inputs())
+    trace = trace_vilt(tiny_vilt(), padded_inputs()).trace
     assert_explained(trace, torch.tensor([0, 0]))
 
 
 def test_a_model_that_is_not_frozen_gives_the_same():
     model, inputs = tiny_vilt(), padded_inputs()
-    frozen = trace_vilt(model, inputs)
-    trained = trace_vilt(model.requires_grad_(True), inputs)
+    frozen = trace_vilt(model, inputs).trace
+    trained = trace_vilt(model.requires_grad_(True), inputs).trace
     assert_same_gradients(frozen, trained)
 
 

@@ -108,7 +108,7 @@ def test_lrp_relevance_of_every_item(batch):
     singles = [relevance(lambda logits, t=t: logits[:, t]) for t in range(SCALARS)]
     every, some = relevance(lambda logits: logits), relevance(lambda logits: logits, wanted=wanted)
     assert len(every) == 5
-    for step, (found, chosen) in enumerate(zip(every, some, strict=True)):
+    for step, (found, chosen) in enumerate(zip(every.values(), some.values(), strict=True)):
         expected = torch.stack([single[step] for single in singles], 1)
         assert expected.abs().sum() > 0
         torch.testing.assert_close(found, expected.flatten(0, 1), **EXACT)
@@ -130,7 +130,7 @@ def test_a_recording_that_is_kept_gives_the_same_again_and_then_is_dropped(monke
     monkeypatch.setattr(gradients, "AT_ONCE", at_once)
     with record() as recorder:
         logits = TinyModel()(*embeddings())
-        live = weakref.ref(recorder._steps[0].tensors["attention"])
+        live = weakref.ref(recorder.live()[0])
         first = recorder.trace(logits, SIZES, retain=True)
         second = recorder.trace(logits, SIZES)
         del logits
