@@ -36,10 +36,11 @@ class Traced:
 
     def __repr__(self) -> str:
         known = [name for name in ("grid", "boxes", "words", "picture_ids") if getattr(self, name) is not None]
-        about = (
-            f"Traced(logits {list(self.logits.shape)}, {self.patches} patches, knows {', '.join(known) or 'no more'})"
+        steps, words = len(self.trace.steps), self.trace.sizes["text"]
+        return (
+            f"Traced(batch of {len(self.logits)}, {self.patches} patches, {words} text tokens, {steps} steps, "
+            f"logits {list(self.logits.shape)}; {', '.join(known) or 'no grid, boxes or words'})"
         )
-        return f"{about} of\n{str(self.trace).splitlines()[0].rstrip(',')}"
 
     @property
     def rows(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from unittest.mock import patch
 
@@ -75,6 +76,38 @@ def assert_gradient_is_the_slope(gradient, nudged, y):
 def reaching(trace):
     """Which steps the target depends on: there the slopes do not compare 0 with 0."""
     return [bool(step.attention_grad.abs().sum() > 0 and step.output_grad.abs().sum() > 0) for step in trace.steps]
+
+
+def graph(tensor):
+    """How many nodes of each kind the tensor's gradient graph has, such as one SoftmaxBackward0 an attention."""
+    kinds, open_nodes, seen = Counter(), [tensor.grad_fn], set()
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            kinds[type(node).__name__] += 1
+            open_nodes += [following for following, _ in node.next_functions]
+    return kinds
+
+
+@contextmanager
+def counted_backward():
+    """A list that grows by the number of tensors differentiated in each backward pass run inside the block."""
+    passes, grad = [], torch.autograd.grad
+
+    def count(outputs, inputs, *args, **options):
+        passes.append(len(inputs))
+        return grad(outputs, inputs, *args, **options)
+
+    with patch.object(torch.autograd, "grad", count):
+        yield passes
+
+
+def assert_same_scores(first, second, explainers):
+    """Of two :class:`Traced` of one model and batch."""
+    for explainer in explainers:
+        for modality, scores in first.explain(explainer).items():
+            torch.testing.assert_close(second.explain(explainer)[modality], scores, rtol=1e-9, atol=1e-12)
 
 
 def assert_explained(trace, rows):

@@ -75,7 +75,7 @@ def select(trace, samples):
         pick(trace.valid),
         {m: pick(x) for m, x in trace.inputs.items()},
         {m: pick(x) for m, x in trace.inputs_grad.items()},
-        [trace.sample_ids[i] for i in index.tolist()],
+        trace.sample_ids and [trace.sample_ids[i] for i in index.tolist()],
         trace.scalar,
     )
 

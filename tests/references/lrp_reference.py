@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -58,67 +59,150 @@ def clone(x: Array, *relevances: Array) -> Array:
     return out
 
 
-class Layer:
-    """One pre-norm block of mapper A on one sample: forward keeps what the relevance pass needs."""
+class Attention:
+    """Multi-head attention of one sample: forward keeps what the relevance pass needs.
 
-    def __init__(self, attention: Any, feed_forward: Any) -> None:
-        self.attention, self.feed_forward, self.heads = attention, feed_forward, attention.heads
+    ``parts`` are the linear layers of queries, keys, values and output, each (weight [out, in], bias); ``mask`` is
+    added to the scores.
+    """
 
-    def forward(self, x: Array) -> Array:
-        one, two = self.attention, self.feed_forward
-        self.x, self.h = x, norm(one.norm, x)
-        self.q, kv = affine(one.query, self.h), affine(one.key_value, self.h)
-        self.k, self.v = kv[:, : x.shape[1]], kv[:, x.shape[1] :]
+    def __init__(self, parts: Sequence[tuple[Array, Array]], heads: int, mask: Array | None = None) -> None:
+        (self.to_q, self.to_k, self.to_v, self.to_out), self.heads, self.mask = parts, heads, mask
+
+    def forward(self, h: Array, context: Array) -> Array:
+        self.h, self.context = h, context
+        self.q, self.k, self.v = (x @ w.T + b for x, (w, b) in zip(self.streams, self.projections, strict=True))
         self.a, heads = [], []
-        for part in self.parts():
-            scores = np.exp(self.q[:, part] @ self.k[:, part].T / math.sqrt(x.shape[1] / self.heads))
+        for part in self.parts:
+            scores = self.q[:, part] @ self.k[:, part].T / math.sqrt(h.shape[1] / self.heads)
+            scores = np.exp(scores if self.mask is None else scores + self.mask[: len(h), : len(h)])
             self.a.append(scores / scores.sum(1, keepdims=True))
             heads.append(self.a[-1] @ self.v[:, part])
         self.o = np.concatenate(heads, 1)
-        self.y = affine(one.out, self.o)
-        self.x1 = x + self.y
-        self.h1 = norm(two.norm, self.x1)
-        inner = affine(two.inner, self.h1)
-        self.g = inner * (1 + np.vectorize(math.erf)(inner / math.sqrt(2))) / 2
-        self.f = affine(two.outer, self.g)
-        return self.x1 + self.f
+        return self.o @ self.to_out[0].T + self.to_out[1]
 
-    def backward(self, r: Array) -> tuple[Array, Array]:
-        """Relevance of the block's output → of its input and of A [H, N, N]."""
-        one, two = self.attention, self.feed_forward
-        skip, branch = add(self.x1, self.f, r)
-        branch = linear(self.h1, matrix(two.inner), linear(self.g, matrix(two.outer), branch))
-        skip, branch = add(self.x, self.y, clone(self.x1, skip, branch))
-        of_o = linear(self.o, matrix(one.out), branch)
+    def backward(self, r: Array) -> tuple[list[Array], Array]:
+        """Relevance of the output → of ``h`` by the queries, of the context by keys and values, and of A [H, n, m]."""
+        of_o = linear(self.o, self.to_out[0], r)
         of_a = []
         of_q, of_k, of_v = np.zeros_like(self.q), np.zeros_like(self.k), np.zeros_like(self.v)
-        for a, part in zip(self.a, self.parts(), strict=True):
+        for a, part in zip(self.a, self.parts, strict=True):
             head, of_v[:, part] = matmul(a, self.v[:, part], of_o[:, part])
             of_a.append(head)
             of_q[:, part], transposed = matmul(self.q[:, part], self.k[:, part].T, head)
             of_k[:, part] = transposed.T
-        queries = linear(self.h, matrix(one.query), of_q)
-        keys_values = linear(self.h, matrix(one.key_value), np.concatenate([of_k, of_v], 1))
-        return clone(self.x, skip, queries, keys_values), np.stack(of_a)
+        relevances = zip(self.streams, self.projections, (of_q, of_k, of_v), strict=True)
+        return [linear(x, w, of_x) for x, (w, _), of_x in relevances], np.stack(of_a)
 
+    @property
+    def streams(self) -> tuple[Array, Array, Array]:
+        return self.h, self.context, self.context
+
+    @property
+    def projections(self) -> tuple[tuple[Array, Array], ...]:
+        return self.to_q, self.to_k, self.to_v
+
+    @property
     def parts(self) -> list[slice]:
-        width = self.x.shape[1] // self.heads
+        width = self.q.shape[1] // self.heads
         return [slice(h * width, (h + 1) * width) for h in range(self.heads)]
+
+
+class FeedForward:
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, inner: Any, outer: Any) -> None:
+        self.inner, self.outer = inner, outer
+
+    def forward(self, h: Array) -> Array:
+        self.h, self.g = h, gelu(affine(self.inner, h))
+        return affine(self.outer, self.g)
+
+    def backward(self, r: Array) -> Array:
+        return linear(self.h, matrix(self.inner), linear(self.g, matrix(self.outer), r))
+
+
+class Layer:
+    """One pre-norm block on one sample; ``scales`` [D] multiply what its two branches add."""
+
+    def __init__(
+        self, norms: tuple[Any, Any], attention: Attention, feed_forward: FeedForward, scales: Sequence[Array] = (1, 1)
+    ) -> None:
+        self.norms, self.attention, self.feed_forward, self.scales = norms, attention, feed_forward, scales
+
+    def forward(self, x: Array) -> Array:
+        h = norm(self.norms[0], x)
+        self.x, self.y = x, self.attention.forward(h, h) * self.scales[0]
+        self.x1 = x + self.y
+        self.f = self.feed_forward.forward(norm(self.norms[1], self.x1)) * self.scales[1]
+        return self.x1 + self.f
+
+    def backward(self, r: Array) -> tuple[Array, Array]:
+        """Relevance of the block's output → of its input and of A [H, N, N]."""
+        skip, branch = add(self.x1, self.f, r)
+        skip, branch = add(self.x, self.y, clone(self.x1, skip, self.feed_forward.backward(branch)))
+        of_x, of_a = self.attention.backward(branch)
+        return clone(self.x, skip, *of_x), of_a
+
+
+class PostNorm:
+    """norm(x + branch): relevance passes the norm unchanged."""
+
+    def __init__(self, layer_norm: Any, branch: Any) -> None:
+        self.norm, self.branch = layer_norm, branch
+
+    def forward(self, x: Array, *context: Array) -> Array:
+        self.x, self.y = x, self.branch.forward(x, *context)
+        return norm(self.norm, x + self.y)
+
+    def backward(self, r: Array) -> tuple[Array, Any]:
+        """Relevance of x by the skip connection, and what the branch says."""
+        skip, branch = add(self.x, self.y, r)
+        return skip, self.branch.backward(branch)
+
+
+def mapper_layer(attention: Any, feed_forward: Any) -> Layer:
+    """A block of mapper A."""
+    keys_values, bias = matrix(attention.key_value), vector(attention.key_value.bias)
+    width = len(bias) // 2
+    parts = [
+        pair(attention.query),
+        (keys_values[:width], bias[:width]),
+        (keys_values[width:], bias[width:]),
+        pair(attention.out),
+    ]
+    norms = attention.norm, feed_forward.norm
+    return Layer(norms, Attention(parts, attention.heads), FeedForward(feed_forward.inner, feed_forward.outer))
+
+
+def backward(layers: Sequence[Layer], r: Array) -> list[Array]:
+    """The relevance [H, N, N] of every layer's A, from that of the last layer's output."""
+    found: list[Array] = []
+    for layer in reversed(layers):
+        r, of_a = layer.backward(r)
+        found.insert(0, of_a)
+    return found
 
 
 def attention_relevance(layers: list[Layer], head: Any, x: Array, place: int, answer: int) -> list[Array]:
     """The relevance [H, N, N] of every layer's A for one logit, read through a norm and a linear head at ``place``."""
     for layer in layers:
         x = layer.forward(x)
-    start = np.zeros((1, head[1].out_features))
-    start[0, answer] = 1
     r = np.zeros_like(x)
+    start = one_hot(head[1].out_features, answer)
     r[place] = linear(norm(head[0], x[place : place + 1]), matrix(head[1]), start)[0]
-    found: list[Array] = []
-    for layer in reversed(layers):
-        r, of_a = layer.backward(r)
-        found.insert(0, of_a)
-    return found
+    return backward(layers, r)
+
+
+def one_hot(count: int, place: int) -> Array:
+    """[1, count]."""
+    start = np.zeros((1, count))
+    start[0, place] = 1
+    return start
+
+
+def gelu(x: Array) -> Array:
+    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
 
 
 def norm(layer: Any, x: Array) -> Array:
@@ -132,5 +216,14 @@ def affine(layer: Any, x: Array) -> Array:
 
 
 def matrix(layer: Any) -> Array:
-    weight: Array = layer.weight.detach().numpy()
-    return weight
+    return vector(layer.weight)
+
+
+def vector(parameter: Any) -> Array:
+    values: Array = parameter.detach().numpy()
+    return values
+
+
+def pair(layer: Any) -> tuple[Array, Array]:
+    """Weight and bias."""
+    return matrix(layer), vector(layer.bias)

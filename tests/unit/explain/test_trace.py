@@ -167,3 +167,20 @@ def test_views_of_the_map():
     assert torch.equal(relevance.row(torch.tensor([4, 0])), torch.stack([matrix[0, 4], matrix[1, 0]]))
     with pytest.raises(TraceError, match="unknown modality 'sound'"):
         relevance.block("sound", "image")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_trace_its_steps_and_a_map_are_told_in_a_few_words(shape):
+    trace = make_trace(shape, padded=True, batch=20)
+    lines = repr(trace).splitlines()
+    assert len(lines) <= 3
+    assert max(map(len, lines)) <= 150
+    for word in ("batch of 20", "5 image, 4 text", f"{len(trace.steps)} steps", "attention_relevance", "valid"):
+        assert word in repr(trace)
+    bare = dataclasses.replace(trace, steps=[dataclasses.replace(trace.steps[0], output=None)], scalar=None)
+    assert "output," not in repr(bare)
+    assert "scalar" not in repr(bare)
+    for step in trace.steps:
+        assert f"{step.query} attends to {step.key}: attention {list(step.attention.shape)}" in repr(step)
+        assert len(repr(step)) <= 200
+    assert repr(explainers.Weighted()(trace)) == "Relevance(matrix [20, 9, 9]; tokens: 5 image, 4 text)"

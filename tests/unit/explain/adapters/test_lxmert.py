@@ -13,50 +13,21 @@ from adapter_checks import (
     assert_same_gradients,
     assert_sample_alone_equals_batch,
     breaking,
-    normal,
-    randomise,
     reaching,
 )
+from adapter_models import lxmert_inputs, tiny_lxmert
 from torch import nn
 
 from explain import TraceError, explainers
 from explain.adapters.lxmert import trace_lxmert
 from explain.targets import given
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 T, V = "text", "image"
 CROSS_LAYER = [(T, V), (V, T), (T, T), (V, V)]
 STEPS = [(T, T), (T, T), (V, V), *CROSS_LAYER, *CROSS_LAYER]
 UNREAD = [8, 10]  # in the last layer nothing of the image stream reaches [CLS] any more
-
-
-def tiny_lxmert(dtype=torch.float64):
-    config = transformers.LxmertConfig(
-        vocab_size=30,
-        hidden_size=16,
-        num_attention_heads=2,
-        num_qa_labels=4,
-        intermediate_size=24,
-        max_position_embeddings=8,
-        l_layers=2,
-        r_layers=1,
-        x_layers=2,
-        visual_feat_dim=6,
-    )
-    return randomise(transformers.LxmertForQuestionAnswering(config)).to(dtype)
-
-
-def padded_inputs(dtype=torch.float64):
-    """As many tokens as objects, so that no shape tells the modalities apart."""
-    ids = torch.tensor([[2, 7, 3, 0], [2, 9, 8, 3]])
-    return {
-        "input_ids": ids,
-        "attention_mask": (ids > 0).long(),
-        "visual_feats": normal(2, 4, 6, seed=1, dtype=dtype),
-        "visual_pos": normal(2, 4, 4, seed=2, dtype=dtype),
-        "visual_attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
-    }
 
 
 def alone(inputs, sample):
@@ -87,13 +58,13 @@ def nudge_stream(model, index, delta):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_the_recorded_forward_is_the_plain_forward(dtype, tolerance):
-    model, inputs, seen = tiny_lxmert(dtype), padded_inputs(dtype), []
+    model, inputs, seen = tiny_lxmert(dtype), lxmert_inputs(dtype), []
     trace_lxmert(model, inputs, lambda logits: seen.append(logits.detach()) or logits[:, 0])
     torch.testing.assert_close(seen[0], model(**inputs).question_answering_score, rtol=tolerance, atol=10 * tolerance)
 
 
 def test_steps_stages_sizes_and_padding():
-    trace = trace_lxmert(tiny_lxmert(), padded_inputs()).trace
+    trace = trace_lxmert(tiny_lxmert(), lxmert_inputs()).trace
     assert [(step.query, step.key) for step in trace.steps] == STEPS
     assert [len(stage) for stage in trace.stages()] == [1, 1, 1, 2, 2, 2, 2]
     assert list(trace.sizes.items()) == [(T, 4), (V, 4)]
@@ -101,13 +72,13 @@ def test_steps_stages_sizes_and_padding():
 
 
 def test_without_masks_all_is_valid():
-    inputs = {name: tensor for name, tensor in padded_inputs().items() if "mask" not in name}
+    inputs = {name: tensor for name, tensor in lxmert_inputs().items() if "mask" not in name}
     assert bool(trace_lxmert(tiny_lxmert(), inputs).trace.valid.all())
 
 
 def test_attention_is_what_the_library_reports():
     """It reports the attention of the single-modality layers, and of each cross layer the text's look at the image."""
-    model, inputs = tiny_lxmert(), padded_inputs()
+    model, inputs = tiny_lxmert(), lxmert_inputs()
     plain = model(**inputs, output_attentions=True)
     attention = [step.attention for step in trace_lxmert(model, inputs).trace.steps]
     reported = [*plain.language_attentions, *plain.vision_attentions, *plain.cross_encoder_attentions]
@@ -116,7 +87,7 @@ def test_attention_is_what_the_library_reports():
 
 
 def test_the_sum_of_stream_and_output_enters_the_layer_norm():
-    model, inputs, sums = tiny_lxmert(), padded_inputs(), []
+    model, inputs, sums = tiny_lxmert(), lxmert_inputs(), []
     with ExitStack() as hooks:
         for norm in {block.output.LayerNorm for block, _, _ in blocks(model)}:
             hooks.enter_context(norm.register_forward_pre_hook(lambda _, args: sums.append(args[0])))
@@ -127,7 +98,7 @@ def test_the_sum_of_stream_and_output_enters_the_layer_norm():
 
 @pytest.mark.parametrize("index", range(len(STEPS)))
 def test_gradients_are_slopes(index):
-    model, inputs, target = tiny_lxmert(), padded_inputs(), given([1, 3])
+    model, inputs, target = tiny_lxmert(), lxmert_inputs(), given([1, 3])
     step = trace_lxmert(model, inputs, target).trace.steps[index]
     block, attention, call = blocks(model)[index]
     probabilities = getattr(block, attention).dropout
@@ -143,13 +114,13 @@ def test_gradients_are_slopes(index):
 
 
 def test_all_steps_but_the_last_of_the_image_reach_the_answer():
-    reach = reaching(trace_lxmert(tiny_lxmert(), padded_inputs()).trace)
+    reach = reaching(trace_lxmert(tiny_lxmert(), lxmert_inputs()).trace)
     assert [index for index, reached in enumerate(reach) if not reached] == UNREAD
 
 
 @pytest.mark.parametrize("modality", [T, V])
 def test_gradients_of_inputs_are_slopes(modality):
-    model, inputs = tiny_lxmert(), padded_inputs()
+    model, inputs = tiny_lxmert(), lxmert_inputs()
     trace = trace_lxmert(model, inputs, given(2)).trace
     start = model.lxmert.embeddings if modality == T else model.lxmert.encoder.visn_fc
     assert_gradient_is_the_slope(
@@ -160,33 +131,33 @@ def test_gradients_of_inputs_are_slopes(modality):
 
 
 def test_a_padded_batch_equals_its_samples_alone():
-    model, inputs = tiny_lxmert(), padded_inputs()
+    model, inputs = tiny_lxmert(), lxmert_inputs()
     trace = trace_lxmert(model, inputs).trace
     for sample in range(2):
         assert_sample_alone_equals_batch(trace_lxmert(model, alone(inputs, sample)).trace, trace, sample)
 
 
 def test_explainers_run_and_the_question_sees_the_image():
-    trace = trace_lxmert(tiny_lxmert(), padded_inputs()).trace
+    trace = trace_lxmert(tiny_lxmert(), lxmert_inputs()).trace
     rows = torch.tensor([0, 0])
     assert_explained(trace, rows)
     assert bool((explainers.Weighted()(trace, rows=rows)[:, trace.span(V)].sum(1) > 0).all())
 
 
 def test_a_model_that_is_not_frozen_gives_the_same():
-    model, inputs = tiny_lxmert(), padded_inputs()
+    model, inputs = tiny_lxmert(), lxmert_inputs()
     frozen = trace_lxmert(model, inputs).trace
     trained = trace_lxmert(model.requires_grad_(True), inputs).trace
     assert_same_gradients(frozen, trained)
 
 
 def test_nothing_is_left_on_the_model():
-    model, inputs = tiny_lxmert(), padded_inputs()
+    model, inputs = tiny_lxmert(), lxmert_inputs()
     assert_nothing_is_left(model, lambda: trace_lxmert(model, inputs))
 
 
 def test_nothing_is_left_after_errors():
-    model, inputs = tiny_lxmert(), padded_inputs()
+    model, inputs = tiny_lxmert(), lxmert_inputs()
     assert_nothing_is_left(model, lambda: trace_lxmert(model, inputs, lambda logits: logits.sum()), failing=TraceError)
     with breaking(model.lxmert.encoder.x_layers[1].visn_self_att):
         assert_nothing_is_left(model, lambda: trace_lxmert(model, inputs), failing=RuntimeError)
@@ -204,7 +175,7 @@ class ShowsNothing(nn.Module):
 
 
 def test_attention_that_cannot_be_seen_is_refused_by_name():
-    model, inputs = tiny_lxmert(), padded_inputs()
+    model, inputs = tiny_lxmert(), lxmert_inputs()
     block = model.lxmert.encoder.x_layers[1].visual_attention
     block.att = ShowsNothing(block.att)
     refused = r"lxmert\.encoder\.x_layers\.1\.visual_attention \(LxmertCrossAttentionLayer\) ran without showing its at"
@@ -216,7 +187,7 @@ def test_attention_that_cannot_be_seen_is_refused_by_name():
 
 
 def test_other_models_and_modes_are_refused():
-    model, inputs = tiny_lxmert(), padded_inputs()
+    model, inputs = tiny_lxmert(), lxmert_inputs()
     with pytest.raises(TraceError, match=r"Linear has no lxmert\.embeddings"):
         trace_lxmert(nn.Linear(2, 2).eval(), inputs)
     with pytest.raises(TraceError, match=r"training mode: call eval\(\)"):

@@ -12,30 +12,18 @@ from adapter_checks import (
     assert_nothing_is_left,
     assert_same_gradients,
     breaking,
-    normal,
-    randomise,
     reaching,
 )
+from adapter_models import TEXTS, images, tiny_clip
 from torch import nn
 
 from explain import TraceError, explainers
 from explain.adapters.open_clip import trace_open_clip
 
-open_clip = pytest.importorskip("open_clip")
+pytest.importorskip("open_clip")
 
 LAYERS, N_IMAGE, N_TEXT, HEADS = 2, 10, 8, 2
 STEPS = [("image", "image")] * LAYERS + [("text", "text")] * LAYERS
-VISION = {"image_size": 24, "patch_size": 8, "width": 16, "layers": LAYERS, "head_width": 8, "ls_init_value": 0.5}
-TEXT = {"context_length": N_TEXT, "vocab_size": 30, "width": 12, "heads": HEADS, "layers": LAYERS}
-TEXTS = torch.tensor([[28, 5, 29, 0, 0, 0, 0, 0], [28, 5, 9, 4, 29, 0, 0, 0]])
-
-
-def tiny_clip(dtype=torch.float64, kind="CLIP", vision=None, text=None):
-    return randomise(getattr(open_clip, kind)(10, VISION | (vision or {}), TEXT | (text or {}))).to(dtype)
-
-
-def images(dtype=torch.float64):
-    return normal(2, 3, 24, 24, dtype=dtype)
 
 
 def cosine(model):

@@ -14,9 +14,9 @@ from adapter_checks import (
     assert_sample_alone_equals_batch,
     breaking,
     normal,
-    randomise,
     reaching,
 )
+from adapter_models import tiny_vilt, vilt_inputs
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -24,37 +24,9 @@ from explain import TraceError
 from explain.adapters.vilt import trace_vilt
 from explain.targets import given
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 LAYERS, WIDTH, N_TEXT, N_IMAGE = 3, 16, 5, 10
-
-
-def tiny_vilt(dtype=torch.float64):
-    config = transformers.ViltConfig(
-        vocab_size=30,
-        hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=8,
-        image_size=24,
-        patch_size=8,
-        num_labels=4,
-    )
-    return randomise(transformers.ViltForQuestionAnswering(config)).to(dtype)
-
-
-def padded_inputs(dtype=torch.float64):
-    """A whole picture with a short question, and a picture of 3 × 2 patches with a long one."""
-    ids = torch.tensor([[2, 7, 3, 0, 0], [2, 9, 8, 7, 3]])
-    pixels, pixel_mask = normal(2, 3, 24, 24, dtype=dtype), torch.ones(2, 24, 24, dtype=torch.long)
-    pixels[1, :, :, 16:], pixel_mask[1, :, 16:] = 0, 0
-    return {
-        "input_ids": ids,
-        "attention_mask": (ids > 0).long(),
-        "pixel_values": pixels,
-        "pixel_mask": pixel_mask,
-    }
 
 
 def alone(inputs, sample):
@@ -82,14 +54,14 @@ def _patches_in_order(monkeypatch):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_the_recorded_forward_is_the_plain_forward(dtype, tolerance):
-    model, inputs = tiny_vilt(dtype), padded_inputs(dtype)
+    model, inputs = tiny_vilt(dtype), vilt_inputs(dtype)
     torch.testing.assert_close(
         recorded_logits(model, inputs), model(**inputs).logits, rtol=tolerance, atol=10 * tolerance
     )
 
 
 def test_steps_sizes_and_padding():
-    trace = trace_vilt(tiny_vilt(), padded_inputs()).trace
+    trace = trace_vilt(tiny_vilt(), vilt_inputs()).trace
     assert [(step.query, step.key) for step in trace.steps] == [("joint", "joint")] * LAYERS
     assert [len(stage) for stage in trace.stages()] == [1] * LAYERS
     assert list(trace.sizes.items()) == [("text", N_TEXT), ("image", N_IMAGE)]
@@ -99,7 +71,7 @@ def test_steps_sizes_and_padding():
 @pytest.mark.usefixtures("_patches_in_order")
 def test_attention_and_streams_are_those_the_model_reports():
     """Against what the library itself gives out: attentions, hidden states, and the sum X + Y before the next norm."""
-    model, inputs, sums = tiny_vilt(), padded_inputs(), []
+    model, inputs, sums = tiny_vilt(), vilt_inputs(), []
     with ExitStack() as hooks:
         for layer in model.vilt.encoder.layer:
             hooks.enter_context(layer.layernorm_after.register_forward_pre_hook(lambda _, args: sums.append(args[0])))
@@ -111,7 +83,7 @@ def test_attention_and_streams_are_those_the_model_reports():
 
 
 def test_patches_lie_row_by_row_however_vilt_shuffles_them():
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     embeddings = model.vilt.embeddings
     patches = (
         embeddings.patch_embeddings(inputs["pixel_values"]).flatten(2).mT[0] + embeddings.position_embeddings[0, 1:]
@@ -128,7 +100,7 @@ def test_patches_lie_row_by_row_however_vilt_shuffles_them():
 @pytest.mark.usefixtures("_patches_in_order")
 @pytest.mark.parametrize("index", range(LAYERS))
 def test_gradients_are_slopes(index):
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     target = given([1, 3])
     trace = trace_vilt(model, inputs, target).trace
     assert all(reaching(trace))
@@ -144,7 +116,7 @@ def test_gradients_are_slopes(index):
 
 @pytest.mark.usefixtures("_patches_in_order")
 def test_gradients_of_inputs_are_slopes():
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     trace = trace_vilt(model, inputs, given(2)).trace
     text = model.vilt.embeddings.text_embeddings
     assert_gradient_is_the_slope(
@@ -157,31 +129,31 @@ def test_gradients_of_inputs_are_slopes():
 
 
 def test_a_padded_batch_equals_its_samples_alone():
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     trace = trace_vilt(model, inputs).trace
     for sample in range(2):
         assert_sample_alone_equals_batch(trace_vilt(model, alone(inputs, sample)).trace, trace, sample)
 
 
 def test_explainers_run_and_see_both_modalities():
-    trace = trace_vilt(tiny_vilt(), padded_inputs()).trace
+    trace = trace_vilt(tiny_vilt(), vilt_inputs()).trace
     assert_explained(trace, torch.tensor([0, 0]))
 
 
 def test_a_model_that_is_not_frozen_gives_the_same():
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     frozen = trace_vilt(model, inputs).trace
     trained = trace_vilt(model.requires_grad_(True), inputs).trace
     assert_same_gradients(frozen, trained)
 
 
 def test_nothing_is_left_on_the_model():
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     assert_nothing_is_left(model, lambda: trace_vilt(model, inputs))
 
 
 def test_nothing_is_left_after_errors():
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     assert_nothing_is_left(model, lambda: trace_vilt(model, inputs, lambda logits: logits.sum()), failing=TraceError)
     with breaking(model.vilt.encoder.layer[2].output):
         assert_nothing_is_left(model, lambda: trace_vilt(model, inputs), failing=RuntimeError)
@@ -200,7 +172,7 @@ class FusedAttention(nn.Module):
 
 
 def test_attention_that_cannot_be_seen_is_refused_by_name():
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     attention = model.vilt.encoder.layer[1].attention
     attention.attention = FusedAttention(attention.attention)
     refused = r"vilt\.encoder\.layer\.1 \(ViltLayer\) ran without showing its attention: only eager .*='eager'"
@@ -212,7 +184,7 @@ def test_attention_that_cannot_be_seen_is_refused_by_name():
 
 
 def test_other_models_inputs_and_modes_are_refused():
-    model, inputs = tiny_vilt(), padded_inputs()
+    model, inputs = tiny_vilt(), vilt_inputs()
     with pytest.raises(TraceError, match=r"Linear has no vilt\.encoder\.layer"):
         trace_vilt(nn.Linear(2, 2).eval(), inputs)
     with pytest.raises(TraceError, match=r"training mode: call eval\(\)"):

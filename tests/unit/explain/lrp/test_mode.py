@@ -126,7 +126,7 @@ def test_relevance_of_attention_equals_a_pass_in_loops(seed: int) -> None:
             [mapper.project_image.linear(image.features[b]), mapper.project_text.linear(text.features[b])]
         )
         valid = torch.cat([image.valid[b], text.valid[b]])
-        layers = [slow.Layer(*both) for both in zip(mapper.attentions, mapper.feed_forwards, strict=True)]
+        layers = [slow.mapper_layer(*both) for both in zip(mapper.attentions, mapper.feed_forwards, strict=True)]
         x = joined[valid].detach().numpy()
         expected = slow.attention_relevance(layers, vqa.head, x, len(x) - 1, int(answers[b]))
         for of_a, by_loops in zip(found, expected, strict=True):
