@@ -13,16 +13,16 @@ from omegaconf import DictConfig
 from clipmapper.config.groups import chosen_configs
 from clipmapper.errors import UserError
 from explain import Explainer
-from explain.explainers import Shuffled
 
 
 def fitting(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
     """All explainers; of a lone sample those that need no second one, unless there are no others."""
-    alone = {name: each for name, each in explainers.items() if not isinstance(each, Shuffled)}
-    if samples > 1 or not alone or len(alone) == len(explainers):
+    enough = {name: each for name, each in explainers.items() if samples >= each.min_batch}
+    if not enough:
         return explainers
-    print("explainer shuffled is left out: it takes the weights of a second sample", file=sys.stderr)
-    return alone
+    for name in [name for name in explainers if name not in enough]:
+        print(f"explainer {name} is left out: it takes the weights of a second sample", file=sys.stderr)
+    return enough
 
 
 def choose_explainers(config: DictConfig, choice: str) -> dict[str, Explainer]:

@@ -18,7 +18,8 @@ from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_sc
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, sub_word_weights
 from clipmapper.tasks.caption.tracing import trace_captions
-from explain.spans import TraceError
+from explain import TraceError
+from explain.capture.needs import Needs
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.perturb.parts import SAMPLES, Tables
 from perturbation.perturb.records import Entrant
@@ -78,7 +79,7 @@ class CaptionExaminer:
 
     def _explained(self, batch: WeightedCaptions) -> dict[Entrant, Tensor]:
         """Eq. 20 for every explainer and weighting: the patches' part in the whole caption, [B, P]."""
-        needs = {field for entrant in self.entrants for field in entrant.explainer.needs}
+        needs = Needs.of(entrant.explainer for entrant in self.entrants)
         names = [image.image_id for image in batch.images]
         weights = {name: self._of_sub_words(batch, each) for name, each in batch.weights.items()}
         found = {}

@@ -16,8 +16,7 @@ from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import Traced
 from clipmapper.tasks.vqa.trained import QuestionBatch
-from explain import Explainer
-from explain.spans import TraceError
+from explain import Explainer, TraceError
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.ceiling import all_subsets, bounds, few_enough

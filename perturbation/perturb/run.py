@@ -15,7 +15,6 @@ from clipmapper.config.groups import chosen_configs
 from clipmapper.explaining.explainers import build_explainers
 from clipmapper.training.trainer import base_trainer
 from explain import Explainer
-from explain.explainers import Random
 from perturbation.config import PerturbCaptionsConfig, PerturbConfig, TestsConfig
 from perturbation.perturb.caption import caption_tests
 from perturbation.perturb.identity import identify, open_run
@@ -74,9 +73,9 @@ def _entrants(explainers: Mapping[str, Explainer], random_seeds: int) -> list[En
     """The explainers, random orders once for every seed."""
     entrants = []
     for name, explainer in explainers.items():
-        if isinstance(explainer, Random):
+        if explainer.seeded:
             seeds = range(explainer.seed, explainer.seed + random_seeds)
-            entrants += [Entrant(name, seed, Random(seed)) for seed in seeds]
+            entrants += [Entrant(name, seed, explainer.with_seed(seed)) for seed in seeds]
         else:
             entrants.append(Entrant(name, 0, explainer))
     return entrants

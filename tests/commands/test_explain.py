@@ -17,6 +17,7 @@ from PIL import Image
 from tiny_runs import Tiny, composed, finish
 
 from clipmapper.cli import typed
+from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import seen_box
 from clipmapper.metrics.vqa import vqa_accuracy
@@ -25,7 +26,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.trained import Subject, load_subject
 from explain import explainers, targets
-from explain.figures import Sample, merge_clip_pieces
+from explain.figures import Sample
 
 Command = Callable[..., tuple[int, str, list[str]]]
 TEST_QUESTIONS = 60

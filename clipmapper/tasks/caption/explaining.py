@@ -17,6 +17,7 @@ from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch
 from clipmapper.tasks.caption.vocabulary import IGNORED
 from explain import Explainer
+from explain.capture.needs import Needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ def explain_words(
     Raises:
         TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
+    needs = Needs.of(explainers.values())
     names = batch.ids if sample_ids is None else sample_ids
     traced = trace_captions(model, batch.pixels, batch.captions, needs, names, against)
     words = tuple(split_words(caption, model.encoder.tokenizer) for caption in batch.captions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.vocabulary import IGNORED
-from explain.lrp import lrp
-from explain.recording import record
+from explain.capture.needs import EVERYTHING, FROM_INPUTS, Needs
+from explain.capture.passes import lrp_relevance
+from explain.capture.recording import record
 from explain.trace import AttentionTrace
 
 
@@ -61,7 +62,7 @@ def trace_captions(
     model: CLIPMapperCaption,
     pixels: Tensor,
     captions: Sequence[Sequence[int]],
-    needs: Collection[str] = (),
+    needs: Needs = EVERYTHING,
     sample_ids: Sequence[int | str] | None = None,
     against: int | None = None,
 ) -> TracedCaptions:
@@ -71,7 +72,7 @@ def trace_captions(
         model: In evaluation mode.
         pixels: [B, 3, H, W].
         captions: B captions as ``greedy`` gives them: token ids without start and end token.
-        needs: The fields that the explainers name in ``Explainer.needs``: ``attention_relevance`` costs a second pass.
+        needs: What the trace holds; LRP relevance costs a second pass.
         sample_ids: Names of the captions, for what is drawn at random: the same for all words of a caption.
         against: A class of the model's head: y is each token's logit less that of this one at the same place.
 
@@ -84,18 +85,15 @@ def trace_captions(
     sample, place = batch.wanted.nonzero(as_tuple=True)
     classes = batch.classes[sample, place]
     sizes = _sizes(model, batch)
-    with record() as recorder:
+    with record(needs=needs) as recorder:
         logits = model(pixels, batch.text)
-        relevance = None
-        if "attention_relevance" in needs:
-            with record() as again:
-                with lrp():
-                    propagating = model(pixels, batch.text)
-                relevance = again.attention_relevance(_chosen(propagating, batch), batch.wanted)
+        relevance = lrp_relevance(
+            lambda _: model(pixels, batch.text), lambda every: _chosen(every, batch), needs, batch.wanted
+        )
 
         def scalar(inputs: Mapping[str, Tensor]) -> Tensor:
             text = TextBatch(batch.text.ids[sample], batch.text.valid[sample], 0)
-            with record(inputs):
+            with record(inputs, FROM_INPUTS):
                 every = model(pixels[sample], text)
             item = torch.arange(len(sample))
             logits = every[item, place, classes]

@@ -15,7 +15,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import Traced, trace_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch
-from explain import Explainer
+from explain import Explainer, Needs
 from explain.targets import Target, given, margin, predicted
 
 
@@ -46,7 +46,7 @@ def explain(
     Raises:
         TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
+    needs = Needs.of(explainers.values())
     traced = trace_vqa(model, batch.pixels, batch.text, target, needs, batch.ids if sample_ids is None else sample_ids)
     return Explained(traced, {name: each(traced.trace, traced.rows) for name, each in explainers.items()})
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clipmapper.console import progress
+from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import fitting
 from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
@@ -20,7 +21,7 @@ from clipmapper.tasks.vqa.explaining import Aim
 from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, Rated, explain_samples, score_rows
 from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
 from explain import Explainer, TraceError
-from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, merge_clip_pieces, save
+from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
 MOST_ANSWERS = 3  # of people's different answers, how many are shown
 

@@ -11,7 +11,7 @@ from clipmapper.mapper import build_mapper
 from clipmapper.mapper.initialisation import QUERY_GAIN, alternate_modalities, start_aligned
 from clipmapper.mapper.single_stream import SingleStream
 from clipmapper.nn.tokens import Tokens
-from explain.recording import record
+from explain.capture.recording import record
 
 
 def _tokens(features: Tensor) -> Tokens:

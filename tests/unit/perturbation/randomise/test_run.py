@@ -27,8 +27,8 @@ from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import trace_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, question_batch
 from explain import AttentionTrace, Explainer, explainers
+from explain.explainers.base.token_scores import TokenScores
 from explain.targets import given
-from explain.token_scores import TokenScores
 from perturbation.randomise import caption, vqa
 from perturbation.randomise.figure import draw_curves
 from perturbation.randomise.layers import layers_from_the_top, rank_correlation, redraw

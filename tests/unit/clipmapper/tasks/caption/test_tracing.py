@@ -19,15 +19,16 @@ from clipmapper.tasks.caption.explaining import contrast_class
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
 from explain import TraceError, explainers
-from explain.explainer import Explainer
+from explain.capture.needs import Needs
+from explain.capture.recording import record
+from explain.explainers.base.explainer import Explainer
 from explain.lrp import lrp
-from explain.recording import record
 from explain.trace import AttentionTrace
 
 MAPPERS = pytest.mark.parametrize("name", ["a", "b"])
 READOUTS = pytest.mark.parametrize("readout", ["cls", "token"])
 EVERY = [getattr(explainers, name) for name in explainers.__all__]
-NEEDS = ("attention_relevance",)
+NEEDS = Needs.everything(lrp=True)
 LENGTHS = (5, 0, 2, 7)
 IDS = ["k", "l", "m", "n"]
 FIELDS = ("attention", "attention_grad", "residual", "residual_grad", "output", "output_grad", "attention_relevance")

@@ -15,6 +15,7 @@ from clipmapper.encoder.load import TextBatch
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import Traced, trace_vqa
 from explain import TraceError, explainers, targets
+from explain.capture.needs import Needs
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 NAMES, READOUTS = ("a", "b"), ("cls", "eot", "token")
@@ -28,7 +29,7 @@ def _one_thread() -> None:
 
 
 def traced(model: CLIPMapperVQA, count: int = 4, **options: Any) -> Traced:
-    return trace_vqa(model, *samples(count), needs=("attention_relevance",), **options)
+    return trace_vqa(model, *samples(count), needs=Needs.everything(lrp=True), **options)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
@@ -48,7 +49,7 @@ def test_a_batch_equals_its_samples_alone(name: str, readout: str, explainer: An
     model = random_vqa(name, readout, dtype=torch.float64)  # LRP divides by numbers near 0
     pixels, questions = samples(4)
     pixels = pixels.double()
-    whole = trace_vqa(model, pixels, questions, needs=("attention_relevance",), sample_ids=IDS)
+    whole = trace_vqa(model, pixels, questions, needs=Needs.everything(lrp=True), sample_ids=IDS)
     scores = explainer()(whole.trace, rows=whole.rows)
     assert scores.isfinite().all()
     assert scores.shape == (4, whole.trace.tokens)
@@ -57,7 +58,7 @@ def test_a_batch_equals_its_samples_alone(name: str, readout: str, explainer: An
     for b in range(4):
         length = int(questions.valid[b].sum())
         alone = TextBatch(questions.ids[b : b + 1, :length], questions.valid[b : b + 1, :length], 0)
-        one = trace_vqa(model, pixels[b : b + 1], alone, needs=explainer.needs, sample_ids=IDS[b : b + 1])
+        one = trace_vqa(model, pixels[b : b + 1], alone, needs=Needs.of([explainer()]), sample_ids=IDS[b : b + 1])
         single = explainer()(one.trace, rows=one.rows)[0]
         torch.testing.assert_close(scores[b, : len(single)], single, **CLOSE)
         assert not scores[b, len(single) :].any()
