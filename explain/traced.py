@@ -24,13 +24,11 @@ class Traced:
     trace: AttentionTrace
     logits: Tensor  #: [B, C]
     removable: Tensor  #: bool [B, N]: patches and sub-words; neither markers, such as a class token, nor padding
-    readout: Mapping[
-        str, Tensor
-    ]  #: modality → joint position [B] whose row of R explains it; the same in fusion models
+    #: Modality → joint position [B] whose row of R explains it; the same for all in fusion models.
+    readout: Mapping[str, Tensor]
     grid: tuple[int, int] | None = None  #: rows and columns of the patches; None: no grid, or one of its own a sample
-    boxes: Tensor | None = (
-        None  #: where each patch lies: left, top, right, bottom, [P, 4], or [B, P, 4] if samples differ
-    )
+    #: Where each patch lies in the pixels the model takes: left, top, right, bottom, [P, 4], or [B, P, 4].
+    boxes: Tensor | None = None
     words: Sequence[Sequence[Word]] | None = None  #: the words of each sample's text; None: each token by itself
     picture_ids: Sequence[int | str] | None = None  #: whose picture each sample shows, B
 
@@ -92,3 +90,11 @@ class Traced:
             for place, (_, positions) in enumerate(words):
                 of_words[sample, place] = scores[sample, torch.as_tensor(positions, device=scores.device)].sum()
         return of_words
+
+
+def grid_boxes(grid: tuple[int, int], patch: tuple[int, int], device: torch.device) -> Tensor:
+    """Left, top, right, bottom in pixels of each patch, row by row, [P, 4]."""
+    (rows, cols), (height, width) = grid, patch
+    row, col = torch.meshgrid(torch.arange(rows, device=device), torch.arange(cols, device=device), indexing="ij")
+    corners = torch.stack([col * width, row * height, (col + 1) * width, (row + 1) * height], -1)
+    return corners.flatten(0, 1)

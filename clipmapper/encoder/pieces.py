@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from explain.figures.words import merge_pieces
+from explain.traced import Word
 
 END = "</w>"
 # Pieces that are a word of their own: the start and end of a text, in both spellings.
@@ -22,6 +24,24 @@ def merge_clip_pieces(pieces: Sequence[str], scores: Sequence[float]) -> list[tu
     is_end = [piece.endswith(END) or mark or before for piece, mark, before in zip(pieces, marked, cut, strict=True)]
     merged = merge_pieces([piece.removesuffix(END) for piece in pieces], is_end, scores)
     return [(_decoded(word), score) for word, score in merged]
+
+
+def clip_words(ids: Sequence[int], tokenizer: Any, first: int) -> list[Word]:
+    """The words of a text and the positions of their sub-words.
+
+    Args:
+        ids: Token ids of the text, without start and end token.
+        tokenizer: CLIP's.
+        first: The position of the first of them.
+    """
+    words: list[Word] = []
+    start = 0
+    for place, number in enumerate(ids, 1):
+        if tokenizer.decoder[number].endswith(END) or place == len(ids):
+            word = "".join(tokenizer.decoder[each].removesuffix(END) for each in ids[start:place])
+            words.append((_decoded(word), range(first + start, first + place)))
+            start = place
+    return words
 
 
 def _decoded(word: str) -> str:

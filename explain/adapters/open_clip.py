@@ -23,7 +23,7 @@ from explain.capture.needs import EVERYTHING, Needs
 from explain.capture.passes import capture
 from explain.capture.recording import Recorder
 from explain.trace import TraceError
-from explain.traced import Traced, Word
+from explain.traced import Traced, Word, grid_boxes
 
 
 def trace_open_clip(
@@ -89,7 +89,7 @@ def trace_open_clip(
         removable=removable,
         readout=readout,
         grid=tuple(visual.grid_size),
-        boxes=_boxes(visual.grid_size, visual.patch_size, images.device),
+        boxes=grid_boxes(visual.grid_size, visual.patch_size, images.device),
         words=None if tokenizer is None else _words(texts, ends, sizes["image"], tokenizer),
     )
 
@@ -111,14 +111,6 @@ def _watch_tower(
             step = partial(recorder.step, query=modality, key=modality)
             start = partial(recorder.start, modality) if number == first else None
             watch_block(hooks, f"{modality} block {number}", block, shown, block.ls_1, step, start)
-
-
-def _boxes(grid: tuple[int, int], patch: tuple[int, int], device: torch.device) -> Tensor:
-    """Left, top, right, bottom in pixels of each patch, row by row, [P, 4]."""
-    (rows, cols), (height, width) = grid, patch
-    row, col = torch.meshgrid(torch.arange(rows, device=device), torch.arange(cols, device=device), indexing="ij")
-    corners = torch.stack([col * width, row * height, (col + 1) * width, (row + 1) * height], -1)
-    return corners.flatten(0, 1)
 
 
 def _words(texts: Tensor, ends: Tensor, first: int, tokenizer: Any) -> list[list[Word]]:

@@ -54,7 +54,7 @@ def explain_words(
     """
     needs = Needs.of(explainers.values())
     names = batch.ids if sample_ids is None else sample_ids
-    traced = trace_captions(model, batch.pixels, batch.captions, needs, names, against)
+    traced = trace_captions(model, batch.pixels, batch.captions, needs, names, against, batch.ids)
     words = tuple(split_words(caption, model.encoder.tokenizer) for caption in batch.captions)
     scores = {name: _of_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
     return ExplainedWords(traced, words, scores)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
+from clipmapper.encoder.pieces import clip_words
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.vocabulary import IGNORED
@@ -17,32 +18,21 @@ from explain.capture.needs import EVERYTHING, FROM_INPUTS, Needs
 from explain.capture.passes import lrp_relevance
 from explain.capture.recording import record
 from explain.trace import AttentionTrace
+from explain.traced import Traced, grid_boxes
 
 
-@dataclass(frozen=True, eq=False)
-class TracedCaptions:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TracedCaptions(Traced):
     """A trace with an item for each of the M tokens of all captions, caption after caption, and what its items are.
 
-    Item m explains the logit of token ``place[m]`` of caption ``sample[m]``; joint position ``rows[m]`` is that of the
-    text token before it, whose row of R is the explanation; all three [M]. ``logits`` [M, classes] are those of the
-    step at which the token was generated. An item's later text tokens count as padding. ``patches`` is P.
+    Item m explains the logit of token ``place[m]`` of caption ``sample[m]``, both [M]. Its readout is the text token
+    before that one, and its ``logits`` are those of the step at which the token was generated. Its later text tokens
+    count as padding, and ``words`` are those before it: text token 0 is the start token and token i + 1 the caption's
+    token i.
     """
 
-    trace: AttentionTrace
-    rows: Tensor
     sample: Tensor
     place: Tensor
-    logits: Tensor
-    patches: int
-
-    def scores(self, scores: Tensor, modality: str) -> Tensor:
-        """The part of scores [M, N] that belongs to patches, [M, P], or to the text tokens, [M, n_t].
-
-        Text token 0 is the start token and token i + 1 the caption's token i; in item m those after ``place[m]``
-        score 0.
-        """
-        span = self.trace.span(modality)
-        return scores[:, span.stop - self.patches : span.stop] if modality == "image" else scores[:, span]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +55,7 @@ def trace_captions(
     needs: Needs = EVERYTHING,
     sample_ids: Sequence[int | str] | None = None,
     against: int | None = None,
+    picture_ids: Sequence[int | str] | None = None,
 ) -> TracedCaptions:
     """The trace of every token of the captions of a batch. A caption without tokens has no items.
 
@@ -75,6 +66,7 @@ def trace_captions(
         needs: What the trace holds; LRP relevance costs a second pass.
         sample_ids: Names of the captions, for what is drawn at random: the same for all words of a caption.
         against: A class of the model's head: y is each token's logit less that of this one at the same place.
+        picture_ids: Whose picture each caption is of.
 
     Raises:
         UserError: no caption holds a token, one is longer than the encoder's context, or one holds a token that the
@@ -103,8 +95,20 @@ def trace_captions(
         trace = recorder.trace(
             y, sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar, wanted=batch.wanted
         )
-    patches = model.encoder.vision.token_count - 1
-    return TracedCaptions(trace, sizes["image"] + place, sample, place, logits.detach()[sample, place], patches)
+    visual, tokenizer, first = model.encoder.vision.visual, model.encoder.tokenizer, sizes["image"]
+    seen = [captions[s][:p] for s, p in zip(sample.tolist(), place.tolist(), strict=True)]
+    return TracedCaptions(
+        trace=trace,
+        logits=logits.detach()[sample, place],
+        removable=_removable(trace, model.encoder.vision.token_count - 1),
+        readout=dict.fromkeys(sizes, first + place),
+        grid=tuple(visual.grid_size),
+        boxes=grid_boxes(visual.grid_size, visual.patch_size, pixels.device),
+        words=[clip_words(ids, tokenizer, first + 1) for ids in seen],
+        picture_ids=None if picture_ids is None else [picture_ids[k] for k in sample.tolist()],
+        sample=sample,
+        place=place,
+    )
 
 
 def _batch(
@@ -132,6 +136,15 @@ def _sizes(model: CLIPMapperCaption, batch: _Batch) -> dict[str, int]:
     """Tokens of each modality; a read-out token stands before the image's class token."""
     image = model.encoder.vision.token_count + (model.caption.mapper.read.learnt is not None)
     return {"image": image, "text": batch.text.ids.shape[1]}
+
+
+def _removable(trace: AttentionTrace, patches: int) -> Tensor:
+    """bool [M, N]: the patches, and the text tokens of each item but the start token."""
+    assert trace.valid is not None
+    removable, image = trace.valid.clone(), trace.sizes["image"]
+    removable[:, : image - patches] = False
+    removable[:, image] = False
+    return removable
 
 
 def _chosen(logits: Tensor, batch: _Batch) -> Tensor:

@@ -47,7 +47,8 @@ def explain(
         TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
     needs = Needs.of(explainers.values())
-    traced = trace_vqa(model, batch.pixels, batch.text, target, needs, batch.ids if sample_ids is None else sample_ids)
+    names = batch.ids if sample_ids is None else sample_ids
+    traced = trace_vqa(model, batch.pixels, batch.text, target, needs, names, batch.picture_ids)
     return Explained(traced, {name: each(traced.trace, traced.rows) for name, each in explainers.items()})
 
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
+from clipmapper.encoder.pieces import clip_words
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from explain.capture.needs import EVERYTHING, Needs
 from explain.capture.passes import capture
 from explain.targets import Target, predicted
-from explain.traced import Traced
+from explain.traced import Traced, grid_boxes
 
 
 def trace_vqa(
@@ -22,6 +23,7 @@ def trace_vqa(
     target: Target = predicted,
     needs: Needs = EVERYTHING,
     sample_ids: Sequence[int | str] | None = None,
+    picture_ids: Sequence[int | str] | None = None,
 ) -> Traced:
     """The trace of a batch in joint order: image tokens, then text tokens.
 
@@ -32,6 +34,7 @@ def trace_vqa(
         target: Which logit is explained; by default that of the answer the model prefers.
         needs: What the trace holds; LRP relevance costs a second pass.
         sample_ids: Names of the samples, for what is drawn at random.
+        picture_ids: Whose picture each sample shows.
 
     Raises:
         TraceError: a tensor holds NaN or Inf.
@@ -40,8 +43,18 @@ def trace_vqa(
     removable, sizes = _positions(model, questions)
     valid = _valid(model, questions)
     trace, logits = capture(lambda _: model(pixels, questions), target, needs, lambda: (sizes, valid), sample_ids)
-    readout = dict.fromkeys(sizes, _readout(model, questions, sizes["image"]))
-    return Traced(trace=trace, logits=logits, removable=removable, readout=readout)
+    visual, tokenizer = model.encoder.vision.visual, model.encoder.tokenizer
+    asked = [ids[valid][1:-1].tolist() for ids, valid in zip(questions.ids, questions.valid, strict=True)]
+    return Traced(
+        trace=trace,
+        logits=logits,
+        removable=removable,
+        readout=dict.fromkeys(sizes, _readout(model, questions, sizes["image"])),
+        grid=tuple(visual.grid_size),
+        boxes=grid_boxes(visual.grid_size, visual.patch_size, pixels.device),
+        words=[clip_words(ids, tokenizer, sizes["image"] + 1) for ids in asked],
+        picture_ids=picture_ids,
+    )
 
 
 def _positions(model: CLIPMapperVQA, questions: TextBatch) -> tuple[Tensor, dict[str, int]]:

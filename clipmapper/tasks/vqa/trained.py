@@ -34,6 +34,11 @@ class QuestionBatch:
         """The questions' ids, by which explainers that draw at random know them."""
         return [question.question_id for question in self.questions]
 
+    @property
+    def picture_ids(self) -> list[int]:
+        """The ids of the pictures that the questions are about."""
+        return [question.image_id for question in self.questions]
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:

@@ -259,3 +259,16 @@ def test_the_word_of_a_contrast_is_one_that_the_model_can_generate() -> None:
         contrast_class(model, "parallelogramatic")
     with pytest.raises(UserError, match="against=cirque is no word that the model can generate; close to it: circle"):
         contrast_class(model, "cirque")
+
+
+def test_items_know_the_words_before_them() -> None:
+    model = random_caption("b", readout="token")
+    ids = model.encoder.tokenizer.encode("a red circle")
+    found = trace_captions(model, pixels()[:2], [ids, ids[:1]], picture_ids=[4, 9])
+    assert found.words is not None
+    assert [[word for word, _ in words] for words in found.words] == [[], ["a"], ["a", "red"], []]
+    assert found.picture_ids == [4, 4, 4, 9]
+    assert found.grid == (3, 3)
+    image = found.trace.sizes["image"]
+    assert found.removable[2].nonzero()[:, 0].tolist() == [*range(2, image), image + 1, image + 2]
+    assert found.words[2][1][1] == range(image + 2, image + 3)

@@ -218,3 +218,26 @@ def test_nothing_stays_behind() -> None:
     assert tensors() <= count
     assert before == {name: (len(m._forward_hooks), len(m._backward_hooks)) for name, m in model.named_modules()}
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+
+
+def test_a_trace_knows_its_grid_its_words_and_whose_picture_it_shows() -> None:
+    model = random_vqa("b", readout="token")
+    pixels, questions = samples(5)
+    traced = trace_vqa(model, pixels, questions, picture_ids=[7, 7, 8, 9, 9])
+    assert traced.grid == (3, 3)
+    assert traced.picture_ids == [7, 7, 8, 9, 9]
+    assert traced.boxes is not None
+    assert traced.boxes[4].tolist() == [8, 8, 16, 16]
+    assert traced.words is not None
+    words = [[word for word, _ in each] for each in traced.words]
+    assert words[2] == ["how", "many", "?"]
+    assert words[1] == []
+    for b, each in enumerate(traced.words):  # the words' tokens are just those that may be removed
+        positions = [place for _, places in each for place in places]
+        text = traced.trace.span("text")
+        assert positions == [text.start + k for k in traced.removable[b, text].nonzero()[:, 0].tolist()]
+    explained = traced.explain(explainers.Weighted())
+    row = explainers.Weighted()(traced.trace).matrix[3, 0]
+    _, places = traced.words[3][1]
+    torch.testing.assert_close(explained["text"][3, 1], sum(row[place] for place in places))
+    torch.testing.assert_close(explained["image"][3], row[2:11])
