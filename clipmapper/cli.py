@@ -25,14 +25,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from clipmapper.config.data import DATA_SCHEMAS
 from clipmapper.config.schema import Config
-from clipmapper.config.tasks import TASK_SCHEMAS
+from clipmapper.config.tasks import TaskConfig
 from clipmapper.errors import UserError
+from clipmapper.tasks.caption.config import CaptionTaskConfig
+from clipmapper.tasks.vqa.config import VQATaskConfig
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Python looks into a script's own folder first, where scripts/explain.py would stand for the package explain.
 sys.path[:] = [folder for folder in sys.path if not (Path(folder) / "explain.py").is_file()]
 OmegaConf.register_new_resolver("project", lambda: str(PROJECT), replace=True)
 
+TASK_SCHEMAS: dict[str, type[TaskConfig]] = {"vqa": VQATaskConfig, "caption": CaptionTaskConfig}
 Task = Callable[[DictConfig, Path], None]
 
 

@@ -17,12 +17,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from clipmapper.cli import command, typed
-from clipmapper.config.explain import EXPLAIN_SCHEMAS
+from clipmapper.config.explain import PictureConfig
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.vqa.config import ExplainConfig
 
 if TYPE_CHECKING:
     from explain import Explainer
+
+EXPLAIN_SCHEMAS: dict[str, type[PictureConfig]] = {"vqa": ExplainConfig, "caption": ExplainCaptionConfig}
 
 
 @command("explain")

@@ -8,8 +8,6 @@ from typing import Any
 from clipmapper.config.checks import one_of
 from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
-from clipmapper.tasks.caption.config import ExplainCaptionConfig
-from clipmapper.tasks.vqa.config import ExplainConfig
 
 
 @dataclass
@@ -59,6 +57,3 @@ class PictureConfig(SubjectConfig):
         if (self.select == "ids") != bool(self.ids):
             missing = "ids=[…]" if not self.ids else "select=ids"
             raise UserError(f"{what} ids are taken with select=ids ids=[…]; {missing} is missing")
-
-
-EXPLAIN_SCHEMAS: dict[str, type[PictureConfig]] = {"vqa": ExplainConfig, "caption": ExplainCaptionConfig}

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from clipmapper.config.checks import at_least, one_of
-from clipmapper.tasks.caption.config import CaptionTaskConfig
-from clipmapper.tasks.vqa.config import VQATaskConfig
 
 
 @dataclass
@@ -46,6 +44,3 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         at_least(1, "task", steps=self.steps, validate_every=self.validate_every)
-
-
-TASK_SCHEMAS: dict[str, type[TaskConfig]] = {"vqa": VQATaskConfig, "caption": CaptionTaskConfig}
