@@ -10,14 +10,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from clipmapper.cli import command, typed
-from perturbation.config import PERTURB_SCHEMAS, PerturbConfig, TestsConfig
+from perturbation.config import PerturbBaseConfig
+from perturbation.tasks import PERTURB_TASKS
 
 
 @command("perturb")
 def main(config: DictConfig, run: Path) -> None:
     """One perturbation run."""
-    schema = PERTURB_SCHEMAS.get(OmegaConf.select(config, "task.name"), PerturbConfig)
-    checked: TestsConfig = typed(config, schema)  # which refuses a task of another name
+    task = PERTURB_TASKS.get(OmegaConf.select(config, "task.name"), PERTURB_TASKS["vqa"])
+    checked: PerturbBaseConfig = typed(config, task.schema)  # which refuses a task of another name
     from perturbation.perturb.run import perturb  # torch comes in only once the config is known to be right
 
     perturb(checked, HydraConfig.get().runtime.choices["explainer"], run)
