@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,10 +13,12 @@ from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.config import CaptionTaskConfig
-from clipmapper.tasks.caption.model import CaptionMapper
 from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
 from clipmapper.tasks.vqa.answers import AnswerVocabulary
-from clipmapper.tasks.vqa.model import VQAMapper
+
+if TYPE_CHECKING:
+    from clipmapper.tasks.caption.model import CaptionMapper
+    from clipmapper.tasks.vqa.model import VQAMapper
 
 CARD = "clipmapper"
 _VOCABULARY = {"vqa": "answers", "caption": "tokens"}  # by task, where a checkpoint keeps what its head names

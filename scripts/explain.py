@@ -7,34 +7,29 @@ pictures are captioned, and every word is explained; one's own ``image=PHOTO`` h
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from clipmapper.cli import command, typed
-from clipmapper.config.explain import PictureConfig
+from clipmapper.cli import choice, command, typed
+from clipmapper.tasks import EXPLAIN_SCHEMAS
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.vqa.config import ExplainConfig
 
 if TYPE_CHECKING:
     from explain import Explainer
 
-EXPLAIN_SCHEMAS: dict[str, type[PictureConfig]] = {"vqa": ExplainConfig, "caption": ExplainCaptionConfig}
 
-
-@command("explain")
-def explain_samples(config: DictConfig, run: Path) -> None:
+@command("explain", as_typed=("image", "question"))
+def main(config: DictConfig, run: Path) -> None:
     """Pictures and scores of the samples that the config chooses."""
     checked = typed(config, EXPLAIN_SCHEMAS.get(config.task.name, ExplainConfig))
     from clipmapper.explaining.explainers import choose_explainers
     from clipmapper.explaining.output import SCORES
 
-    explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
+    explainers = choose_explainers(config.explainer, choice("explainer"))
     of_task = explain_captions if isinstance(checked, ExplainCaptionConfig) else explain_answers
     count = of_task(checked, explainers, run / "pictures", run / SCORES)
     print(f"explained {count}: pictures in {run / 'pictures'}, scores in {run / SCORES}")
@@ -66,21 +61,6 @@ def explain_captions(
     print(f"checkpoint: {subject.checkpoint}", flush=True)
     rows = choose_pictures(subject, config)
     return f"{make_caption_pictures(subject, rows, explainers, config, folder, scores)} captions"
-
-
-def main() -> None:
-    """The command; a path and a question are taken as they are typed, with blanks, commas and apostrophes."""
-    sys.argv[1:] = [as_typed(argument) for argument in sys.argv[1:]]
-    explain_samples()
-
-
-def as_typed(argument: str) -> str:
-    """``image`` and ``question`` in Hydra's quotes, unless they have some; other arguments as they are."""
-    key, _, value = argument.partition("=")
-    if key not in ("image", "question") or value == "null" or value[:1] in ("'", '"'):
-        return argument
-    quoted = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
-    return f"{key}='{quoted}'"
 
 
 if __name__ == "__main__":

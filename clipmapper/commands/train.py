@@ -42,7 +42,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     for message in _NOT_NEWS:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    trainer = build_trainer(config, run)  # first, for its errors
+    trainer = build_trainer(config, run, TASKS[config.task.name].monitor)  # first, for its errors
     task = TASKS[config.task.name](config)
     task.write_split(run / "split.json")
     last = _to_resume(config, task.about, run)

@@ -11,6 +11,8 @@ what is most like a token is of its own modality; :func:`take_turns` makes every
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -20,8 +22,10 @@ from clipmapper.mapper.blocks import AttentionSublayer, TokenProjection
 from clipmapper.mapper.dual_stream import DualStream
 from clipmapper.mapper.single_stream import SingleStream
 from clipmapper.nn.tokens import Tokens
-from clipmapper.tasks.caption.model import CaptionMapper
-from clipmapper.tasks.vqa.model import VQAMapper
+
+if TYPE_CHECKING:
+    from clipmapper.tasks.caption.model import CaptionMapper
+    from clipmapper.tasks.vqa.model import VQAMapper
 
 SHARPER = 1.4  # times mapper A's first queries: attention among the tokens of both modalities begins less even
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Sampler
 
-from clipmapper.commands.train import Task
+if TYPE_CHECKING:
+    from clipmapper.commands.train import Task
 
 
 class StepSampler(Sampler[list[int]]):

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from omegaconf import OmegaConf
-
-from clipmapper.explaining.explainers import choose_explainers
 from explain import Explainer
 from explain.explainers import Random
-from perturbation.config import PerturbBaseConfig
 from perturbation.measures.base import ScoredBy
 
 
@@ -20,13 +16,6 @@ class Candidate:
 
     name: ScoredBy
     explainer: Explainer
-
-
-def chosen_explainers(config: PerturbBaseConfig, choice: str) -> dict[str, Explainer]:
-    """Those that the config names, then the controls."""
-    chosen = choose_explainers(OmegaConf.create(config.explainer), choice)
-    controls = choose_explainers(OmegaConf.create({"names": config.controls}), "controls") if config.controls else {}
-    return {**chosen, **{name: each for name, each in controls.items() if name not in chosen}}
 
 
 def candidates_of(explainers: Mapping[str, Explainer], random_seeds: int) -> list[Candidate]:

@@ -9,11 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from clipmapper.device import pick_device
 from clipmapper.errors import UserError
-from clipmapper.explaining.explainers import GROUP
 from clipmapper.files import read_json, write_json
 from clipmapper.results import versions
 from perturbation.config import PerturbBaseConfig
@@ -62,14 +59,6 @@ def identify(
     }
     plain: Identity = json.loads(json.dumps(identity))
     return plain
-
-
-def explainer_configs(choice: str, config: Any, names: Sequence[str]) -> dict[str, Any]:
-    """The configs of the explainers by name: the one composed, or the group's own files."""
-    return {
-        name: config if name == choice else OmegaConf.to_container(OmegaConf.load(GROUP / f"{name}.yaml"))
-        for name in names
-    }
 
 
 def open_run(run: Path, resume: str | None, identity: Identity) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from omegaconf import OmegaConf
 
-from clipmapper.errors import UserError
-from clipmapper.training.loggers import build_logger
+from clipmapper.config.groups import chosen_configs
+from clipmapper.explaining.explainers import build_explainers
+from clipmapper.training.trainer import base_trainer
 from perturbation.config import PerturbBaseConfig
-from perturbation.perturb.candidates import candidates_of, chosen_explainers
-from perturbation.perturb.identity import explainer_configs, identify, open_run
+from perturbation.perturb.candidates import candidates_of
+from perturbation.perturb.identity import identify, open_run
 from perturbation.perturb.lightning import PartWriter, RecordingModule
 from perturbation.perturb.measures import build_measures, measure_configs
 from perturbation.perturb.parts import merge
@@ -46,13 +47,14 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    configs = measure_configs(config)
-    measures = build_measures(configs)
-    explainers = chosen_explainers(config, choice)
-    trainer = _trainer(config, run)  # early, for its errors
+    of_explainers = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
+    explainers = build_explainers(of_explainers)
+    of_measures = measure_configs(config)
+    measures = build_measures(of_measures)
+    # Early, for its errors; traces need gradients.
+    trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
     tests = PERTURB_TASKS[config.task.name].build(config, candidates_of(explainers, config.random_seeds), measures)
-    described = explainer_configs(choice, config.explainer, list(explainers))
-    identity = identify(config, described, configs, tests.checkpoint, tests.samples)
+    identity = identify(config, of_explainers, of_measures, tests.checkpoint, tests.samples)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
         print(f"checkpoint: {tests.checkpoint}\n{tests.about}; explainers: {', '.join(explainers)}", flush=True)
@@ -60,24 +62,3 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     if not trainer.is_global_zero:
         return {}
     return write_results(run, merge(run, len(tests.batches)), identity, measures, trainer.logger)
-
-
-def _trainer(config: PerturbBaseConfig, run: Path) -> pl.Trainer:
-    """The trainer that predicts records; raises ``UserError`` for what Lightning refuses."""
-    t = config.trainer
-    try:
-        return pl.Trainer(
-            accelerator=t.accelerator,
-            devices=t.devices,
-            strategy=t.strategy,
-            precision=t.precision,  # type: ignore[arg-type]
-            enable_progress_bar=t.enable_progress_bar,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            inference_mode=False,  # traces need gradients
-            use_distributed_sampler=False,
-            logger=build_logger(config.logger, run),
-            callbacks=[PartWriter(run)],
-        )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error
