@@ -68,15 +68,15 @@ class ExplainedBatch:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of one table, one a sample.
+    """R rows of one table, one a sample.
 
     Rows of the same table, ``about`` and ``places`` are the same rows: two measures may give different columns of them.
 
     Attributes:
         table: the file is ``{table}.parquet``.
         about: the columns in which they are all alike.
-        columns: the others: numbers [B], or numbers or strings [B, M].
-        places: whose rows they are, places in the batch; None is everyone's.
+        columns: the others: numbers [R], or numbers or strings [R, M].
+        places: whose rows they are, R places in the batch; None is all of them.
     """
 
     table: str
