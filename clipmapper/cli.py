@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,6 +32,7 @@ from clipmapper.places import CHECKOUT, CONFIGS
 from clipmapper.tasks import TASKS
 
 Task = Callable[[DictConfig, Path], None]
+Member = TypeVar("Member")
 
 
 def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task], Callable[..., None]]:
@@ -160,7 +161,7 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     task_schemas = {name: task.schema for name, task in TASKS.items()}
     for section, schemas in (("task", task_schemas), ("data", DATA_SCHEMAS)):
         if section in sections:
-            shaped[section] = _named_schema(config, section, schemas)
+            shaped[section] = OmegaConf.structured(named(config, section, schemas))
     try:
         merged = OmegaConf.merge(shaped, config)
         missing = sorted(OmegaConf.missing_keys(merged))
@@ -171,8 +172,13 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
         raise UserError(key_problem(error)) from error
 
 
-def _named_schema(config: DictConfig, section: str, schemas: Mapping[str, type[Any]]) -> Any:
+def named(config: DictConfig, section: str, members: Mapping[str, Member]) -> Member:
+    """Return the member that a section's ``name`` names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
     name = OmegaConf.select(config, f"{section}.name")
-    if name not in schemas:
-        raise UserError(f"{section}.name={name} is not one of: {', '.join(schemas)}")
-    return OmegaConf.structured(schemas[name])
+    if name not in members:
+        raise UserError(f"{section}.name={name} is not one of: {', '.join(members)}")
+    return members[name]

@@ -6,17 +6,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from clipmapper.cli import choice, command, typed
-from clipmapper.config.explain import PictureConfig
+from clipmapper.cli import choice, command, named, typed
 from clipmapper.tasks import TASKS
 
 
 @command("explain", as_typed=("image", "question"))
 def main(config: DictConfig, run: Path) -> None:
     """Pictures and scores of the samples that the config chooses."""
-    task = TASKS.get(config.task.name)
-    checked = typed(config, task.explain_schema if task else PictureConfig)  # which refuses an unknown task
-    assert task is not None
+    task = named(config, "task", TASKS)
+    checked = typed(config, task.explain_schema)
     from clipmapper.explaining.explainers import choose_explainers
     from clipmapper.explaining.output import SCORES
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from clipmapper.cli import choice, command, typed
 from perturbation.config import LocaliseConfig
+from perturbation.tasks import PERTURB_TASKS
 
 
 @command("evaluate_explanations")
@@ -15,9 +16,6 @@ def main(config: DictConfig, run: Path) -> None:
     """How much of each explanation lies on the evidence, printed and written."""
     checked: LocaliseConfig = typed(config, LocaliseConfig)
     from clipmapper.explaining.explainers import choose_explainers
-    from perturbation.localise.caption import run_word_localisation
-    from perturbation.localise.vqa import run_localisation
 
     explainers = choose_explainers(config.explainer, choice("explainer"))
-    run_task = run_word_localisation if checked.task.name == "caption" else run_localisation
-    run_task(checked, explainers, run)
+    PERTURB_TASKS[checked.task.name].localise.run_localisation(checked, explainers, run)

@@ -54,7 +54,7 @@ class JudgedWords:
     counts: Mapping[str, int]
 
 
-def run_word_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
+def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
     """Writes ``word_localisation.json`` and ``word_localisation.md``, and prints the latter.
 
     Raises ``UserError`` where the data has no evidence, there is no such model, or no caption names objects truly.

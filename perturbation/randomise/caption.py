@@ -17,7 +17,7 @@ from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import sentence_relevance
 from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject, load_caption_subject
 from explain import Explainer
-from perturbation.removal.masks import TokenScores
+from perturbation.measures.base import ScoredBy, TokenScores
 
 UNIT = "images"  # what messages call the samples
 
@@ -48,5 +48,5 @@ def explained(
     scores = {}
     for name, each in found.scores.items():
         patches = found.traced.scores(each, "image").cpu().double()
-        scores[name] = sentence_relevance(patches, weights, caption, len(counts)).numpy()
+        scores[ScoredBy(name)] = sentence_relevance(patches, weights, caption, len(counts)).numpy()
     return {"image": TokenScores(np.ones_like(next(iter(scores.values())), dtype=np.bool_), scores)}

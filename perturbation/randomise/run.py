@@ -21,15 +21,14 @@ from explain import Explainer
 from explain.figures import save
 from perturbation.config import SanityConfig
 from perturbation.localise.vqa import batches
-from perturbation.randomise import caption, vqa
+from perturbation.measures.base import ScoredBy, TokenScores
 from perturbation.randomise.figure import draw_curves
 from perturbation.randomise.layers import layers_from_the_top, rank_correlation, redraw
-from perturbation.removal.masks import TokenScores
 from perturbation.statistics import bootstrap_interval
+from perturbation.tasks import PERTURB_TASKS
 
 Array = NDArray[np.float64]
 UNTOUCHED = "none"  # what is randomised at a curve's first point
-TASKS: dict[str, Any] = {"vqa": vqa, "caption": caption}  #: how samples are fixed and explained, by task
 
 
 def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
@@ -37,7 +36,7 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
 
     Raises ``UserError`` where there is no such model, or fewer samples than asked for.
     """
-    task = TASKS[config.task.name]
+    task = PERTURB_TASKS[config.task.name].randomise
     trained = task.load(config)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
     chosen = _chosen(task, trained, config)
@@ -81,7 +80,7 @@ def correlations(
     draws at random for a sample it draws anew after every layer: kept, it would agree with itself whatever the model.
 
     Args:
-        task: How the samples of a task are explained, of ``TASKS``.
+        task: The module that fixes and explains a task's samples (``perturbation.tasks``).
         model: Stays as it is.
         chosen: Batches of ``task.fixed``.
         explainers: By name.
@@ -114,10 +113,9 @@ def _compare(
 ) -> None:
     """Adds a point to every curve."""
     for (modality, name), curve in found.items():
-        parts = [
-            rank_correlation(before[modality].scores[name], now[modality].scores[name], before[modality].removable)
-            for before, now in zip(originals, others, strict=True)
-        ]
+        pairs = [(before[modality], now[modality]) for before, now in zip(originals, others, strict=True)]
+        by = ScoredBy(name)
+        parts = [rank_correlation(before.scores[by], now.scores[by], before.removable) for before, now in pairs]
         curve[layer] = np.concatenate(parts)
 
 

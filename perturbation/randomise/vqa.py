@@ -14,7 +14,7 @@ from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
 from explain import Explainer
 from explain.targets import given
-from perturbation.removal.masks import TokenScores
+from perturbation.measures.base import ScoredBy, TokenScores
 
 MODALITIES = ("image", "text")
 UNIT = "questions"  # what messages call the samples
@@ -57,7 +57,10 @@ def explained(
     return {
         modality: TokenScores(
             traced.scores(traced.removable, modality).cpu().numpy(),
-            {name: traced.scores(each, modality).cpu().double().numpy() for name, each in found.scores.items()},
+            {
+                ScoredBy(name): traced.scores(each, modality).cpu().double().numpy()
+                for name, each in found.scores.items()
+            },
         )
         for modality in MODALITIES
     }

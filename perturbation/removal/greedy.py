@@ -14,30 +14,30 @@ from random import Random
 
 import numpy as np
 
-from perturbation.removal.masks import Array, Mask, Name, single_masks
-from perturbation.removal.order import kept_masks
+from perturbation.arrays import Array, Mask
+from perturbation.removal.order import kept_masks, single_masks
 
 RANDOM_ORDERS = 16  #: whose mean stands for all orders of a picture
 
 
 def greedy_masks(
     read: Callable[[Mask], Array], removable: Mask, steps: Sequence[float], draws: Sequence[str]
-) -> dict[Name, Mask]:
+) -> dict[str, Mask]:
     """What stays at every step of the orders found and of random ones.
 
     Args:
-        read: Kept masks [B, M, n] → the probability of every sample's answer, [B, M].
+        read: Kept masks [B, M, n] → what is pushed down and up, the probability of every sample's answer, [B, M].
         removable: bool [B, n]; a sample without removable tokens keeps all.
         steps: The S removed fractions.
         draws: What each sample's random orders are drawn from.
 
     Returns:
-        ("lowest",) and ("highest",) → [B, S, n]; ("random",) → [B, RANDOM_ORDERS · S, n], order by order.
+        ``lowest`` and ``highest`` → [B, S, n]; ``random`` → [B, RANDOM_ORDERS · S, n], order by order.
     """
     ends = {"lowest": greedy_scores(read, removable), "highest": greedy_scores(lambda kept: -read(kept), removable)}
-    found: dict[Name, Mask] = {(end,): kept_masks(each, removable, steps, "positive") for end, each in ends.items()}
+    found = {end: kept_masks(each, removable, steps, "positive") for end, each in ends.items()}
     scores = (_random_scores(draws, order, removable.shape[1]) for order in range(RANDOM_ORDERS))
-    found["random",] = np.concatenate([kept_masks(each, removable, steps, "positive") for each in scores], axis=1)
+    found["random"] = np.concatenate([kept_masks(each, removable, steps, "positive") for each in scores], axis=1)
     return found
 
 

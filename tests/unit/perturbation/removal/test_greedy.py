@@ -6,20 +6,17 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vqa_models import random_vqa, samples
 
-from perturbation.measures.areas import areas
+from perturbation.arrays import Array, Mask
 from perturbation.measures.ceiling import all_subsets, bounds
-from perturbation.measures.greedy import RANDOM_ORDERS, greedy_masks, greedy_scores
 from perturbation.removal.engine import Engine
-from perturbation.removal.masks import Array, Mask, read_masks
-from perturbation.report.rows import ceiling_rows
-from perturbation.report.tables import ceiling_table
+from perturbation.removal.greedy import RANDOM_ORDERS, greedy_masks, greedy_scores
+from perturbation.report.curves import areas
 
 STEPS = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
 Read = Callable[[Mask], Array]
@@ -61,7 +58,7 @@ def test_where_effects_add_up_the_search_sorts_them(seed: int, tokens: int) -> N
             gone = int(np.ceil(step * len(own)))
             whole = effects[b].sum()
             for end, removed in (("lowest", own[len(own) - gone :]), ("highest", own[:gone])):
-                kept = found[end,][b, s]
+                kept = found[end][b, s]
                 assert kept[~removable[b]].all()
                 assert (~kept).sum() == gone
                 assert effects[b, kept].sum() == pytest.approx(whole - removed.sum())
@@ -92,7 +89,7 @@ def test_what_is_found_lies_between_random_orders_and_the_bounds_of_all_subsets(
     removable = np.ones((40, 6), dtype=bool)
     found = greedy_masks(read, removable, STEPS, [str(b) for b in range(40)])
     subsets = read(all_subsets(removable, range(40)))
-    low, high = (curves(read, removable, found[end,])[:, 0] for end in ("lowest", "highest"))
+    low, high = (curves(read, removable, found[end])[:, 0] for end in ("lowest", "highest"))
     every = [{end: areas(curve, STEPS) for end, curve in bounds(row, STEPS).items()} for row in subsets]
     for b in range(40):
         assert every[b]["lowest"] - 1e-9 <= low[b]
@@ -107,7 +104,7 @@ def test_random_orders_are_as_good_as_all_orders_on_average() -> None:
     read = interacting(np.random.default_rng(0).normal(size=(count, 4)), 1)
     removable = np.ones((count, 4), dtype=bool)
     names = [str(b) for b in range(count)]
-    found = greedy_masks(read, removable, STEPS, names)["random",]
+    found = greedy_masks(read, removable, STEPS, names)["random"]
     assert found.shape == (count, RANDOM_ORDERS * len(STEPS), 4)
     orders = np.array(list(itertools.permutations(range(4))))
     gone = np.ceil(np.array(STEPS) * 4)
@@ -117,7 +114,7 @@ def test_random_orders_are_as_good_as_all_orders_on_average() -> None:
     error = exact.std(axis=1) / RANDOM_ORDERS**0.5
     assert abs(drawn.mean() - exact.mean()) < 4 * np.sqrt((error**2).sum()) / count
     assert len(np.unique(found[0].reshape(RANDOM_ORDERS, -1), axis=0)) > 8
-    some = greedy_masks(lambda kept: kept.sum(2).astype(float), removable[:2], STEPS, names[3:5])["random",]
+    some = greedy_masks(lambda kept: kept.sum(2).astype(float), removable[:2], STEPS, names[3:5])["random"]
     np.testing.assert_array_equal(some, found[3:5])
 
 
@@ -125,51 +122,16 @@ def test_the_search_on_a_model_beats_random_orders() -> None:
     torch.set_num_threads(1)
     model = random_vqa("b")
     engine = Engine(model, 64)
-    whole = engine.whole(*samples(3))
+    inputs = engine.cache(*samples(3))
     removable = np.ones((3, 9), dtype=bool)
     removable[2] = False
 
     def read(kept: Mask) -> Array:
-        return read_masks(engine, whole, "image", whole.answers, {("kept",): kept})["kept",].probability
+        image = torch.cat([torch.ones(*kept.shape[:2], 1, dtype=torch.bool), torch.from_numpy(kept)], 2)
+        return engine.read(inputs, image, None, inputs.answers).probability.double().numpy()
 
     found = greedy_masks(read, removable, STEPS, list("abc"))
-    area = {end: curves(read, removable, masks).mean(axis=1) for (end,), masks in found.items()}
+    area = {end: curves(read, removable, masks).mean(axis=1) for end, masks in found.items()}
     assert np.all(area["lowest"][:2] < area["random"][:2])
     assert np.all(area["random"][:2] < area["highest"][:2])
-    assert all(found[end,][2].all() for end in ("lowest", "random", "highest"))
-
-
-def one_row(modality: str, question: int, low: float, mean: float, high: float) -> dict[str, object]:
-    row: dict[str, object] = {"question_id": question, "modality": modality}
-    for column in ("correct", "probability"):
-        row |= {f"{end}_{column}": [v, v] for end, v in (("lowest", low), ("mean", mean), ("highest", high))}
-    return row
-
-
-def test_shares_are_of_each_modality_s_own_samples() -> None:
-    """Flat curves, whose area is their height; images search two samples, text only the first of them."""
-    ceiling = [
-        one_row("image", 1, 0.2, 0.4, 0.9),
-        one_row("image", 2, 0.0, 0.4, 0.5),
-        one_row("text", 1, 0.5, 0.5, 0.7),
-    ]
-    heights = {("image", 1): 0.3, ("image", 2): 0.1, ("image", 3): 1.0, ("text", 1): 0.6, ("text", 2): 0.0}
-    rows = [
-        {"question_id": q, "modality": m, "explainer": "e", "seed": 0, "direction": d, "correct": [h, h]}
-        | {"probability": [h, h]}
-        for (m, q), h in heights.items()
-        for d in ("positive", "negative")
-    ]
-    found = ceiling_rows(pa.Table.from_pylist(rows), pa.Table.from_pylist(ceiling), (0.0, 1.0))
-    assert len(found) == 2 * 2 * 2
-    at = {(r["modality"], r["direction"]): r for r in found if r["measure"] == "accuracy"}
-    positive, negative = at["image", "positive"], at["image", "negative"]
-    assert [positive[key] for key in ("samples", "auc", "random_auc", "best_auc")] == pytest.approx([2, 20, 40, 10])
-    assert positive["share"] == pytest.approx(2 / 3)
-    assert negative["share"] == pytest.approx(-20 / 30)
-    assert np.isnan(at["text", "positive"]["share"])  # the best is no better than random
-    assert at["text", "negative"]["share"] == pytest.approx(0.5)
-    lines = ceiling_table([r | {"share": None if np.isnan(r["share"]) else r["share"]} for r in found]).splitlines()
-    assert lines[3] == "| accuracy | image | positive ↓ | e | 2 | 40.0 | 20.0 | 10.0 | 66.7 |"
-    assert lines[5] == "| accuracy | text | positive ↓ | e | 1 | 50.0 | 60.0 | 50.0 | – |"
-    assert {line.count("|") for line in lines[:10]} == {10}
+    assert all(found[end][2].all() for end in ("lowest", "random", "highest"))
