@@ -74,7 +74,7 @@ def test_scores_are_those_of_each_caption_alone(
     several = 0
     for b, image_id in enumerate(ids):
         caption = batch.captions[b]
-        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [caption], (), [image_id])
+        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [caption], sample_ids=[image_id])
         words = words_of(caption, subject.model.encoder.tokenizer.decoder)
         several += any(len(word) > 1 for word in words)
         for name, rule in rules.items():

@@ -144,7 +144,7 @@ def test_every_record_equals_the_plain_loop(whole: Path, captioner: Captioner) -
     for chosen in even_batches(sample_rows(len(images), 5, 0), 3):
         plains = [Plain(model, images[row]) for row in chosen]
         ids, names = [plain.ids(set()) for plain in plains], [plain.image.image_id for plain in plains]
-        traced = trace_captions(model, torch.cat([plain.pixels for plain in plains]), ids, (), names)
+        traced = trace_captions(model, torch.cat([plain.pixels for plain in plains]), ids, sample_ids=names)
         for explainer, seed in TESTED:
             rule = Random(seed) if explainer == "random" else Weighted()
             scores = traced.scores(rule(traced.trace, traced.rows), "image").double()
