@@ -31,8 +31,9 @@ def main(config: DictConfig, run: Path) -> None:
 
 def score_file(config: EvaluateConfig, run: Path) -> None:
     """Official accuracy of a result file."""
-    from clipmapper.metrics.vqa import score_files, summary, table
+    from clipmapper.metrics.vqa import summary, table
     from clipmapper.results import write_metrics
+    from clipmapper.tasks.vqa.scoring import score_files
 
     if config.references:
         raise UserError("references=FILE belongs to captions: give task=caption, or questions=FILE annotations=FILE")
@@ -69,7 +70,8 @@ def score_caption_file(config: EvaluateConfig, run: Path) -> None:
     """The caption metrics of a result file."""
     from clipmapper.metrics.captions import summary
     from clipmapper.results import write_metrics
-    from clipmapper.tasks.caption.evaluation import score_caption_files, table
+    from clipmapper.tasks.caption.evaluation import table
+    from clipmapper.tasks.caption.scoring import score_caption_files
 
     if not (config.predictions and config.references) or config.questions or config.annotations:
         raise UserError("scoring captions takes these two: predictions=FILE references=FILE")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from clipmapper.data.result_files import ANSWERS, write_results
 from clipmapper.files import write_json
 from clipmapper.metrics.vqa import VQAScore, score_predictions
 from clipmapper.tasks.vqa.data import VQADataset
@@ -48,5 +49,5 @@ def evaluate(
     ]
     write_json(folder / f"predictions_{name}.json", rows)
     submitted = given | {q.question_id: "" for q in dataset.left_out}
-    write_json(folder / f"submission_{name}.json", [{"question_id": i, "answer": a} for i, a in submitted.items()])
+    write_results(folder / f"submission_{name}.json", ANSWERS, submitted)
     return score
