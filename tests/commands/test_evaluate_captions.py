@@ -23,9 +23,7 @@ from clipmapper.data.shapes.evidence import read_evidence
 from clipmapper.files import read_json
 from clipmapper.metrics.captions import score_captions
 from clipmapper.metrics.clipscore import clip_scores
-from clipmapper.metrics.tokens import plain_tokens
 from clipmapper.tasks.caption import evaluation
-from clipmapper.tasks.caption import evaluation as scoring
 from clipmapper.tasks.caption.evaluation import best_constant
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -40,13 +38,7 @@ def _without_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmapper.metrics.captions.ptb_tokens", plain_tokens)
-    for module in (evaluation, scoring):
-        monkeypatch.setattr(module, "score_captions", _quick)
-
-
-def _quick(candidates: Any, references: Any, wanted: Any = JAVA_FREE, corpus: Any = None) -> Any:
-    return score_captions(candidates, references, wanted, corpus)
+    monkeypatch.setenv("PATH", "")
 
 
 def folder_of(out: str) -> Path:
