@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from clip_scores import slow_clip_scores
 from perturb_runs import mean, records, removed, results, trapezoid
 from tiny_runs import Tiny, composed
 
@@ -20,7 +21,6 @@ from clipmapper.data.images import load_rgb
 from clipmapper.encoder.load import TextBatch, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
-from clipmapper.metrics.clipscore import clip_scores
 from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.caption import trained as subject
 from clipmapper.tasks.caption.data import captions_of, encode_captions
@@ -114,8 +114,8 @@ class Plain:
         """Caption, CLIPScore and RefCLIPScore."""
         if frozenset(gone) not in self.seen:
             text = self.model.vocabulary.text(self.ids(gone))
-            clip, ref = clip_scores(self.model.encoder, [self.photo], [text], [self.image.captions])
-            self.seen[frozenset(gone)] = [text, float(clip[0]), float(ref[0])]
+            scores = slow_clip_scores(self.model.encoder, self.photo, text, self.image.captions)
+            self.seen[frozenset(gone)] = [text, *scores]
         return self.seen[frozenset(gone)]
 
     @torch.no_grad()

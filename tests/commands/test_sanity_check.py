@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from models import QUESTIONS, random_vqa, samples
 from PIL import Image
 from tiny_runs import Tiny
 from torch import Tensor, nn
-from vqa_models import QUESTIONS, random_vqa, samples
 
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from caption_models import CAPTIONS, image_tokens, random_caption, slow_greedy
-from clip_models import pictures
-from vqa_models import LAYERS
+from models import CAPTIONS, LAYERS, image_tokens, pictures, random_caption, slow_greedy
 
 from clipmapper.errors import UserError
 from clipmapper.mapper.blocks import AttentionSublayer

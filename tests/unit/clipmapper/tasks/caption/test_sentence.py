@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from clip_models import bpe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import bpe
 
 from clipmapper.errors import UserError
 from clipmapper.metrics.captions import build_cider_corpus, score_captions

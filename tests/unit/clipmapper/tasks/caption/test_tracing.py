@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from caption_models import image_tokens, random_caption
-from clip_models import pictures
+from models import image_tokens, pictures, random_caption
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
