@@ -19,10 +19,11 @@ def write_metrics(path: Path, metrics: dict[str, Any], config: dict[str, Any]) -
 
 
 def versions() -> dict[str, str]:
-    """Python, the packages that numbers hang on, and the project's commit where it is a checkout."""
+    """Python, the packages that numbers depend on, and the project's commit where it is a checkout and git is there."""
     found = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
     here = str(Path(__file__).parent)
-    git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if git.returncode == 0:
-        found["commit"] = git.stdout.strip()
-    return found
+    try:
+        head = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return found
+    return found | {"commit": head.stdout.strip()}

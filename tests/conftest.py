@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch comes in: one process a 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
-    from clip_models import Pair
+    from models import Pair
     from tiny_runs import Tiny
 
 REAL_MINI = Path(__file__).parents[2] / "shared" / "data" / "real_mini"
@@ -80,12 +80,12 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pairs(clip_folder: Path) -> dict[str, Pair]:
     """Every layout of open_clip: our encoder, loaded from a file, and open_clip's own model."""
-    from clip_models import LAYOUTS, loaded, random_model, register, saved
+    from models import LAYOUTS, loaded, random_clip, register, saved
 
     found: dict[str, Pair] = {}
     for number, (layout, (vision, text, rest)) in enumerate(LAYOUTS.items()):
         name = register(clip_folder, f"test-{layout}", vision, text, **rest)
-        model = random_model(name, seed=number)
+        model = random_clip(name, seed=number)
         suffix = ".pt" if number % 2 else ".safetensors"
         found[layout] = loaded(name, saved(model, clip_folder / f"{layout}{suffix}")), model
     return found

@@ -1,4 +1,4 @@
-"""Caption files: COCO's caption JSON (cocodataset.org), Karpathy's ``dataset_coco.json``, and COCO's result file.
+"""Caption files: COCO's caption JSON (cocodataset.org) and Karpathy's ``dataset_coco.json``.
 
 The generated data set writes COCO's format and comes through the same reader. Captions are kept as they are in the
 file; their number may differ from image to image (some of COCO's have six or seven).
@@ -6,19 +6,16 @@ file; their number may differ from image to image (some of COCO's have six or se
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from clipmapper.data.fields import read_field, read_text
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
-from clipmapper.files import read_json, write_json
-
-_T = TypeVar("_T", int, str, list)
-_KINDS = {int: "a whole number", str: "a text", list: "a list"}
+from clipmapper.files import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +67,15 @@ def read_coco_captions(captions: Path, images: Path) -> CaptionData:
     content, source = read_json(captions), str(captions)
     files: dict[int, str] = {}
     for at, entry in _entries(content, "images", source):
-        _add(files, _field(entry, "id", int, at), _field(entry, "file_name", str, at), at)
+        _add(files, read_field(entry, "id", int, at), read_field(entry, "file_name", str, at), at)
     texts: dict[int, list[str]] = {image_id: [] for image_id in files}
     seen: dict[int, str] = {}
     for at, entry in _entries(content, "annotations", source):
-        image_id = _field(entry, "image_id", int, at)
+        image_id = read_field(entry, "image_id", int, at)
         if image_id not in texts:
             raise UserError(f'{at}: "image_id" {image_id} is none of the file\'s images; add the image or remove it')
-        _add(seen, _field(entry, "id", int, at), at, at)
-        texts[image_id].append(_caption(entry, "caption", at))
+        _add(seen, read_field(entry, "id", int, at), at, at)
+        texts[image_id].append(read_text(entry, "caption", at))
     records = (CaptionImage(i, tuple(texts[i]), FileImage(images / name)) for i, name in files.items())
     return _checked(records, source)
 
@@ -97,10 +94,10 @@ def read_karpathy(path: Path, images: Path, split: str, restval_in_train: bool =
     sentences: dict[int, str] = {}
     records = []
     for at, entry in _entries(content, "images", source):
-        image_id, part = _field(entry, "cocoid", int, at), _field(entry, "split", str, at)
+        image_id, part = read_field(entry, "cocoid", int, at), read_field(entry, "split", str, at)
         _add(places, image_id, at, at)
         captions = _karpathy_captions(entry, sentences, at)
-        file = images / _field(entry, "filepath", str, at) / _field(entry, "filename", str, at)
+        file = images / read_field(entry, "filepath", str, at) / read_field(entry, "filename", str, at)
         found.add(part)
         if part in wanted:
             records.append(CaptionImage(image_id, captions, FileImage(file)))
@@ -109,16 +106,11 @@ def read_karpathy(path: Path, images: Path, split: str, restval_in_train: bool =
     return _checked(records, f"{source} ({split})")
 
 
-def write_results(path: Path, captions: Mapping[int, str]) -> None:
-    """Writes COCO's result file, ``[{"image_id", "caption"}]``, sorted by image id; raises as ``write_json``."""
-    write_json(path, [{"image_id": image_id, "caption": text} for image_id, text in sorted(captions.items())])
-
-
 def _karpathy_captions(entry: Mapping[str, Any], seen: dict[int, str], at: str) -> tuple[str, ...]:
     captions = []
     for where, sentence in _entries(entry, "sentences", at):
-        _add(seen, _field(sentence, "sentid", int, where), where, where)
-        captions.append(_caption(sentence, "raw", where))
+        _add(seen, read_field(sentence, "sentid", int, where), where, where)
+        captions.append(read_text(sentence, "raw", where))
     return tuple(captions)
 
 
@@ -131,31 +123,13 @@ def _checked(records: Iterable[CaptionImage], source: str) -> CaptionData:
 
 def _entries(content: Any, name: str, source: str) -> Iterable[tuple[str, Any]]:
     """The entries of a list, each with its place for messages."""
-    return ((f"{source}: {name}[{i}]", entry) for i, entry in enumerate(_field(content, name, list, source)))
+    return ((f"{source}: {name}[{i}]", entry) for i, entry in enumerate(read_field(content, name, list, source)))
 
 
 def _add(known: dict[int, str], key: int, value: str, at: str) -> None:
     if key in known:
         raise UserError(f"{at}: id {key} occurs twice; remove one of the two")
     known[key] = value
-
-
-def _caption(entry: Any, name: str, at: str) -> str:
-    text = _field(entry, name, str, at)
-    if not text.strip():
-        raise UserError(f'{at}: "{name}" is empty; fill it in or remove the entry')
-    return text
-
-
-def _field(entry: Any, name: str, kind: type[_T], at: str) -> _T:
-    value = entry.get(name) if isinstance(entry, dict) else None
-    if type(value) is kind:  # not isinstance: a bool is no id
-        return value
-    if not isinstance(entry, dict):
-        raise UserError(f'{at}: is {reprlib.repr(entry)}, not an object with "{name}"; correct or remove it')
-    if name not in entry:
-        raise UserError(f'{at}: has no "{name}"; add it or give a caption file that has it')
-    raise UserError(f'{at}: "{name}" is {reprlib.repr(value)}, not {_KINDS[kind]}; correct it')
 
 
 def _named(image_ids: list[int]) -> str:

@@ -6,19 +6,18 @@ The generated and the third-party data sets are written in the same format and c
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clipmapper.data.fields import read_field, read_text
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question, VQAData
 from clipmapper.data.splits import merge
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
-
-_KINDS = {int: "a whole number", str: "a text", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def read_vqav2(root: Path, splits: Sequence[str], layout: VQALayout = VQAV2) -> 
     """Reads one or more splits of a data set in VQAv2's folder layout and merges them.
 
     Images are not looked up on the disk until they are opened, except that their folder must exist. Raises
-    ``UserError`` where a file or folder is missing, and as ``read_vqa`` and ``merge`` do.
+    ``UserError`` where a file or folder is missing, and as ``read_questions`` and ``merge`` do.
     """
     return merge(*(_read_split(root, split, layout) for split in splits))
 
@@ -60,18 +59,25 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-@_no_garbage_collection()
 def read_vqa(questions: Path, annotations: Path | None, image_path: Callable[[int], Path]) -> VQAData:
-    """Reads a question file and, where there is one, its annotation file; ``image_path`` gives an image id's file.
+    """Reads a split as ``read_questions`` does; ``image_path`` gives an image id's file."""
+    records = read_questions(questions, annotations)
+    image_ids = dict.fromkeys(record.image_id for record in records)
+    return VQAData(records, {image_id: FileImage(image_path(image_id)) for image_id in image_ids})
+
+
+@_no_garbage_collection()
+def read_questions(questions: Path, annotations: Path | None) -> tuple[Question, ...]:
+    """Reads a question file and, where there is one, its annotation file.
 
     Raises ``UserError`` where a file is missing or malformed, an entry lacks a field or has one of a wrong type, an id
     occurs twice, a question is empty, or the two files are not about the same questions.
     """
-    entries = _entries(questions, "questions")
-    labels = None if annotations is None else _entries(annotations, "annotations")
-    records = build_questions(entries, labels, str(questions), str(annotations))
-    image_ids = dict.fromkeys(record.image_id for record in records)
-    return VQAData(records, {image_id: FileImage(image_path(image_id)) for image_id in image_ids})
+    entries = read_field(read_json(questions), "questions", list, f"{questions}")
+    labels = None
+    if annotations is not None:
+        labels = read_field(read_json(annotations), "annotations", list, f"{annotations}")
+    return build_questions(entries, labels, f"{questions}", f"{annotations}")
 
 
 def build_questions(
@@ -79,17 +85,26 @@ def build_questions(
 ) -> tuple[Question, ...]:
     """Checks entries of VQAv2's question and annotation lists and joins them by question id, in the questions' order.
 
-    ``source`` and ``label_source`` name the two lists in messages. Raises ``UserError`` as ``read_vqa`` does.
+    ``source`` and ``label_source`` name the two lists in messages. Raises ``UserError`` as ``read_questions`` does.
     """
     questions = _by_question_id(entries, source)
     if labels is None:
         return tuple(_question(id_, entry, source) for id_, entry in questions.items())
     annotations = _by_question_id(labels, label_source)
-    _check_pairs(questions, annotations, source, label_source)
-    _check_pairs(annotations, questions, label_source, source)
+    check_same_questions(questions, annotations, source, label_source)
     return tuple(
         _annotated(_question(id_, entry, source), annotations[id_], label_source) for id_, entry in questions.items()
     )
+
+
+def check_same_questions(these: Collection[int], those: Collection[int], source: str, other: str) -> None:
+    """Raises ``UserError`` where a question id of one file is not in the other."""
+    for ids, others, here, there in ((these, those, source, other), (those, these, other, source)):
+        if alone := [question_id for question_id in ids if question_id not in others]:
+            raise UserError(
+                f"{here}: question_id {alone[0]} is missing from {there} ({len(alone)} such in all);"
+                " use files of the same split, and add or remove what has no partner"
+            )
 
 
 def _read_split(root: Path, split: str, layout: VQALayout) -> VQAData:
@@ -117,72 +132,40 @@ def _image_template(root: Path, folder: str, layout: VQALayout) -> str:
     raise UserError(f"{parents[0]}: no such folder, nor {parents[1]}; put the images of {folder} there")
 
 
-def _entries(path: Path, name: str) -> list[Any]:
-    content = read_json(path)
-    entries = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        found = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content).__name__
-        raise UserError(f'{path}: has no list "{name}" (found: {found:.80}); give a VQAv2 {name} file')
-    return entries
-
-
 def _by_question_id(entries: Iterable[Any], source: str) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict):
-            raise UserError(f"{source}: entry {number} is not an object with fields; correct or remove it")
-        question_id = _value(entry, "question_id", int, source, f"entry {number}")
+        question_id = read_field(entry, "question_id", int, f"{source}: entry {number}")
         if question_id in found:
             raise UserError(f"{source}: question_id {question_id} occurs twice (again in entry {number}); remove one")
         found[question_id] = entry
     return found
 
 
-def _check_pairs(these: Mapping[int, Any], those: Mapping[int, Any], source: str, other: str) -> None:
-    alone = [question_id for question_id in these if question_id not in those]
-    if alone:
-        raise UserError(
-            f"{source}: question_id {alone[0]} is missing from {other} ({len(alone)} such in all);"
-            " use two files of the same split or remove what has no partner"
-        )
+def _question(question_id: int, entry: Any, source: str) -> Question:
+    at = f"{source}: question_id {question_id}"
+    return Question(question_id, read_field(entry, "image_id", int, at), read_text(entry, "question", at))
 
 
-def _question(question_id: int, entry: Mapping[str, Any], source: str) -> Question:
-    at = f"question_id {question_id}"
-    text = _value(entry, "question", str, source, at)
-    if not text.strip():
-        raise UserError(f"{source}: {at} has an empty question; fill it in or remove the entry")
-    return Question(question_id, _value(entry, "image_id", int, source, at), text)
-
-
-def _annotated(question: Question, entry: Mapping[str, Any], source: str) -> Question:
-    at = f"question_id {question.question_id}"
+def _annotated(question: Question, entry: Any, source: str) -> Question:
+    at = f"{source}: question_id {question.question_id}"
     if entry.get("image_id", question.image_id) != question.image_id:
         raise UserError(
-            f"{source}: {at} is about image {entry['image_id']!r}, in the question file about image"
+            f"{at} is about image {entry['image_id']!r}, in the question file about image"
             f" {question.image_id}; use two files of the same split"
         )
-    answers = _value(entry, "answers", list, source, at)
+    answers = read_field(entry, "answers", list, at)
     if not answers:
-        raise UserError(f"{source}: {at} has no answers; add them or remove the entry")
+        raise UserError(f"{at} has no answers; add them or remove the entry")
     for answer in answers:
         if not isinstance(answer, dict) or not isinstance(answer.get("answer"), str):
-            raise UserError(f'{source}: {at}: an answer is {answer!r:.60}, not {{"answer": text, …}}; correct it')
+            raise UserError(f'{at}: an answer is {answer!r:.60}, not {{"answer": text, …}}; correct it')
     return Question(
         question.question_id,
         question.image_id,
         question.question,
         tuple(answers),
-        _value(entry, "multiple_choice_answer", str, source, at),
-        _value(entry, "answer_type", str, source, at),
-        _value(entry, "question_type", str, source, at),
+        read_field(entry, "multiple_choice_answer", str, at),
+        read_field(entry, "answer_type", str, at),
+        read_field(entry, "question_type", str, at),
     )
-
-
-def _value(entry: Mapping[str, Any], name: str, kind: type, source: str, at: str) -> Any:
-    value = entry.get(name)
-    if type(value) is kind:  # not isinstance: a bool is no id
-        return value
-    if name not in entry:
-        raise UserError(f'{source}: {at} has no "{name}"; add it or remove the entry')
-    raise UserError(f'{source}: {at}: "{name}" is {value!r:.40}, not {_KINDS[kind]}; correct it or remove the entry')

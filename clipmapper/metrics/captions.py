@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from pycocoevalcap.bleu.bleu import Bleu
-from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from clipmapper.errors import UserError
@@ -25,6 +24,7 @@ from clipmapper.metrics.tokens import plain_tokens, ptb_tokens
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 METRICS = (*BLEU, "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 
+Tokenizer = Callable[[Sequence[str]], list[str]]  # each caption's tokens, separated by spaces
 _Scores = list[tuple[float, Sequence[float]]]  # a metric's value for the corpus and for each image
 _Scorer = Callable[[Sequence[str], Sequence[Sequence[str]]], _Scores]
 
@@ -47,12 +47,13 @@ def score_captions(
     references: Mapping[int, Sequence[str]],
     metrics: Collection[str] = METRICS,
     cider_corpus: CiderCorpus | None = None,
+    tokenize: Tokenizer = ptb_tokens,
 ) -> CaptionScores:
     """Scores one caption an image, by image id, against its one or more references; texts as they are, untokenised.
 
     The keys may stand for anything: for weights of words (Eq. 21), one for each caption with a word left out.
-    ``cider_corpus`` gives CIDEr's document frequencies, by default ``references`` themselves. An empty caption
-    scores 0.
+    ``cider_corpus`` gives CIDEr's document frequencies, by default ``references`` themselves. Where ``tokenize`` is not
+    available, the plain tokenizer stands in and a note says so. An empty caption scores 0.
 
     Raises ``UserError`` where there are no candidates, the two have different ids, an image has no reference that holds
     a word, or a metric is unknown.
@@ -60,7 +61,8 @@ def score_captions(
     if unknown := [name for name in metrics if name not in METRICS]:
         raise UserError(f"no metric is called {unknown[0]}; choose from {', '.join(METRICS)}")
     _check_ids(candidates, references)
-    tokens, notes = _tokenised([*candidates.values(), *(text for texts in references.values() for text in texts)])
+    texts = [*candidates.values(), *(text for texts in references.values() for text in texts)]
+    tokens, notes = _tokenised(texts, tokenize)
     own = [tokens[text] for text in candidates.values()]
     others = [[tokens[text] for text in references[image_id]] for image_id in candidates]
     if wordless := [image_id for image_id, texts in zip(candidates, others, strict=True) if not any(texts)]:
@@ -79,7 +81,7 @@ def score_captions(
     return CaptionScores(corpus, per_image, notes)
 
 
-def build_cider_corpus(references: Iterable[Sequence[str]]) -> CiderCorpus:
+def build_cider_corpus(references: Iterable[Sequence[str]], tokenize: Tokenizer = ptb_tokens) -> CiderCorpus:
     """The document frequencies of a reference split: each image's captions, untokenised.
 
     Raises ``UserError`` where there are no images.
@@ -87,7 +89,7 @@ def build_cider_corpus(references: Iterable[Sequence[str]]) -> CiderCorpus:
     images = list(references)
     if not images:
         raise UserError("CIDEr needs the reference captions of at least one image; give a split that has captions")
-    tokens, _ = _tokenised([text for texts in images for text in texts])
+    tokens, _ = _tokenised((text for texts in images for text in texts), tokenize)
     return CiderCorpus([tokens[text] for text in texts] for texts in images)
 
 
@@ -106,11 +108,11 @@ def _check_ids(candidates: Mapping[int, str], references: Mapping[int, Sequence[
         )
 
 
-def _tokenised(texts: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Each text's tokens, and a note where PTB could not be run."""
+def _tokenised(texts: Iterable[str], tokenize: Tokenizer) -> tuple[dict[str, str], dict[str, str]]:
+    """Each text's tokens, and a note where the tokenizer could not be run."""
     unique = list(dict.fromkeys(texts))
     try:
-        return dict(zip(unique, ptb_tokens(unique), strict=True)), {}
+        return dict(zip(unique, tokenize(unique), strict=True)), {}
     except NotAvailable as error:
         note = f"PTB tokenizer not available: {error}; a plain one stood in, scores can differ from official ones"
         return dict(zip(unique, plain_tokens(unique), strict=True)), {"tokens": note}
@@ -120,8 +122,8 @@ def _scorers(corpus: CiderCorpus | None) -> list[tuple[tuple[str, ...], _Scorer]
     return [
         (BLEU, _bleu),
         (("METEOR",), lambda own, others: [meteor_scores(own, others)]),
-        (("ROUGE-L",), partial(_packaged, Rouge())),
-        (("CIDEr",), partial(_packaged, Cider()) if corpus is None else partial(_cider, corpus)),
+        (("ROUGE-L",), _rouge),
+        (("CIDEr",), partial(_cider, corpus)),
         (("SPICE",), lambda own, others: [spice_scores(own, others)]),
     ]
 
@@ -132,12 +134,12 @@ def _bleu(own: Sequence[str], others: Sequence[Sequence[str]]) -> _Scores:
     return list(zip(totals, per_image, strict=True))
 
 
-def _packaged(scorer: Any, own: Sequence[str], others: Sequence[Sequence[str]]) -> _Scores:
-    return [scorer.compute_score(*_packed(own, others))]
+def _rouge(own: Sequence[str], others: Sequence[Sequence[str]]) -> _Scores:
+    return [Rouge().compute_score(*_packed(own, others))]
 
 
-def _cider(corpus: CiderCorpus, own: Sequence[str], others: Sequence[Sequence[str]]) -> _Scores:
-    scores = corpus.scores(own, others)
+def _cider(corpus: CiderCorpus | None, own: Sequence[str], others: Sequence[Sequence[str]]) -> _Scores:
+    scores = (corpus or CiderCorpus(others)).scores(own, others)
     return [(sum(scores) / len(scores), scores)]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from clipmapper.encoder.load import FrozenClip
@@ -40,15 +39,6 @@ def ref_clip_score(images: Tensor, captions: Tensor, references: Sequence[Tensor
 
 
 @torch.no_grad()
-def embed_images(encoder: FrozenClip, images: Sequence[Image.Image], batch_size: int = 64) -> Tensor:
-    """RGB images of any size → embeddings in CLIP's shared space [B, E], not normalised, on the encoder's device."""
-    device = encoder.vision.shared_projection.device
-    batches = [list(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-    pixels = (encoder.pixels(batch).to(device) for batch in batches)
-    return torch.cat([encoder.vision.pooled(encoder.vision(batch)) for batch in pixels])
-
-
-@torch.no_grad()
 def embed_captions(encoder: FrozenClip, captions: Sequence[str], batch_size: int = 256) -> Tensor:
     """Captions behind the prompt "A photo depicts " → [B, E], not normalised; cut off at the encoder's context."""
     device = encoder.text.shared_projection.device
@@ -57,16 +47,3 @@ def embed_captions(encoder: FrozenClip, captions: Sequence[str], batch_size: int
     return torch.cat(
         [encoder.text.pooled(encoder.text(batch.ids.to(device), batch.valid.to(device))) for batch in batches]
     )
-
-
-def clip_scores(
-    encoder: FrozenClip, images: Sequence[Image.Image], captions: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[Tensor, Tensor]:
-    """CLIPScore [B] and RefCLIPScore [B] of a caption an image, each with one or more references.
-
-    Raises ``ValueError`` as ``ref_clip_score`` does.
-    """
-    pictures, texts = embed_images(encoder, images), embed_captions(encoder, captions)
-    flat = embed_captions(encoder, [text for group in references for text in group])
-    groups = flat.split([len(group) for group in references])
-    return clip_score(pictures, texts), ref_clip_score(pictures, texts, groups)

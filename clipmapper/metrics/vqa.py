@@ -1,4 +1,4 @@
-"""The official VQA accuracy: answer normalisation, agreement with the human answers, and scores of a result file.
+"""The official VQA accuracy: answer normalisation, agreement with the human answers, and scores by type.
 
 Source: Agrawal et al., "VQA: Visual Question Answering", and its evaluator, GT-Vision-Lab/VQA ``vqaEval.py`` run under
 Python 3. Where the evaluator surprises (periods, contractions, unanimous answers) the numbers here follow it.
@@ -7,18 +7,13 @@ Python 3. Where the evaluator surprises (periods, contractions, unanimous answer
 from __future__ import annotations
 
 import re
-import reprlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from clipmapper.errors import UserError
-from clipmapper.files import read_json
-
-_T = TypeVar("_T", int, str, list)
+from clipmapper.data.records import Question
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # colon, apostrophe, $, % and & stay
 _DIGIT_COMMA = re.compile(r"\d,\d")
@@ -40,27 +35,6 @@ _CONTRACTED = """
 _CONTRACTIONS = {
     form[:i] + form[i + 1 :]: form for form in _CONTRACTED.split() for i, letter in enumerate(form) if letter == "'"
 } | {"somebody'd": "somebodyd"}
-
-
-class Annotated(Protocol):
-    """What scoring needs of a question; ``clipmapper.data.records.Question`` has it."""
-
-    @property
-    def question_id(self) -> int: ...
-    @property
-    def answers(self) -> Sequence[Mapping[str, Any]]: ...
-    @property
-    def answer_type(self) -> str: ...
-    @property
-    def question_type(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Annotation:
-    question_id: int
-    answers: Sequence[Mapping[str, Any]]
-    answer_type: str
-    question_type: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +90,7 @@ def vqa_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float
     return sum(scores) / len(scores)
 
 
-def score_predictions(predictions: Mapping[int, str], questions: Iterable[Annotated]) -> VQAScore:
+def score_predictions(predictions: Mapping[int, str], questions: Iterable[Question]) -> VQAScore:
     """Score answers, by question id, on annotated questions (at least one); each question must have an answer."""
     per_question: dict[int, float] = {}
     answer_types: defaultdict[str, list[float]] = defaultdict(list)
@@ -137,97 +111,6 @@ def score_predictions(predictions: Mapping[int, str], questions: Iterable[Annota
 
 def _percent(accuracies: Collection[float]) -> float:
     return round(100 * sum(accuracies) / len(accuracies), 2)
-
-
-def score_results(
-    results: Sequence[Mapping[str, Any]],
-    questions: Sequence[Mapping[str, Any]],
-    annotations: Sequence[Mapping[str, Any]],
-    *,
-    names: tuple[str, str, str] = ("results", "questions", "annotations"),
-) -> VQAScore:
-    """Score entries in the official JSON layouts; ``names`` is how messages call the three lists.
-
-    Raises ``UserError`` where a field is missing or of a wrong type, or where the results or the annotations do not
-    cover exactly the questions.
-    """
-    result_file, question_file, annotation_file = names
-    asked = [_field(entry, f"{question_file}: questions[{i}]", "question_id", int) for i, entry in enumerate(questions)]
-    if not asked:
-        raise UserError(f"{question_file}: holds no questions; give the question file that the results answer")
-    _require_ids(asked, set(asked), question_file, "list each question once")
-    known = [_annotation(entry, f"{annotation_file}: annotations[{i}]") for i, entry in enumerate(annotations)]
-    mend = f"give the annotations of the same split as {question_file}"
-    _require_ids([annotation.question_id for annotation in known], set(asked), annotation_file, mend)
-    answers = [_result(entry, f"{result_file}: entry [{i}]") for i, entry in enumerate(results)]
-    mend = f"answer each question of {question_file} exactly once"
-    _require_ids([question_id for question_id, _ in answers], set(asked), result_file, mend)
-    return score_predictions(dict(answers), known)
-
-
-def score_files(predictions: Path, questions: Path, annotations: Path) -> VQAScore:
-    """Score a result file (a JSON list of ``{"question_id", "answer"}``) on official question and annotation files.
-
-    Raises ``UserError`` where a file is missing, is not JSON, has not the official layout or does not fit the others.
-    """
-    results = read_json(predictions)
-    if not isinstance(results, list):
-        found = reprlib.repr(results)
-        raise UserError(f'{predictions}: must be a list of {{"question_id": …, "answer": …}}, but is {found}')
-    return score_results(
-        results,
-        _field(read_json(questions), f"{questions}", "questions", list),
-        _field(read_json(annotations), f"{annotations}", "annotations", list),
-        names=(f"{predictions}", f"{questions}", f"{annotations}"),
-    )
-
-
-def _result(entry: object, where: str) -> tuple[int, str]:
-    return _field(entry, where, "question_id", int), _field(entry, where, "answer", str)
-
-
-def _annotation(entry: object, where: str) -> _Annotation:
-    answers = _field(entry, where, "answers", list)
-    if not answers:
-        raise UserError(f'{where}: field "answers" is empty; every question needs at least one human answer')
-    for i, answer in enumerate(answers):
-        _field(answer, f"{where}.answers[{i}]", "answer", str)
-    return _Annotation(
-        question_id=_field(entry, where, "question_id", int),
-        answers=answers,
-        answer_type=_field(entry, where, "answer_type", str),
-        question_type=_field(entry, where, "question_type", str),
-    )
-
-
-def _field(entry: object, where: str, name: str, kind: type[_T]) -> _T:
-    """``entry[name]``, or a ``UserError`` that says where it should have been and what is there instead."""
-    value = entry.get(name) if isinstance(entry, Mapping) else None
-    if isinstance(value, kind) and not isinstance(value, bool):
-        return value
-    if not isinstance(entry, Mapping):
-        found = f"there is {reprlib.repr(entry)} instead of an object"
-    else:
-        found = f"is {reprlib.repr(value)}" if name in entry else "is missing"
-    wanted = {int: "an integer", str: "a string", list: "a list"}[kind]
-    raise UserError(f'{where}: field "{name}" must be {wanted}, but {found}; give a file in the official VQA layout')
-
-
-def _require_ids(found: Sequence[int], wanted: Collection[int], name: str, mend: str) -> None:
-    """Raise ``UserError`` unless ``found`` holds each wanted id once and no other."""
-    counts = Counter(found)
-    wrong = {
-        "missing": [i for i in wanted if i not in counts],
-        "unknown": [i for i in counts if i not in wanted],
-        "repeated": [i for i, count in counts.items() if count > 1],
-    }
-    if any(wrong.values()):
-        listed = ", ".join(f"{len(ids)} {problem} ({_first(ids)})" for problem, ids in wrong.items() if ids)
-        raise UserError(f"{name}: question ids: {listed}; {mend}")
-
-
-def _first(ids: Sequence[int], shown: int = 5) -> str:
-    return ", ".join(map(str, sorted(ids)[:shown])) + (", …" if len(ids) > shown else "")
 
 
 def summary(score: VQAScore) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from clipmapper.checkpoint import find_checkpoint, read_checkpoint
 from clipmapper.data.records import VQAData
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
-from clipmapper.metrics.vqa import score_files, score_predictions
+from clipmapper.metrics.vqa import score_predictions
 from clipmapper.tasks.vqa.data import TaskData, VQADataset, prepare
 from clipmapper.tasks.vqa.evaluation import evaluate, predict
 from clipmapper.tasks.vqa.model import load_vqa
+from clipmapper.tasks.vqa.scoring import score_files
 
 Command = Callable[..., tuple[int, str, list[str]]]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clip_scores import slow_clip_scores
 from PIL import Image
 from tiny_runs import QUIET, SMALL_MAPPER, Tiny, composed
 
@@ -22,10 +23,7 @@ from clipmapper.data.shapes.caption_words import read_scenes
 from clipmapper.data.shapes.evidence import read_evidence
 from clipmapper.files import read_json
 from clipmapper.metrics.captions import score_captions
-from clipmapper.metrics.clipscore import clip_scores
-from clipmapper.metrics.tokens import plain_tokens
 from clipmapper.tasks.caption import evaluation
-from clipmapper.tasks.caption import evaluation as scoring
 from clipmapper.tasks.caption.evaluation import best_constant
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -40,13 +38,7 @@ def _without_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmapper.metrics.captions.ptb_tokens", plain_tokens)
-    for module in (evaluation, scoring):
-        monkeypatch.setattr(module, "score_captions", _quick)
-
-
-def _quick(candidates: Any, references: Any, wanted: Any = JAVA_FREE, corpus: Any = None) -> Any:
-    return score_captions(candidates, references, wanted, corpus)
+    monkeypatch.setenv("PATH", "")
 
 
 def folder_of(out: str) -> Path:
@@ -129,13 +121,15 @@ def test_clip_scores_are_those_of_the_pictures_themselves(tiny: Tiny, trained: P
     config = tiny.config(*TASK)
     rows = read_json(trained / "captions_test.json")
     pictures = [load_rgb(image.image) for image in load_captions(config.data).part("test").images]
-    fits = clip_scores(
-        load_encoder(config.encoder), pictures, [row["caption"] for row in rows], [row["references"] for row in rows]
-    )
-    for name, values in zip(("CLIPScore", "RefCLIPScore"), fits, strict=True):
-        assert [row["scores"][name] for row in rows] == pytest.approx(values.tolist(), abs=1e-4)
+    encoder = load_encoder(config.encoder)
+    scored = [
+        slow_clip_scores(encoder, picture, row["caption"], row["references"])
+        for picture, row in zip(pictures, rows, strict=True)
+    ]
+    for name, values in zip(("CLIPScore", "RefCLIPScore"), zip(*scored, strict=True), strict=True):
+        assert [row["scores"][name] for row in rows] == pytest.approx(values, abs=1e-4)
         mean = read_json(trained / "metrics.json")["test"][name]
-        assert mean == pytest.approx(float(values.mean()), abs=1e-4)
+        assert mean == pytest.approx(sum(values) / len(values), abs=1e-4)
 
 
 def test_the_best_constant_is_that_of_a_loop() -> None:
@@ -181,10 +175,8 @@ def test_anyones_result_file_is_scored(command: Command, tmp_path: Path) -> None
     [
         ([{"image_id": 1001, "caption": "a"}], "image 1002 has references but no caption"),
         ({"a": 1}, "not a result file; give a list"),
-        ([{"image_id": "1001", "caption": "a"}], "[0] is {"),
-        ([{"image_id": 1001}], "[0] is {"),
-        ([7], "[0] is 7; give"),
-        ([{"image_id": 1001, "caption": "a"}] * 2, "[1]: image 1001 occurs twice"),
+        ([{"image_id": 1001}], '[0]: has no "caption"'),
+        ([{"image_id": 1001, "caption": "a"}] * 2, "[1]: image_id 1001 occurs twice"),
         ([], "there are no captions to score"),
         ([{"image_id": i, "caption": "a"} for i in (1001, 1002, 1003, 5)], "image 5 has no reference captions"),
     ],

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models import CAPTION_TASK, TEST_IMAGES, says, words_of, write_untrained
 from PIL import Image
 from tiny_runs import Tiny, composed
-from untrained_captions import TASK, TEST_IMAGES, says, words_of, write_untrained
 
 from clipmapper.cli import typed
 from clipmapper.data.shapes.caption_truth import check_caption
@@ -32,7 +32,7 @@ def overrides(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[str
     folder = tmp_path_factory.mktemp("untrained")
     checkpoint = write_untrained(tiny, folder)
     long = ("task.max_length=30", f"samples={TEST_IMAGES}", "batch_size=20", f"paths.runs={folder / 'runs'}")
-    return (*tiny.overrides, *TASK, f"checkpoint={checkpoint}", *long)
+    return (*tiny.overrides, *CAPTION_TASK, f"checkpoint={checkpoint}", *long)
 
 
 def config_of(overrides: tuple[str, ...]) -> LocaliseConfig:

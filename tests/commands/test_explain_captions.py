@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from models import CAPTION_TASK, TEST_IMAGES, says, words_of, write_untrained
 from PIL import Image
 from tiny_runs import Tiny, composed
-from untrained_captions import TASK, TEST_IMAGES, says, words_of, write_untrained
 
 from clipmapper.cli import typed
 from clipmapper.metrics.captions import build_cider_corpus
-from clipmapper.metrics.tokens import plain_tokens
 from clipmapper.tasks.caption import pictures as picturing
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.caption.explaining import in_chunks
@@ -36,7 +35,13 @@ def checkpoint(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def overrides(tiny: Tiny, checkpoint: Path, tmp_path: Path) -> tuple[str, ...]:
-    return (*tiny.overrides, *TASK, f"checkpoint={checkpoint}", f"paths.runs={tmp_path / 'runs'}", "formats=[png]")
+    return (
+        *tiny.overrides,
+        *CAPTION_TASK,
+        f"checkpoint={checkpoint}",
+        f"paths.runs={tmp_path / 'runs'}",
+        "formats=[png]",
+    )
 
 
 @pytest.fixture
@@ -112,7 +117,7 @@ def test_what_is_drawn_is_what_is_written(overrides: tuple[str, ...], command: C
 def test_words_are_weighted_by_a_metric(
     overrides: tuple[str, ...], tiny: Tiny, command: Command, drawn: list[Caption], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmapper.metrics.captions.ptb_tokens", plain_tokens)  # no Java
+    monkeypatch.setenv("PATH", "")  # no Java: starting it takes seconds
     subject = subject_of(overrides)
     image = subject.images[4]
     spoken = f"zebra {image.captions[0]}"
@@ -200,7 +205,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_ends_in_one_line(overrides: tuple[str, ...], command: Command, case: str) -> None:
-    dropped = TASK if case.startswith("task=vqa") else ()
+    dropped = CAPTION_TASK if case.startswith("task=vqa") else ()
     arguments = [override for override in overrides if override not in dropped]
     status, _, errors = command("explain", *arguments, *case.split())
     assert (status, len(errors)) == (1, 1)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from clip_scores import slow_clip_scores
 from perturb_runs import mean, records, removed, results, trapezoid
 from tiny_runs import Tiny, composed
 
@@ -20,8 +21,6 @@ from clipmapper.data.images import load_rgb
 from clipmapper.encoder.load import TextBatch, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
-from clipmapper.metrics.clipscore import clip_scores
-from clipmapper.metrics.tokens import plain_tokens
 from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.caption import trained as subject
 from clipmapper.tasks.caption.data import captions_of, encode_captions
@@ -54,7 +53,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
     """Starting Java takes seconds; PTB and METEOR are tested with the metrics."""
-    patch.setattr("clipmapper.metrics.captions.ptb_tokens", plain_tokens)
+    patch.setenv("PATH", "")
     torch.set_num_threads(1)
 
 
@@ -116,8 +115,8 @@ class Plain:
         """Caption, CLIPScore and RefCLIPScore."""
         if frozenset(gone) not in self.seen:
             text = self.model.vocabulary.text(self.ids(gone))
-            clip, ref = clip_scores(self.model.encoder, [self.photo], [text], [self.image.captions])
-            self.seen[frozenset(gone)] = [text, float(clip[0]), float(ref[0])]
+            scores = slow_clip_scores(self.model.encoder, self.photo, text, self.image.captions)
+            self.seen[frozenset(gone)] = [text, *scores]
         return self.seen[frozenset(gone)]
 
     @torch.no_grad()
@@ -259,7 +258,6 @@ def test_a_picture_of_which_nothing_is_said_is_left_out_and_counted(
 
 
 def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr("clipmapper.metrics.java.meteor._running", {})  # a process of another test would do
     with pytest.raises(UserError, match="words can't be weighted by METEOR: not available: no java found"):
         captioner.perturb(tmp_path, "weightings=[meteor]")

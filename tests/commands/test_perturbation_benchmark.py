@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from models import random_vqa, samples
 from tiny_runs import composed
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from vqa_models import random_vqa, samples
 
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed

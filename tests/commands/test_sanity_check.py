@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from models import CAPTION_TASK, random_vqa, write_untrained
 from tiny_runs import Tiny
-from untrained_captions import TASK, write_untrained
-from vqa_models import random_vqa
 
 from clipmapper.files import read_json
 from perturbation.randomise.layers import layers_from_the_top
@@ -67,7 +66,9 @@ def test_bad_input_is_one_line(
 def test_captions(tiny: Tiny, command: Command, tmp_path: Path) -> None:
     checkpoint = write_untrained(tiny, tmp_path)
     few = ("explainer.names=[weighted,random]", "samples=5", "batch_size=3", f"checkpoint={checkpoint}")
-    status, _, errors = command("sanity_check", *tiny.overrides, *TASK, *few, f"hydra.run.dir={tmp_path / 'run'}")
+    status, _, errors = command(
+        "sanity_check", *tiny.overrides, *CAPTION_TASK, *few, f"hydra.run.dir={tmp_path / 'run'}"
+    )
     assert (status, errors) == (0, [])
     rows = read_json(tmp_path / "run" / "sanity.json")["rows"]
     assert {(row["explainer"], row["modality"]) for row in rows} == {("weighted", "image"), ("random", "image")}
@@ -79,6 +80,6 @@ def test_captions(tiny: Tiny, command: Command, tmp_path: Path) -> None:
 
 def test_more_pictures_than_there_are(tiny: Tiny, command: Command, tmp_path: Path) -> None:
     place = (f"checkpoint={write_untrained(tiny, tmp_path)}", f"hydra.run.dir={tmp_path / 'run'}")
-    status, _, errors = command("sanity_check", *tiny.overrides, *TASK, *place, "samples=11")
+    status, _, errors = command("sanity_check", *tiny.overrides, *CAPTION_TASK, *place, "samples=11")
     assert status == 1
     assert errors == ["error: samples=11: split=test has 10 images; give samples=10 or fewer"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from clipmapper.config.data import ShapesConfig
+from clipmapper.data.shapes.caption_truth import KnownScene
+from clipmapper.data.shapes.scene import Background, Seen
 from clipmapper.data.shapes.write import write_shapes
 
+DARK = Background("dark", "striped", (30, 30, 30), 0)
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 
@@ -66,6 +69,17 @@ class Asked:
 def asked() -> tuple[Asked, ...]:
     """Every training question."""
     return tuple(_asked(written_shapes(), "train"))
+
+
+def scene_from_seen(seen: Sequence[Seen], background: Background = DARK) -> KnownScene:
+    """What the checker of captions knows of a scene without ambiguous attributes; ``seen[i].index`` is i."""
+    return KnownScene((tuple(seen),), background.tone, background.texture)
+
+
+def known(*objects: tuple[str, str, str, float, float], background: Background = DARK) -> KnownScene:
+    """Objects as size, color, shape, x and y."""
+    seen = [Seen(i, shape, color, size, x, y) for i, (size, color, shape, x, y) in enumerate(objects)]
+    return scene_from_seen(seen, background)
 
 
 def load(folder: Path, name: str) -> Any:

@@ -23,7 +23,7 @@ from itertools import product
 from typing import Any
 
 from clipmapper.data.shapes.language import NOUNS, NUMBERS, WORDINGS, Description, holds, plural
-from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Background, Seen
+from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Seen
 from clipmapper.errors import UserError
 
 Span = tuple[int, int]
@@ -84,11 +84,6 @@ class CaptionTruth:
     def readable(self) -> bool:
         """Whether there is a claim and every word is part of one."""
         return bool(self.claims) and not self.left_over
-
-
-def scene_from_seen(seen: Sequence[Seen], background: Background) -> KnownScene:
-    """A scene without ambiguous attributes; ``seen[i].index`` is i."""
-    return KnownScene((tuple(seen),), background.tone, background.texture)
 
 
 def scene_from_side_file(entry: Mapping[str, Any]) -> KnownScene:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,12 +12,12 @@ import torch
 
 from clipmapper.checkpoint import find_checkpoint
 from clipmapper.config.schema import EvaluateConfig, TrainConfig
-from clipmapper.data.caption_files import CaptionData, CaptionImage, read_coco_captions, read_karpathy, write_results
+from clipmapper.data.caption_files import CaptionImage
+from clipmapper.data.result_files import CAPTIONS, write_results
 from clipmapper.data.shapes.caption_words import caption_judge
 from clipmapper.encoder.load import FrozenClip
-from clipmapper.errors import UserError
-from clipmapper.files import read_json, write_json
-from clipmapper.metrics.captions import METRICS, CaptionScores, build_cider_corpus, score_captions, summary
+from clipmapper.files import write_json
+from clipmapper.metrics.captions import METRICS, build_cider_corpus, score_captions, summary
 from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
 from clipmapper.results import write_metrics
 from clipmapper.tasks.caption.config import CaptionTaskConfig
@@ -50,7 +49,8 @@ def evaluate_captions(
     """
     texts = caption_images(model, images, list(range(len(images))), max_length)
     given = {image.image_id: text for image, text in zip(images.images, texts, strict=True)}
-    write_results(folder / f"submission_{name}.json", given | {image.image_id: "" for image in images.left_out})
+    submitted = given | {image.image_id: "" for image in images.left_out}
+    write_results(folder / f"submission_{name}.json", CAPTIONS, dict(sorted(submitted.items())))
     references = {image.image_id: image.captions for image in images.images if image.captions}
     rows = [_row(image, given[image.image_id], judge) for image in images.images]
     write_json(folder / f"captions_{name}.json", rows)  # now, in case scoring fails
@@ -159,47 +159,3 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
         return
     write_metrics(run / "metrics.json", {config.split: scores, "checkpoint": str(checkpoint)}, asdict(config))
     print(table(f"{config.data.name} {config.split}", scores))
-
-
-def score_result_file(config: EvaluateConfig, run: Path) -> None:
-    """The caption metrics of a result file."""
-    if not (config.predictions and config.references) or config.questions or config.annotations:
-        raise UserError("scoring captions takes these two: predictions=FILE references=FILE")
-    scores = summary(score_caption_files(Path(config.predictions), Path(config.references), config.split))
-    write_metrics(run / "metrics.json", {"predictions": scores}, asdict(config))
-    print(table(config.predictions, scores))
-
-
-def score_caption_files(predictions: Path, references: Path, split: str) -> CaptionScores:
-    """Scores ``[{image_id, caption}]`` against COCO's caption file, or a split of Karpathy's.
-
-    Raises ``UserError`` where a file is missing or malformed, where the two are not about the same images, or where an
-    image has no reference.
-    """
-    return score_captions(read_results(predictions), _references(references, split).references())
-
-
-def read_results(path: Path) -> dict[int, str]:
-    """COCO's result file, by image id; raises ``UserError`` where an entry is malformed or an image occurs twice."""
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise UserError(f'{path}: not a result file; give a list [{{"image_id": 1, "caption": "…"}}]')
-    captions: dict[int, str] = {}
-    for number, entry in enumerate(content):
-        image_id, caption = (entry.get(k) if isinstance(entry, dict) else None for k in ("image_id", "caption"))
-        if type(image_id) is not int or not isinstance(caption, str):
-            raise UserError(
-                f'{path}: [{number}] is {reprlib.repr(entry)}; give {{"image_id": a whole number, "caption": a text}}'
-            )
-        if image_id in captions:
-            raise UserError(f"{path}: [{number}]: image {image_id} occurs twice; keep one caption of it")
-        captions[image_id] = caption
-    return captions
-
-
-def _references(path: Path, split: str) -> CaptionData:
-    """The two formats are told apart by where their captions are."""
-    content, nowhere = read_json(path), Path()  # no image is opened
-    if isinstance(content, dict) and "annotations" not in content and "images" in content:
-        return read_karpathy(path, nowhere, split)
-    return read_coco_captions(path, nowhere)

@@ -46,7 +46,7 @@ class CaptionTask:
         score_checkpoint(config, run)
 
     def score_files(self, config: EvaluateConfig, run: Path) -> None:
-        from clipmapper.tasks.caption.evaluation import score_result_file
+        from clipmapper.tasks.caption.scoring import score_result_file
 
         score_result_file(config, run)
 

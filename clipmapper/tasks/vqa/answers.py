@@ -5,8 +5,6 @@ Source: bottom-up-attention-vqa ``tools/compute_softscore.py`` (Anderson et al. 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import reprlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -19,7 +17,7 @@ from clipmapper.config.data import DataConfig
 from clipmapper.data.records import Question
 from clipmapper.data.splits import Splits
 from clipmapper.errors import UserError
-from clipmapper.files import read_json, write_json
+from clipmapper.files import read_json
 from clipmapper.metrics.vqa import preprocess_answer
 
 _SOFT_SCORES = {1: 0.3, 2: 0.6, 3: 0.9}  # by the number of annotators who gave the answer; 1 from four on
@@ -52,20 +50,6 @@ class AnswerVocabulary:
         """The answer's place, or ``None`` for an answer outside the vocabulary."""
         return self._indices.get(answer)
 
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell vocabularies apart (other answers or another order), the same everywhere."""
-        return hashlib.sha256(json.dumps(self.answers).encode()).hexdigest()[:16]
-
-    def save(self, path: Path) -> None:
-        """Write a JSON list, LXMERT's ``label2ans`` layout; raises ``UserError`` where the folder can't be written."""
-        write_json(path, list(self.answers))
-
-    @classmethod
-    def load(cls, path: Path) -> AnswerVocabulary:
-        """Read what ``save`` wrote; raises ``UserError`` where it is missing or damaged."""
-        return _from_label2ans(read_json(path), path)
-
 
 def build_vocabulary(questions: Iterable[Question], min_questions: int = 9) -> AnswerVocabulary:
     """The preprocessed ``multiple_choice_answer`` of at least ``min_questions`` distinct questions, commonest first.
@@ -82,7 +66,7 @@ def build_vocabulary(questions: Iterable[Question], min_questions: int = 9) -> A
     if not counts:
         raise UserError(
             f"no answer is the right one of {min_questions} or more annotated questions; "
-            "lower min_questions or give more annotated questions"
+            "lower data.min_answer_questions, or give data.answers_file"
         )
     return AnswerVocabulary(tuple(sorted(counts, key=lambda answer: (-counts[answer], answer))))
 
@@ -147,10 +131,4 @@ def vocabulary(config: DataConfig, splits: Splits) -> AnswerVocabulary:
     """LXMERT's label file where the config names one, else built from training and validation."""
     if config.answers_file is not None:
         return read_lxmert_labels(Path(config.answers_file))
-    built = build_vocabulary((*splits.train.questions, *splits.val.questions), config.min_answer_questions)
-    if not len(built):
-        raise UserError(
-            f"no answer occurs in data.min_answer_questions={config.min_answer_questions} questions; lower it, "
-            "or give data.answers_file"
-        )
-    return built
+    return build_vocabulary((*splits.train.questions, *splits.val.questions), config.min_answer_questions)

@@ -10,9 +10,9 @@ import torch
 
 from clipmapper.checkpoint import find_checkpoint
 from clipmapper.config.schema import EvaluateConfig
-from clipmapper.errors import UserError
+from clipmapper.data.result_files import ANSWERS, write_results
 from clipmapper.files import write_json
-from clipmapper.metrics.vqa import VQAScore, score_files, score_predictions, summary, table
+from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
 from clipmapper.results import write_metrics
 from clipmapper.tasks.vqa.answers import AnswerVocabulary
 from clipmapper.tasks.vqa.data import TaskData, VQADataset, prepare
@@ -54,7 +54,7 @@ def evaluate(
     ]
     write_json(folder / f"predictions_{name}.json", rows)
     submitted = given | {q.question_id: "" for q in dataset.left_out}
-    write_json(folder / f"submission_{name}.json", [{"question_id": i, "answer": a} for i, a in submitted.items()])
+    write_results(folder / f"submission_{name}.json", ANSWERS, submitted)
     return score
 
 
@@ -82,14 +82,3 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
         return
     write_metrics(run / "metrics.json", {config.split: summary(score), "checkpoint": str(checkpoint)}, asdict(config))
     print(table(f"{config.data.name} {config.split}", score))
-
-
-def score_result_file(config: EvaluateConfig, run: Path) -> None:
-    """Official accuracy of a result file."""
-    if config.references:
-        raise UserError("references=FILE belongs to captions: give task=caption, or questions=FILE annotations=FILE")
-    if not (config.predictions and config.questions and config.annotations):
-        raise UserError("scoring a result file takes all three: predictions=FILE questions=FILE annotations=FILE")
-    score = score_files(Path(config.predictions), Path(config.questions), Path(config.annotations))
-    write_metrics(run / "metrics.json", {"predictions": summary(score)}, asdict(config))
-    print(table(config.predictions, score))

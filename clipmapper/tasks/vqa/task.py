@@ -46,7 +46,7 @@ class VQATask:
         score_checkpoint(config, run)
 
     def score_files(self, config: EvaluateConfig, run: Path) -> None:
-        from clipmapper.tasks.vqa.evaluation import score_result_file
+        from clipmapper.tasks.vqa.scoring import score_result_file
 
         score_result_file(config, run)
 

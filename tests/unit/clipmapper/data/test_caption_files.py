@@ -1,4 +1,4 @@
-"""Reading COCO's and Karpathy's caption files, writing COCO's result file, and one clear line for what can be wrong."""
+"""Reading COCO's and Karpathy's caption files, and one clear line for what can be wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipmapper.data.caption_files import CaptionData, CaptionImage, read_coco_captions, read_karpathy, write_results
+from clipmapper.data.caption_files import CaptionData, CaptionImage, read_coco_captions, read_karpathy
 from clipmapper.data.images import FileImage, load_rgb
 from clipmapper.errors import UserError
 
@@ -123,7 +123,7 @@ def edit(*path: str | int, to: Any) -> Change:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit("images", to=...), 'c.json: has no "images"; add it'),
+        (edit("images", to=...), "c.json: has no \"images\" (found: 'info', 'annotations'); add it"),
         (edit("annotations", to={}), 'c.json: "annotations" is {}, not a list'),
         (lambda _: [1], 'c.json: is [1], not an object with "images"'),
         (edit("images", to=[]), 'c.json: annotations[0]: "image_id" 3 is none of the file\'s images'),
@@ -193,22 +193,6 @@ def test_an_empty_or_cut_off_file_is_named(tmp_path: Path, content: str) -> None
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json: no such file"):
         read_coco_captions(tmp_path / "none.json", PHOTOS)
-
-
-def test_the_result_file_is_cocos(tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "captions.json"
-    write_results(path, {391895: 'a "man"\nrides é', 42: ""})
-    assert json.loads(path.read_text(encoding="utf-8")) == [
-        {"image_id": 42, "caption": ""},
-        {"image_id": 391895, "caption": 'a "man"\nrides é'},
-    ]
-
-
-def test_the_result_file_is_what_cocos_own_code_reads(tmp_path: Path) -> None:
-    coco_module = pytest.importorskip("pycocotools.coco")
-    truth = coco_module.COCO(str(write(tmp_path / "c.json", coco())))
-    write_results(tmp_path / "r.json", {9: "a dog", 3: "a cat"})
-    assert truth.loadRes(str(tmp_path / "r.json")).imgToAnns[3][0]["caption"] == "a cat"
 
 
 def test_both_layouts_of_real_captions_hold_the_same(real_mini: Path) -> None:

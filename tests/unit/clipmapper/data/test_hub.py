@@ -167,7 +167,7 @@ def test_missing_columns(tmp_path: Path) -> None:
     [
         ([row(7000), row(7000)], "question_id 7000 occurs twice"),
         ([row(7000), unlabelled(8000)], 'question_id 8000: "answers" is None, not a list'),
-        ([row(7000, question=" ")], "question_id 7000 has an empty question"),
+        ([row(7000, question=" ")], 'question_id 7000: "question" is empty'),
         ([row(7000, image_id=None)], 'question_id 7000: "image_id" is None, not a whole number'),
         ([row(7000, answers=[{"answer": None}])], "question_id 7000: an answer is"),
         ([row(7000, answer_type=None)], 'question_id 7000: "answer_type" is None, not a text'),

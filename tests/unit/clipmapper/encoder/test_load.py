@@ -11,16 +11,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from clip_models import (
-    Pair,
-    encoded,
-    loaded,
-    pictures,
-    random_model,
-    refusal,
-    register,
-    saved,
-)
+from models import Pair, encoded, loaded, pictures, random_clip, refusal, register, saved
 from safetensors.torch import save_file
 
 from clipmapper.config.schema import EncoderConfig
@@ -150,7 +141,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, plain: Pair) -> No
     }
     for kind, other in others.items():
         for suffix in (".pt", ".safetensors"):
-            path = saved(random_model(other), tmp_path / f"{kind}{suffix}")
+            path = saved(random_clip(other), tmp_path / f"{kind}{suffix}")
             assert encoder.name in refusal(encoder.name, path), (kind, suffix)
     state = model.state_dict()
     del state["visual.ln_post.bias"]

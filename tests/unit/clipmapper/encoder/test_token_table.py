@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from clip_models import (
-    bpe,
-    loaded,
-    random_model,
-    refusal,
-    saved,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import bpe, loaded, random_clip, refusal, saved
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -64,7 +58,7 @@ def test_a_whole_table_stays_as_it_is() -> None:
 
 def test_a_short_file_loads_as_the_whole_one(tmp_path: Path) -> None:
     register_embedded()
-    model = random_model(EMBEDDED_MODEL)
+    model = random_clip(EMBEDDED_MODEL)
     used = model_ids(["a red circle"])
     table = seeded_token_table(49408, 128)
     table[used] = model.token_embedding.weight[used]

@@ -10,20 +10,9 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from clip_models import (
-    LAYOUTS,
-    TEXTS,
-    Pair,
-    bpe,
-    encoded,
-    loaded,
-    picture,
-    pictures,
-    random_model,
-    saved,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import LAYOUTS, TEXTS, Pair, bpe, encoded, loaded, picture, pictures, random_clip, saved
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -93,7 +82,7 @@ def test_the_layouts_are_what_they_are_called(layout: str, pairs: dict[str, Pair
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_the_embedded_architecture_equals_open_clip(suffix: str, tmp_path: Path) -> None:
     register_embedded()
-    model = random_model(EMBEDDED_MODEL)
+    model = random_clip(EMBEDDED_MODEL)
     encoder = loaded(EMBEDDED_MODEL, saved(model, tmp_path / f"weights{suffix}"))
     assert_equals_open_clip(encoder, model, pictures(2, size=60), TEXTS)
     assert encoder.vision.token_count == 37
@@ -118,7 +107,7 @@ def test_the_shared_projection_is_how_tokens_reach_the_shared_space(layout: str,
 
 def test_vit_b_32_equals_open_clip_from_either_kind_of_file(tmp_path: Path) -> None:
     name = "ViT-B-32-quickgelu"
-    model = random_model(name, std=0.02)
+    model = random_clip(name, std=0.02)
     path = saved(model, tmp_path / "weights.safetensors")
     encoder = loaded(name, path)
     assert_equals_open_clip(encoder, model, pictures(2, size=224), [*TEXTS, "very " * 90 + "long"])

@@ -14,15 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmapper.data.records import Question
-from clipmapper.errors import UserError
-from clipmapper.metrics.vqa import (
-    normalize_answer,
-    preprocess_answer,
-    score_files,
-    score_predictions,
-    score_results,
-    vqa_accuracy,
-)
+from clipmapper.metrics.vqa import normalize_answer, preprocess_answer, score_predictions, vqa_accuracy
 
 REFERENCES = next(p for p in Path(__file__).parents if p.name == "tests") / "references"
 CASES = json.loads((REFERENCES / "official_vqa_cases.json").read_text(encoding="utf-8"))
@@ -175,127 +167,21 @@ def test_accuracy_equals_the_slow_version(prediction: str, answers: list[dict[st
     assert 0 <= accuracy <= 1
 
 
-# --- scores of results
-
-
-def annotation(question_id: int, *texts: str, kind: str = "other", about: str = "what is") -> dict[str, Any]:
-    return {"question_id": question_id, "answers": humans(*texts), "answer_type": kind, "question_type": about}
-
-
-QUESTIONS = [{"question_id": 1}, {"question_id": 2}, {"question_id": 3}]
-ANNOTATIONS = [
-    annotation(1, *["red"] * 10),
-    annotation(2, *["two"] * 2, *["3"] * 8, kind="number", about="how many"),
-    annotation(3, *["a cat"] * 1, *["dog"] * 9, about="what is"),
-]
-FIRST = ANNOTATIONS[0]
-RESULTS = [{"question_id": i, "answer": answer} for i, answer in ((2, "2"), (1, "red"), (3, "cat"))]
+# --- scores
 
 
 def test_scores_by_type_are_rounded_percentages() -> None:
-    score = score_results(RESULTS, QUESTIONS, ANNOTATIONS)
+    questions = [
+        Question(1, 7, "?", tuple(humans(*["red"] * 10)), "red", "other", "what is"),
+        Question(2, 7, "?", tuple(humans(*["two"] * 2, *["3"] * 8)), "3", "number", "how many"),
+        Question(3, 7, "?", tuple(humans("a cat", *["dog"] * 9)), "dog", "other", "what is"),
+    ]
+    score = score_predictions({2: "2", 1: "red", 3: "cat"}, questions)
     assert score.per_question == pytest.approx({1: 1, 2: 0.6, 3: 0.3})
     assert score.overall == 63.33
     assert score.by_answer_type == {"other": 65.0, "number": 60.0}
     assert score.by_question_type == {"what is": 65.0, "how many": 60.0}
     assert score.questions == 3
-
-
-def test_question_records_are_scored_like_official_entries() -> None:
-    records = [
-        Question(a["question_id"], 7, "?", tuple(a["answers"]), "", a["answer_type"], a["question_type"])
-        for a in ANNOTATIONS
-    ]
-    predictions = {result["question_id"]: result["answer"] for result in RESULTS}
-    assert score_predictions(predictions, records) == score_results(RESULTS, QUESTIONS, ANNOTATIONS)
-
-
-def write(folder: Path, **changed: Any) -> list[Path]:
-    lists = {"results": RESULTS, "questions": QUESTIONS, "annotations": ANNOTATIONS, **changed}
-    for name, entries in lists.items():
-        content = entries if name == "results" else {"info": {}, name: entries}
-        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-    return [folder / f"{name}.json" for name in lists]
-
-
-def test_files_are_scored_like_their_entries(tmp_path: Path) -> None:
-    assert score_files(*write(tmp_path)) == score_results(RESULTS, QUESTIONS, ANNOTATIONS)
-
-
-def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
-    message = str(error.value)
-    assert len(message.splitlines()) == 1
-    return message
-
-
-def without(entry: dict[str, Any], field: str) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name != field}
-
-
-@pytest.mark.parametrize(
-    ("changed", "parts"),
-    [
-        ({"results": RESULTS[:1]}, ["results.json", "2 missing (1, 3)", "questions.json exactly once"]),
-        ({"results": [*RESULTS, {"question_id": 9, "answer": "x"}]}, ["results.json", "1 unknown (9)"]),
-        ({"results": [*RESULTS, RESULTS[0]]}, ["results.json", "1 repeated (2)"]),
-        ({"results": []}, ["results.json", "3 missing (1, 2, 3)"]),
-        ({"results": {"1": "red"}}, ["results.json", "must be a list", "{'1': 'red'}"]),
-        ({"results": [*RESULTS[:2], {"question_id": 3}]}, ["results.json: entry [2]", '"answer"', "missing"]),
-        ({"results": [{"answer": "x"}]}, ["results.json: entry [0]", '"question_id"', "missing"]),
-        ({"results": [{"question_id": 1, "answer": 2}]}, ["entry [0]", '"answer" must be a string', "is 2"]),
-        ({"results": [{"question_id": "1", "answer": "x"}]}, ['"question_id" must be an integer', "is '1'"]),
-        ({"results": [{"question_id": True, "answer": "x"}]}, ['"question_id" must be an integer', "is True"]),
-        ({"results": ["red\nblue"]}, ["results.json: entry [0]", "there is 'red\\nblue' instead of an object"]),
-        ({"questions": []}, ["questions.json", "no questions"]),
-        ({"questions": None}, ["questions.json", '"questions" must be a list', "is None"]),
-        ({"questions": [*QUESTIONS, {}]}, ["questions.json: questions[3]", '"question_id"', "missing"]),
-        ({"questions": [*QUESTIONS, QUESTIONS[0]]}, ["questions.json", "1 repeated (1)"]),
-        ({"annotations": ANNOTATIONS[1:]}, ["annotations.json", "1 missing (1)", "same split"]),
-        ({"annotations": [*ANNOTATIONS, annotation(8, "x")]}, ["annotations.json", "1 unknown (8)"]),
-        ({"annotations": [*ANNOTATIONS, FIRST]}, ["annotations.json", "1 repeated (1)"]),
-        ({"annotations": [annotation(1)]}, ["annotations[0]", '"answers" is empty']),
-        ({"annotations": [without(FIRST, "answers")]}, ["annotations[0]", '"answers" must be a list', "missing"]),
-        ({"annotations": [without(FIRST, "answer_type")]}, ["annotations[0]", '"answer_type"', "missing"]),
-        ({"annotations": [without(FIRST, "question_type")]}, ["annotations[0]", '"question_type"', "missing"]),
-        ({"annotations": [{**FIRST, "answers": ["red"]}]}, ["annotations[0].answers[0]", "there is 'red' instead"]),
-        ({"annotations": [{**FIRST, "answers": [{"answer": None}]}]}, ["answers[0]", '"answer"', "is None"]),
-    ],
-)
-def test_wrong_contents_are_named_in_one_line(tmp_path: Path, changed: dict[str, Any], parts: list[str]) -> None:
-    with pytest.raises(UserError) as error:
-        score_files(*write(tmp_path, **changed))
-    message = one_line(error)
-    assert all(part in message for part in parts), message
-
-
-def test_many_wrong_ids_are_counted_and_the_first_are_shown() -> None:
-    questions = [{"question_id": i} for i in range(1000)]
-    annotations = [annotation(i, "x") for i in range(1000)]
-    with pytest.raises(UserError) as error:
-        score_results([{"question_id": i, "answer": "x"} for i in range(990)], questions, annotations)
-    assert "10 missing (990, 991, 992, 993, 994, …)" in one_line(error)
-
-
-@pytest.mark.parametrize("broken", [0, 1, 2])
-@pytest.mark.parametrize(
-    ("content", "part"),
-    [
-        (None, "no such file"),
-        (b"", "not valid JSON"),
-        (b'[{"question_id": 1, "ans', "not valid JSON"),
-        (b"\x89PNG\r\n\x1a\n\xff\xff", "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
-        (b"7", "7"),
-    ],
-)
-def test_broken_files_are_named_in_one_line(tmp_path: Path, broken: int, content: bytes | None, part: str) -> None:
-    paths = write(tmp_path)
-    paths[broken].unlink() if content is None else paths[broken].write_bytes(content)
-    with pytest.raises(UserError) as error:
-        score_files(*paths)
-    message = one_line(error)
-    assert paths[broken].name in message
-    assert part in message
 
 
 def test_scoring_needs_no_torch() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import lrp_reference as slow
 import pytest
 import torch
-from clip_models import TEXTS, loaded, pictures, random_model, register, saved
+from models import TEXTS, loaded, pictures, random_clip, register, saved
 from torch import Tensor
 
 from clipmapper.config.schema import MapperConfig
@@ -29,7 +29,7 @@ KEEP = torch.tensor([[True] * 10, [True] * 5 + [False] * 5, [True, False] * 5])
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FrozenClip:
     folder = tmp_path_factory.mktemp("lrp")
     name = register(folder, f"test-under-lrp-{request.param}", {"ls_init_value": 0.1}, {}, quick_gelu=request.param)
-    return loaded(name, saved(random_model(name), folder / "weights.safetensors"))
+    return loaded(name, saved(random_clip(name), folder / "weights.safetensors"))
 
 
 def whole_model(encoder: FrozenClip, mapper: str, readout: str = "cls") -> Any:

@@ -8,8 +8,8 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from models import random_vqa, samples
 from torch import nn
-from vqa_models import random_vqa, samples
 
 from clipmapper.errors import UserError
 from perturbation.randomise.layers import layers_from_the_top, rank_correlation, redraw

@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from caption_models import CAPTIONS, random_caption
-from clip_models import pictures
+from models import CAPTIONS, QUESTIONS, pictures, random_caption, random_vqa, words_of
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from untrained_captions import words_of
-from vqa_models import QUESTIONS, random_vqa
 
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.data.images import FileImage

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from caption_models import random_caption, slow_greedy
-from clip_models import pictures
+from models import pictures, random_caption, slow_greedy
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import random_encoder, random_vqa, samples
 from torch import Tensor
-from vqa_models import random_encoder, random_vqa, samples
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.nn.tokens import TokenSubset

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vqa_models import random_vqa, samples
+from models import random_vqa, samples
 
 from perturbation.arrays import Array, Mask
 from perturbation.measures.ceiling import all_subsets, bounds

@@ -12,22 +12,16 @@ import pytest
 from caption_evaluator import NUMBERS, TEXTURES, TONES, is_true, labellings
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapes_data import known, scene_from_seen
 from shapes_evaluator import COLORS, SHAPES, SIZES, values_in
 
 from clipmapper.data.shapes import captions as generator
-from clipmapper.data.shapes.caption_truth import (
-    CaptionTruth,
-    KnownScene,
-    check_caption,
-    scene_from_seen,
-    scene_from_side_file,
-)
-from clipmapper.data.shapes.scene import Background, Scene, Seen, sample_scene, truth
+from clipmapper.data.shapes.caption_truth import CaptionTruth, KnownScene, check_caption, scene_from_side_file
+from clipmapper.data.shapes.scene import Scene, Seen, sample_scene, truth
 from clipmapper.data.shapes.write import _object
 from clipmapper.errors import UserError
 
 SCENES = 1000
-DARK = Background("dark", "striped", (30, 30, 30), 0)
 
 
 @cache
@@ -40,12 +34,6 @@ def cases() -> tuple[tuple[Scene, dict[str, Any], KnownScene, list[str]], ...]:
         entry = {"background": asdict(scene.background), "objects": [_object(o) for o in scene.objects]}
         found.append((scene, entry, scene_from_side_file(entry), generator.captions(scene, 5, rng)))
     return tuple(found)
-
-
-def known(*objects: tuple[str, str, str, float, float], background: Background = DARK) -> KnownScene:
-    """Objects as size, color, shape, x and y."""
-    seen = [Seen(i, shape, color, size, x, y) for i, (size, color, shape, x, y) in enumerate(objects)]
-    return scene_from_seen(seen, background)
 
 
 # The brute-force reader: one label for every object, which says which phrase it is meant by, if any.

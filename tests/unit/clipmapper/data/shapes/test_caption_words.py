@@ -9,29 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clip_models import bpe
+from models import bpe
 from PIL import Image
-from shapes_data import shapes_config
+from shapes_data import known, scene_from_seen, shapes_config
 
 from clipmapper.config.data import CocoConfig
-from clipmapper.data.shapes.caption_truth import KnownScene, check_caption, scene_from_seen
+from clipmapper.data.shapes.caption_truth import KnownScene, check_caption
 from clipmapper.data.shapes.caption_words import NamedObjects, caption_judge, named_objects, read_scenes
 from clipmapper.data.shapes.captions import captions
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.data.shapes.language import WORDINGS, holds, plural
-from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Background, Seen, sample_scene, truth
+from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Seen, sample_scene, truth
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
 from clipmapper.tasks.caption.sentence import split_words
-
-DARK = Background("dark", "striped", (30, 30, 30), 0)
-
-
-def known(*objects: tuple[str, str, str, float, float]) -> KnownScene:
-    """Objects as size, color, shape, x and y."""
-    seen = [Seen(i, shape, color, size, x, y) for i, (size, color, shape, x, y) in enumerate(objects)]
-    return scene_from_seen(seen, DARK)
-
 
 SCENE = known(
     ("small", "red", "star", 0.2, 0.3),
@@ -101,7 +92,7 @@ def test_an_object_seen_in_two_ways_makes_its_name_ambiguous() -> None:
     doubtful = Seen(0, "ring", "red", "small", 0.2, 0.2)
     scene = KnownScene(((ring, other), (doubtful, other)), "dark", "plain")
     assert named("a red ring", scene) == {}
-    assert named("a red ring", scene_from_seen((ring, other), DARK)) == {
+    assert named("a red ring", scene_from_seen((ring, other))) == {
         "1 red": ("color", (1,)),
         "2 ring": ("shape", (1,)),
     }
@@ -148,7 +139,7 @@ def relations() -> Iterator[tuple[list[str], tuple[Seen, ...]]]:
 def test_words_of_generated_relations_are_those_of_brute_force() -> None:
     counted, left_out = 0, 0
     for words, seen in relations():
-        found = named_objects(words, scene_from_seen(seen, DARK))
+        found = named_objects(words, scene_from_seen(seen))
         assert {(n.word, n.kind, n.objects) for n in found} == brute_force(words, seen)
         assert len(found) == len({n.word for n in found})
         counted += len(found)

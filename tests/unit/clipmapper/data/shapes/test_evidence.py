@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import open_clip
 import pytest
+from models import random_encoder
 from PIL import Image
 from shapes_data import asked, shapes_config, written_shapes
-from vqa_models import random_encoder
 
 from clipmapper.config.data import DataConfig
 from clipmapper.data.shapes.evidence import evidence_patches, read_evidence, sub_word_bytes, sub_word_spans

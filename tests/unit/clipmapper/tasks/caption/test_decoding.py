@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from caption_models import CAPTIONS, image_tokens, random_caption, slow_greedy
-from clip_models import pictures
-from vqa_models import LAYERS
+from models import CAPTIONS, LAYERS, image_tokens, pictures, random_caption, slow_greedy
 
 from clipmapper.errors import UserError
 from clipmapper.mapper.blocks import AttentionSublayer
 from clipmapper.mapper.incremental import start_decoding
 from clipmapper.nn.kv_cache import KeyValues
 from clipmapper.nn.tokens import Tokens
-from clipmapper.tasks.caption.decoding import check_length, greedy
+from clipmapper.tasks.caption.data import check_length
+from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 
 MAPPERS = pytest.mark.parametrize("name", ["a", "b"])

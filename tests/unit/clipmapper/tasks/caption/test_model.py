@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from caption_models import CAPTIONS, random_caption, vocabulary
-from clip_models import pictures
-from vqa_models import random_encoder
+from models import CAPTIONS, caption_vocabulary, pictures, random_caption, random_encoder
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
@@ -68,7 +66,7 @@ def test_the_vocabulary_holds_the_training_tokens_and_the_end() -> None:
 
 
 def test_a_class_is_a_token_and_what_is_not_in_the_vocabulary_has_none() -> None:
-    words = vocabulary()
+    words = caption_vocabulary()
     assert list(words.classes(np.array(words.ids))) == list(range(len(words)))
     others = np.array(sorted(set(range(49408)) - set(words.ids)))
     assert set(words.classes(others)) == {IGNORED}

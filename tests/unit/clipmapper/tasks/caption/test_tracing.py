@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from caption_models import image_tokens, random_caption
-from clip_models import pictures
+from models import image_tokens, pictures, random_caption
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from clip_models import TEXTS, pictures
+from models import ANSWERS, TEXTS, pictures, random_encoder, random_vqa
 from torch import Tensor
-from vqa_models import ANSWERS, random_encoder, random_vqa
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.nn.tokens import TokenSubset

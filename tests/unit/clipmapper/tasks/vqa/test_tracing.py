@@ -8,8 +8,8 @@ from typing import Any
 import captum.attr
 import pytest
 import torch
+from models import random_vqa, samples
 from torch import Tensor
-from vqa_models import random_vqa, samples
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.tasks.vqa.model import CLIPMapperVQA

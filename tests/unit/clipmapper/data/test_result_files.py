@@ -1,0 +1,60 @@
+"""Result files: what is written is read again, is what COCO's own code reads, and one line for what can be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipmapper.data.result_files import ANSWERS, CAPTIONS, read_results, write_results
+from clipmapper.errors import UserError
+
+
+def test_the_fields_and_the_order_are_the_evaluators(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "results.json"
+    write_results(path, CAPTIONS, {391895: 'a "man"\nrides é', 42: ""})
+    assert json.loads(path.read_text(encoding="utf-8")) == [
+        {"image_id": 391895, "caption": 'a "man"\nrides é'},
+        {"image_id": 42, "caption": ""},
+    ]
+    write_results(path, ANSWERS, {7: "yes"})
+    assert json.loads(path.read_text(encoding="utf-8")) == [{"question_id": 7, "answer": "yes"}]
+
+
+@pytest.mark.parametrize("fields", [ANSWERS, CAPTIONS])
+def test_what_is_written_is_read_again(tmp_path: Path, fields: Any) -> None:
+    results = {3: "a cat", 1: "", 2: "猫\u2028"}
+    write_results(tmp_path / "r.json", fields, results)
+    assert list(read_results(tmp_path / "r.json", fields).items()) == list(results.items())
+
+
+def test_cocos_own_code_reads_it(tmp_path: Path) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in (3, 9)]
+    (tmp_path / "c.json").write_text(json.dumps({"info": {}, "images": images, "annotations": []}))
+    write_results(tmp_path / "r.json", CAPTIONS, {9: "a dog", 3: "a cat"})
+    found = coco.COCO(str(tmp_path / "c.json")).loadRes(str(tmp_path / "r.json"))
+    assert found.imgToAnns[3][0]["caption"] == "a cat"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"1": "red"}, 'not a result file; give a list [{"question_id": 1, "answer": "…"}]'),
+        ([{"question_id": 1, "answer": "x"}, {"question_id": 3}], '[1]: has no "answer"'),
+        ([{"answer": "x"}], '[0]: has no "question_id"'),
+        ([{"question_id": 1, "answer": 2}], '[0]: "answer" is 2, not a text'),
+        ([{"question_id": True, "answer": "x"}], '[0]: "question_id" is True, not a whole number'),
+        (["red\nblue"], "[0]: is 'red\\nblue', not an object"),
+        ([{"question_id": 1, "answer": "x"}] * 2, "[1]: question_id 1 occurs twice; remove one of the two"),
+    ],
+)
+def test_a_bad_result_file_is_one_line(tmp_path: Path, content: Any, said: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError) as caught:
+        read_results(path, ANSWERS)
+    assert str(caught.value).startswith(f"{path}: {said}")
+    assert "\n" not in str(caught.value)

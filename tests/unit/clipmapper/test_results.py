@@ -1,0 +1,16 @@
+"""What is noted beside results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clipmapper.results import versions
+
+
+def test_without_git_the_commit_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = versions()
+    assert {"python", "torch", "numpy"} < set(found)
+    assert "commit" not in found
