@@ -11,13 +11,12 @@ import pyarrow as pa
 
 from clipmapper.errors import UserError
 from perturbation.arrays import Array, Mask
-from perturbation.measures.base import ExplainedBatch, Measure, Name, Rows, about_row
+from perturbation.measures.base import FULL, ExplainedBatch, Measure, Name, Rows, about_row
 from perturbation.removal.order import removal_order
 from perturbation.removal.reader import Read, SubsetOutputs, Subsets
 from perturbation.report.rows import summary_rows
 
 SACO = "saco"  # the table, its column and the key of the report
-FULL = ("full",)
 
 
 class SaCo(Measure):
