@@ -22,6 +22,7 @@ from perturbation.removal.reader import Modality, Read, SubsetOutputs, Subsets
 SAMPLES = "samples"  #: the table of the areas, which every run has
 EFFECTS = "faithfulness"  #: the table of what single tokens and top shares do
 Name = tuple[Any, ...]  #: of a request, of the measure's own choice
+FULL: Name = ("full",)  #: of the request for the samples as they are
 
 
 class ScoredBy(NamedTuple):

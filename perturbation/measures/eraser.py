@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from clipmapper.errors import UserError
 from perturbation.arrays import Array
-from perturbation.measures.base import EFFECTS, ExplainedBatch, Measure, Name, Rows, about_row
+from perturbation.measures.base import EFFECTS, FULL, ExplainedBatch, Measure, Name, Rows, about_row
 from perturbation.removal.order import kept_masks
 from perturbation.removal.reader import Read, SubsetOutputs, Subsets
 from perturbation.report.rows import Row, groups, intervals, matrix, over_seeds
-
-FULL = ("full",)
 
 
 class Eraser(Measure):
@@ -50,10 +48,12 @@ class Eraser(Measure):
         if not outputs:
             return []
         full = outputs[FULL].responses[:, 0]
-        return [
-            Rows(EFFECTS, about_row(modality, scored_by), {"full": full, kind: found.responses})
-            for (modality, scored_by, kind), found in list(outputs.items())[1:]
-        ]
+        rows = []
+        for modality, tokens in batch.tokens.items():
+            for scored_by in tokens.scores:
+                drops = {kind: outputs[modality, scored_by, kind].responses for kind in EraserMasks._fields}
+                rows.append(Rows(EFFECTS, about_row(modality, scored_by), {"full": full, **drops}))
+        return rows
 
     def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
         """``eraser``: means at every share, and over the shares, one row for every explainer and modality."""

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from perturbation.arrays import Array, Mask
-from perturbation.measures.base import EFFECTS, ExplainedBatch, Measure, Name, Rows, about_row
+from perturbation.measures.base import EFFECTS, FULL, ExplainedBatch, Measure, Name, Rows, about_row
 from perturbation.removal.order import check_scores, single_masks
 from perturbation.removal.reader import Read, SubsetOutputs, Subsets
 from perturbation.report.rows import summary_rows
-
-FULL = ("full",)
 
 
 class Faithfulness(Measure):
