@@ -17,8 +17,8 @@ from torch import Tensor
 from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.results import write_metrics
+from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.tracing import trace_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
 from explain import Explainer
 from explain.figures import save
@@ -117,13 +117,14 @@ def _explained(
     names: Sequence[int | str],
 ) -> tuple[dict[str, NDArray[np.bool_]], dict[str, dict[str, Array]]]:
     """What takes part, and the scores by explainer, both by modality."""
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
-    traced = trace_vqa(model, batch.pixels, batch.text, target, needs, names)
-    scores: dict[str, dict[str, Array]] = {modality: {} for modality in MODALITIES}
-    for name, explainer in explainers.items():
-        whole = explainer(traced.trace, traced.rows)
-        for modality in MODALITIES:
-            scores[modality][name] = traced.scores(whole, modality).cpu().double().numpy()
+    explained = explain(model, batch, explainers, target, names)
+    traced = explained.traced
+    scores = {
+        modality: {
+            name: traced.scores(whole, modality).cpu().double().numpy() for name, whole in explained.scores.items()
+        }
+        for modality in MODALITIES
+    }
     return {modality: removable(traced, modality) for modality in MODALITIES}, scores
 
 

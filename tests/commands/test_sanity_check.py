@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -21,7 +22,7 @@ from clipmapper.files import read_json
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import trace_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, question_batch
-from explain import AttentionTrace, explainers
+from explain import AttentionTrace, TraceError, explainers
 from explain.targets import given
 from explain.token_scores import TokenScores
 from perturbation.randomise.figure import draw_curves
@@ -248,6 +249,19 @@ def test_bad_input_is_one_line(
     status, _, errors = command("sanity_check", *tiny.overrides, *place, override)
     assert status == 1
     assert errors == [f"error: {message}"]
+
+
+def test_a_trace_that_an_explainer_refuses_is_one_line(
+    tiny: Tiny, trained: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise TraceError("step 2 holds NaN")
+
+    monkeypatch.setattr(explainers.Weighted, "__call__", refuse)
+    place = (f"checkpoint={trained}", f"hydra.run.dir={tmp_path / 'run'}", "samples=4", "explainer=weighted")
+    status, _, errors = command("sanity_check", *tiny.overrides, *place)
+    assert (status, len(errors)) == (1, 1)
+    assert re.fullmatch(r"error: questions \d+ to \d+ can't be explained: step 2 holds NaN", errors[0])
 
 
 def test_scores_that_cannot_be_ranked_are_refused() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clipmapper.errors import UserError
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import Word, sentence_relevance, split_words, sub_word_weights
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch
-from explain import Explainer
+from explain import Explainer, TraceError
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,18 +32,31 @@ class ExplainedWords:
 
 
 def explain_words(
-    model: CLIPMapperCaption, batch: CaptionedBatch, explainers: Mapping[str, Explainer]
+    model: CLIPMapperCaption,
+    batch: CaptionedBatch,
+    explainers: Mapping[str, Explainer],
+    checkpoint: Path | None = None,
 ) -> ExplainedWords:
-    """Scores of every explainer from one trace of the batch, whose captions all have words.
+    """Compute the scores of every explainer from one trace of the batch, whose captions all have words.
+
+    Args:
+        model: In evaluation mode.
+        batch: B pictures with their captions.
+        explainers: By name.
+        checkpoint: Where the model came from, for the error; None names the pictures.
 
     Raises:
-        TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
+        UserError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
     needs = {field for explainer in explainers.values() for field in explainer.needs}
     ids = [image.image_id for image in batch.images]
-    traced = trace_captions(model, batch.pixels, batch.captions, needs, ids)
     words = tuple(split_words(caption, model.encoder.tokenizer) for caption in batch.captions)
-    scores = {name: _of_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
+    try:
+        traced = trace_captions(model, batch.pixels, batch.captions, needs, ids)
+        scores = {name: _of_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
+    except TraceError as error:
+        what = checkpoint or f"captions of images {ids[0]} to {ids[-1]}"
+        raise UserError(f"{what} can't be explained: {error}") from error
     return ExplainedWords(traced, words, scores)
 
 
