@@ -20,7 +20,7 @@ from clipmapper.tasks.caption.explaining import explain_words, in_chunks
 from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject, load_caption_subject
 from clipmapper.training.batches import in_order
-from explain import Explainer, TraceError
+from explain import Explainer
 from perturbation.config import LocaliseConfig
 from perturbation.localise.metrics import Mask, Scores
 from perturbation.localise.tables import cell
@@ -138,10 +138,7 @@ def _relevance(
     explainers: Mapping[str, Explainer],
 ) -> dict[str, Scores]:
     """The patches' scores of the words that name objects, caption after caption, [W, P] by explainer."""
-    try:
-        explained = explain_words(subject.model, batch, explainers)
-    except TraceError as error:
-        raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
+    explained = explain_words(subject.model, batch, explainers, checkpoint=subject.checkpoint)
     starts = np.cumsum([0, *map(len, explained.words)])[:-1]
     chosen = [start + word.word for start, words in zip(starts.tolist(), named, strict=True) for word in words]
     return {

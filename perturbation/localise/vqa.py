@@ -97,7 +97,7 @@ def localise(
         for rows in chunks:
             batch = subject.batch(rows)
             assert batch is not None, "their pictures could be read before"
-            explained = explain(subject.model, batch, explainers)
+            explained = explain(subject.model, batch, explainers, checkpoint=subject.checkpoint)
             for modality in MODALITIES:
                 eligible = removable(explained.traced, modality)
                 truth = _truth(subject, evidence, batch, modality, eligible, patch_share)

@@ -119,7 +119,7 @@ class CaptionTests:
                 for name, weighting in self._weighted(candidate.name).items():
                     found[name] = sentence_relevance(rows, by_weighting[weighting].to(rows), traced.sample, len(names))
         except TraceError as error:
-            raise UserError(f"captions of images {names[0]} to {names[-1]} cannot be explained: {error}") from error
+            raise UserError(f"captions of images {names[0]} to {names[-1]} can't be explained: {error}") from error
         scores = {name: each.double().cpu().numpy() for name, each in found.items()}
         return TokenScores(np.ones_like(next(iter(scores.values())), dtype=np.bool_), scores)
 

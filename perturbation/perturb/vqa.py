@@ -14,7 +14,6 @@ from clipmapper.files import read_json, write_json
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
-from explain import TraceError
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
@@ -122,11 +121,7 @@ def explained_questions(
         UserError: an explainer lacks something in this batch.
     """
     explainers = {str(candidate.name): candidate.explainer for candidate in candidates}
-    try:
-        explained = explain(model, batch, explainers, target)
-    except TraceError as error:
-        first, last = batch.ids[0], batch.ids[-1]
-        raise UserError(f"questions {first} to {last} cannot be explained: {error}") from error
+    explained = explain(model, batch, explainers, target)
     traced = explained.traced
     tokens = {
         modality: TokenScores(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from models import CAPTION_TASK, random_vqa, write_untrained
 from tiny_runs import Tiny
 
 from clipmapper.files import read_json
+from explain import TraceError, explainers
 from perturbation.randomise.layers import layers_from_the_top
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -83,3 +85,16 @@ def test_more_pictures_than_there_are(tiny: Tiny, command: Command, tmp_path: Pa
     status, _, errors = command("sanity_check", *tiny.overrides, *CAPTION_TASK, *place, "samples=11")
     assert status == 1
     assert errors == ["error: samples=11: split=test has 10 images; give samples=10 or fewer"]
+
+
+def test_a_trace_that_an_explainer_refuses_is_one_line(
+    tiny: Tiny, trained: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise TraceError("step 2 holds NaN")
+
+    monkeypatch.setattr(explainers.Weighted, "__call__", refuse)
+    place = (f"checkpoint={trained}", f"hydra.run.dir={tmp_path / 'run'}", "samples=4", "explainer=weighted")
+    status, _, errors = command("sanity_check", *tiny.overrides, *place)
+    assert (status, len(errors)) == (1, 1)
+    assert re.fullmatch(r"error: questions \d+ to \d+ can't be explained: step 2 holds NaN", errors[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +17,7 @@ from clipmapper.tasks.caption.sentence import Word, sentence_relevance, split_wo
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch
 from clipmapper.tasks.caption.vocabulary import IGNORED
-from explain import Explainer
-from explain.capture.needs import Needs
+from explain import Explainer, Needs, TraceError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,24 +39,30 @@ def explain_words(
     explainers: Mapping[str, Explainer],
     against: int | None = None,
     sample_ids: Sequence[int | str] | None = None,
+    checkpoint: Path | None = None,
 ) -> ExplainedWords:
-    """Scores of every explainer from one trace of the batch, whose captions all have words.
+    """Compute the scores of every explainer from one trace of the batch, whose captions all have words.
 
     Args:
         model: In evaluation mode.
-        batch: Pictures and captions.
+        batch: B pictures with their captions.
         explainers: By name.
         against: A class of the model's head, whose logit is taken off that of each word (:func:`contrast_class`).
         sample_ids: Names of the captions, for what is drawn at random; by default the images' ids.
+        checkpoint: Where the model came from, for the error; None names the pictures.
 
     Raises:
-        TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
+        UserError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
     needs = Needs.of(explainers.values())
     names = batch.ids if sample_ids is None else sample_ids
-    traced = trace_captions(model, batch.pixels, batch.captions, needs, names, against, batch.ids)
     words = tuple(split_words(caption, model.encoder.tokenizer) for caption in batch.captions)
-    scores = {name: _of_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
+    try:
+        traced = trace_captions(model, batch.pixels, batch.captions, needs, names, against, batch.ids)
+        scores = {name: _of_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
+    except TraceError as error:
+        what = checkpoint or f"captions of images {batch.ids[0]} to {batch.ids[-1]}"
+        raise UserError(f"{what} can't be explained: {error}") from error
     return ExplainedWords(traced, words, scores)
 
 

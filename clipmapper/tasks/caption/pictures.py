@@ -18,7 +18,7 @@ from clipmapper.tasks.caption.sample import SCHEMA, ExplainedCaption, explained_
 from clipmapper.tasks.caption.sentence import Word, split_words, word_weights
 from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject
 from clipmapper.training.batches import in_order
-from explain import Explainer, TraceError
+from explain import Explainer
 from explain.figures import Caption, Photo, WordMaps, draw_caption, save
 
 _WEIGHTED = {"equal": "equally", "bleu4": "by BLEU-4", "cider": "by CIDEr", "meteor": "by METEOR"}
@@ -52,14 +52,11 @@ def make_caption_pictures(
     preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
     made = 0
     with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "pictures") as advance:
-        try:
-            for caption in _explained(subject, rows, explainers, config):
-                write(score_rows(caption, config.against))
-                draw(caption, seen_box(caption.photo.size, preprocessing), config, folder)
-                made += 1
-                advance()
-        except TraceError as error:
-            raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
+        for caption in _explained(subject, rows, explainers, config):
+            write(score_rows(caption, config.against))
+            draw(caption, seen_box(caption.photo.size, preprocessing), config, folder)
+            made += 1
+            advance()
     if not made:
         raise UserError("there is nothing to explain: no picture could be read, or their captions have no words")
     return made
@@ -85,7 +82,7 @@ def _explained(
                 weights = word_weights(texts, references, config.weighting, corpus)
                 _note_contrast(batch, words, config.against)
                 usable = fitting(explainers, sum(map(len, batch.captions)))
-                explained = explain_words(model, batch, usable, against)
+                explained = explain_words(model, batch, usable, against, checkpoint=subject.checkpoint)
                 spoken = [model.vocabulary.text(caption) for caption in batch.captions]
                 yield from explained_captions(batch, explained, weights, spoken, grid)
 

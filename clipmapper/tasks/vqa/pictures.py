@@ -20,7 +20,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import Aim
 from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, Rated, explain_samples, score_rows
 from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
-from explain import Explainer, TraceError
+from explain import Explainer
 from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
 MOST_ANSWERS = 3  # of people's different answers, how many are shown
@@ -44,15 +44,12 @@ def make_pictures(
     made = 0
     with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "questions") as advance:
         for batch in _batches(subject, rows, config.encoder.batch_size):
-            try:
-                chosen = fitting(explainers, len(batch.questions))
-                for sample in explain_samples(subject.model, batch, chosen, aim, config.interaction):
-                    write(score_rows(sample))
-                    draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
-                    made += 1
-                    advance()
-            except TraceError as error:
-                raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
+            chosen = fitting(explainers, len(batch.questions))
+            for sample in explain_samples(subject, batch, chosen, aim, config.interaction):
+                write(score_rows(sample))
+                draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
+                made += 1
+                advance()
     if not made:
         raise UserError("none of the chosen pictures could be read; check the image folder in data.root")
     return made

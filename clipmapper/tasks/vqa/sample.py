@@ -15,7 +15,7 @@ from torch import Tensor
 from clipmapper.data.records import Question
 from clipmapper.tasks.vqa.explaining import Aim, Explained, explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.trained import QuestionBatch
+from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
 from explain import Explainer, mutual_interaction
 
 Array = NDArray[np.float32]
@@ -79,14 +79,15 @@ class ExplainedSample:
 
 
 def explain_samples(
-    model: CLIPMapperVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: Aim, interaction: bool
+    subject: Subject, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: Aim, interaction: bool
 ) -> Iterator[ExplainedSample]:
     """The samples of a batch, all of them and all explainers from one trace.
 
     Raises:
-        TraceError: the model yields NaN or Inf.
+        UserError: the model yields NaN or Inf.
     """
-    explained = explain(model, batch, explainers, aim.target(model, batch))
+    model = subject.model
+    explained = explain(model, batch, explainers, aim.target(model, batch), checkpoint=subject.checkpoint)
     matrix = mutual_interaction(explained.traced.trace, "text", "image") if interaction else None
     for row in range(len(batch.questions)):
         yield _sample(model, batch, explained, aim, row, None if matrix is None else matrix[row])
