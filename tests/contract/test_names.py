@@ -41,9 +41,9 @@ def step(query: str, key: str, stage: int) -> AttentionStep:
     """The contract's step, word for word, on random tensors."""
     sizes = {"image": IMAGE, "text": TEXT, "joint": IMAGE + TEXT}
     n_query, n_key = sizes[query], sizes[key]
-    A = torch.rand(BATCH, HEADS, n_query, n_key).softmax(-1)  # noqa: N806
-    gA = torch.randn_like(A)  # noqa: N806
-    X, gX, Y, gY = (torch.randn(BATCH, n_query, WIDTH) for _ in range(4))  # noqa: N806
+    A = torch.rand(BATCH, HEADS, n_query, n_key).softmax(-1)
+    gA = torch.randn_like(A)
+    X, gX, Y, gY = (torch.randn(BATCH, n_query, WIDTH) for _ in range(4))
     return AttentionStep(
         query=query, key=key,
         attention=A, attention_grad=gA,
