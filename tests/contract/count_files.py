@@ -104,7 +104,7 @@ def count_walk(name: str) -> None:
 
 
 def places_that_ask_for_the_task() -> list[str]:
-    """``file:line: source`` of every dict by task, comparison with a task's name, look-up by it, and test of a class."""
+    """``file:line: source`` of every dict by task, comparison or look-up with a task's name, and test of its class."""
     found = []
     for folder in FOLDERS:
         for path in sorted((PROJECT / folder).rglob("*.py")):

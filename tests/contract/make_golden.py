@@ -1,7 +1,7 @@
 """Writes what the contract tests compare with: ``python tests/contract/make_golden.py config_keys run_folders``.
 
 Only for a contract that changes on purpose: look at the difference before it is committed. The parts: ``config_keys``,
-``run_folders``, ``shapes``, ``outputs`` (of the checkpoints in ``golden/``), and ``checkpoints``, which trains those anew.
+``run_folders``, ``shapes``, ``outputs`` (of the checkpoints in ``golden/``), and ``checkpoints``, which trains those.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import re
 import shlex
 import shutil
@@ -15,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from pictures import saved_pictures
-from public import GOLDEN, PROJECT
+from public import GOLDEN
 from readme import Block, CommandLine, blocks, sessions, shell_lines
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -115,11 +117,26 @@ def filled(line: CommandLine, root: Path) -> list[str]:
     ]
 
 
+def jobs(arguments: list[str]) -> list[list[str]]:
+    """The arguments themselves, or those of every job of a sweep."""
+    if "--multirun" not in arguments:
+        return [arguments]
+    parsed = OverridesParser.create().parse_overrides([each for each in arguments if each != "--multirun"])
+    values = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in parsed
+    ]
+    return [list(job) for job in itertools.product(*values)]
+
+
 @pytest.mark.parametrize("line", LINES, ids=str)
 def test_a_command_line_composes(line: CommandLine, command: Command, root: Path) -> None:
-    status, out, errors = command(line.script, *filled(line, root), "--cfg", "job")
-    assert (status, errors) == (0, [])
-    assert out.strip()
+    for job in jobs(filled(line, root)):
+        status, out, errors = command(line.script, *job, "--cfg", "job")
+        assert (status, errors) == (0, [])
+        assert out.strip()
 
 
 def small(line: CommandLine, root: Path) -> list[str]:
@@ -166,6 +183,7 @@ def test_a_config_of_ones_own(
     assert f"| {Path(name).stem} |" in out
 
 
-def test_the_pages_of_the_project_are_found() -> None:
-    assert (PROJECT / "README.md").is_file()
-    assert {block.page for block in PYTHON} >= {"README.md"}
+def test_a_sweep_is_all_its_jobs() -> None:
+    assert jobs(["--multirun", "mapper=a,b", "threads=1", "seed=0,1"]) == [
+        [f"mapper={mapper}", "threads=1", f"seed={seed}"] for mapper in "ab" for seed in (0, 1)
+    ]
