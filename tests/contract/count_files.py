@@ -54,7 +54,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
     def _called(self, frame: FrameType, event: str, _: Any) -> None:
         file = frame.f_code.co_filename
@@ -116,7 +116,7 @@ def places_that_ask_for_the_task() -> list[str]:
     return found
 
 
-def _asks(node: ast.AST) -> bool:
+def _asks(node: Any) -> bool:
     if isinstance(node, ast.Dict):
         keys = {key.value for key in node.keys if isinstance(key, ast.Constant)}
         return "vqa" in keys or (bool(keys) and keys <= TASKS)
@@ -128,7 +128,7 @@ def _asks(node: ast.AST) -> bool:
         return OF_A_TASK.search(ast.unparse(node.args[1])) is not None
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
         return any(map(_is_task, node.args))
-    return isinstance(node, ast.match_case) and any(_is_task(part) for part in ast.walk(node.pattern))
+    return isinstance(node, ast.MatchValue) and _is_task(node.value)
 
 
 def _parts(node: ast.expr) -> list[ast.expr]:

@@ -6,12 +6,12 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from public import PROJECT, composed, golden
 
@@ -48,20 +48,17 @@ def choices() -> list[str]:
 def keys_of(line: str) -> Keys:
     """Every key of a command line's config with its value as it is written, before ``${…}`` is filled in."""
     command, *overrides = line.split()
-    return dict(sorted(_flat(composed(command, overrides))))
+    written = OmegaConf.to_container(composed(command, overrides))
+    assert isinstance(written, dict)
+    return dict(sorted(_flat(written)))
 
 
-def _flat(config: DictConfig, prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key in config:
-        node = config._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_interpolation() and len(node):
-            found += _flat(node, f"{prefix}{key}.")
+def _flat(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            found.append(
-                (f"{prefix}{key}", OmegaConf.to_container(node) if OmegaConf.is_config(node) else node._value())
-            )
-    return found
+            yield f"{prefix}{key}", value
 
 
 def packed(keys: dict[str, Keys]) -> dict[str, Any]:
@@ -104,7 +101,7 @@ def test_a_key_that_vanishes_or_changes_is_seen() -> None:
 
 
 def test_packing_loses_nothing() -> None:
-    keys = {"x": {"a": 1, "b": None}, "x y=1": {"a": 2, "c": []}, "z": {"a": 1}}
+    keys: dict[str, Keys] = {"x": {"a": 1, "b": None}, "x y=1": {"a": 2, "c": []}, "z": {"a": 1}}
     assert unpacked(packed(keys)) == keys
 
 

@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -42,7 +43,7 @@ TINY = {
 MISSING = re.compile(r"\bFOLDER\b|=F\b|…|data=(vqav2|coco)|resume=|runs=|experiment=|wandb")
 
 
-def runnable() -> list[object]:
+def runnable() -> list[Any]:
     """Lines that can run as they stand but for their size; those of the text are slow."""
     found = []
     for line in LINES:
@@ -72,8 +73,7 @@ def place_what_is_read(code: str, folder: Path) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("runs/"):
             place_run(folder / node.value, "caption-b" if "caption" in node.value else "vqa-b")
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
-            assert isinstance(node.args[0], ast.Constant)
-            saved_pictures(folder)[0].rename(folder / node.args[0].value)
+            saved_pictures(folder)[0].rename(folder / ast.literal_eval(node.args[0]))
 
 
 def named_file(block: Block) -> str | None:

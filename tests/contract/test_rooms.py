@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -46,19 +46,22 @@ def _targets(tree: ast.AST, modules: Mapping[str, str]) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name in modules)
             continue
         assert node.level == 0, f"line {node.lineno}: a relative import"
+        module = str(node.module)
         for alias in node.names:
-            inner = f"{node.module}.{alias.name}"
+            inner = f"{module}.{alias.name}"
             if inner in modules:
                 yield inner
-            elif node.module in modules:
-                yield node.module
+            elif module in modules:
+                yield module
 
 
 def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node
-    types_alone = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-    for child in node.orelse if types_alone else ast.iter_child_nodes(node):
+    children: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        children = node.orelse
+    for child in children:
         yield from _imports(child)
 
 
