@@ -14,7 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from clipmapper.subject import load_checkpoint
+from clipmapper.api import load_checkpoint
 
 __all__ = ["GOLDEN", "PROJECT", "composed", "golden", "load_checkpoint", "write_golden"]
 

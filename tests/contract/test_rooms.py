@@ -15,8 +15,14 @@ from public import PROJECT
 
 LAYERS = ("scripts", "perturbation", "clipmapper", "explain")  #: from the top down; a file imports its own or a lower
 #: Rooms (folders) of clipmapper from the top down, each with the folders in it that have no line of their own.
-ORDER = ("clipmapper/benchmarks", "clipmapper/encoder", "clipmapper/data")
-MAX_FILES = 36  #: .py files of one folder, without ``__init__.py``
+ORDER = tuple(
+    f"clipmapper/{room}"
+    for room in (
+        *("commands", "benchmarks", "tasks", "explaining", "mapper", "metrics"),
+        *("encoder", "training", "data", "nn", "config"),
+    )
+)
+MAX_FILES = 15  #: .py files of one folder, without ``__init__.py``
 
 Graph = Mapping[str, set[str]]  #: file → the files that it imports, as paths below the root
 
