@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -100,7 +101,15 @@ def _search_path() -> Iterator[None]:
 
 
 def _files(group: str) -> list[str]:
-    return GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
+    loader = GlobalHydra.instance().config_loader()
+    return loader.get_group_options(group, ObjectType.CONFIG, None, _search_path_overrides())
+
+
+def _search_path_overrides() -> list[str]:
+    """Return ``hydra.searchpath=…`` as it was typed, which Hydra forgets after its own composition."""
+    if not HydraConfig.initialized():
+        return []
+    return [override for override in HydraConfig.get().overrides.hydra if override.startswith("hydra.searchpath=")]
 
 
 def _members(group: str) -> list[str]:
@@ -109,7 +118,9 @@ def _members(group: str) -> list[str]:
 
 
 def _composed(group: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found = OmegaConf.to_container(compose(overrides=[f"+{group}@{name}={name}" for name in names]))
+    found = OmegaConf.to_container(
+        compose(overrides=[f"+{group}@{name}={name}" for name in names] + _search_path_overrides())
+    )
     assert isinstance(found, dict)
     return {name: found[name] for name in names}
 
