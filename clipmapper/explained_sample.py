@@ -20,7 +20,8 @@ from clipmapper.data.records import Question
 from clipmapper.explaining import Explained, explain
 from clipmapper.subject import QuestionBatch
 from clipmapper.vqa_model import CLIPMapperVQA
-from explain import Explainer, mutual_interaction
+from explain import Explainer, Needs, mutual_interaction
+from explain.explainers import Weighted
 
 Array = NDArray[np.float32]
 # A row a token. ``answer`` is the model's and ``probability`` its own; ``target`` (less ``against``) is explained.
@@ -90,8 +91,10 @@ def explain_samples(
     Raises:
         TraceError: the model yields NaN or Inf.
     """
-    explained = explain(model, batch, explainers, aim.target(model, batch))
-    matrix = mutual_interaction(explained.traced.trace, "text", "image") if interaction else None
+    weighted = Weighted()  # the rule by which R grows in an interaction
+    more = Needs.of([weighted]) if interaction else None
+    explained = explain(model, batch, explainers, aim.target(model, batch), more)
+    matrix = mutual_interaction(explained.traced.trace, "text", "image", weighted) if interaction else None
     for row in range(len(batch.questions)):
         yield _sample(model, batch, explained, aim, row, None if matrix is None else matrix[row])
 

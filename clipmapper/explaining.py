@@ -33,14 +33,18 @@ class Explained:
 
 
 def explain(
-    model: CLIPMapperVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], target: Target = predicted
+    model: CLIPMapperVQA,
+    batch: QuestionBatch,
+    explainers: Mapping[str, Explainer],
+    target: Target = predicted,
+    more: Needs | None = None,
 ) -> Explained:
-    """Scores of every explainer from one trace of the batch.
+    """Scores of every explainer from one trace of the batch, which holds what they need, and ``more``.
 
     Raises:
         TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
-    needs = Needs.of(explainers.values())
+    needs = Needs.of(explainers.values()) | (more or Needs())
     traced = trace_vqa(model, batch.pixels, batch.text, target, needs, batch.ids)
     return Explained(traced, {name: each(traced.trace, traced.rows) for name, each in explainers.items()})
 
