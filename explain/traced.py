@@ -84,12 +84,15 @@ class Traced:
         """[B, N] → [B, n_words]."""
         if self.words is None:
             return self.scores(scores, "text")
-        longest = max(map(len, self.words), default=0)
-        of_words = scores.new_zeros(len(scores), longest)
-        for sample, words in enumerate(self.words):
-            for place, (_, positions) in enumerate(words):
-                of_words[sample, place] = scores[sample, torch.as_tensor(positions, device=scores.device)].sum()
-        return of_words
+        tokens = [
+            (sample, word, position)
+            for sample, words in enumerate(self.words)
+            for word, (_, positions) in enumerate(words)
+            for position in positions
+        ]
+        sample, word, position = torch.tensor(tokens, dtype=torch.long, device=scores.device).view(-1, 3).unbind(1)
+        of_words = scores.new_zeros(len(scores), max(map(len, self.words), default=0))
+        return of_words.index_put_((sample, word), scores[sample, position], accumulate=True)
 
 
 def grid_boxes(grid: tuple[int, int], patch: tuple[int, int], device: torch.device) -> Tensor:

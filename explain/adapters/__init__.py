@@ -1,4 +1,11 @@
-"""Traces of third-party models, one file a model; each runs the unmodified model and leaves nothing on it."""
+"""Traces of third-party models, one file a model; each runs the unmodified model and leaves nothing on it.
+
+traced = trace_vilt(model, inputs)                            # one forward and one backward pass for the batch
+scores = traced.explain(explainers.Weighted())                # {"image": [B, P], "text": [B, n_words]}
+rollout = explainers.Rollout()
+traced = trace_vilt(model, inputs, needs=Needs.of([rollout])) # no more than rollout reads: no backward pass, no graph
+traced = trace_vilt(model, inputs, layers=range(6, 12))       # the last six of twelve; the graph starts there
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

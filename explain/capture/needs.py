@@ -35,17 +35,19 @@ class Needs:
     @classmethod
     def of(cls, explainers: Iterable[Explainer]) -> Needs:
         """The union of what explainers read (``Explainer.needs`` and ``Explainer.last_only``)."""
-        every: set[str] = set()
-        last: set[str] = set()
-        trace: set[str] = set()
+        union = cls()
         for explainer in explainers:
-            fields = set(explainer.needs)
-            trace |= fields & {*TRACE_FIELDS}
+            of_trace = frozenset(explainer.needs) & {*TRACE_FIELDS}
+            of_step = frozenset(explainer.needs) - of_trace
             if explainer.last_only:
-                last |= fields - {*TRACE_FIELDS}
+                union |= cls(last=of_step, trace=of_trace)
             else:
-                every |= fields - {*TRACE_FIELDS} | {ATTENTION}
-        return cls(frozenset(every), frozenset(last), frozenset(trace))
+                union |= cls(every=of_step | {ATTENTION}, trace=of_trace)
+        return union
+
+    def __or__(self, other: Needs) -> Needs:
+        """What the two need together."""
+        return Needs(self.every | other.every, self.last | other.last, self.trace | other.trace)
 
     @classmethod
     def everything(cls, lrp: bool = False) -> Needs:

@@ -35,6 +35,7 @@ def explain(
     target: Target = predicted,
     sample_ids: Sequence[int | str] | None = None,
     checkpoint: Path | None = None,
+    more: Needs | None = None,
 ) -> Explained:
     """Compute the scores of every explainer from one trace of the batch.
 
@@ -45,11 +46,12 @@ def explain(
         target: The logit that is explained.
         sample_ids: Names of the questions, for what is drawn at random; by default their ids.
         checkpoint: Where the model came from, for the error; None names the questions.
+        more: What the trace holds besides what the explainers need.
 
     Raises:
         UserError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
-    needs = Needs.of(explainers.values())
+    needs = Needs.of(explainers.values()) | (more or Needs())
     names = batch.ids if sample_ids is None else sample_ids
     try:
         traced = trace_vqa(model, batch.pixels, batch.text, target, needs, names, batch.picture_ids)

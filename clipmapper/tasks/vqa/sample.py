@@ -16,7 +16,8 @@ from clipmapper.data.records import Question
 from clipmapper.tasks.vqa.explaining import Aim, Explained, explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
-from explain import Explainer, mutual_interaction
+from explain import Explainer, Needs, mutual_interaction
+from explain.explainers import Weighted
 
 Array = NDArray[np.float32]
 # A row a token. ``answer`` is the model's and ``probability`` its own; ``target`` (less ``against``) is explained.
@@ -87,8 +88,11 @@ def explain_samples(
         UserError: the model yields NaN or Inf.
     """
     model = subject.model
-    explained = explain(model, batch, explainers, aim.target(model, batch), checkpoint=subject.checkpoint)
-    matrix = mutual_interaction(explained.traced.trace, "text", "image") if interaction else None
+    weighted = Weighted()  # the rule by which R grows in an interaction
+    more = Needs.of([weighted]) if interaction else None
+    target = aim.target(model, batch)
+    explained = explain(model, batch, explainers, target, more=more, checkpoint=subject.checkpoint)
+    matrix = mutual_interaction(explained.traced.trace, "text", "image", weighted) if interaction else None
     for row in range(len(batch.questions)):
         yield _sample(model, batch, explained, aim, row, None if matrix is None else matrix[row])
 

@@ -35,7 +35,7 @@ explainers.Weighted(), explainers.IntegratedGradients()
 heavy = {"matplotlib", "PIL", "captum", "transformers", "open_clip", "clipmapper", "hydra", "pandas"} & {*sys.modules}
 print(" ".join(sorted(heavy)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT.parent)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 

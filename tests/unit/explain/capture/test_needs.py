@@ -36,6 +36,7 @@ def held(trace):
 
 def test_needs_are_the_union():
     assert needs() == Needs()
+    assert needs("rollout") | needs("attention_gradcam") == needs("rollout", "attention_gradcam")
     both = needs("rollout", "attention_gradcam")
     assert both == Needs(every=frozenset({"attention"}), last=frozenset({"attention_grad"}))
     assert both.of_step(last=True) == {"attention", "attention_grad"}

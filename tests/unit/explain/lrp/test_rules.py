@@ -132,6 +132,7 @@ IDENTITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda x: x.softmax(-1),
     "softmax in another precision": lambda x: F.softmax(x, dim=-1, dtype=torch.float32).to(x.dtype),
     "layer norm": lambda x: F.layer_norm(x, (4,), nn.Parameter(M[0]), nn.Parameter(M[1])),
+    "normalise": lambda x: F.normalize(x, dim=-1),
     "gelu": lambda x: F.gelu(x, approximate="tanh"),
     "tanh": torch.tanh,
     "relu": F.relu,
