@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from omegaconf import MISSING
 
 from clipmapper.config.checks import one_of
 from clipmapper.config.schema import Config
@@ -14,9 +16,9 @@ from clipmapper.errors import UserError
 class SubjectConfig(Config):
     """Whose answers are explained, by what: ``checkpoint`` null is the newest that fits, ``split`` the data's."""
 
-    explainer: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
-    split: str = "test"
+    explainer: dict[str, Any] = MISSING
+    checkpoint: str | None = MISSING
+    split: str = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,13 +34,13 @@ class PictureConfig(SubjectConfig):
     patches; ``scale``: each | common; ``formats``: png, pdf.
     """
 
-    select: str = "random"
-    samples: int = 8
-    ids: list[int] = field(default_factory=list)
-    image: str | None = None
-    overlay: Any = "bilinear"  # one of a few words: checked below
-    scale: Any = "each"
-    formats: list[str] = field(default_factory=lambda: ["png", "pdf"])
+    select: str = MISSING
+    samples: int = MISSING
+    ids: list[int] = MISSING
+    image: str | None = MISSING
+    overlay: Any = MISSING  # one of a few words: checked below
+    scale: Any = MISSING
+    formats: list[str] = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,8 +48,7 @@ def chosen_configs(
     Raises:
         UserError: a name that no file has, an option that its file lacks, or options of a member that does not run.
     """
-    given = OmegaConf.to_container(config)
-    assert isinstance(given, dict)
+    given = _plain(config)
     with _search_path():
         own = _composed(group, [choice])[choice]
         wanted = given.pop(NAMES, [choice])
@@ -87,7 +86,7 @@ def named_configs(
         if unknown := [name for name in filed if name not in _files(group)]:
             raise UserError(f"{group}.{NAMES}: {unknown[0]} is none of: {', '.join(_members(group))}")
         found = whole | _merged(group, _composed(group, filed), {name: options.get(name, {}) for name in filed})
-    return {name: _resolved(found[name], parent) for name in names}
+    return {name: _plain(OmegaConf.create(found[name], parent=parent), resolve=True) for name in names}
 
 
 @contextmanager
@@ -110,8 +109,7 @@ def _members(group: str) -> list[str]:
 
 
 def _composed(group: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found = OmegaConf.to_container(compose(overrides=[f"+{group}@{name}={name}" for name in names]))
-    assert isinstance(found, dict)
+    found = _plain(compose(overrides=[f"+{group}@{name}={name}" for name in names]))
     return {name: found[name] for name in names}
 
 
@@ -120,11 +118,10 @@ def _merged(group: str, base: Mapping[str, Any], options: Mapping[str, Any]) -> 
     shape = OmegaConf.create({group: dict(base)})
     OmegaConf.set_struct(shape, True)
     try:
-        merged = OmegaConf.to_container(OmegaConf.merge(shape, {group: dict(options)}))
+        merged = OmegaConf.merge(shape, {group: dict(options)})
     except OmegaConfBaseException as error:
         raise UserError(key_problem(error)) from error
-    assert isinstance(merged, dict)
-    return merged[group]
+    return _plain(merged[group])
 
 
 def _check_options(group: str, options: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -136,7 +133,7 @@ def _check_options(group: str, options: Mapping[str, Any], names: Sequence[str])
         raise UserError(unknown_key(f"{group}.{key}", [f"{group}.{name}" for name in (NAMES, *names)]))
 
 
-def _resolved(config: Mapping[str, Any], parent: DictConfig | None) -> dict[str, Any]:
-    found = OmegaConf.to_container(OmegaConf.create(dict(config), parent=parent), resolve=True)
+def _plain(config: Any, resolve: bool = False) -> dict[str, Any]:
+    found = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}

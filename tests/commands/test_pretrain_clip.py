@@ -29,6 +29,7 @@ from clipmapper.encoder.pretraining.targets import (
     relation_prompts,
 )
 from clipmapper.encoder.pretraining.train import Pretraining, Words, pretrain
+from configs import values
 
 SWITCHES: list[dict[str, Any]] = [
     {"caption_weight": 0.0},
@@ -45,7 +46,7 @@ def pool() -> Pool:
 
 
 def settings(**changes: Any) -> PretrainConfig:
-    return PretrainConfig(**{"steps": 2, "batch_size": 16, "warmup_steps": 2, **changes})
+    return PretrainConfig(**{**values("pretrain_clip"), "steps": 2, "batch_size": 16, "warmup_steps": 2, **changes})
 
 
 def train(**changes: Any) -> tuple[Pretraining, list[dict[str, float]]]:

@@ -9,11 +9,11 @@ from clip_models import pictures
 from torch import Tensor
 from vqa_models import LAYERS, random_encoder
 
-from clipmapper.config.schema import MapperConfig
 from clipmapper.encoder.load import TextBatch
 from clipmapper.nn.tokens import Tokens
 from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption
 from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
+from configs import mapper_config
 
 WORDS = ("a red circle left of the blue square", "two small stars on grey ground")
 CAPTIONS = ["a red circle on the ground", "two stars", "a", "small blue square left of a red star of two"]
@@ -28,7 +28,7 @@ def random_caption(
     name: str, positions: str = "none", readout: str = "cls", seed: int = 1, dtype: torch.dtype = torch.float64
 ) -> CLIPMapperCaption:
     """Frozen, in evaluation mode; weights large enough that every token bears on the next one."""
-    config = MapperConfig(name=name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
+    config = mapper_config(name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
     encoder = deepcopy(random_encoder())
     vision, text, words = encoder.vision, encoder.text, vocabulary()
     torch.manual_seed(seed)

@@ -12,6 +12,7 @@ from typing import Any
 
 from clipmapper.config.data import ShapesConfig
 from clipmapper.data.shapes.write import write_shapes
+from configs import values
 
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
@@ -19,7 +20,7 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 def shapes_config(root: Path, **changes: Any) -> ShapesConfig:
     """A few tiny scenes; ``changes`` to any field."""
     fields: dict[str, Any] = {
-        "name": "shapes",
+        **values("data/shapes"),
         "root": str(root),
         "train_scenes": 8,
         "val_scenes": 4,

@@ -11,9 +11,9 @@ import torch
 from clip_models import loaded, pictures, random_model, register, saved
 from torch import Tensor
 
-from clipmapper.config.schema import MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, VQAMapper
+from configs import mapper_config
 
 ANSWERS = ("no", "yes", "0", "1", "red")
 LAYERS = {"a": 3, "b": 2}
@@ -32,7 +32,7 @@ def random_vqa(
     name: str, readout: str = "cls", positions: str = "none", seed: int = 1, dtype: torch.dtype = torch.float32
 ) -> CLIPMapperVQA:
     """Frozen, in evaluation mode; mapper weights large enough that every token bears on the answer."""
-    config = MapperConfig(name=name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
+    config = mapper_config(name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
     encoder = deepcopy(random_encoder())
     vision, text = encoder.vision, encoder.text
     torch.manual_seed(seed)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
+
+from omegaconf import MISSING
 
 from clipmapper.config.checks import at_least, one_of
 from clipmapper.config.explain import PictureConfig
 from clipmapper.config.tasks import TaskConfig
 from clipmapper.errors import UserError
+
+Weighting = Literal["equal", "bleu4", "cider", "meteor"]
+WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 
 
 @dataclass
@@ -20,10 +25,10 @@ class CaptionTaskConfig(TaskConfig):
     best checkpoint.
     """
 
-    vocabulary: str = "training"
-    max_length: int = 30
-    label_smoothing: float = 0.0
-    val_images: int = 500
+    vocabulary: str = MISSING
+    max_length: int = MISSING
+    label_smoothing: float = MISSING
+    val_images: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,12 +47,12 @@ class ExplainCaptionConfig(PictureConfig):
     cider | meteor (Eq. 21). ``encoder.batch_size`` sub-words of captions are explained at a time.
     """
 
-    weighting: Any = "equal"  # one of a few words: checked below
+    weighting: Any = MISSING  # one of a few words: checked below
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("select", self.select, ("random", "ids"))
-        one_of("weighting", self.weighting, ("equal", "bleu4", "cider", "meteor"))
+        one_of("weighting", self.weighting, WEIGHTINGS)
         if self.image is not None and self.weighting != "equal":
             raise UserError(
                 f"weighting={self.weighting} takes reference captions, which a picture of one's own lacks: "

@@ -15,6 +15,7 @@ from clipmapper.config.schema import MapperConfig
 from clipmapper.mapper import Mapper, build_mapper
 from clipmapper.mapper.blocks import FeedForward
 from clipmapper.nn.tokens import Tokens, TokenSubset, take
+from configs import mapper_config
 from explain.recording import record
 
 IMAGE_WIDTH, TEXT_WIDTH, PLACES = 10, 6, 9
@@ -29,10 +30,8 @@ def _one_thread() -> None:
 
 
 def settled(name: str, readout: str = "cls", positions: str = "none", **more: Any) -> MapperConfig:
-    return MapperConfig(
-        **{"name": name, "layers": LAYERS[name], "width": 16, "heads": 4, "readout": readout, "positions": positions}
-        | more
-    )
+    sizes = {"layers": LAYERS[name], "width": 16, "heads": 4}
+    return mapper_config(name, **{**sizes, "readout": readout, "positions": positions, **more})
 
 
 def built(config: MapperConfig, dtype: torch.dtype = torch.float64) -> Mapper:
