@@ -48,9 +48,9 @@ def chosen_configs(
     Raises:
         UserError: a name that no file has, an option that its file lacks, or options of a member that does not run.
     """
-    given = _plain(config)
+    given = _plain(config, resolve=True)
     with _search_path():
-        own = _composed(group, [choice])[choice]
+        own = _plain(OmegaConf.create(_composed(group, [choice])[choice], parent=config), resolve=True)
         wanted = given.pop(NAMES, [choice])
         names = list(dict.fromkeys([*(_members(group) if wanted == "all" else wanted), *further]))
         if not names:
@@ -121,7 +121,8 @@ def _merged(group: str, base: Mapping[str, Any], options: Mapping[str, Any]) -> 
         merged = OmegaConf.merge(shape, {group: dict(options)})
     except OmegaConfBaseException as error:
         raise UserError(key_problem(error)) from error
-    return _plain(merged[group])
+    found: dict[str, Any] = _plain(merged)[group]
+    return found
 
 
 def _check_options(group: str, options: Mapping[str, Any], names: Sequence[str]) -> None:
