@@ -30,12 +30,14 @@ class SubjectConfig(Config):
 class PictureConfig(SubjectConfig):
     """What is explained, and how the pictures look, for any task.
 
-    ``select``: which ``samples`` of ``split``, or those of ``ids``; or one's own ``image``. ``overlay``: bilinear |
+    ``select``: which ``samples`` of ``split``, or those of ``ids``; or one's own ``image``. ``batch_size``: how many
+    questions, or sub-words of captions, are explained at a time. ``overlay``: bilinear |
     patches; ``scale``: each | common; ``formats``: png, pdf.
     """
 
     select: str = MISSING
     samples: int = MISSING
+    batch_size: int = MISSING
     ids: list[int] = MISSING
     image: str | None = MISSING
     overlay: Any = MISSING  # one of a few words: checked below
@@ -50,8 +52,9 @@ class PictureConfig(SubjectConfig):
             one_of("formats", name, ("png", "pdf"))
         if not self.formats:
             raise UserError("formats=[] writes no pictures; give png, pdf or both")
-        if self.samples < 1:
-            raise UserError(f"samples={self.samples} must be 1 or more")
+        for name, value in (("samples", self.samples), ("batch_size", self.batch_size)):
+            if value < 1:
+                raise UserError(f"{name}={value} must be 1 or more")
         if self.image is not None and self.ids:
             raise UserError("image=… and ids=… are two choices; give one")
 

@@ -44,7 +44,7 @@ class ExplainCaptionConfig(PictureConfig):
     """Whose captions are explained.
 
     ``select``: random | ids of images. ``weighting``: how much each word counts for the whole caption, equal | bleu4 |
-    cider | meteor (Eq. 21). ``encoder.batch_size`` sub-words of captions are explained at a time.
+    cider | meteor (Eq. 21). ``batch_size`` sub-words of captions are explained at a time.
     """
 
     weighting: Any = MISSING  # one of a few words: checked below

@@ -26,7 +26,7 @@ class ExplainConfig(PictureConfig):
     """Whose answers are explained, and which answer.
 
     ``select``: random | wrong | ids of questions; one's own ``image`` has a ``question``. ``answer``: which answer's
-    logit is explained, null for the predicted one; ``against``: less this answer's. ``encoder.batch_size`` questions
+    logit is explained, null for the predicted one; ``against``: less this answer's. ``batch_size`` questions
     are explained at a time.
     """
 
