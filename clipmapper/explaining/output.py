@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clipmapper.errors import UserError
-from explain.figures import Photo
+from explain.figures.photo import Box, Photo
 
 
 def seen_box(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> Box:
@@ -54,9 +54,6 @@ def small_photo(image: Image.Image, box: Box) -> Photo:
     x, y = small.width / image.width, small.height / image.height
     left, top, right, bottom = box
     return Photo(small, (left * x, top * y, min(small.width, right * x), min(small.height, bottom * y)))
-
-
-Box = tuple[float, float, float, float]
 
 
 LONGEST = 1200  # pixels of a photo's longer side: more than a figure prints of it

@@ -68,7 +68,7 @@ def texts_of(encoder: FrozenClip, texts: list[str], cache: Path, **changes: Any)
 
 def row(features: FrozenFeatures, item: object) -> np.ndarray:
     """The valid rows of one item."""
-    tokens = features.gather(np.array([features.place[item]]))
+    tokens = features.store.gather(np.array([features.place[item]]))
     return tokens.features[0][tokens.valid[0]].numpy()
 
 
