@@ -17,7 +17,7 @@ from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded, resto
 from clipmapper.encoder.load import load_encoder
 from clipmapper.encoder.pretraining.pool import Pool, draw_pool
 from clipmapper.encoder.pretraining.run import PIXELS, save
-from clipmapper.encoder.pretraining.train import Pretraining, Words, pretrain
+from clipmapper.encoder.pretraining.train import Pretraining, Words, optimizers, pretrain
 
 SWITCHES: list[dict[str, Any]] = [
     {"caption_weight": 0.0},
@@ -61,6 +61,20 @@ def test_words_are_clips_own_tokens() -> None:
         assert ids == whole[: len(ids)]
         assert not any(whole[len(ids) :])
     assert len(set(words.used)) == len(words.used)
+
+
+def test_muon_trains_the_matrices_of_the_blocks_and_adam_all_else() -> None:
+    model = trained()[0]
+    muon, adam = ({id(p) for group in one.param_groups for p in group["params"]} for one in optimizers(model, 1e-3))
+    named = dict(model.named_parameters())
+    assert {name for name, p in named.items() if id(p) in muon} == {
+        f"clip.{tower}transformer.resblocks.{layer}.{part}"
+        for tower, layers in (("visual.", model.clip.visual.transformer.layers), ("", model.clip.transformer.layers))
+        for layer in range(layers)
+        for part in ("attn.in_proj_weight", "attn.out_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+    }
+    assert muon | adam == {id(p) for p in named.values()}
+    assert not muon & adam
 
 
 def test_the_losses_fall_in_a_few_steps() -> None:
