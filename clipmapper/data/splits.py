@@ -48,7 +48,7 @@ class Splits(Generic[Part]):
 def reserve(data: VQAData, count: int, seed: int) -> tuple[VQAData, VQAData]:
     """Splits ``count`` questions off for validation: ``(rest, reserved)``, both sorted by question id.
 
-    Whole images are taken, in an order that hangs on ``seed`` and the image ids alone, until they carry at least
+    Whole images are taken, in an order that depends on ``seed`` and the image ids alone, until they carry at least
     ``count`` questions; an image in both parts would leak from training into the evaluation. The last image taken
     may carry more questions than are needed: those with its highest ids are in neither part. So ``reserved`` has
     exactly ``count`` questions, and the result does not depend on the order of the input.

@@ -24,7 +24,6 @@ from clipmapper.data.records import ImageSource
 from clipmapper.device import use
 from clipmapper.encoder.feature_store import FeatureStore, open_or_none, write_store
 from clipmapper.encoder.load import FrozenClip, load_encoder
-from clipmapper.nn.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,6 @@ class FrozenFeatures:
     store: FeatureStore
     place: dict[object, int]
     missing: dict[object, str]
-
-    def gather(self, items: np.ndarray) -> Tokens:
-        """A padded batch by places [B]."""
-        return self.store.gather(items)
 
 
 def image_features(

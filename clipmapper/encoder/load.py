@@ -45,6 +45,13 @@ class FrozenClip(nn.Module):
         self.name = name
         self.requires_grad_(False).eval()
 
+    @classmethod
+    def of(cls, model: Any, name: str) -> FrozenClip:
+        """An open_clip model with the preprocessing and the tokenizer that belong to it."""
+        config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
+        transform = open_clip.transform.image_transform_v2(config, is_train=False)
+        return cls(model, transform, open_clip.get_tokenizer(name), name)
+
     def train(self, mode: bool = True) -> FrozenClip:
         """Stays in evaluation mode whatever contains it is set to."""
         return super().train(False)
@@ -84,11 +91,7 @@ def load_encoder(config: EncoderConfig) -> FrozenClip:
     source = str(EMBEDDED_WEIGHTS) if config.weights == "embedded" else config.weights
     if config.weights == "embedded" and config.model != EMBEDDED_MODEL:
         raise UserError(f"encoder.weights=embedded belongs to encoder.model={EMBEDDED_MODEL}, not to {config.model}")
-    model = _with_weights(config.model, source)
-    transform = open_clip.transform.image_transform_v2(
-        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
-    )
-    return FrozenClip(model, transform, open_clip.get_tokenizer(config.model), config.model)
+    return FrozenClip.of(_with_weights(config.model, source), config.model)
 
 
 def _check_name(name: str) -> None:

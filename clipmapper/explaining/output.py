@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clipmapper.errors import UserError
-from explain.figures import Photo
+from explain.figures.photo import Box, Photo
 
 SCORES = "scores.parquet"
 LONGEST = 1200  # pixels of a photo's longer side: more than a figure prints of it
-Box = tuple[float, float, float, float]
 
 
 def seen_box(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> Box:

@@ -1,7 +1,7 @@
 """CIDEr-D (Vedantam et al., 2015) with the document frequencies of a whole reference split, computed once.
 
 The numbers are those of pycocoevalcap's scorer, which takes its document frequencies from the references it scores
-against: there, a caption's score hangs on the other images, and one image alone gives 0.
+against: there, a caption's score depends on the other images, and one image alone gives 0.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class CiderCorpus:
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
         """CIDEr-D, 0..10, of each tokenised candidate against its one or more tokenised references.
 
-        A candidate's score hangs on its own references alone, whichever others are scored with it.
+        A candidate's score depends on its own references alone, whichever others are scored with it.
         """
         vectors = {caption: self._vector(caption) for caption in {c for captions in references for c in captions}}
         return [

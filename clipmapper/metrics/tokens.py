@@ -34,7 +34,7 @@ def one_line(caption: str) -> str:
 def ptb_tokens(captions: Sequence[str]) -> list[str]:
     """Each caption's tokens, separated by spaces, by the Stanford tokenizer of pycocoevalcap.
 
-    An empty line stands between any two captions, so that a caption's tokens don't hang on the next one ("no." before
+    An empty line stands between any two captions, so that a caption's tokens don't depend on the next one ("no." before
     a number) and a shift can't go unnoticed. Nothing is written to the disk. Raises ``NotAvailable`` where Java is.
     """
     given = "\n\n".join([*map(one_line, captions), "end"])
@@ -47,7 +47,7 @@ def ptb_tokens(captions: Sequence[str]) -> list[str]:
 
 
 def plain_tokens(captions: Sequence[str]) -> list[str]:
-    """The same without Java: equal on ordinary captions, without PTB's rules for abbreviations, links and smileys."""
+    """Tokens without Java: equal on ordinary captions, without PTB's rules for abbreviations, links and smileys."""
     return [_plain(caption) for caption in captions]
 
 

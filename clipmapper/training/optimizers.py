@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,19 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     """The optimizer ``config.name`` names, over all of the model's parameters."""
     if config.name == "adam":
         return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    named = dict(model.named_parameters())
-    inner = {name for name, p in named.items() if p.ndim == 2 and "project" not in name and "head" not in name}
-    matrices = [p for name, p in named.items() if name in inner]
-    return MuonAdam(matrices, [p for name, p in named.items() if name not in inner], config.lr, config.weight_decay)
+    matrices, rest = split_matrices(model, ("project", "head"))
+    return MuonAdam(matrices, rest, config.lr, config.weight_decay)
+
+
+def split_matrices(model: nn.Module, left_out: Sequence[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What Muon trains, and the rest.
+
+    Muon trains matrices between hidden layers: embeddings, projections and heads are to be named in ``left_out``, by a
+    part of their parameters' names.
+    """
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        inner = parameter.ndim == 2 and not any(part in name for part in left_out)
+        (matrices if inner else rest).append(parameter)
+    return matrices, rest

@@ -71,7 +71,7 @@ def _spans(words: Sequence[str]) -> Iterator[Span]:
 
 
 def _meant(naming: NamingWord, claims: Sequence[Claim], caption: str) -> int:
-    """Of how many objects a word speaks: both sides of a relation, the number of a phrase that has one, else one."""
+    """How many objects a word speaks of: both sides of a relation, the number of a phrase that has one, else one."""
     if naming.kind == "relation":
         return 2
     for claim in claims:

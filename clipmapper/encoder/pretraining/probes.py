@@ -115,10 +115,7 @@ def _encoder(weights: dict[str, Tensor]) -> FrozenClip:
     register_embedded()
     model = open_clip.create_model(EMBEDDED_MODEL)
     model.load_state_dict(weights)
-    transform = open_clip.transform.image_transform_v2(
-        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
-    )
-    return FrozenClip(model, transform, open_clip.get_tokenizer(EMBEDDED_MODEL), EMBEDDED_MODEL)
+    return FrozenClip.of(model, EMBEDDED_MODEL)
 
 
 @torch.inference_mode()

@@ -29,6 +29,7 @@ from clipmapper.encoder.pretraining.targets import (
     relation_prompts,
 )
 from clipmapper.training.muon import Muon
+from clipmapper.training.optimizers import split_matrices
 
 _ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "place": 0.2}
 Report = Callable[[int, dict[str, float], "Pretraining"], None]
@@ -168,9 +169,7 @@ def place_embedding(grid: int, width: int) -> Tensor:
 
 def optimizers(model: Pretraining, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for embeddings, norms, heads and biases."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "resblocks" in name]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    matrices, rest = split_matrices(model, ("embedding", "visual.proj", "text_projection", "head"))
     return [
         Muon(matrices, lr=lr, weight_decay=0.05),
         torch.optim.AdamW(rest, lr=lr * 0.4, weight_decay=0.05, betas=(0.9, 0.98)),

@@ -51,7 +51,7 @@ class CaptionedImages:
         self.left_out: tuple[CaptionImage, ...] = tuple(i for i in data.images if i.image_id in features.missing)
         if self.left_out:
             print(f"{len(self.left_out)} images are left out: they could not be read", file=sys.stderr)
-        self._features = features
+        self._store = features.store
         self._places = np.array([features.place[i.image_id] for i in self.images], np.int64)
         self._shown = np.full_like(self._places, self._places.min(initial=0)) if sees == "text" else self._places
 
@@ -60,11 +60,11 @@ class CaptionedImages:
 
     def shown(self, rows: Sequence[int]) -> Tokens:
         """The image tokens [B, N, D] that a model is shown."""
-        return self._features.gather(self._shown[np.asarray(rows, np.int64)])
+        return self._store.gather(self._shown[np.asarray(rows, np.int64)])
 
     def tokens(self, rows: Sequence[int]) -> Tokens:
         """The images' own tokens [B, N, D]."""
-        return self._features.gather(self._places[np.asarray(rows, np.int64)])
+        return self._store.gather(self._places[np.asarray(rows, np.int64)])
 
 
 class CaptionDataset(Dataset[CaptionBatch]):
@@ -78,7 +78,7 @@ class CaptionDataset(Dataset[CaptionBatch]):
         vocabulary: CaptionVocabulary,
     ):
         """``encoded`` holds each caption's token ids, from the start to the end token."""
-        self._images, self._texts = images, texts
+        self._images, self._texts = images, texts.store
         pairs = [(row, caption) for row, image in enumerate(images.images) for caption in image.captions]
         self.captions = tuple(caption for _, caption in pairs)
         self.image_rows = np.array([row for row, _ in pairs], np.int64)

@@ -128,7 +128,7 @@ class VQADataset(Dataset[VQABatch]):
         self.left_out: tuple[Question, ...] = tuple(q for q in data.questions if q.image_id in images.missing)
         if self.left_out:
             print(f"{len(self.left_out)} questions are left out: their images could not be read", file=sys.stderr)
-        self._images, self._texts = images, texts
+        self._images, self._texts = images.store, texts.store
         self._image_places = np.array([images.place[q.image_id] for q in self.questions], np.int64)
         self._text_places = np.array([texts.place[q.question] for q in self.questions], np.int64)
         if sees == "question":

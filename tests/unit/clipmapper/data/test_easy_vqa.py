@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -87,14 +88,15 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 @pytest.mark.usefixtures("small_package")
 def test_another_process_may_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "easy_vqa"
-    packaged = easy_vqa._package_splits()
+    package = sys.modules["easy_vqa"]
+    questions = package.get_test_questions
 
-    def read_while_another_writes() -> dict:
-        monkeypatch.setattr(easy_vqa, "_package_splits", lambda: packaged)
+    def read_while_another_writes() -> Any:
+        monkeypatch.setattr(package, "get_test_questions", questions)
         write_easy_vqa(root)
-        return packaged
+        return questions()
 
-    monkeypatch.setattr(easy_vqa, "_package_splits", read_while_another_writes)
+    monkeypatch.setattr(package, "get_test_questions", read_while_another_writes)
     write_easy_vqa(root)
     assert len(read_vqav2(root, SPLITS, EASY_VQA).questions) == 4
 

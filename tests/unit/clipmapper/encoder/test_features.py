@@ -15,7 +15,6 @@ from PIL import Image
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.images import BadImage, EncodedImage, FileImage, load_rgb
 from clipmapper.data.records import Question, VQAData
-from clipmapper.encoder import features as frozen
 from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
 from clipmapper.encoder.features import FrozenFeatures, image_features, text_features
 from clipmapper.encoder.load import FrozenClip
@@ -36,11 +35,7 @@ def random_encoder() -> FrozenClip:
     """The embedded architecture with random weights."""
     register_embedded()
     torch.manual_seed(0)
-    model = open_clip.create_model(EMBEDDED_MODEL)
-    transform = open_clip.transform.image_transform_v2(
-        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
-    )
-    return FrozenClip(model, transform, open_clip.get_tokenizer(EMBEDDED_MODEL), EMBEDDED_MODEL)
+    return FrozenClip.of(open_clip.create_model(EMBEDDED_MODEL), EMBEDDED_MODEL)
 
 
 @pytest.fixture
@@ -68,7 +63,7 @@ def texts_of(encoder: FrozenClip, texts: list[str], cache: Path, **changes: Any)
 
 def row(features: FrozenFeatures, item: object) -> np.ndarray:
     """The valid rows of one item."""
-    tokens = features.gather(np.array([features.place[item]]))
+    tokens = features.store.gather(np.array([features.place[item]]))
     return tokens.features[0][tokens.valid[0]].numpy()
 
 
@@ -106,21 +101,15 @@ def test_half_precision_is_half_as_large(encoder: FrozenClip, pictures: dict[int
     assert sizes[0] == 2 * sizes[1]
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may be encoded from here on."""
+def test_a_second_run_encodes_nothing(pictures: dict[int, Any], tmp_path: Path) -> None:
+    encoder = random_encoder()
+    first = images_of(encoder, pictures, tmp_path), texts_of(encoder, TEXTS, tmp_path)
 
     def encoded(*_: object) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(frozen, "_encoded_images", encoded)
-    monkeypatch.setattr(frozen, "_encoded_texts", encoded)
-
-
-def test_a_second_run_encodes_nothing(
-    encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = images_of(encoder, pictures, tmp_path), texts_of(encoder, TEXTS, tmp_path)
-    forbid(monkeypatch)
+    for tower in (encoder.vision, encoder.text):
+        tower.register_forward_pre_hook(encoded)
     second = images_of(encoder, pictures, tmp_path), texts_of(encoder, TEXTS[::-1], tmp_path)
     for a, b in zip(first, second, strict=True):
         assert a.place == b.place

@@ -24,7 +24,6 @@ def train(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, step
         optimizer.step()
 
 
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
 @pytest.mark.parametrize("iterations", [3, 5])
 def test_steps_are_those_of_torch(iterations: int) -> None:
     own, other = matrices(0), matrices(0)

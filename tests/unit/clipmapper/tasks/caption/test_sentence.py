@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import shutil
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import bpe
+from programs import needs_java
 
 from clipmapper.errors import UserError
 from clipmapper.metrics.captions import build_cider_corpus, score_captions
@@ -22,8 +22,6 @@ from clipmapper.metrics.java.process import NotAvailable, java_command
 from clipmapper.tasks.caption import sentence
 from clipmapper.tasks.caption.sentence import Word, sentence_relevance, split_words, sub_word_weights, word_weights
 from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
-
-needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java runtime")
 
 REFERENCES = {
     4: ["a red star left of a blue ring", "a small red star and a blue ring", "two shapes on a dark background"],

@@ -1,12 +1,11 @@
-"""The Java programs behind caption metrics: what happens where they are missing, fail, hang or are used by many.
+"""The METEOR process, by a stand-in that answers at once.
 
-Stand-ins take their place, so that no Java is needed here.
+Its statistics are "1 <words>", and a caption's score is its number of words.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
 import threading
@@ -15,50 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from published_captions import CANDIDATES, REFERENCES, WITHOUT_JAVA
+from programs import program
+from scored_captions import CANDIDATES, REFERENCES
 
 from clipmapper.metrics.captions import score_captions
-from clipmapper.metrics.java import meteor, spice
-from clipmapper.metrics.java.process import NotAvailable, run_java
+from clipmapper.metrics.java import meteor
+from clipmapper.metrics.java.process import NotAvailable
 from clipmapper.metrics.tokens import plain_tokens
-
-# Without Java
-
-
-def test_without_java_the_other_metrics_still_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(meteor, "_running", {})
-    scores = score_captions(CANDIDATES, REFERENCES)
-    assert {name: round(value, 4) for name, value in scores.corpus.items()} == WITHOUT_JAVA
-    assert scores.notes["METEOR"] == scores.notes["SPICE"] == "not available: no java found; install a Java runtime"
-    assert scores.notes["tokens"].startswith("PTB tokenizer not available: no java found")
-
-
-def program(path: Path, body: str) -> Path:
-    """A Python script that can be run by its name."""
-    path.write_text(f"#!{sys.executable}\n{body}")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-def test_a_java_that_does_not_work_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    complaint = "Picked up options\\nUnable to locate a Java Runtime.\\nPlease visit"
-    program(tmp_path / "java", f"import sys\nprint('{complaint}', file=sys.stderr)\nsys.exit(1)")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(meteor, "_running", {})
-    scores = score_captions(CANDIDATES, REFERENCES)
-    assert set(scores.notes) == {"tokens", "METEOR", "SPICE"}
-    assert all("Unable to locate a Java Runtime" in note and "\n" not in note for note in scores.notes.values())
-
-
-def test_a_java_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program(tmp_path / "java", "import time\ntime.sleep(60)")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NotAvailable, match=r"did not end within 0\.5 s"):
-        run_java("-version", timeout=0.5)
-
-
-# The METEOR process, by a stand-in that answers at once: statistics "1 <words>", a caption's score is its word count
 
 FAKE = """
 import os, sys, time
@@ -225,48 +187,3 @@ def test_an_interrupt_ends_the_process(fake: Callable[..., list[str]], monkeypat
             meteor.meteor_scores(["a b c"], [["c"]])
     assert meteor.meteor_scores(["a"], [["c"]]) == (1, [1])
     assert len(starts(command)) == 2
-
-
-# SPICE, by a stand-in: its models can't be had everywhere
-
-FAKE_SPICE = """
-import json, sys
-if "-version" in sys.argv:
-    sys.exit(print('openjdk version "{version}" 2020-01-01', file=sys.stderr))
-given, answer = sys.argv[sys.argv.index("-out") - 1], sys.argv[sys.argv.index("-out") + 1]
-entries = json.load(open(given))
-scores = [
-    {"image_id": e["image_id"], "scores": {"All": {"f": len(e["test"].split()) / len(e["refs"])}}}
-    for e in entries
-]
-json.dump(scores[::-1], open(answer, "w"))
-"""
-
-
-@pytest.fixture
-def spice_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    (tmp_path / "lib").mkdir()
-    for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
-        (tmp_path / "lib" / name).touch()
-    monkeypatch.setattr(spice, "_JAR", tmp_path / "spice-1.0.jar")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return tmp_path
-
-
-@pytest.mark.parametrize("version", ["1.8.0_312", "11.0.2", "14"])
-def test_spice_runs_where_its_models_are(spice_models: Path, version: str) -> None:
-    program(spice_models / "java", FAKE_SPICE.replace("{version}", version))
-    assert spice.spice_scores(["a b", "a b c"], [["x"], ["x", "y"]]) == (1.75, [2, 1.5])
-
-
-def test_spice_says_which_java_it_needs(spice_models: Path) -> None:
-    program(spice_models / "java", FAKE_SPICE.replace("{version}", "17.0.15"))
-    with pytest.raises(NotAvailable, match=r"does not run on Java 17; put a Java 8 to 14 first in PATH"):
-        spice.spice_scores(["a"], [["b"]])
-
-
-def test_spice_names_the_missing_model(spice_models: Path) -> None:
-    program(spice_models / "java", FAKE_SPICE.replace("{version}", "1.8.0"))
-    (spice_models / "lib" / "stanford-corenlp-3.6.0-models.jar").unlink()
-    with pytest.raises(NotAvailable, match=r"^stanford-corenlp-3.6.0-models.jar missing; copy them from"):
-        spice.spice_scores(["a"], [["b"]])

@@ -1,0 +1,16 @@
+"""The machine that metrics are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def german_machine() -> Iterator[None]:
+    """All programs here run under a locale with a decimal comma; the second setting needs no such locale installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LC_ALL", "de_DE.UTF-8")
+        patch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=de -Duser.country=DE -Duser.language.format=de")
+        yield

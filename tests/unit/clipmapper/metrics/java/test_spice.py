@@ -1,0 +1,53 @@
+"""SPICE, by a stand-in: its models can't be had everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from programs import program
+
+from clipmapper.metrics.java import spice
+from clipmapper.metrics.java.process import NotAvailable
+
+FAKE_SPICE = """
+import json, sys
+if "-version" in sys.argv:
+    sys.exit(print('openjdk version "{version}" 2020-01-01', file=sys.stderr))
+given, answer = sys.argv[sys.argv.index("-out") - 1], sys.argv[sys.argv.index("-out") + 1]
+entries = json.load(open(given))
+scores = [
+    {"image_id": e["image_id"], "scores": {"All": {"f": len(e["test"].split()) / len(e["refs"])}}}
+    for e in entries
+]
+json.dump(scores[::-1], open(answer, "w"))
+"""
+
+
+@pytest.fixture
+def spice_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    (tmp_path / "lib").mkdir()
+    for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
+        (tmp_path / "lib" / name).touch()
+    monkeypatch.setattr(spice, "_JAR", tmp_path / "spice-1.0.jar")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("version", ["1.8.0_312", "11.0.2", "14"])
+def test_spice_runs_where_its_models_are(spice_models: Path, version: str) -> None:
+    program(spice_models / "java", FAKE_SPICE.replace("{version}", version))
+    assert spice.spice_scores(["a b", "a b c"], [["x"], ["x", "y"]]) == (1.75, [2, 1.5])
+
+
+def test_spice_says_which_java_it_needs(spice_models: Path) -> None:
+    program(spice_models / "java", FAKE_SPICE.replace("{version}", "17.0.15"))
+    with pytest.raises(NotAvailable, match=r"does not run on Java 17; put a Java 8 to 14 first in PATH"):
+        spice.spice_scores(["a"], [["b"]])
+
+
+def test_spice_names_the_missing_model(spice_models: Path) -> None:
+    program(spice_models / "java", FAKE_SPICE.replace("{version}", "1.8.0"))
+    (spice_models / "lib" / "stanford-corenlp-3.6.0-models.jar").unlink()
+    with pytest.raises(NotAvailable, match=r"^stanford-corenlp-3.6.0-models.jar missing; copy them from"):
+        spice.spice_scores(["a"], [["b"]])
