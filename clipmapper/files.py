@@ -11,7 +11,7 @@ from typing import Any
 from clipmapper.errors import UserError
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Writes beside the place and renames, so that nobody meets half a file.
 
     Raises ``OSError`` where that fails; what was there stays.
@@ -48,6 +48,6 @@ def write_json(path: Path, content: Any) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(content).encode())
+        write_atomic(path, json.dumps(content).encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from clipmapper.config.explain import SubjectConfig
+from clipmapper.config.explain import ExplainedConfig
 from clipmapper.config.schema import PathsConfig
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.config import WEIGHTINGS
@@ -44,7 +44,7 @@ class CeilingConfig:
 
 
 @dataclass
-class PerturbBaseConfig(SubjectConfig):
+class PerturbBaseConfig(ExplainedConfig):
     """What the perturbation tests of every task have; ``configs/perturb.yaml`` says what each value means."""
 
     samples: int | None = 1000
@@ -116,7 +116,7 @@ def _among(key: str, values: list[str], choices: tuple[str, ...]) -> None:
 
 
 @dataclass
-class LocaliseConfig(SubjectConfig):
+class LocaliseConfig(ExplainedConfig):
     """Explanations against ground truth; ``configs/evaluate_explanations.yaml`` says what each value means."""
 
     samples: int = 1000
@@ -131,7 +131,7 @@ class LocaliseConfig(SubjectConfig):
 
 
 @dataclass
-class SanityConfig(SubjectConfig):
+class SanityConfig(ExplainedConfig):
     """The model randomisation test; ``configs/sanity_check.yaml`` says what each value means."""
 
     samples: int = 200

@@ -75,7 +75,7 @@ def greedy_without_caches(model: CLIPMapperCaption, image: Tokens, max_length: i
     ids = torch.full((len(image.features), 1), model.vocabulary.start)
     for _ in range(max_length):
         text = model.encoder.text(ids, torch.ones_like(ids, dtype=torch.bool))
-        best = of_class[model.caption(image, text)[:, -1].argmax(1)]
+        best = of_class[model.trained(image, text)[:, -1].argmax(1)]
         ids = torch.cat([ids, best[:, None]], 1)
     return ids[:, 1:].tolist()
 

@@ -77,7 +77,7 @@ def _load_best(trainer: pl.Trainer, module: pl.LightningModule) -> None:
 def _to_resume(config: TrainConfig, card: dict[str, Any], run: Path) -> str | None:
     """The last checkpoint of the run to go on with; raises ``UserError`` where there is none or it does not fit."""
     from clipmapper.checkpoint import CARD, read_checkpoint
-    from clipmapper.training.checkpoint_files import LAST, bring_best
+    from clipmapper.training.checkpoint_files import LAST, copy_best
 
     if config.resume is None:
         return None
@@ -86,5 +86,5 @@ def _to_resume(config: TrainConfig, card: dict[str, Any], run: Path) -> str | No
     differing = [key for key in card if card[key] != held.get(key)]
     if differing:
         raise UserError(f"resume={config.resume}: that run has another {differing[0]}; resume with its own config")
-    bring_best(Path(config.resume), run)
+    copy_best(Path(config.resume), run)
     return str(last)

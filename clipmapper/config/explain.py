@@ -13,7 +13,7 @@ from clipmapper.errors import UserError
 
 
 @dataclass
-class SubjectConfig(Config):
+class ExplainedConfig(Config):
     """Whose answers are explained, by what: ``checkpoint`` null is the newest that fits, ``split`` the data's."""
 
     explainer: dict[str, Any] = MISSING
@@ -27,7 +27,7 @@ class SubjectConfig(Config):
 
 
 @dataclass
-class PictureConfig(SubjectConfig):
+class PictureConfig(ExplainedConfig):
     """What is explained, and how the pictures look, for any task.
 
     ``select``: which ``samples`` of ``split``, or those of ``ids``; or one's own ``image``. ``batch_size``: how many

@@ -15,7 +15,7 @@ from clipmapper.errors import UserError
 from explain import Explainer
 
 
-def fitting(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
+def usable_for(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
     """All explainers; of a lone sample those that need no second one, unless there are no others."""
     enough = {name: each for name, each in explainers.items() if samples >= each.min_batch}
     if not enough:

@@ -24,7 +24,7 @@ def rows_of_ids(known: Sequence[int], config: PictureConfig, what: str) -> list[
     return [row_of[i] for i in wanted]
 
 
-def drawn_order(total: int, config: PictureConfig, what: str) -> list[int]:
+def drawn_rows(total: int, config: PictureConfig, what: str) -> list[int]:
     """All rows in an order that the seed draws; raises ``UserError`` where the config asks for more samples."""
     if config.samples > total:
         raise UserError(f"samples={config.samples}: the {config.split} split has {total} {what}; give fewer")

@@ -11,12 +11,12 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from clipmapper.files import write_whole
+from clipmapper.files import write_atomic
 
 BEST, LAST = "best", "last"
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the place and renames. Lightning's own writes in the system's temporary folder, which is often
     another disk: then a process killed meanwhile leaves half a checkpoint where the last whole one was.
     """
@@ -27,14 +27,14 @@ class WholeCheckpointIO(TorchCheckpointIO):
         place.parent.mkdir(parents=True, exist_ok=True)
         content = BytesIO()
         torch.save(checkpoint, content)
-        write_whole(place, content.getbuffer())
+        write_atomic(place, content.getbuffer())
 
 
 class KeptCheckpoint(ModelCheckpoint):
     """``checkpoints/{name}.ckpt`` of the run folder, written after a validation: the newest, or ``monitor``'s best.
 
     A resumed run has a folder of its own, and Lightning forgets what was best where the folder changes; here the best
-    checkpoint comes along (:func:`bring_best`) with its score.
+    checkpoint comes along (:func:`copy_best`) with its score.
     """
 
     def __init__(self, run: Path, name: str, monitor: str | None = None):
@@ -56,7 +56,7 @@ class KeptCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
 
 
-def bring_best(stopped: Path, run: Path) -> None:
+def copy_best(stopped: Path, run: Path) -> None:
     """Copies the best checkpoint of a stopped run into the folder of the run that goes on with it, if there is one."""
     source, target = (folder / "checkpoints" / f"{BEST}.ckpt" for folder in (stopped, run))
     if source.is_file() and source.resolve() != target.resolve():

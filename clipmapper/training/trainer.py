@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from clipmapper.config.schema import Config, TrainerConfig
 from clipmapper.errors import UserError
-from clipmapper.training.checkpoint_files import BEST, LAST, KeptCheckpoint, WholeCheckpointIO
+from clipmapper.training.checkpoint_files import BEST, LAST, AtomicCheckpointIO, KeptCheckpoint
 from clipmapper.training.loggers import build_logger
 
 
@@ -71,7 +71,7 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         limit_val_batches=t.limit_val_batches,
         log_every_n_steps=t.log_every_n_steps,
         fast_dev_run=t.fast_dev_run,
-        plugins=[WholeCheckpointIO()],
+        plugins=[AtomicCheckpointIO()],
     )
 
 

@@ -27,25 +27,27 @@ class Operations:
 
     def image(self, tokens: int) -> int:
         """So many tokens through the image encoder, and as far into the mapper as the text does not matter."""
-        return _encoder(self.model.encoder.vision, tokens) + self._begin(self.model.vqa.mapper.project_image, tokens)
+        return _encoder(self.model.encoder.vision, tokens) + self._begin(
+            self.model.trained.mapper.project_image, tokens
+        )
 
     def text(self, tokens: int) -> int:
         """The same of a text."""
-        return _encoder(self.model.encoder.text, tokens) + self._begin(self.model.vqa.mapper.project_text, tokens)
+        return _encoder(self.model.encoder.text, tokens) + self._begin(self.model.trained.mapper.project_text, tokens)
 
     def answer(self, image: int, text: int) -> int:
         """The rest of the mapper, where the last layer answers for one token, and the head."""
-        mapper = self.model.vqa.mapper
+        mapper = self.model.trained.mapper
         finish = self._dual_stream if isinstance(mapper, DualStream) else self._single_stream
-        return finish(image, text) + 2 * _weights(self.model.vqa.head)
+        return finish(image, text) + 2 * _weights(self.model.trained.head)
 
     def _begin(self, projection: nn.Module, tokens: int) -> int:
-        mapper = self.model.vqa.mapper
+        mapper = self.model.trained.mapper
         own = self._attention(tokens, tokens) if isinstance(mapper, DualStream) else 0
         return 2 * tokens * _weights(projection.linear) + own  # type: ignore[arg-type]
 
     def _dual_stream(self, image: int, text: int) -> int:
-        layers = len(self.model.vqa.mapper.image_layers)  # type: ignore[arg-type]
+        layers = len(self.model.trained.mapper.image_layers)  # type: ignore[arg-type]
         own = self._attention(image, image) + self._attention(text, text)
         cross = self._attention(image, text) + self._attention(text, image) + self._feed_forward(image + text)
         last = self._attention(1, text) + self._feed_forward(1)
@@ -54,7 +56,7 @@ class Operations:
         return (layers - 1) * cross + max(0, layers - 2) * own + last
 
     def _single_stream(self, image: int, text: int) -> int:
-        tokens, layers = image + text, len(self.model.vqa.mapper.attentions)  # type: ignore[arg-type]
+        tokens, layers = image + text, len(self.model.trained.mapper.attentions)  # type: ignore[arg-type]
         block = self._attention(tokens, tokens) + self._feed_forward(tokens)
         return (layers - 1) * block + self._attention(1, tokens) + self._feed_forward(1)
 
@@ -67,7 +69,7 @@ class Operations:
 
     @property
     def _width(self) -> int:
-        return int(self.model.vqa.head[1].in_features)  # type: ignore[arg-type]
+        return int(self.model.trained.head[1].in_features)  # type: ignore[arg-type]
 
 
 def _encoder(tower: VisionTower | TextTower, tokens: int) -> int:

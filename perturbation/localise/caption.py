@@ -18,7 +18,7 @@ from clipmapper.errors import UserError
 from clipmapper.results import write_metrics
 from clipmapper.tasks.caption.explaining import explain_words, in_chunks
 from clipmapper.tasks.caption.sentence import split_words
-from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject, load_caption_subject
+from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from clipmapper.training.batches import in_order
 from explain import Explainer
 from perturbation.config import LocaliseConfig
@@ -60,13 +60,13 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     Raises ``UserError`` where the data has no evidence, there is no such model, or no caption names objects truly.
     """
     evidence = read_evidence(config.data, config.split)
-    subject = load_caption_subject(config, config.split, config.checkpoint)
-    print(f"checkpoint: {subject.checkpoint}", flush=True)
-    found = localise_words(subject, evidence, explainers, config)
+    trained = load_trained(config, config.split, config.checkpoint)
+    print(f"checkpoint: {trained.checkpoint}", flush=True)
+    found = localise_words(trained, evidence, explainers, config)
     tables = word_localisation_rows(
         found.relevance, found.evidence, found.kinds, found.captions, config.mapper.name, config.seed
     )
-    about = {"checkpoint": str(subject.checkpoint), **found.counts, "words": len(found.kinds)}
+    about = {"checkpoint": str(trained.checkpoint), **found.counts, "words": len(found.kinds)}
     write_metrics(run / "word_localisation.json", {**tables, **about}, asdict(config))
     text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", about)
     (run / "word_localisation.md").write_text(text, encoding="utf-8")
@@ -74,13 +74,13 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
 
 
 def localise_words(
-    subject: CaptionSubject, evidence: SplitEvidence, explainers: Mapping[str, Explainer], config: LocaliseConfig
+    trained: TrainedCaptioner, evidence: SplitEvidence, explainers: Mapping[str, Explainer], config: LocaliseConfig
 ) -> JudgedWords:
     """The relevance of every word that names objects, in true captions of ``config.samples`` pictures.
 
     Raises ``UserError`` where there are not so many pictures, where there is no such word, and for NaN in the model.
     """
-    total = len(subject.images)
+    total = len(trained.images)
     if config.samples > total:
         raise UserError(f"samples={config.samples}: the {config.split} split has {total} images; give fewer")
     rows = np.random.default_rng(config.seed).permutation(total)[: config.samples].tolist()
@@ -89,15 +89,15 @@ def localise_words(
     kinds: list[str] = []
     owners: list[int] = []
     counts = {"pictures": len(rows), "true": 0, "captions": 0}
-    for part in _naming(subject, read_scenes(evidence), rows):
+    for part in _naming(trained, read_scenes(evidence), rows):
         counts["true"] += part.true
         counts["captions"] += len(part.named)
         for chunk in in_chunks(part.batch.captions, config.batch_size):
             batch, named = part.batch.part(chunk), [part.named[k] for k in chunk]
-            for name, scores in _relevance(subject, batch, named, explainers).items():
+            for name, scores in _relevance(trained, batch, named, explainers).items():
                 relevance[name].append(scores)
             for image, words in zip(batch.images, named, strict=True):
-                side = math.isqrt(subject.model.encoder.vision.token_count - 1)
+                side = math.isqrt(trained.model.encoder.vision.token_count - 1)
                 masks += [evidence.object_patches(image.image_id, w.objects, side, config.patch_share) for w in words]
                 kinds += [word.kind for word in words]
                 owners += [image.image_id] * len(words)
@@ -110,21 +110,23 @@ def localise_words(
     return JudgedWords(joined, np.stack(masks), kinds, owners, counts)
 
 
-def _naming(subject: CaptionSubject, scenes: Mapping[int, KnownScene], rows: Sequence[int]) -> Iterator[NamingCaptions]:
+def _naming(
+    trained: TrainedCaptioner, scenes: Mapping[int, KnownScene], rows: Sequence[int]
+) -> Iterator[NamingCaptions]:
     """The pictures of the rows, captioned; pictures that can't be read are left out."""
     with progress(len(rows), "explaining captions", "pictures") as advance:
         for places in in_order(len(rows), PICTURES):
-            if batch := subject.batch([rows[place] for place in places]):
-                yield _true_ones(subject, batch, scenes)
+            if batch := trained.batch([rows[place] for place in places]):
+                yield _true_ones(trained, batch, scenes)
             advance(len(places))
 
 
-def _true_ones(subject: CaptionSubject, batch: CaptionedBatch, scenes: Mapping[int, KnownScene]) -> NamingCaptions:
+def _true_ones(trained: TrainedCaptioner, batch: CaptionedBatch, scenes: Mapping[int, KnownScene]) -> NamingCaptions:
     true, kept, named = 0, [], []
     for k, (image, ids) in enumerate(zip(batch.images, batch.captions, strict=True)):
         scene = scenes[image.image_id]
-        true += check_caption(subject.model.vocabulary.text(ids), scene).true
-        words = [word.text for word in split_words(ids, subject.model.encoder.tokenizer)]
+        true += check_caption(trained.model.vocabulary.text(ids), scene).true
+        words = [word.text for word in split_words(ids, trained.model.encoder.tokenizer)]
         if found := named_objects(words, scene):
             kept.append(k)
             named.append(found)
@@ -132,13 +134,13 @@ def _true_ones(subject: CaptionSubject, batch: CaptionedBatch, scenes: Mapping[i
 
 
 def _relevance(
-    subject: CaptionSubject,
+    trained: TrainedCaptioner,
     batch: CaptionedBatch,
     named: Sequence[Sequence[NamedObjects]],
     explainers: Mapping[str, Explainer],
 ) -> dict[str, Scores]:
     """The patches' scores of the words that name objects, caption after caption, [W, P] by explainer."""
-    explained = explain_words(subject.model, batch, explainers, checkpoint=subject.checkpoint)
+    explained = explain_words(trained.model, batch, explainers, checkpoint=trained.checkpoint)
     starts = np.cumsum([0, *map(len, explained.words)])[:-1]
     chosen = [start + word.word for start, words in zip(starts.tolist(), named, strict=True) for word in words]
     return {

@@ -17,7 +17,7 @@ from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.results import write_metrics
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.tracing import Traced
-from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
+from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from explain import Explainer
 from perturbation.config import LocaliseConfig
 from perturbation.localise.metrics import METRICS, chance
@@ -46,27 +46,27 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     Raises ``UserError`` where the data has no evidence, there is no such model, or too few answers are correct.
     """
     evidence = read_evidence(config.data, config.split)
-    subject = load_subject(config, config.split, config.checkpoint)
-    print(f"checkpoint: {subject.checkpoint}", flush=True)
-    rows = correctly_answered(subject, config)
-    found = localise(subject, evidence, explainers, batches(rows, config.batch_size), config.patch_share)
+    trained = load_trained(config, config.split, config.checkpoint)
+    print(f"checkpoint: {trained.checkpoint}", flush=True)
+    rows = correctly_answered(trained, config)
+    found = localise(trained, evidence, explainers, batches(rows, config.batch_size), config.patch_share)
     tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
     text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", len(rows))
-    about = {"checkpoint": str(subject.checkpoint), "questions": len(rows)}
+    about = {"checkpoint": str(trained.checkpoint), "questions": len(rows)}
     write_metrics(run / "localisation.json", {**tables, **about}, asdict(config))
     (run / "localisation.md").write_text(text, encoding="utf-8")
     print(text)
 
 
-def correctly_answered(subject: Subject, config: LocaliseConfig) -> list[int]:
+def correctly_answered(trained: TrainedVQA, config: LocaliseConfig) -> list[int]:
     """The first ``config.samples`` questions that the model answers correctly, in an order drawn by ``config.seed``.
 
     Correct: the official accuracy is 0.5 or more. Raises ``UserError`` where there are not so many.
     """
-    order = np.random.default_rng(config.seed).permutation(len(subject.questions)).tolist()
+    order = np.random.default_rng(config.seed).permutation(len(trained.questions)).tolist()
     found: list[int] = []
     with progress(config.samples, "answering", "correct") as advance:
-        for row, question, answer in subject.answered(order, config.batch_size):
+        for row, question, answer in trained.answered(order, config.batch_size):
             if vqa_accuracy(answer, question.answers) >= CORRECT:
                 found.append(row)
                 advance()
@@ -84,7 +84,7 @@ def batches(rows: Sequence[int], size: int) -> list[list[int]]:
 
 
 def localise(
-    subject: Subject,
+    trained: TrainedVQA,
     evidence: SplitEvidence,
     explainers: Mapping[str, Explainer],
     chunks: Sequence[Sequence[int]],
@@ -95,12 +95,12 @@ def localise(
     kinds: list[str] = []
     with progress(sum(map(len, chunks)), "explaining", "questions") as advance:
         for rows in chunks:
-            batch = subject.batch(rows)
+            batch = trained.batch(rows)
             assert batch is not None, "their pictures could be read before"
-            explained = explain(subject.model, batch, explainers, checkpoint=subject.checkpoint)
+            explained = explain(trained.model, batch, explainers, checkpoint=trained.checkpoint)
             for modality in MODALITIES:
                 eligible = removable(explained.traced, modality)
-                truth = _truth(subject, evidence, batch, modality, eligible, patch_share)
+                truth = _truth(trained, evidence, batch, modality, eligible, patch_share)
                 column = parts[modality]
                 column[CHANCE].append(np.stack([chance(eligible, truth)] * len(METRICS), 1))
                 for name, scores in explained.scores.items():
@@ -119,7 +119,12 @@ def removable(traced: Traced, modality: str) -> Mask:
 
 
 def _truth(
-    subject: Subject, evidence: SplitEvidence, batch: QuestionBatch, modality: str, eligible: Mask, patch_share: float
+    trained: TrainedVQA,
+    evidence: SplitEvidence,
+    batch: QuestionBatch,
+    modality: str,
+    eligible: Mask,
+    patch_share: float,
 ) -> Mask:
     """The evidence of each question among what takes part, bool [B, n]."""
     truth = np.zeros_like(eligible)
@@ -128,6 +133,6 @@ def _truth(
             grid = math.isqrt(eligible.shape[1])
             truth[b] = evidence.patches(question.question_id, question.image_id, grid, patch_share)
         else:
-            words = evidence.sub_words(question.question_id, question.question, subject.model.encoder.tokenizer)
+            words = evidence.sub_words(question.question_id, question.question, trained.model.encoder.tokenizer)
             truth[b, eligible[b]] = words[: eligible[b].sum()]  # the encoder cuts off what exceeds its context
     return truth

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from clipmapper.files import write_json, write_whole
+from clipmapper.files import write_atomic, write_json
 from explain.figures.saving import save
 from perturbation.measures.base import SAMPLES, ExplainedBatch, Measure, Name, Rows, about_row
 from perturbation.removal.order import Direction, kept_masks
@@ -70,5 +70,5 @@ class Areas(Measure):
         write_json(run / "comparisons.json", finite(comparison_rows(curves)))
         for name in curves.value_names:
             for suffix, text in area_table(content["rows"], content["gaps"], name).items():
-                write_whole(run / f"areas_{name}.{suffix}", text.encode())
+                write_atomic(run / f"areas_{name}.{suffix}", text.encode())
             save(curve_figure(content["rows"], name), run / f"curves_{name}")

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from clipmapper.errors import UserError
-from clipmapper.files import write_whole
+from clipmapper.files import write_atomic
 from perturbation.arrays import Array, Mask
 from perturbation.measures.base import SAMPLES, ExplainedBatch, Measure, Name, Rows, TokenScores
 from perturbation.removal.greedy import greedy_masks
@@ -71,7 +71,7 @@ class Ceiling(Measure):
         if CEILING not in tables:
             return {}
         rows = finite(ceiling_rows(tables[SAMPLES], tables[CEILING], self.steps))
-        write_whole(run / "ceiling.md", ceiling_table(rows).encode())
+        write_atomic(run / "ceiling.md", ceiling_table(rows).encode())
         return {"ceiling": rows}
 
     def _searched(self, batch: ExplainedBatch, modality: Modality, removable: Mask) -> list[int]:

@@ -22,7 +22,7 @@ from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, sub_word_weights, word_weights
 from clipmapper.tasks.caption.tracing import trace_captions
-from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject, load_caption_subject
+from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from explain import Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
@@ -43,11 +43,11 @@ Prepared = dict[int, dict[str, Any]]  #: ``ids``, ``caption``, ``words`` and ``w
 class CaptionTests:
     """Implements ``ExplanationTests``.
 
-    ``batches`` are rows of the subject's images, of those that people captioned; what is prepared are the model's
+    ``batches`` are rows of the trained's images, of those that people captioned; what is prepared are the model's
     captions of them and the weights of their words.
     """
 
-    subject: CaptionSubject
+    trained: TrainedCaptioner
     batches: Sequence[Sequence[int]]
     candidates: Sequence[Candidate]
     measures: Mapping[str, Measure]
@@ -55,20 +55,20 @@ class CaptionTests:
 
     @property
     def model(self) -> CLIPMapperCaption:
-        return self.subject.model
+        return self.trained.model
 
     @property
     def checkpoint(self) -> Path:
-        return self.subject.checkpoint
+        return self.trained.checkpoint
 
     @property
     def samples(self) -> Mapping[str, str]:
         """All images, since CIDEr takes its document frequencies from the whole split."""
-        return {"images": digest([image.image_id, image.captions] for image in self.subject.images)}
+        return {"images": digest([image.image_id, image.captions] for image in self.trained.images)}
 
     @property
     def about(self) -> str:
-        return f"{sum(map(len, self.batches))} of {len(_captioned(self.subject))} captioned pictures"
+        return f"{sum(map(len, self.batches))} of {len(_captioned(self.trained))} captioned pictures"
 
     def prepare(self, run: Path) -> Prepared:
         """The captions of the whole pictures, and the weights of their words: all at once, since METEOR starts Java.
@@ -82,8 +82,8 @@ class CaptionTests:
 
     def record(self, number: int, prepared: Prepared) -> Tables:
         """The records of a batch; none where none of its pictures takes part."""
-        ids = [image.image_id for image in self.subject.images]
-        batch = self.subject.batch([row for row in self.batches[number] if ids[row] in prepared])
+        ids = [image.image_id for image in self.trained.images]
+        batch = self.trained.batch([row for row in self.batches[number] if ids[row] in prepared])
         if batch is None:
             return {}
         known = [prepared[image.image_id] for image in batch.images]
@@ -92,7 +92,7 @@ class CaptionTests:
         start = sum(map(len, self.batches[:number]))
         explained = ExplainedBatch("image", [i.image_id for i in batch.images], "captions", {"image": tokens}, start)
         engine = CaptionEngine(
-            self.model, self.config.engine_batch or ENGINE_BATCH, self.subject.max_length, self.config.removal.image
+            self.model, self.config.engine_batch or ENGINE_BATCH, self.trained.max_length, self.config.removal.image
         )
         texts = [self.model.vocabulary.text(ids) for ids in captions]
         samples = CaptionSamples(batch.pixels, [image.captions for image in batch.images], texts)
@@ -154,7 +154,7 @@ class CaptionTests:
         """The token ids of every picture's caption that holds any, by image id."""
         said: dict[int, list[int]] = {}
         for rows in self.batches:
-            if (batch := self.subject.batch(rows)) is not None:
+            if (batch := self.trained.batch(rows)) is not None:
                 said |= zip((image.image_id for image in batch.images), batch.captions, strict=True)
         found = {key: ids for key, ids in said.items() if ids}
         if not found:
@@ -166,7 +166,7 @@ class CaptionTests:
 
     def _weights(self, words: Mapping[int, Sequence[str]]) -> dict[str, dict[int, list[float]]]:
         """By weighting; the equal one is always there, for the controls."""
-        references = {image.image_id: image.captions for image in _captioned(self.subject)}
+        references = {image.image_id: image.captions for image in _captioned(self.trained)}
         names = list(dict.fromkeys(["equal", *self.config.weightings]))
         corpus = build_cider_corpus(references.values()) if "cider" in names else None
         return {name: word_weights(words, references, name, corpus) for name in names}  # type: ignore[arg-type]
@@ -178,17 +178,17 @@ def build_tests(
     """The tests of the pictures that are drawn of those that people captioned.
 
     Raises:
-        UserError: as ``load_caption_subject`` and ``sample_rows``, and where nobody captioned any picture.
+        UserError: as ``load_trained`` and ``sample_rows``, and where nobody captioned any picture.
     """
     split = split_of(config)
-    subject = load_caption_subject(config, split, config.checkpoint)
-    rows = [row for row, image in enumerate(subject.images) if image.captions]
+    trained = load_trained(config, split, config.checkpoint)
+    rows = [row for row, image in enumerate(trained.images) if image.captions]
     if not rows:
         raise UserError(f"split={split} has no captions by people to be judged by; choose a split that has them")
     places = sample_rows(len(rows), config.samples, config.seed, "captioned pictures")
     batches = even_batches([rows[place] for place in places], config.batch_samples)
-    return CaptionTests(subject, batches, candidates, measures, config)
+    return CaptionTests(trained, batches, candidates, measures, config)
 
 
-def _captioned(subject: CaptionSubject) -> list[CaptionImage]:
-    return [image for image in subject.images if image.captions]
+def _captioned(trained: TrainedCaptioner) -> list[CaptionImage]:
+    return [image for image in trained.images if image.captions]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmapper.errors import UserError
-from clipmapper.files import write_whole
+from clipmapper.files import write_atomic
 from perturbation.measures.base import SAMPLES
 
 FOLDER = "parts"
@@ -30,7 +30,7 @@ def write_part(run: Path, number: int, tables: Tables) -> None:
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
     for name in _samples_last({SAMPLES, *(name for name, found in tables.items() if found)}):
-        write_whole(_part(folder, number, name), parquet(tables.get(name, [])))
+        write_atomic(_part(folder, number, name), parquet(tables.get(name, [])))
 
 
 def finished(run: Path, count: int) -> list[int]:
@@ -43,7 +43,7 @@ def copy_parts(source: Path, run: Path) -> None:
     (run / FOLDER).mkdir(exist_ok=True)
     for file in (file for name in _names(source) for file in sorted((source / FOLDER).glob(f"part-*.{name}.parquet"))):
         if not (run / FOLDER / file.name).exists():
-            write_whole(run / FOLDER / file.name, file.read_bytes())
+            write_atomic(run / FOLDER / file.name, file.read_bytes())
 
 
 def merge(run: Path, count: int) -> dict[str, pa.Table]:
@@ -60,7 +60,7 @@ def merge(run: Path, count: int) -> dict[str, pa.Table]:
         tables = [table for file in files if file.exists() and (table := pq.read_table(file)).num_rows]
         if tables:
             content = parquet(tables)
-            write_whole(run / f"{name}.parquet", content)
+            write_atomic(run / f"{name}.parquet", content)
             merged[name] = pq.read_table(BytesIO(content))
     if SAMPLES not in merged:
         raise UserError(f"{run}: no picture of the chosen questions could be read; check the image folder in data.root")

@@ -13,7 +13,7 @@ from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
+from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
@@ -34,10 +34,10 @@ MODALITIES: tuple[Modality, ...] = ("image", "text")
 class QuestionTests:
     """Implements ``ExplanationTests``.
 
-    ``batches`` are rows of the subject's questions; what is prepared is the engine's batch size.
+    ``batches`` are rows of the trained's questions; what is prepared is the engine's batch size.
     """
 
-    subject: Subject
+    trained: TrainedVQA
     batches: Sequence[Sequence[int]]
     candidates: Sequence[Candidate]
     measures: Mapping[str, Measure]
@@ -45,11 +45,11 @@ class QuestionTests:
 
     @property
     def model(self) -> CLIPMapperVQA:
-        return self.subject.model
+        return self.trained.model
 
     @property
     def checkpoint(self) -> Path:
-        return self.subject.checkpoint
+        return self.trained.checkpoint
 
     @property
     def samples(self) -> Mapping[str, str]:
@@ -57,11 +57,11 @@ class QuestionTests:
 
     @property
     def about(self) -> str:
-        return f"{len(self._questions)} of {len(self.subject.questions)} questions"
+        return f"{len(self._questions)} of {len(self.trained.questions)} questions"
 
     @property
     def _questions(self) -> list[Question]:
-        return [self.subject.questions[row] for rows in self.batches for row in rows]
+        return [self.trained.questions[row] for rows in self.batches for row in rows]
 
     def prepare(self, run: Path) -> int:
         """The engine's batch size: of the config, of the run that goes on, or the fastest here."""
@@ -69,13 +69,13 @@ class QuestionTests:
             return self.config.engine_batch
         chosen = run / CHOSEN
         if not chosen.is_file():
-            first = self.subject.batch(self.batches[0])
+            first = self.trained.batch(self.batches[0])
             write_json(chosen, {"engine_batch": 32 if first is None else fastest(self.model, first)})
         return int(read_json(chosen)["engine_batch"])
 
     def record(self, number: int, prepared: int) -> Tables:
         """The records of a batch; none where no picture of it could be read."""
-        batch = self.subject.batch(self.batches[number])
+        batch = self.trained.batch(self.batches[number])
         if batch is None:
             return {}
         removal = Removal(self.config.removal.image, self.config.removal.text)  # type: ignore[arg-type]
@@ -94,17 +94,17 @@ def build_tests(
     """The tests of the questions that are drawn.
 
     Raises:
-        UserError: as ``load_subject`` and ``sample_rows``, and where a question has no human answers.
+        UserError: as ``load_trained`` and ``sample_rows``, and where a question has no human answers.
     """
     split = split_of(config)
-    subject = load_subject(config, split, config.checkpoint)
-    rows = sample_rows(len(subject.questions), config.samples, config.seed, "questions")
-    without = [subject.questions[row].question_id for row in rows if not subject.questions[row].answers]
+    trained = load_trained(config, split, config.checkpoint)
+    rows = sample_rows(len(trained.questions), config.samples, config.seed, "questions")
+    without = [trained.questions[row].question_id for row in rows if not trained.questions[row].answers]
     if without:
         raise UserError(
             f"split={split}: question {without[0]} has no human answers to be judged by; choose a split that has them"
         )
-    return QuestionTests(subject, even_batches(rows, config.batch_samples), candidates, measures, config)
+    return QuestionTests(trained, even_batches(rows, config.batch_samples), candidates, measures, config)
 
 
 def explained_questions(

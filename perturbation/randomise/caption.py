@@ -11,23 +11,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from clipmapper.config.explain import SubjectConfig
+from clipmapper.config.explain import ExplainedConfig
 from clipmapper.tasks.caption.explaining import explain_words
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import sentence_relevance
-from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject, load_caption_subject
+from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from explain import Explainer
 from perturbation.measures.base import ScoredBy, TokenScores
 
 UNIT = "images"  # what messages call the samples
 
 
-def load(config: SubjectConfig) -> CaptionSubject:
+def load(config: ExplainedConfig) -> TrainedCaptioner:
     """The model, and the pictures of the config's split."""
-    return load_caption_subject(config, config.split, config.checkpoint)
+    return load_trained(config, config.split, config.checkpoint)
 
 
-def fixed(trained: CaptionSubject, rows: Sequence[int]) -> CaptionedBatch | None:
+def fixed(trained: TrainedCaptioner, rows: Sequence[int]) -> CaptionedBatch | None:
     """The pictures of these rows with the model's captions, without those of which it says nothing; None for none."""
     batch = trained.batch(rows)
     spoken = [] if batch is None else [place for place, ids in enumerate(batch.captions) if ids]

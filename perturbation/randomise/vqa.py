@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clipmapper.config.explain import SubjectConfig
+from clipmapper.config.explain import ExplainedConfig
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
+from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from explain import Explainer
 from explain.targets import given
 from perturbation.measures.base import ScoredBy, TokenScores
@@ -33,13 +33,13 @@ class FixedAnswers:
         return self.batch.ids
 
 
-def load(config: SubjectConfig) -> Subject:
+def load(config: ExplainedConfig) -> TrainedVQA:
     """The model, and the questions of the config's split."""
-    return load_subject(config, config.split, config.checkpoint)
+    return load_trained(config, config.split, config.checkpoint)
 
 
 @torch.no_grad()
-def fixed(trained: Subject, rows: Sequence[int]) -> FixedAnswers | None:
+def fixed(trained: TrainedVQA, rows: Sequence[int]) -> FixedAnswers | None:
     """The questions of these rows with the model's answers; None where none of their pictures can be read."""
     batch = trained.batch(rows)
     return None if batch is None else FixedAnswers(batch, trained.model(batch.pixels, batch.text).argmax(1))

@@ -71,7 +71,7 @@ class Engine:
     @torch.inference_mode()
     def cache(self, pixels: Tensor, questions: TextBatch) -> CachedInputs:
         """Reads the samples as they are."""
-        encoder, mapper = self.model.encoder, self.model.vqa.mapper
+        encoder, mapper = self.model.encoder, self.model.trained.mapper
         image_embedded, text_embedded = encoder.vision.embed(pixels), encoder.text.embed(questions.ids)
         parts = []
         for rows in torch.arange(len(pixels)).split(self.batch_size):
@@ -115,13 +115,13 @@ class Engine:
 
     def _logits(self, inputs: CachedInputs, owner: Tensor, image: Tensor | None, text: Tensor | None) -> Tensor:
         """[U, answers] of U subsets of the samples ``owner`` [U]; a modality that is None is taken whole."""
-        mapper = self.model.vqa.mapper
+        mapper = self.model.trained.mapper
         seen = _rows(inputs.image, owner) if image is None else mapper.begin_image(self._image(inputs, owner, image))
         read = _rows(inputs.text, owner) if text is None else mapper.begin_text(self._text(inputs, owner, text))
         return self._finish(seen, read)
 
     def _finish(self, image: Stream, text: Stream) -> Tensor:
-        return self.model.vqa.head(self.model.vqa.mapper.finish(image, text))
+        return self.model.trained.head(self.model.trained.mapper.finish(image, text))
 
     def _image(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
         vision = self.model.encoder.vision

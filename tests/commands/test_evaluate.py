@@ -88,9 +88,9 @@ def test_training_and_evaluation_agree(tiny: Tiny, trained: Path, command: Comma
 def test_batches_do_not_change_predictions(trained: Path, prepared: TaskData) -> None:
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
     dataset = prepared.dataset("val")
-    answers, probabilities = predict(model.vqa, dataset)
+    answers, probabilities = predict(model.trained, dataset)
     for size in (1, 7):
-        others, close = predict(model.vqa, dataset, size)
+        others, close = predict(model.trained, dataset, size)
         assert torch.equal(answers, others)
         torch.testing.assert_close(probabilities, close, rtol=0, atol=1e-5)
 
@@ -101,7 +101,7 @@ def test_whole_model_answers_as_on_cached_features(trained: Path, prepared: Task
 
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
     dataset = prepared.dataset("val")
-    expected = predict(model.vqa, dataset)
+    expected = predict(model.trained, dataset)
     data = prepared.splits.part("val")
     for k, question in enumerate(data.questions[:6]):
         pixels = model.encoder.pixels([load_rgb(data.images[question.image_id])])
@@ -119,7 +119,7 @@ def unlabelled(prepared: TaskData) -> VQADataset:
 
 def test_questions_without_labels_get_predictions_only(trained: Path, prepared: TaskData, tmp_path: Path) -> None:
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
-    assert evaluate(model.vqa, unlabelled(prepared), model.answers, tmp_path, "test") is None
+    assert evaluate(model.trained, unlabelled(prepared), model.answers, tmp_path, "test") is None
     rows = read_json(tmp_path / "predictions_test.json")
     assert len(rows) == len(read_json(tmp_path / "submission_test.json")) == 60
     assert all("accuracy" not in row for row in rows)
@@ -204,7 +204,7 @@ def test_the_newest_fitting_checkpoint_is_found(tiny: Tiny, trained: Path, tmp_p
     def of(**changes: Any) -> dict[str, Any]:
         return {**content, "clipmapper": {**card, **changes}}
 
-    fitting = saved(tmp_path, "fitting", content, age=50)
+    usable = saved(tmp_path, "usable", content, age=50)
     saved(tmp_path, "older", content, age=60)
     saved(tmp_path, "other_data", of(data="easy_vqa"), age=5)
     saved(tmp_path, "other_mapper", of(mapper={**card["mapper"], "name": "a"}), age=4)
@@ -214,7 +214,7 @@ def test_the_newest_fitting_checkpoint_is_found(tiny: Tiny, trained: Path, tmp_p
     saved(tmp_path, "foreign", {"state_dict": {}}, age=1)
     saved(tmp_path, "damaged", content, age=1).write_bytes(b"PK")
     config = tiny.evaluation(f"paths.root={tmp_path}")
-    assert find_checkpoint(config, None) == fitting
+    assert find_checkpoint(config, None) == usable
     with pytest.raises(UserError, match=r"no trained checkpoint of task=vqa data=shapes mapper=a in .*train\.py first"):
         find_checkpoint(tiny.evaluation(f"paths.root={tmp_path}", "mapper=a", "mapper.width=32"), None)
 

@@ -20,7 +20,7 @@ from clipmapper.errors import UserError
 from clipmapper.files import read_json
 from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.tasks.vqa.explaining import explain
-from clipmapper.tasks.vqa.trained import load_subject
+from clipmapper.tasks.vqa.trained import load_trained
 from explain import TraceError, explainers
 from perturbation.localise.metrics import METRICS, chance, mass_accuracy, pointing_game, rank_accuracy
 from perturbation.localise.tables import localisation_rows, markdown
@@ -215,21 +215,21 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
 
 def _by_hand(tiny: Tiny, trained: Path, samples: int) -> dict[str, list[tuple[float, float] | None]]:
     """Mass inside and hits of the weighted method, question by question, with evidence taken from the files."""
-    subject = load_subject(tiny.config(), "test", str(trained))
+    trained = load_trained(tiny.config(), "test", str(trained))
     folder = next(iter((tiny.root / "cache" / "data" / "shapes").glob("v*-40-10-10x*")))
     side = read_json(folder / "shapes_test_evidence.json")["questions"]
     found: dict[str, list[tuple[float, float] | None]] = {"image": [], "text": []}
-    for row in np.random.default_rng(0).permutation(len(subject.questions)).tolist():
-        batch = subject.batch([row])
+    for row in np.random.default_rng(0).permutation(len(trained.questions)).tolist():
+        batch = trained.batch([row])
         assert batch is not None
         question = batch.questions[0]
-        explained = explain(subject.model, batch, {"weighted": explainers.Weighted()})
-        answer = subject.model.answers[int(explained.traced.answers)]
+        explained = explain(trained.model, batch, {"weighted": explainers.Weighted()})
+        answer = trained.model.answers[int(explained.traced.answers)]
         if vqa_accuracy(answer, question.answers) < 0.5:
             continue
         scores = explained.scores["weighted"][0].tolist()
         entry = side[str(question.question_id)]
-        spans = sub_word_spans(question.question, subject.model.encoder.tokenizer)
+        spans = sub_word_spans(question.question, trained.model.encoder.tokenizer)
         words = [any(a <= s and e <= b for a, b in entry["words"]) for s, e in spans]
         mask = np.asarray(Image.open(folder / f"masks/test/shapes_test_{question.image_id:012d}.png"))
         shown = np.kron(np.isin(mask, [k + 1 for k in entry["objects"]]), np.ones((6, 6)))

@@ -17,7 +17,7 @@ from clipmapper.data.shapes.caption_words import named_objects, read_scenes
 from clipmapper.data.shapes.evidence import read_evidence
 from clipmapper.files import read_json
 from clipmapper.tasks.caption.tracing import trace_captions
-from clipmapper.tasks.caption.trained import load_caption_subject
+from clipmapper.tasks.caption.trained import load_trained
 from explain import explainers
 from perturbation.config import LocaliseConfig
 from perturbation.localise.caption import localise_words
@@ -48,8 +48,8 @@ def drawn(config: LocaliseConfig) -> list[int]:
 def references(overrides: tuple[str, ...]) -> tuple[list[int], list[str]]:
     """Image ids and a caption by people of each picture, in that order; every third one is a lie."""
     config = config_of(overrides)
-    subject = load_caption_subject(config, "test", config.checkpoint)
-    images = [subject.images[row] for row in drawn(config)]
+    trained = load_trained(config, "test", config.checkpoint)
+    images = [trained.images[row] for row in drawn(config)]
     texts = [image.captions[0] if k % 3 else "a zebra and a circle" for k, image in enumerate(images)]
     return [image.image_id for image in images], texts
 
@@ -58,24 +58,24 @@ def test_relevance_and_evidence_are_those_of_each_word(
     overrides: tuple[str, ...], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(overrides)
-    subject = load_caption_subject(config, "test", config.checkpoint)
+    trained = load_trained(config, "test", config.checkpoint)
     evidence = read_evidence(config.data, "test")
     scenes = read_scenes(evidence)
     ids, texts = references(overrides)
     says(monkeypatch, tiny, texts)
-    found = localise_words(subject, evidence, RULES, config)
+    found = localise_words(trained, evidence, RULES, config)
     says(monkeypatch, tiny, texts)
-    batch = subject.batch(drawn(config))
+    batch = trained.batch(drawn(config))
     assert batch is not None
     at = 0
     for b, (image_id, text) in enumerate(zip(ids, texts, strict=True)):
-        decoder = subject.model.encoder.tokenizer.decoder
+        decoder = trained.model.encoder.tokenizer.decoder
         places = words_of(batch.captions[b], decoder)
         words = ["".join(decoder[batch.captions[b][k]] for k in word).removesuffix("</w>") for word in places]
         if not (named := named_objects(words, scenes[image_id])):
             continue
         assert check_caption(text, scenes[image_id]).true
-        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [batch.captions[b]], sample_ids=[image_id])
+        traced = trace_captions(trained.model, batch.pixels[b : b + 1], [batch.captions[b]], sample_ids=[image_id])
         mask = np.asarray(Image.open(evidence.folder / f"masks/test/shapes_test_{image_id:012d}.png"))
         large = mask.repeat(3, 0).repeat(3, 1)  # so that patches are whole pixels
         cell = len(large) // SIDE

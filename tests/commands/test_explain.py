@@ -24,7 +24,7 @@ from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.tasks.vqa import pictures as picturing
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import explain
-from clipmapper.tasks.vqa.trained import Subject, load_subject
+from clipmapper.tasks.vqa.trained import TrainedVQA, load_trained
 from explain import explainers, targets
 from explain.figures import Sample
 
@@ -54,9 +54,9 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def subject_of(overrides: tuple[str, ...]) -> Subject:
+def subject_of(overrides: tuple[str, ...]) -> TrainedVQA:
     config = typed(composed("explain", *overrides), ExplainConfig)
-    return load_subject(config, "test", config.checkpoint)
+    return load_trained(config, "test", config.checkpoint)
 
 
 def folder_of(out: str) -> Path:
@@ -74,12 +74,12 @@ def pictures(run: Path) -> set[str]:
 
 
 def test_scores_are_those_of_a_direct_call(overrides: tuple[str, ...], command: Command) -> None:
-    subject = subject_of(overrides)
-    ids = [subject.questions[row].question_id for row in (7, 3)]
+    trained = subject_of(overrides)
+    ids = [trained.questions[row].question_id for row in (7, 3)]
     arguments = (*overrides, "select=ids", f"ids={ids}".replace(" ", ""), "explainer=paper", "formats=[png,pdf]")
     run, scores = made(command, *arguments)
     assert pictures(run) == {f"question_{i}.{suffix}" for i in ids for suffix in ("png", "pdf")}
-    batch = subject.batch([7, 3])
+    batch = trained.batch([7, 3])
     assert batch is not None
     rules = {
         "weighted": explainers.Weighted(),
@@ -87,18 +87,18 @@ def test_scores_are_those_of_a_direct_call(overrides: tuple[str, ...], command: 
         "rollout": explainers.Rollout(),
         "genatt": explainers.GenAtt(),
     }
-    direct = explain(subject.model, batch, rules)
+    direct = explain(trained.model, batch, rules)
     assert list(dict.fromkeys(scores["question_id"])) == ids
     assert scores["explainer"].unique().tolist() == list(rules)
     for b, question in enumerate(batch.questions):
-        probabilities = subject.model(batch.pixels, batch.text)[b].sigmoid()
+        probabilities = trained.model(batch.pixels, batch.text)[b].sigmoid()
         best = int(probabilities.argmax())
         for name in rules:
             rows = scores[(scores["question_id"] == question.question_id) & (scores["explainer"] == name)]
             valid = direct.traced.trace.valid[b]  # type: ignore[index]
             np.testing.assert_allclose(rows["score"], direct.scores[name][b][valid], rtol=1e-6, atol=1e-9)
             np.testing.assert_array_equal(~rows["special"], direct.traced.removable[b][valid])
-            assert set(rows["answer"]) == set(rows["target"]) == {subject.model.answers[best]}
+            assert set(rows["answer"]) == set(rows["target"]) == {trained.model.answers[best]}
             np.testing.assert_allclose(rows["probability"], float(probabilities[best]), rtol=1e-5)
             assert set(rows["question"]) == {question.question}
             assert set(rows["image_id"]) == {question.image_id}
@@ -138,7 +138,7 @@ def test_fewer_samples_are_the_first_of_more_and_the_seed_decides(overrides: tup
 def test_wrong_answers_are_wrong(overrides: tuple[str, ...], command: Command) -> None:
     status, out, errors = command("explain", *overrides, "select=wrong", "samples=5", "encoder.batch_size=4")
     assert (status, errors) == (0, [])
-    subject = subject_of(overrides)
+    trained = subject_of(overrides)
     scores = pd.read_parquet(folder_of(out) / "scores.parquet").drop_duplicates("question_id")
     answer = dict(zip(scores["question_id"], scores["answer"], strict=True))
     assert len(answer) == 5
@@ -146,10 +146,10 @@ def test_wrong_answers_are_wrong(overrides: tuple[str, ...], command: Command) -
     wrong, looked = [], 0
     for row in order:
         looked += 1
-        question = subject.questions[row]
-        batch = subject.batch([row])
+        question = trained.questions[row]
+        batch = trained.batch([row])
         assert batch is not None
-        said = subject.model.answers[int(subject.model(batch.pixels, batch.text).argmax())]
+        said = trained.model.answers[int(trained.model(batch.pixels, batch.text).argmax())]
         wrong += [question.question_id] if vqa_accuracy(said, question.answers) == 0 else []
         if len(wrong) == 5:
             break
@@ -214,13 +214,13 @@ def test_another_answer_and_a_margin(
     options = ["explainer=input_x_gradient", "samples=3", "against='2'"]
     options += [f"answer={given_answer}"] if given_answer else []
     _, scores = made(command, *overrides, *options)
-    subject = subject_of(overrides)
-    row_of = {question.question_id: row for row, question in enumerate(subject.questions)}
-    batch = subject.batch([row_of[i] for i in scores["question_id"].unique()])
+    trained = subject_of(overrides)
+    row_of = {question.question_id: row for row, question in enumerate(trained.questions)}
+    batch = trained.batch([row_of[i] for i in scores["question_id"].unique()])
     assert batch is not None
-    preferred = subject.model(batch.pixels, batch.text).argmax(1) if given_answer is None else answers.index("yes")
+    preferred = trained.model(batch.pixels, batch.text).argmax(1) if given_answer is None else answers.index("yes")
     target = targets.margin(preferred, answers.index("2"))
-    direct = explain(subject.model, batch, {"x": explainers.InputXGradient()}, target)
+    direct = explain(trained.model, batch, {"x": explainers.InputXGradient()}, target)
     for b, (_, rows) in enumerate(scores.groupby("question_id", sort=False)):
         valid = direct.traced.trace.valid[b]  # type: ignore[index]
         np.testing.assert_allclose(rows["score"], direct.scores["x"][b][valid], rtol=1e-4, atol=1e-7)
@@ -308,10 +308,10 @@ def test_a_lone_sample_has_none_to_be_shuffled_with(overrides: tuple[str, ...], 
 
 
 def test_an_error_leaves_what_was_made(overrides: tuple[str, ...], command: Command) -> None:
-    subject = subject_of(overrides)
+    trained = subject_of(overrides)
     order = np.random.default_rng(0).permutation(TEST_QUESTIONS)
-    bad = subject.images[subject.questions[order[3]].image_id]
-    before = len({q for q in order[:3] if subject.questions[q].image_id != subject.questions[order[3]].image_id})
+    bad = trained.images[trained.questions[order[3]].image_id]
+    before = len({q for q in order[:3] if trained.questions[q].image_id != trained.questions[order[3]].image_id})
     path, content = Path(bad.name), bad.read()
     try:
         path.write_bytes(b"")

@@ -20,7 +20,7 @@ from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.caption.explaining import in_chunks
 from clipmapper.tasks.caption.sentence import word_weights
 from clipmapper.tasks.caption.tracing import trace_captions
-from clipmapper.tasks.caption.trained import CaptionSubject, load_caption_subject
+from clipmapper.tasks.caption.trained import TrainedCaptioner, load_trained
 from explain import explainers
 from explain.figures import Caption
 
@@ -53,9 +53,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Caption]:
     return found
 
 
-def subject_of(overrides: tuple[str, ...]) -> CaptionSubject:
+def subject_of(overrides: tuple[str, ...]) -> TrainedCaptioner:
     config = typed(composed("explain", *overrides), ExplainCaptionConfig)
-    return load_caption_subject(config, "test", config.checkpoint)
+    return load_trained(config, "test", config.checkpoint)
 
 
 def made(command: Command, *arguments: str) -> tuple[Path, pd.DataFrame]:
@@ -68,25 +68,25 @@ def made(command: Command, *arguments: str) -> tuple[Path, pd.DataFrame]:
 def test_scores_are_those_of_each_caption_alone(
     overrides: tuple[str, ...], command: Command, drawn: list[Caption]
 ) -> None:
-    subject = subject_of(overrides)
-    ids = [subject.images[row].image_id for row in (7, 3, 5)]
+    trained = subject_of(overrides)
+    ids = [trained.images[row].image_id for row in (7, 3, 5)]
     few = ("batch_size=16", "explainer=all", "explainer.names=[weighted,input_x_gradient]")
     _, scores = made(command, *overrides, *few, "select=ids", f"ids={ids}".replace(" ", ""))
     assert list(dict.fromkeys(scores["image_id"])) == ids
-    batch = subject.batch([7, 3, 5])
+    batch = trained.batch([7, 3, 5])
     assert batch is not None
     rules = {"weighted": explainers.Weighted(), "input_x_gradient": explainers.InputXGradient()}
     several = 0
     for b, image_id in enumerate(ids):
         caption = batch.captions[b]
-        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [caption], sample_ids=[image_id])
-        words = words_of(caption, subject.model.encoder.tokenizer.decoder)
+        traced = trace_captions(trained.model, batch.pixels[b : b + 1], [caption], sample_ids=[image_id])
+        words = words_of(caption, trained.model.encoder.tokenizer.decoder)
         several += any(len(word) > 1 for word in words)
         for name, rule in rules.items():
             direct = rule(traced.trace, traced.rows).double().numpy()
             rows = scores[(scores["image_id"] == image_id) & (scores["explainer"] == name)]
             assert rows["index"].tolist() == list(range(len(words)))
-            assert set(rows["caption"]) == {subject.model.vocabulary.text(caption)}
+            assert set(rows["caption"]) == {trained.model.vocabulary.text(caption)}
             assert rows["weight"].tolist() == pytest.approx([1 / len(words)] * len(words))
             for index, (_, row) in enumerate(rows.iterrows()):
                 mean = sum(direct[place] for place in words[index]) / len(words[index])
@@ -118,13 +118,13 @@ def test_words_are_weighted_by_a_metric(
     overrides: tuple[str, ...], tiny: Tiny, command: Command, drawn: list[Caption], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")  # no Java: starting it takes seconds
-    subject = subject_of(overrides)
-    image = subject.images[4]
+    trained = subject_of(overrides)
+    image = trained.images[4]
     spoken = f"zebra {image.captions[0]}"
     says(monkeypatch, tiny, [spoken])
     arguments = ("select=ids", f"ids=[{image.image_id}]", "weighting=cider", "explainer=uniform", "task.max_length=30")
     _, scores = made(command, *overrides, *arguments)
-    corpus = build_cider_corpus([each.captions for each in subject.images])
+    corpus = build_cider_corpus([each.captions for each in trained.images])
     expected = word_weights({0: scores["word"].tolist()}, {0: image.captions}, "cider", corpus)[0]
     assert scores["weight"].tolist() == pytest.approx(expected)
     assert expected[0] == 0  # the zebra
@@ -144,11 +144,11 @@ def test_ones_own_picture_and_its_files(overrides: tuple[str, ...], command: Com
 
 
 def test_fewer_pictures_are_the_first_of_more_and_the_seed_decides(overrides: tuple[str, ...]) -> None:
-    subject = subject_of(overrides)
+    trained = subject_of(overrides)
 
     def chosen(*arguments: str) -> list[int]:
         config = typed(composed("explain", *overrides, *arguments), ExplainCaptionConfig)
-        return picturing.choose_pictures(subject, config)
+        return picturing.select(trained, config)
 
     assert chosen("samples=2") == chosen("samples=4")[:2]
     assert len(set(chosen("samples=10"))) == 10

@@ -17,7 +17,7 @@ from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import load_vqa
-from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
+from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from explain.explainers import Random, Weighted
 from perturbation.perturb.samples import even_batches, sample_rows
 
@@ -26,17 +26,17 @@ SHARES = [0.05, 0.1, 0.2, 0.5]
 
 
 @pytest.fixture(scope="module")
-def subject(trained: Trained) -> Subject:
+def trained(trained: Trained) -> TrainedVQA:
     config = trained.config()
     data = load_data(config.data).part("test")
-    return Subject(load_vqa(trained.checkpoint), data.questions, data.images, trained.checkpoint, "fail")
+    return TrainedVQA(load_vqa(trained.checkpoint), data.questions, data.images, trained.checkpoint, "fail")
 
 
 class Plain:
     """One sample, one subset, one full forward pass in which nothing attends to a removed token."""
 
-    def __init__(self, subject: Subject, batch: QuestionBatch, place: int):
-        self.model, self.question = subject.model, batch.questions[place]
+    def __init__(self, trained: TrainedVQA, batch: QuestionBatch, place: int):
+        self.model, self.question = trained.model, batch.questions[place]
         own = int(batch.text.valid[place].sum())
         self.pixels = batch.pixels[place : place + 1]
         ids, valid = batch.text.ids[place : place + 1, :own], batch.text.valid[place : place + 1, :own]
@@ -66,16 +66,16 @@ class Plain:
         return vqa_accuracy(self.model.answers[int(self.logits(modality, gone).argmax())], self.question.answers)
 
 
-def test_every_record_equals_the_plain_loop(whole: Path, subject: Subject) -> None:
+def test_every_record_equals_the_plain_loop(whole: Path, trained: TrainedVQA) -> None:
     samples = {key(row, "direction"): row for row in records(whole)}
     measured = {key(row): row for row in records(whole, "faithfulness")}
     explainers = {("weighted", 0): Weighted(), ("random", 0): Random(0), ("random", 1): Random(1)}
-    for rows in even_batches(sample_rows(len(subject.questions), 6, 0), 4):
-        batch = subject.batch(rows)
+    for rows in even_batches(sample_rows(len(trained.questions), 6, 0), 4):
+        batch = trained.batch(rows)
         assert batch is not None
-        found = explain(subject.model, batch, {f"{name}{seed}": e for (name, seed), e in explainers.items()})
+        found = explain(trained.model, batch, {f"{name}{seed}": e for (name, seed), e in explainers.items()})
         for place in range(len(rows)):
-            plain = Plain(subject, batch, place)
+            plain = Plain(trained, batch, place)
             for name, seed in explainers:
                 for modality in ("image", "text"):
                     scores = found.traced.scores(found.scores[f"{name}{seed}"], modality)[place].tolist()
@@ -165,12 +165,12 @@ def test_no_explainer_passes_the_bounds(whole: Path) -> None:
         assert row["modality"] == "image" or row["share"] is None or row["share"] <= 1 + 1e-6
 
 
-def test_pictures_are_searched_for_an_order(whole: Path, subject: Subject) -> None:
+def test_pictures_are_searched_for_an_order(whole: Path, trained: TrainedVQA) -> None:
     """The first step's two removals against plain forward passes; the whole search against random orders."""
     found = {row["question_id"]: row for row in records(whole, "ceiling") if row["modality"] == "image"}
-    batch = subject.batch(even_batches(sample_rows(len(subject.questions), 6, 0), 4)[0])
+    batch = trained.batch(even_batches(sample_rows(len(trained.questions), 6, 0), 4)[0])
     assert batch is not None
-    plain = Plain(subject, batch, 0)
+    plain = Plain(trained, batch, 0)
     row = found[plain.question.question_id]
     for end, best in (("lowest", min), ("highest", max)):
         gone: set[int] = set()

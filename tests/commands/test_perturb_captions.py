@@ -22,7 +22,7 @@ from clipmapper.encoder.load import TextBatch, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
 from clipmapper.nn.tokens import TokenSubset
-from clipmapper.tasks.caption import trained as subject
+from clipmapper.tasks.caption import trained as trained
 from clipmapper.tasks.caption.data import captions_of, encode_captions
 from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption, load_caption
 from clipmapper.tasks.caption.sentence import split_words
@@ -245,14 +245,14 @@ def test_a_killed_run_ends_with_the_same_bytes_and_weighs_once(
 def test_a_picture_of_which_nothing_is_said_is_left_out_and_counted(
     captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = subject.greedy
+    original = trained.greedy
     silent = ("samples=3", "direction=[positive]")
-    monkeypatch.setattr(subject, "greedy", lambda *of: [[], *original(*of)[1:]])
+    monkeypatch.setattr(trained, "greedy", lambda *of: [[], *original(*of)[1:]])
     content = captioner.perturb(tmp_path / "one", *silent)
     assert "left out: 1 of 3 pictures, of which the model says nothing" in capsys.readouterr().err
     assert {row["samples"] for row in content["rows"]} == {2}
     assert len(read_json(tmp_path / "one" / "captions.json")) == 2
-    monkeypatch.setattr(subject, "greedy", lambda *of: [[] for _ in original(*of)])
+    monkeypatch.setattr(trained, "greedy", lambda *of: [[] for _ in original(*of)])
     with pytest.raises(UserError, match="of which the model says a word"):
         captioner.perturb(tmp_path / "all", *silent)
 

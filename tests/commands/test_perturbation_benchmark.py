@@ -46,10 +46,10 @@ def counted(run: Callable[[], object]) -> int:
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_operations_of_a_reading_are_those_that_are_run(name: str, layers: int) -> None:
     model, (pixels, questions) = random_vqa(name), samples(4)
-    mapper = model.vqa.mapper
+    mapper = model.trained.mapper
     for blocks in ("attentions", "feed_forwards", "image_layers", "text_layers"):
         if hasattr(mapper, blocks):
-            setattr(mapper, blocks, getattr(random_vqa(name, seed=2).vqa.mapper, blocks)[:layers])
+            setattr(mapper, blocks, getattr(random_vqa(name, seed=2).trained.mapper, blocks)[:layers])
     if layers == 3 and name == "b":
         for blocks in (mapper.image_layers, mapper.text_layers):
             blocks.append(blocks[1])

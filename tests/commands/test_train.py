@@ -67,7 +67,7 @@ def test_a_small_set_is_learnt_by_heart(tiny: Tiny, tmp_path: Path, mapper: str)
     config = tiny.config(f"mapper={mapper}", *size)
     prepared = prepare(config)
     model = load_vqa(run / "checkpoints" / "last.ckpt", config)
-    score = evaluate(model.vqa, prepared.dataset("train"), model.answers, tmp_path, "train")
+    score = evaluate(model.trained, prepared.dataset("train"), model.answers, tmp_path, "train")
     assert score is not None
     assert score.overall > 60, score.overall
 
@@ -138,7 +138,7 @@ def test_the_best_checkpoint_is_the_one_that_is_evaluated(
     given = {}
     for name in ("best", "last"):
         model = load_vqa(run / "checkpoints" / f"{name}.ckpt", config)
-        score = evaluate(model.vqa, prepared.dataset("val"), model.answers, tmp_path / name, "val")
+        score = evaluate(model.trained, prepared.dataset("val"), model.answers, tmp_path / name, "val")
         assert score is not None
         given[name] = read_json(tmp_path / name / "predictions_val.json")
     assert given["best"] != given["last"]
@@ -158,7 +158,7 @@ def test_the_accuracy_that_chooses_is_that_of_all_validation_questions(tiny: Tin
     scores = []
     for row in range(len(dataset)):
         batch = dataset[[row]]
-        best = int(model.vqa(batch.image, batch.text).argmax())
+        best = int(model.trained(batch.image, batch.text).argmax())
         scores.append(float(batch.targets[0, best]))
     assert logged(run, "val/accuracy")[7] == pytest.approx(sum(scores) / len(scores), abs=1e-6)
 

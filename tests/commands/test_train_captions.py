@@ -195,7 +195,7 @@ def test_the_validation_loss_is_that_of_every_token_once(tiny: Tiny, tmp_path: P
     total, count = 0.0, 0
     for row in range(len(data)):
         batch = data[[row]]
-        logits = model.caption(batch.image, batch.text)
+        logits = model.trained(batch.image, batch.text)
         tokens = int((batch.targets != IGNORED).sum())
         total += float(next_token_loss(logits, batch.targets)) * tokens
         count += tokens

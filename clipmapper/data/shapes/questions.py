@@ -216,8 +216,8 @@ def _to_count(scene: Sequence[Seen], rng: Random) -> Description:
     candidates += [Description(size=size) for size in SIZES] + [Description()]
     if wanted == 0:
         return rng.choice((Description(color=rng.choice(tuple(COLORS))), Description(shape=rng.choice(SHAPES))))
-    fitting = [d for d in candidates if len(d.among(scene)) == wanted]
-    return rng.choice(fitting or candidates)
+    usable = [d for d in candidates if len(d.among(scene)) == wanted]
+    return rng.choice(usable or candidates)
 
 
 def _attribute(name: str, wordings: tuple[str, ...]) -> Kind:

@@ -26,7 +26,7 @@ def greedy(model: CLIPMapperCaption, image: Tokens, max_length: int) -> list[lis
     vocabulary, text = model.vocabulary, model.encoder.text
     of_class = torch.tensor(vocabulary.ids, device=image.features.device)
     caches = [KeyValues(max_length) for _ in text.blocks]
-    mapper = start_decoding(model.caption.mapper, image, max_length)
+    mapper = start_decoding(model.trained.mapper, image, max_length)
     ids = torch.full((len(image.features),), vocabulary.start, device=image.features.device)
     going = torch.ones_like(ids, dtype=torch.bool)
     generated: list[Tensor] = []
@@ -36,7 +36,7 @@ def greedy(model: CLIPMapperCaption, image: Tokens, max_length: int) -> list[lis
             going.new_ones(len(ids), 1),
             torch.full_like(ids, place)[:, None],
         )
-        ids = of_class[model.caption.head(mapper.next(word)).argmax(1)]
+        ids = of_class[model.trained.head(mapper.next(word)).argmax(1)]
         generated.append(ids)
         going &= ids != vocabulary.end
         if not going.any():
@@ -53,7 +53,7 @@ def caption_images(
     model: CLIPMapperCaption, images: CaptionedImages, rows: list[int], max_length: int, batch_size: int = 64
 ) -> list[str]:
     """A greedy caption for each of these rows of a split."""
-    weight = next(model.caption.parameters())
+    weight = next(model.trained.parameters())
     model.to(weight.device).eval()
     captions: list[str] = []
     for places in in_order(len(rows), batch_size):

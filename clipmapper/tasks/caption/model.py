@@ -33,16 +33,11 @@ class CaptionMapper(nn.Module):
 class CLIPMapperCaption(nn.Module):
     """Pictures and captions to logits, all of it."""
 
-    def __init__(self, encoder: FrozenClip, caption: CaptionMapper, vocabulary: CaptionVocabulary):
+    def __init__(self, encoder: FrozenClip, trained: CaptionMapper, vocabulary: CaptionVocabulary):
         super().__init__()
         self.encoder = encoder
-        self.caption = caption
+        self.trained = trained
         self.vocabulary = vocabulary
-
-    @property
-    def trained(self) -> CaptionMapper:
-        """The trained part."""
-        return self.caption
 
     def forward(
         self,
@@ -57,7 +52,7 @@ class CLIPMapperCaption(nn.Module):
         """
         image = self.encoder.vision(pixels, image_subset)
         text = self.encoder.text(captions.ids, captions.valid, text_subset)
-        return self.caption(image, text)
+        return self.trained(image, text)
 
 
 def load_caption(path: Path, config: Config | None = None) -> CLIPMapperCaption:

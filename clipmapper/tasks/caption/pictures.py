@@ -8,15 +8,15 @@ from pathlib import Path
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
-from clipmapper.explaining.explainers import fitting
+from clipmapper.explaining.explainers import usable_for
 from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
-from clipmapper.explaining.selection import drawn_order, readable, rows_of_ids
+from clipmapper.explaining.selection import drawn_rows, readable, rows_of_ids
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.caption.explaining import contrast_class, explain_words, in_chunks
 from clipmapper.tasks.caption.sample import SCHEMA, ExplainedCaption, explained_captions, score_rows
 from clipmapper.tasks.caption.sentence import Word, split_words, word_weights
-from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject
+from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner
 from clipmapper.training.batches import in_order
 from explain import Explainer
 from explain.figures import Caption, Photo, WordMaps, draw_caption, save
@@ -24,7 +24,7 @@ from explain.figures import Caption, Photo, WordMaps, draw_caption, save
 _WEIGHTED = {"equal": "equally", "bleu4": "by BLEU-4", "cider": "by CIDEr", "meteor": "by METEOR"}
 
 
-def choose_pictures(subject: CaptionSubject, config: ExplainCaptionConfig) -> list[int]:
+def select(trained: TrainedCaptioner, config: ExplainCaptionConfig) -> list[int]:
     """The rows of the pictures that the config names; at random, fewer are the first of more.
 
     Raises ``UserError`` for unknown ids, and for more samples than there are.
@@ -32,12 +32,12 @@ def choose_pictures(subject: CaptionSubject, config: ExplainCaptionConfig) -> li
     if config.image is not None:
         return [0]
     if config.select == "ids":
-        return rows_of_ids([image.image_id for image in subject.images], config, "image")
-    return drawn_order(len(subject.images), config, "images")[: config.samples]
+        return rows_of_ids([image.image_id for image in trained.images], config, "image")
+    return drawn_rows(len(trained.images), config, "images")[: config.samples]
 
 
-def make_caption_pictures(
-    subject: CaptionSubject,
+def write_pictures(
+    trained: TrainedCaptioner,
     rows: Sequence[int],
     explainers: Mapping[str, Explainer],
     config: ExplainCaptionConfig,
@@ -49,10 +49,10 @@ def make_caption_pictures(
     What is made before an error stays. Raises ``UserError`` for a picture that can't be read, a picture without
     references where the weighting needs some, and a model that yields NaN.
     """
-    preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
+    preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     made = 0
     with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "pictures") as advance:
-        for caption in _explained(subject, rows, explainers, config):
+        for caption in _explained(trained, rows, explainers, config):
             write(score_rows(caption, config.against))
             draw(caption, seen_box(caption.photo.size, preprocessing), config, folder)
             made += 1
@@ -63,17 +63,17 @@ def make_caption_pictures(
 
 
 def _explained(
-    subject: CaptionSubject, rows: Sequence[int], explainers: Mapping[str, Explainer], config: ExplainCaptionConfig
+    trained: TrainedCaptioner, rows: Sequence[int], explainers: Mapping[str, Explainer], config: ExplainCaptionConfig
 ) -> Iterator[ExplainedCaption]:
     """The captions, some ``batch_size`` sub-words from one trace; those without words are named on stderr."""
-    model = subject.model
+    model = trained.model
     corpus = None
     if config.weighting == "cider":
-        corpus = build_cider_corpus(image.captions for image in subject.images if image.captions)
+        corpus = build_cider_corpus(image.captions for image in trained.images if image.captions)
     grid = tuple(model.encoder.vision.visual.grid_size)
     against = None if config.against is None else contrast_class(model, config.against)
     for places in in_order(len(rows), config.batch_size):
-        for pictures in readable(subject.batch, [rows[place] for place in places]):
+        for pictures in readable(trained.batch, [rows[place] for place in places]):
             for batch in _with_words(pictures, config.batch_size):
                 words = [split_words(ids, model.encoder.tokenizer) for ids in batch.captions]
                 ids = [image.image_id for image in batch.images]
@@ -81,8 +81,8 @@ def _explained(
                 references = {image.image_id: image.captions for image in batch.images}
                 weights = word_weights(texts, references, config.weighting, corpus)
                 _note_contrast(batch, words, config.against)
-                usable = fitting(explainers, sum(map(len, batch.captions)))
-                explained = explain_words(model, batch, usable, against, checkpoint=subject.checkpoint)
+                usable = usable_for(explainers, sum(map(len, batch.captions)))
+                explained = explain_words(model, batch, usable, against, checkpoint=trained.checkpoint)
                 spoken = [model.vocabulary.text(caption) for caption in batch.captions]
                 yield from explained_captions(batch, explained, weights, spoken, grid)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clipmapper.config.schema import Config, EvaluateConfig, TrainConfig
     from clipmapper.tasks.caption.data import TaskData
     from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption
-    from clipmapper.tasks.caption.trained import CaptionSubject
+    from clipmapper.tasks.caption.trained import TrainedCaptioner
     from clipmapper.tasks.caption.training import CaptionTraining
     from explain import Explainer
 
@@ -55,21 +55,21 @@ class CaptionTask:
 
         return load_caption(path, config)
 
-    def trained(self, config: ExplainCaptionConfig) -> CaptionSubject:
-        from clipmapper.tasks.caption.trained import load_caption_subject, own_picture
+    def trained(self, config: ExplainCaptionConfig) -> TrainedCaptioner:
+        from clipmapper.tasks.caption.trained import load_trained, own_picture
 
         if config.image is not None:
             return own_picture(config, config.image, config.checkpoint)
-        return load_caption_subject(config, config.split, config.checkpoint)
+        return load_trained(config, config.split, config.checkpoint)
 
     def write_pictures(
         self,
-        trained: CaptionSubject,
+        trained: TrainedCaptioner,
         explainers: Mapping[str, Explainer],
         config: ExplainCaptionConfig,
         folder: Path,
         scores: Path,
     ) -> int:
-        from clipmapper.tasks.caption.pictures import choose_pictures, make_caption_pictures
+        from clipmapper.tasks.caption.pictures import select, write_pictures
 
-        return make_caption_pictures(trained, choose_pictures(trained, config), explainers, config, folder, scores)
+        return write_pictures(trained, select(trained, config), explainers, config, folder, scores)

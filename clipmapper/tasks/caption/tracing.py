@@ -134,7 +134,7 @@ def _batch(
 
 def _sizes(model: CLIPMapperCaption, batch: _Batch) -> dict[str, int]:
     """Tokens of each modality; a read-out token stands before the image's class token."""
-    image = model.encoder.vision.token_count + (model.caption.mapper.read.learnt is not None)
+    image = model.encoder.vision.token_count + (model.trained.mapper.read.learnt is not None)
     return {"image": image, "text": batch.text.ids.shape[1]}
 
 

@@ -46,7 +46,7 @@ class CaptionedBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class CaptionSubject:
+class TrainedCaptioner:
     """A frozen model with the pictures it captions, in ``max_length`` sub-words at most."""
 
     model: CLIPMapperCaption
@@ -79,26 +79,26 @@ class CaptionSubject:
 
     @torch.no_grad()
     def _captioned(self, images: Sequence[CaptionImage], photos: Sequence[Image.Image]) -> CaptionedBatch:
-        weight = next(self.model.caption.parameters())
+        weight = next(self.model.trained.parameters())
         pixels = self.model.encoder.pixels(list(photos)).to(weight.device, weight.dtype)
         captions = greedy(self.model, self.model.encoder.vision(pixels), self.max_length)
         return CaptionedBatch(tuple(images), tuple(photos), pixels, tuple(captions))
 
 
-def load_caption_subject(config: Config, split: str, checkpoint: str | None) -> CaptionSubject:
+def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedCaptioner:
     """The newest checkpoint that fits the config, or the one given, and a split of the config's data.
 
     Raises ``UserError`` as the readers and :func:`clipmapper.checkpoint.find_checkpoint` do.
     """
     model, path, max_length = _model(config, checkpoint)
     images = load_captions(config.data).part(split).images
-    return CaptionSubject(model, images, path, max_length, config.data.on_bad_image)
+    return TrainedCaptioner(model, images, path, max_length, config.data.on_bad_image)
 
 
-def own_picture(config: Config, image: str, checkpoint: str | None) -> CaptionSubject:
+def own_picture(config: Config, image: str, checkpoint: str | None) -> TrainedCaptioner:
     """The same with one picture, number 0; no data are read."""
     model, path, max_length = _model(config, checkpoint)
-    return CaptionSubject(model, (CaptionImage(0, (), FileImage(Path(image))),), path, max_length, "fail")
+    return TrainedCaptioner(model, (CaptionImage(0, (), FileImage(Path(image))),), path, max_length, "fail")
 
 
 def _model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperCaption, Path, int]:

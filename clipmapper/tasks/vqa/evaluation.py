@@ -76,7 +76,7 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     print(f"checkpoint: {checkpoint}", flush=True)
     model = load_vqa(checkpoint, config)
     data = prepare(config, AnswerVocabulary(model.answers))
-    score = evaluate(model.vqa, data.dataset(config.split), model.answers, run, config.split)
+    score = evaluate(model.trained, data.dataset(config.split), model.answers, run, config.split)
     if score is None:
         print(f"{config.data.name} {config.split} has no human answers: wrote the predictions only")
         return

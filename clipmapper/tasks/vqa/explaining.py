@@ -62,14 +62,14 @@ def explain(
 
 
 @dataclass(frozen=True)
-class Aim:
+class AnswerTarget:
     """Which logit is explained: that of ``answer``, None for the predicted one; less that of ``against``."""
 
     answer: int | None = None
     against: int | None = None
 
     @classmethod
-    def of(cls, config: ExplainConfig, answers: tuple[str, ...]) -> Aim:
+    def of(cls, config: ExplainConfig, answers: tuple[str, ...]) -> AnswerTarget:
         """Raises ``UserError`` for an answer that the model does not know."""
         return cls(_place(answers, "answer", config.answer), _place(answers, "against", config.against))
 

@@ -31,16 +31,11 @@ class VQAMapper(nn.Module):
 class CLIPMapperVQA(nn.Module):
     """Pictures and questions to logits, all of it."""
 
-    def __init__(self, encoder: FrozenClip, vqa: VQAMapper, answers: tuple[str, ...]):
+    def __init__(self, encoder: FrozenClip, trained: VQAMapper, answers: tuple[str, ...]):
         super().__init__()
         self.encoder = encoder
-        self.vqa = vqa
+        self.trained = trained
         self.answers = answers
-
-    @property
-    def trained(self) -> VQAMapper:
-        """The trained part."""
-        return self.vqa
 
     def forward(
         self,
@@ -52,7 +47,7 @@ class CLIPMapperVQA(nn.Module):
         """Logits [B, answers]; the subsets leave tokens out from the encoders' input onwards."""
         image = self.encoder.vision(pixels, image_subset)
         text = self.encoder.text(questions.ids, questions.valid, text_subset)
-        return self.vqa(image, text)
+        return self.trained(image, text)
 
 
 def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:

@@ -13,21 +13,21 @@ import numpy as np
 from clipmapper.console import progress
 from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
-from clipmapper.explaining.explainers import fitting
+from clipmapper.explaining.explainers import usable_for
 from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
 from clipmapper.explaining.selection import readable
 from clipmapper.tasks.vqa.config import ExplainConfig
-from clipmapper.tasks.vqa.explaining import Aim
-from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, Rated, explain_samples, score_rows
-from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
+from clipmapper.tasks.vqa.explaining import AnswerTarget
+from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, ScoredAnswer, explain_samples, score_rows
+from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from explain import Explainer
 from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
 MOST_ANSWERS = 3  # of people's different answers, how many are shown
 
 
-def make_pictures(
-    subject: Subject,
+def write_pictures(
+    trained: TrainedVQA,
     rows: Sequence[int],
     explainers: Mapping[str, Explainer],
     config: ExplainConfig,
@@ -39,13 +39,13 @@ def make_pictures(
     What is made before an error stays. Raises ``UserError`` for an answer that the model does not know, a picture that
     can't be read, and a model that yields NaN.
     """
-    aim = Aim.of(config, subject.model.answers)
-    preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
+    aim = AnswerTarget.of(config, trained.model.answers)
+    preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     made = 0
     with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "questions") as advance:
-        for batch in _batches(subject, rows, config.batch_size):
-            chosen = fitting(explainers, len(batch.questions))
-            for sample in explain_samples(subject, batch, chosen, aim, config.interaction):
+        for batch in _batches(trained, rows, config.batch_size):
+            chosen = usable_for(explainers, len(batch.questions))
+            for sample in explain_samples(trained, batch, chosen, aim, config.interaction):
                 write(score_rows(sample))
                 draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
                 made += 1
@@ -55,12 +55,12 @@ def make_pictures(
     return made
 
 
-def _batches(subject: Subject, rows: Sequence[int], size: int) -> Iterator[QuestionBatch]:
+def _batches(trained: TrainedVQA, rows: Sequence[int], size: int) -> Iterator[QuestionBatch]:
     """At most ``size`` questions at a time, batches of much the same size; those cut off are counted on stderr."""
     for chunk in np.array_split(rows, math.ceil(len(rows) / size)):
-        for batch in readable(subject.batch, chunk.tolist()):
+        for batch in readable(trained.batch, chunk.tolist()):
             if cut := batch.text.truncated:
-                context = subject.model.encoder.text.context_length
+                context = trained.model.encoder.text.context_length
                 what = f"{cut} questions are longer than the encoder's {context} tokens and were cut off"
                 print(what, file=sys.stderr)
             yield batch
@@ -99,14 +99,14 @@ def _caption(sample: ExplainedSample) -> str:
     """What is explained if it is not the predicted answer, and what people said."""
     parts = []
     if sample.against is not None:
-        parts.append(f"explained: {_rated(sample.target)} rather than {_rated(sample.against)}")
+        parts.append(f"explained: {_scored_answer(sample.target)} rather than {_scored_answer(sample.against)}")
     elif sample.target != sample.answer:
-        parts.append(f"explained: {_rated(sample.target)}")
+        parts.append(f"explained: {_scored_answer(sample.target)}")
     if counts := Counter(str(answer["answer"]) for answer in sample.question.answers).most_common(MOST_ANSWERS):
         parts.append("people: " + ", ".join(f"{answer} ({count})" for answer, count in counts))
     return "; ".join(parts)
 
 
-def _rated(rated: Rated) -> str:
+def _scored_answer(rated: ScoredAnswer) -> str:
     percent = 100 * rated.probability
     return f"{rated.answer} ({percent:.0f} %)" if percent >= 0.5 else f"{rated.answer} (<1 %)"

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from clipmapper.data.records import Question
-from clipmapper.tasks.vqa.explaining import Aim, Explained, explain
+from clipmapper.tasks.vqa.explaining import AnswerTarget, Explained, explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
+from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from explain import Explainer, Needs, mutual_interaction
 from explain.explainers import Weighted
 
@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Rated:
+class ScoredAnswer:
     """An answer and its probability, the sigmoid of its logit."""
 
     answer: str
@@ -62,9 +62,9 @@ class ExplainedSample:
 
     question: Question
     photo: Image.Image
-    answer: Rated
-    target: Rated
-    against: Rated | None
+    answer: ScoredAnswer
+    target: ScoredAnswer
+    against: ScoredAnswer | None
     pieces: Sequence[str]
     grid: tuple[int, int]
     image: Mapping[str, Array]
@@ -80,25 +80,25 @@ class ExplainedSample:
 
 
 def explain_samples(
-    subject: Subject, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: Aim, interaction: bool
+    trained: TrainedVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: AnswerTarget, interaction: bool
 ) -> Iterator[ExplainedSample]:
     """The samples of a batch, all of them and all explainers from one trace.
 
     Raises:
         UserError: the model yields NaN or Inf.
     """
-    model = subject.model
+    model = trained.model
     weighted = Weighted()  # the rule by which R grows in an interaction
     more = Needs.of([weighted]) if interaction else None
     target = aim.target(model, batch)
-    explained = explain(model, batch, explainers, target, more=more, checkpoint=subject.checkpoint)
+    explained = explain(model, batch, explainers, target, more=more, checkpoint=trained.checkpoint)
     matrix = mutual_interaction(explained.traced.trace, "text", "image", weighted) if interaction else None
     for row in range(len(batch.questions)):
         yield _sample(model, batch, explained, aim, row, None if matrix is None else matrix[row])
 
 
 def _sample(
-    model: CLIPMapperVQA, batch: QuestionBatch, explained: Explained, aim: Aim, row: int, matrix: Tensor | None
+    model: CLIPMapperVQA, batch: QuestionBatch, explained: Explained, aim: AnswerTarget, row: int, matrix: Tensor | None
 ) -> ExplainedSample:
     traced = explained.traced
     image, text = traced.trace.span("image"), traced.trace.span("text")
@@ -106,8 +106,8 @@ def _sample(
     scores = {name: of_batch[row].float().cpu().numpy() for name, of_batch in explained.scores.items()}
     probabilities = traced.logits[row].sigmoid()
 
-    def rated(answer: int) -> Rated:
-        return Rated(model.answers[answer], float(probabilities[answer]))
+    def rated(answer: int) -> ScoredAnswer:
+        return ScoredAnswer(model.answers[answer], float(probabilities[answer]))
 
     predicted = int(traced.answers[row])
     return ExplainedSample(

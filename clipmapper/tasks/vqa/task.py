@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clipmapper.config.schema import Config, EvaluateConfig, TrainConfig
     from clipmapper.tasks.vqa.data import TaskData
     from clipmapper.tasks.vqa.model import CLIPMapperVQA, VQAMapper
-    from clipmapper.tasks.vqa.trained import Subject
+    from clipmapper.tasks.vqa.trained import TrainedVQA
     from clipmapper.tasks.vqa.training import VQATraining
     from explain import Explainer
 
@@ -55,16 +55,21 @@ class VQATask:
 
         return load_vqa(path, config)
 
-    def trained(self, config: ExplainConfig) -> Subject:
-        from clipmapper.tasks.vqa.selection import own_subject
-        from clipmapper.tasks.vqa.trained import load_subject
+    def trained(self, config: ExplainConfig) -> TrainedVQA:
+        from clipmapper.tasks.vqa.selection import own_question
+        from clipmapper.tasks.vqa.trained import load_trained
 
-        return load_subject(config, config.split, config.checkpoint) if config.image is None else own_subject(config)
+        return load_trained(config, config.split, config.checkpoint) if config.image is None else own_question(config)
 
     def write_pictures(
-        self, trained: Subject, explainers: Mapping[str, Explainer], config: ExplainConfig, folder: Path, scores: Path
+        self,
+        trained: TrainedVQA,
+        explainers: Mapping[str, Explainer],
+        config: ExplainConfig,
+        folder: Path,
+        scores: Path,
     ) -> int:
-        from clipmapper.tasks.vqa.pictures import make_pictures
-        from clipmapper.tasks.vqa.selection import choose
+        from clipmapper.tasks.vqa.pictures import write_pictures
+        from clipmapper.tasks.vqa.selection import select
 
-        return make_pictures(trained, choose(trained, config), explainers, config, folder, scores)
+        return write_pictures(trained, select(trained, config), explainers, config, folder, scores)

@@ -71,11 +71,11 @@ def _positions(model: CLIPMapperVQA, questions: TextBatch) -> tuple[Tensor, dict
 
 def _valid(model: CLIPMapperVQA, questions: TextBatch) -> Tensor:
     """bool [B, N] in joint order."""
-    count = model.encoder.vision.token_count + (model.vqa.mapper.read.learnt is not None)
+    count = model.encoder.vision.token_count + (model.trained.mapper.read.learnt is not None)
     return torch.cat([questions.valid.new_ones(len(questions.valid), count), questions.valid], 1)
 
 
 def _readout(model: CLIPMapperVQA, questions: TextBatch, image_tokens: int) -> Tensor:
     """The read-out token's joint position, [B]."""
-    read = model.vqa.mapper.read
+    read = model.trained.mapper.read
     return read.place(questions.valid) + (image_tokens if read.stream == "text" else 0)

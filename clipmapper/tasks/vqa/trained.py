@@ -41,7 +41,7 @@ class QuestionBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class TrainedVQA:
     """A frozen model with the data it is asked about."""
 
     model: CLIPMapperVQA
@@ -87,21 +87,21 @@ def question_batch(
     model: CLIPMapperVQA, questions: Sequence[Question], pictures: Sequence[Image.Image]
 ) -> QuestionBatch:
     """Any pictures and questions, as the model takes them."""
-    weight = next(model.vqa.parameters())
+    weight = next(model.trained.parameters())
     text = model.encoder.tokenize([question.question for question in questions])
     moved = TextBatch(text.ids.to(weight.device), text.valid.to(weight.device), text.truncated)
     pixels = model.encoder.pixels(list(pictures)).to(weight.device, weight.dtype)
     return QuestionBatch(tuple(questions), tuple(pictures), pixels, moved)
 
 
-def load_subject(config: Config, split: str, checkpoint: str | None) -> Subject:
+def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedVQA:
     """The newest checkpoint that fits the config, or the one given, and a split of the config's data.
 
     Raises ``UserError`` as the readers and :func:`clipmapper.checkpoint.find_checkpoint` do.
     """
     model, path = load_model(config, checkpoint)
     data = load_data(config.data).part(split)
-    return Subject(model, data.questions, data.images, path, config.data.on_bad_image)
+    return TrainedVQA(model, data.questions, data.images, path, config.data.on_bad_image)
 
 
 def load_model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperVQA, Path]:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipmapper.training.checkpoint_files import WholeCheckpointIO
+from clipmapper.training.checkpoint_files import AtomicCheckpointIO
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "checkpoints" / "last.ckpt"
-    WholeCheckpointIO().save_checkpoint({"step": 1}, place)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, place)
     original = type(place).write_bytes
 
     def full(self, content) -> None:
@@ -23,6 +23,6 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
 
     monkeypatch.setattr(type(place), "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
-        WholeCheckpointIO().save_checkpoint({"step": 2}, place)
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, place)
     assert torch.load(place, weights_only=True) == {"step": 1}
     assert list(place.parent.iterdir()) == [place]

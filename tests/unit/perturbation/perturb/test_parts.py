@@ -68,13 +68,13 @@ def test_a_disk_that_fills_up_leaves_whole_parts_only(tmp_path: Path, monkeypatc
 def test_samples_are_the_last_file_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a part that counts as done has its other records too, also where parts are taken over."""
     written: list[str] = []
-    original = parts.write_whole
+    original = parts.write_atomic
 
     def noted(path: Path, content: bytes) -> None:
         written.append(path.name)
         original(path, content)
 
-    monkeypatch.setattr(parts, "write_whole", noted)
+    monkeypatch.setattr(parts, "write_atomic", noted)
     (tmp_path / "one").mkdir()
     for number in range(2):
         write_part(tmp_path / "one", number, {SAMPLES: [table(1)], "ceiling": [table(1)]})

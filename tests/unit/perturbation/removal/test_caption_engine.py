@@ -22,7 +22,7 @@ LENGTH = 6
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_the_engine_captions_what_stays(name: str, removal: str) -> None:
     model, pixels = random_caption(name, "learnt"), pictures(3).double()
-    for parameter, tensor in model.caption.named_parameters():
+    for parameter, tensor in model.trained.named_parameters():
         if parameter.endswith(("query.weight", "out.weight")):
             tensor.mul_(8)  # so that patches bear on words
     kept = torch.rand(3, 5, 9, generator=torch.Generator().manual_seed(1)) < 0.5

@@ -63,8 +63,8 @@ def test_word_by_word_the_mapper_gives_what_it_gives_all_at_once(name: str, posi
     image = Tokens(image.features, valid, image.index)
     texts = model.encoder.tokenize(CAPTIONS[:1] * 2)
     text = model.encoder.text(texts.ids, texts.valid)
-    whole = model.caption.mapper(image, text, causal=True)[1]
-    decoder = start_decoding(model.caption.mapper, image, text.features.shape[1])
+    whole = model.trained.mapper(image, text, causal=True)[1]
+    decoder = start_decoding(model.trained.mapper, image, text.features.shape[1])
     for place in range(text.features.shape[1]):
         word = Tokens(*(x[:, place : place + 1] for x in (text.features, text.valid, text.index)))
         torch.testing.assert_close(decoder.next(word), whole[:, place], rtol=0, atol=1e-12)
@@ -80,7 +80,7 @@ def test_word_by_word_the_text_encoder_gives_what_it_gives_all_at_once() -> None
 
 
 def without_end(model: CLIPMapperCaption) -> CLIPMapperCaption:
-    model.caption.head[1].bias[model.vocabulary.ids.index(model.vocabulary.end)] = -1e9
+    model.trained.head[1].bias[model.vocabulary.ids.index(model.vocabulary.end)] = -1e9
     return model
 
 
@@ -93,7 +93,7 @@ def test_a_model_that_never_ends_is_stopped(name: str, max_length: int) -> None:
 
 def test_a_model_that_ends_at_once_says_nothing() -> None:
     model = random_caption("b")
-    model.caption.head[1].bias[model.vocabulary.ids.index(model.vocabulary.end)] = 1e9
+    model.trained.head[1].bias[model.vocabulary.ids.index(model.vocabulary.end)] = 1e9
     found = greedy(model, image_tokens(model, 2), 10)
     assert found == [[], []]
     assert model.vocabulary.text(found[0]) == ""

@@ -29,7 +29,7 @@ def test_a_later_word_changes_no_earlier_logit_and_no_image_token(name: str, pos
     assert not torch.isclose(before[:, place:], after[:, place:]).all(-1).any()
     image = model.encoder.vision(pixels)
     streams = [
-        model.caption.mapper(image, model.encoder.text(b.ids, b.valid), causal=True)[0] for b in (batch, changed)
+        model.trained.mapper(image, model.encoder.text(b.ids, b.valid), causal=True)[0] for b in (batch, changed)
     ]
     assert torch.equal(*streams)
 

@@ -81,7 +81,7 @@ def _one(model: CLIPMapperCaption, picture: Tensor, before: Tensor, class_: int,
     with record() as again, lrp():
         propagating = model(picture, text)
     relevance = again.attention_relevance(propagating[:, -1, class_])
-    image = model.encoder.vision.token_count + (model.caption.mapper.read.learnt is not None)
+    image = model.encoder.vision.token_count + (model.trained.mapper.read.learnt is not None)
     with record() as recorder:
         sizes = {"image": image, "text": before.shape[1]}
         return recorder.trace(y(), sizes, None, [name], attention_relevance=relevance, scalar=scalar)

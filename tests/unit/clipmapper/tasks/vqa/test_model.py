@@ -74,7 +74,7 @@ def test_what_is_recorded_of_the_mapper_rebuilds_its_residual_streams(name: str,
         logits = model(pixels, questions, image, text)
         sizes = {"image": image.index.shape[1], "text": text.index.shape[1]}
         trace = recorder.trace(logits[:, 1], sizes=sizes, valid=torch.cat([image.valid, text.valid], 1))
-    mapper: Any = model.vqa.mapper
+    mapper: Any = model.trained.mapper
     streams: dict[str, Tensor] = {}
     for number, step in enumerate(trace.steps[4:]):
         if step.query in streams:
@@ -91,7 +91,7 @@ def test_what_is_recorded_of_the_mapper_rebuilds_its_residual_streams(name: str,
         read = streams["joint"][torch.arange(3), place]
     else:
         read = streams["image"][:, 0] if readout == "cls" else streams["text"][torch.arange(3), text.valid.sum(1) - 1]
-    torch.testing.assert_close(model.vqa.head(read), logits, **CLOSE)
+    torch.testing.assert_close(model.trained.head(read), logits, **CLOSE)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
@@ -127,7 +127,7 @@ def test_only_the_mapper_learns(name: str) -> None:
     encoder, mapper = random_encoder(), random_vqa(name).vqa.requires_grad_(True)
     model = CLIPMapperVQA(encoder, mapper, ANSWERS).train()
     assert not any(module.training for module in model.encoder.modules())
-    assert model.vqa.training
+    assert model.trained.training
     model(pictures(2), encoder.tokenize(["a", "b c"])).sum().backward()
     learning = {part.split(".")[0] for part, parameter in model.named_parameters() if parameter.grad is not None}
     assert learning == {"vqa"}

@@ -197,7 +197,7 @@ def test_a_caption_token_is_the_logit_at_its_position() -> None:
 def test_nan_in_the_model_names_the_step_and_the_tensor() -> None:
     model = random_vqa("b")
     with torch.no_grad():
-        model.vqa.mapper.image_layers[0].self_attention.out.weight[0, 0] = float("nan")  # type: ignore[index, union-attr]
+        model.trained.mapper.image_layers[0].self_attention.out.weight[0, 0] = float("nan")  # type: ignore[index, union-attr]
     with pytest.raises(TraceError, match=r"step 4 \(image attends to image\): output holds NaN or Inf"):
         traced(model)
 
