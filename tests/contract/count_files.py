@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -111,7 +112,8 @@ def places_that_ask_for_the_task() -> list[str]:
             name = path.relative_to(PROJECT).as_posix()
             if not name.startswith(OWN):
                 source = path.read_text(encoding="utf-8")
-                lines = sorted({node.lineno for node in ast.walk(ast.parse(source)) if _asks(node)})
+                nodes: Iterator[Any] = ast.walk(ast.parse(source))
+                lines = sorted({node.lineno for node in nodes if _asks(node)})
                 found += [f"{name}:{line}: {source.splitlines()[line - 1].strip()}" for line in lines]
     return found
 
