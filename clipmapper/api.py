@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from clipmapper.checkpoint import CARD, newest_checkpoint, read_checkpoint
 from clipmapper.errors import UserError
-from clipmapper.tasks.vqa.model import CLIPMapperVQA, load_vqa
+from clipmapper.tasks import TASKS
 
 
-def load_checkpoint(path: str | Path) -> CLIPMapperVQA:
-    """The trained model of a run folder or a checkpoint file, frozen, for use from Python.
+def load_checkpoint(path: str | Path) -> Any:
+    """The trained model of a run folder or a checkpoint file, frozen: a ``CLIPMapperVQA`` or a ``CLIPMapperCaption``.
 
     Raises ``UserError`` where there is none, or it is damaged.
     """
-    folder = Path(path)
-    found = sorted(folder.rglob("best.ckpt"), key=lambda p: p.stat().st_mtime_ns) if folder.is_dir() else [folder]
-    if not found:
-        raise UserError(f"no checkpoint in {folder}; give a run folder of scripts/train.py, or a checkpoint file")
-    return load_vqa(found[-1])
+    file = Path(path)
+    if file.is_dir():
+        found = newest_checkpoint(file)
+        if found is None:
+            raise UserError(f"no checkpoint in {path}; give a run folder of scripts/train.py, or a checkpoint file")
+        file = found
+    task = read_checkpoint(file)[CARD]["task"]
+    if task not in TASKS:
+        raise UserError(f"checkpoint {file} has task={task}, which is none of: {', '.join(TASKS)}")
+    return TASKS[task].load(file)

@@ -6,16 +6,15 @@ A command is a function of (config, run folder). What the user got wrong ends in
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,43 +22,90 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from clipmapper.config.checks import key_problem, unknown_key
 from clipmapper.config.data import DATA_SCHEMAS
+from clipmapper.config.groups import as_added
 from clipmapper.config.schema import Config
+from clipmapper.console import show_bars
 from clipmapper.errors import UserError
-from clipmapper.tasks import TASK_SCHEMAS
-
-PROJECT = Path(__file__).resolve().parent.parent
-# Python looks into a script's own folder first, where scripts/explain.py would stand for the package explain.
-sys.path[:] = [folder for folder in sys.path if not (Path(folder) / "explain.py").is_file()]
-OmegaConf.register_new_resolver("project", lambda: str(PROJECT), replace=True)
+from clipmapper.places import CHECKOUT, CONFIGS
+from clipmapper.tasks import TASKS
 
 Task = Callable[[DictConfig, Path], None]
+Member = TypeVar("Member")
 
 
-def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
-    """Makes a command of a function of (composed config, run folder); ``configs/{config_name}.yaml`` is its config."""
+def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task], Callable[..., None]]:
+    """Make a command of a function of (composed config, run folder).
 
-    def decorate(task: Task) -> Callable[[], None]:
-        def run(config: DictConfig) -> None:
-            folder = Path(HydraConfig.get().runtime.output_dir)
-            logging.getLogger().setLevel(logging.WARNING)  # open_clip tells its life story at INFO
-            print(f"run folder: {folder}", flush=True)
-            with _errors_in_one_line(folder):  # Hydra would print a line of its own above ours
-                OmegaConf.save(config, folder / "config.yaml", resolve=True)
-                task(config, folder)
-            print(f"results are in {folder}", flush=True)
+    Args:
+        config_name: The command's config, ``configs/{config_name}.yaml``.
+        as_typed: Keys whose values are taken as they are typed, with blanks, commas and apostrophes.
 
-        def main() -> None:
-            with _errors_in_one_line():
-                # Told to show full errors, Hydra hands every exception on to us.
-                os.environ["HYDRA_FULL_ERROR"] = "1"
-                wrapped = hydra.main(version_base=None, config_path=str(PROJECT / "configs"), config_name=config_name)
-                wrapped(run)()
+    Returns:
+        A decorator. What it makes takes the overrides, ``sys.argv[1:]`` where none are given.
+    """
+
+    def decorate(task: Task) -> Callable[..., None]:
+        def main(overrides: Sequence[str] | None = None) -> None:
+            _leave_scripts_folder()
+            typed_in = list(sys.argv)
+            given = typed_in[1:] if overrides is None else overrides
+            sys.argv[1:] = [as_added(quoted(argument, as_typed)) for argument in given]
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # told to show full errors, Hydra hands every exception on to us
+            frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
+            try:
+                with _errors_in_one_line():
+                    frame(_in_run_folder(task, typed_in))()
+            finally:
+                sys.argv[:] = typed_in
 
         main.__doc__ = task.__doc__
         return main
 
     return decorate
+
+
+def _in_run_folder(task: Task, typed_in: list[str]) -> Callable[[DictConfig], None]:
+    def run(config: DictConfig) -> None:
+        sys.argv[:] = typed_in  # Lightning starts the further processes of a run by what was typed
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        show_bars(bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True)))
+        logging.getLogger().setLevel(logging.WARNING)  # open_clip logs a lot at INFO
+        print(f"run folder: {folder}", flush=True)
+        with _errors_in_one_line(folder):  # Hydra would print a line of its own above ours
+            OmegaConf.save(config, folder / "config.yaml", resolve=True)
+            task(config, folder)
+        print(f"results are in {folder}", flush=True)
+
+    return run
+
+
+def quoted(argument: str, keys: tuple[str, ...]) -> str:
+    """Return an override of one of ``keys`` in Hydra's quotes, unless it has some; other arguments unchanged."""
+    key, _, value = argument.partition("=")
+    if key not in keys or value == "null" or value[:1] in ("'", '"'):
+        return argument
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
+    return f"{key}='{escaped}'"
+
+
+def _leave_scripts_folder() -> None:
+    """Python looks into a script's own folder first, where scripts/explain.py would stand for the package explain."""
+    if CHECKOUT and Path(sys.path[0]).resolve() == CHECKOUT / "scripts":
+        del sys.path[0]
+
+
+def choice(group: str) -> str:
+    """Return which file of a config group the running command composed.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    chosen = HydraConfig.get().runtime.choices.get(group)
+    if chosen is None:
+        raise UserError(f"{group}: give one choice, {group}=NAME; several run with {group}.names=[NAME,…]")
+    return str(chosen)
 
 
 @contextmanager
@@ -74,7 +120,7 @@ def _errors_in_one_line(folder: Path | None = None) -> Iterator[None]:
 
 
 def _is_the_users(error: Exception) -> bool:
-    """Of ValueErrors, only the one with which Hydra meets ``data=null``."""
+    """Return True for an error of the user's; the one ValueError among them is how Hydra meets ``data=null``."""
     plain = isinstance(error, ValueError) and not isinstance(error, HydraException | OmegaConfBaseException | UserError)
     return not plain or str(error).startswith("Config group override")
 
@@ -110,11 +156,12 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     sections = [f.name for f in fields(schema)]
     unknown = [str(key) for key in config if key not in sections]
     if unknown:
-        raise UserError(_unknown_key(unknown[0], sections))
+        raise UserError(unknown_key(unknown[0], sections))
     shaped = OmegaConf.structured(schema)
-    for section, schemas in (("task", TASK_SCHEMAS), ("data", DATA_SCHEMAS)):
+    task_schemas = {name: task.schema for name, task in TASKS.items()}
+    for section, schemas in (("task", task_schemas), ("data", DATA_SCHEMAS)):
         if section in sections:
-            shaped[section] = _named_schema(config, section, schemas)
+            shaped[section] = OmegaConf.structured(named(config, section, schemas))
     try:
         merged = OmegaConf.merge(shaped, config)
         missing = sorted(OmegaConf.missing_keys(merged))
@@ -125,25 +172,13 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
         raise UserError(key_problem(error)) from error
 
 
-def _named_schema(config: DictConfig, section: str, schemas: Mapping[str, type[Any]]) -> Any:
+def named(config: DictConfig, section: str, members: Mapping[str, Member]) -> Member:
+    """Return the member that a section's ``name`` names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
     name = OmegaConf.select(config, f"{section}.name")
-    if name not in schemas:
-        raise UserError(f"{section}.name={name} is not one of: {', '.join(schemas)}")
-    return OmegaConf.structured(schemas[name])
-
-
-def key_problem(error: OmegaConfBaseException) -> str:
-    """One line for a key that OmegaConf refused, with what would have been right."""
-    key = str(error.full_key or error.key or "")
-    first = str(error.msg or error).splitlines()[0]
-    parent = error.parent_node
-    if parent is not None and "not in" in first and hasattr(parent, "keys"):
-        prefix = key.rpartition(".")[0]
-        return _unknown_key(key, [f"{prefix}.{name}" if prefix else str(name) for name in parent])
-    return f"config key {key}: {first}" if key else first
-
-
-def _unknown_key(key: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(key, valid, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"unknown config key {key}; {hint}valid here: {', '.join(sorted(valid))}"
+    if name not in members:
+        raise UserError(f"{section}.name={name} is not one of: {', '.join(members)}")
+    return members[name]

@@ -1,19 +1,23 @@
 """Attention traces in, token relevance out: the mathematics alone, on tensors, for any model that yields a trace."""
 
 from explain import explainers, targets
-from explain.explainer import Explainer
+from explain.capture.needs import Needs
+from explain.capture.recording import Recorder, active_recorder, record
+from explain.explainers.base.explainer import Explainer
 from explain.interaction import interaction, mutual_interaction
-from explain.recording import Recorder, active_recorder, record
 from explain.relevance import Relevance
 from explain.trace import AttentionStep, AttentionTrace, TraceError
+from explain.traced import Traced
 
 __all__ = [
     "AttentionStep",
     "AttentionTrace",
     "Explainer",
+    "Needs",
     "Recorder",
     "Relevance",
     "TraceError",
+    "Traced",
     "active_recorder",
     "explainers",
     "interaction",

@@ -1,11 +1,11 @@
-"""How the tokens of two modalities bear on each other (Eq. 16-19)."""
+"""How the tokens of two modalities bear on each other (Huang et al. 2023, arXiv:2308.10240, Eq. 16-19)."""
 
 import torch
 from torch import Tensor
 
-from explain.accumulation import Accumulation
-from explain.explainers.weighted import Weighted
-from explain.maps import positive_evidence
+from explain.explainers.accumulation.weighted import Weighted
+from explain.explainers.base.accumulation import Accumulation
+from explain.explainers.base.maps import positive_evidence
 from explain.trace import JOINT, AttentionStep, AttentionTrace, TraceError
 
 

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explain.spans import span
+from explain.trace import span
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Relevance:
     """R, where row i says how much each input token contributes to what token i holds after the last step."""
 
     matrix: Tensor  #: [B, N, N], rows and columns in joint order
     sizes: Mapping[str, int]  #: tokens of each modality, in joint order
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{size} {modality}" for modality, size in self.sizes.items())
+        return f"Relevance(matrix {list(self.matrix.shape)}; tokens: {sizes})"
 
     def block(self, query: str, key: str) -> Tensor:
         """The rows of one modality and the columns of another, [B, n_query, n_key].

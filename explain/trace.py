@@ -1,52 +1,23 @@
 """What a model hands over to be explained: its attention steps, in the order in which it ran them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from explain import validation
-from explain.spans import JOINT, TraceError, span
+from explain.step import JOINT, AttentionStep, TraceError, check_shape, last_steps, span
 
-__all__ = ["JOINT", "AttentionStep", "AttentionTrace", "Scalar", "TraceError"]
+__all__ = ["JOINT", "AttentionStep", "AttentionTrace", "Scalar", "TraceError", "span"]
 
 Scalar = Callable[[Mapping[str, Tensor]], Tensor]  #: y [B] as a function of all ``AttentionTrace.inputs``
+TOKEN_FIELDS = ("inputs", "inputs_grad")  # of the trace: modality → [B, n, D]
+TRACE_FIELDS = (*TOKEN_FIELDS, "scalar")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class AttentionStep:
-    """One attention block of a transformer layer: queries of modality s, keys and values of modality q.
-
-    Only the attention is needed by every explainer; the other tensors may be left out where none that is asked for
-    needs them (``Explainer.needs`` lists what one needs).
-    """
-
-    query: str  #: modality s; "joint" for all tokens
-    key: str  #: modality q; equal to ``query`` for self-attention
-    attention: Tensor  #: A [B, H, n_s, n_q], probabilities after the softmax
-    attention_grad: Tensor | None = None  #: ∂y/∂A [B, H, n_s, n_q]
-    residual: Tensor | None = None  #: X [B, n_s, D], the residual stream that enters the block
-    residual_grad: Tensor | None = None  #: ∂y/∂X [B, n_s, D], through the skip connection and the attention branch
-    output: Tensor | None = None  #: Y [B, n_s, D], what the block adds: X' = X + Y
-    output_grad: Tensor | None = None  #: ∂y/∂Y = ∂y/∂X' [B, n_s, D]
-    stage: int | None = None  #: consecutive steps of one stage run side by side; None: a stage of its own
-    attention_relevance: Tensor | None = None  #: LRP relevance of A [B, H, n_s, n_q]
-
-    @property
-    def is_cross(self) -> bool:
-        """Whether one modality attends to another."""
-        return self.query != self.key
-
-    def tensor(self, name: str) -> Tensor:
-        """One of the step's tensors by its name; raises :class:`TraceError` where it was left out."""
-        tensor: Tensor | None = getattr(self, name)
-        if tensor is None:
-            raise TraceError(f"a step in which {self.query} attends to {self.key} lacks {name}")
-        return tensor
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttentionTrace:
     """The steps of one forward pass, with the gradients of one scalar y per sample.
 
@@ -64,9 +35,19 @@ class AttentionTrace:
     scalar: Scalar | None = None  #: for explainers that ask the model again
 
     def __post_init__(self) -> None:
-        validation.check_sizes(self)
-        validation.check_stages(self)
-        validation.check_finite(self)
+        _check_sizes(self)
+        _check_stages(self)
+        _check_finite(self)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{size} {modality}" for modality, size in self.sizes.items())
+        fields = dict.fromkeys(name for step in self.steps for name, _ in step.tensors())
+        held = [name for name in (*TRACE_FIELDS, "valid", "sample_ids") if getattr(self, name) is not None]
+        return (
+            f"AttentionTrace(batch of {self.batch}, tokens: {sizes}, {len(self.steps)} steps, {self.dtype},\n"
+            f"  steps hold {', '.join(fields)};\n"
+            f"  the trace holds {', '.join(held) or 'nothing else'})"
+        )
 
     @property
     def batch(self) -> int:
@@ -103,6 +84,10 @@ class AttentionTrace:
                 stages.append([step])
         return stages
 
+    def last_steps(self) -> list[AttentionStep]:
+        """The last step of each pair of modalities, and none that a later joint attention replaces."""
+        return [self.steps[place] for place in last_steps(self.steps)]
+
     def span(self, modality: str) -> slice:
         """The joint positions of a modality's tokens; raises :class:`TraceError` if there is no such modality."""
         return span(self.sizes, modality)
@@ -112,9 +97,88 @@ class AttentionTrace:
         return None if self.valid is None else self.valid[:, self.span(modality)]
 
     def identity(self) -> Tensor:
-        """R before the first step, [B, N, N] (Eq. 8)."""
+        """R before the first step, [B, N, N] (Huang et al. 2023, Eq. 8)."""
         return torch.eye(self.tokens, dtype=self.dtype, device=self.device).repeat(self.batch, 1, 1)
 
-    def require(self, *fields: str, by: str) -> None:
-        """Raise :class:`TraceError` if an optional field of the trace or of one of its steps is missing."""
-        validation.check_fields(self, fields, by)
+    def require(self, *fields: str, by: str, last_only: bool = False) -> None:
+        """Raise :class:`TraceError` for the first of ``fields`` that is missing, in the trace or in a step.
+
+        Args:
+            fields: Names of optional fields of the trace or of its steps.
+            by: What the error says needs them.
+            last_only: Look at the last attentions alone (:meth:`last_steps`).
+        """
+        places = last_steps(self.steps) if last_only else range(len(self.steps))
+        for field in fields:
+            if field in TRACE_FIELDS:
+                if getattr(self, field) is None:
+                    raise TraceError(f"{by} needs {field}, which this trace lacks")
+                continue
+            for place in places:
+                if getattr(self.steps[place], field) is None:
+                    raise TraceError(f"{by} needs {field}, which {_label(place, self.steps[place])} lacks")
+
+    def checked_rows(self, rows: Tensor) -> Tensor:
+        """Row indices [B] on the trace's device; raises :class:`TraceError` for a wrong shape, type or range."""
+        rows = torch.as_tensor(rows, device=self.device)
+        check_shape("rows", rows, (self.batch,))
+        if rows.is_floating_point() or rows.dtype == torch.bool:
+            raise TraceError(f"rows must be integers, not {rows.dtype}")
+        if int(rows.min()) < 0 or int(rows.max()) >= self.tokens:
+            raise TraceError(f"rows must lie in 0..{self.tokens - 1}, got {rows.tolist()}")
+        return rows.long()
+
+
+def _check_sizes(trace: AttentionTrace) -> None:
+    """Every tensor has the shape that the sizes ask for."""
+    if JOINT in trace.sizes or not all(isinstance(size, int) and size > 0 for size in trace.sizes.values()):
+        raise TraceError(f"sizes must map modalities (none called {JOINT!r}) to positive counts: {dict(trace.sizes)}")
+    if not trace.steps:
+        raise TraceError("a trace needs at least one attention step")
+    for index, step in enumerate(trace.steps):
+        step.check(_label(index, step), trace.batch, trace.sizes)
+    if trace.valid is not None:
+        check_shape("valid", trace.valid, (trace.batch, trace.tokens))
+        if trace.valid.dtype != torch.bool:
+            raise TraceError(f"valid must be bool, not {trace.valid.dtype}")
+    for field in TOKEN_FIELDS:
+        for modality, tensor in (getattr(trace, field) or {}).items():
+            tokens = trace.span(modality)
+            check_shape(f"{field}[{modality!r}]", tensor, (trace.batch, tokens.stop - tokens.start, "D"))
+    if trace.sample_ids is not None and len(trace.sample_ids) != trace.batch:
+        raise TraceError(f"sample_ids: expected {trace.batch} names, got {len(trace.sample_ids)}")
+
+
+def _check_stages(trace: AttentionTrace) -> None:
+    """No two steps that run side by side write the same rows of R."""
+    for stage in trace.stages():
+        queries = [step.query for step in stage]
+        if len(set(queries)) < len(queries) or (JOINT in queries and len(queries) > 1):
+            raise TraceError(
+                f"stage {stage[0].stage}: steps that run side by side need different query modalities, got {queries}"
+            )
+
+
+def _check_finite(trace: AttentionTrace) -> None:
+    """No NaN and no Inf; one look at the device for all tensors together."""
+    named = list(_named_tensors(trace))
+    sums = torch.stack([tensor.detach().sum().float() for _, tensor in named])
+    if bool(sums.isfinite().all()):
+        return
+    # What the forward pass gave comes first: it is the cause of what is wrong with gradients.
+    for name, tensor in sorted(named, key=lambda pair: "_grad" in pair[0] or "_relevance" in pair[0]):
+        if not bool(tensor.isfinite().all()):
+            raise TraceError(f"{name} holds NaN or Inf")
+
+
+def _named_tensors(trace: AttentionTrace) -> Iterator[tuple[str, Tensor]]:
+    for index, step in enumerate(trace.steps):
+        for name, tensor in step.tensors():
+            yield f"{_label(index, step)}: {name}", tensor
+    for field in TOKEN_FIELDS:
+        for modality, tensor in (getattr(trace, field) or {}).items():
+            yield f"{field}[{modality!r}]", tensor
+
+
+def _label(index: int, step: AttentionStep) -> str:
+    return f"step {index} ({step.query} attends to {step.key})"

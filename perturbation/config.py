@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 from omegaconf import MISSING
@@ -45,15 +44,9 @@ class CeilingConfig:
     samples: int = 0
     words: int = 8
 
-    def __post_init__(self) -> None:
-        if self.samples < 0:
-            raise UserError(f"ceiling.samples={self.samples} must be 0 or more")
-        if not 1 <= self.words <= 12:
-            raise UserError(f"ceiling.words={self.words} must be 1 to 12: n sub-words take 2^n readings")
-
 
 @dataclass
-class TestsConfig(SubjectConfig):
+class PerturbBaseConfig(SubjectConfig):
     """What the perturbation tests of every task have; ``configs/perturb.yaml`` says what each value means."""
 
     samples: int | None = 1000
@@ -61,6 +54,10 @@ class TestsConfig(SubjectConfig):
     random_seeds: int = 3
     direction: list[str] = field(default_factory=lambda: ["positive", "negative"])
     steps: Any = "paper"
+    measure: dict[str, Any] = field(default_factory=dict)
+    eraser: list[float] = field(default_factory=list)
+    faithfulness: bool = True
+    ceiling: CeilingConfig = field(default_factory=CeilingConfig)
     removal: ImageRemovalConfig = field(default_factory=ImageRemovalConfig)
     batch_samples: int = 32
     engine_batch: int | None = None
@@ -78,36 +75,28 @@ class TestsConfig(SubjectConfig):
 
 
 @dataclass
-class PerturbConfig(TestsConfig):
-    """The tests of answers; ``configs/tests/vqa.yaml`` says what each value means."""
+class PerturbConfig(PerturbBaseConfig):
+    """The tests of answers; ``configs/perturb/vqa.yaml`` says what each value means."""
 
     target: str = "predicted"
     modality: list[str] = field(default_factory=lambda: ["image", "text"])
     removal: RemovalConfig = field(default_factory=RemovalConfig)
-    eraser: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.2, 0.5])
-    faithfulness: bool = True
-    ceiling: CeilingConfig = field(default_factory=CeilingConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _among("modality", self.modality, ("image", "text"))
         _among("target", [self.target], ("predicted", "margin"))
-        if any(not isinstance(share, Real) or not 0 < share <= 1 for share in self.eraser):
-            raise UserError(f"eraser={self.eraser}: the shares must be above 0 and at most 1")
 
 
 @dataclass
-class PerturbCaptionsConfig(TestsConfig):
-    """The tests of captions; ``configs/tests/caption.yaml`` says what each value means."""
+class PerturbCaptionsConfig(PerturbBaseConfig):
+    """The tests of captions; ``configs/perturb/caption.yaml`` says what each value means."""
 
     weightings: list[str] = field(default_factory=lambda: list(WEIGHTINGS))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _among("weightings", self.weightings, WEIGHTINGS)
-
-
-PERTURB_SCHEMAS: dict[str, type[TestsConfig]] = {"vqa": PerturbConfig, "caption": PerturbCaptionsConfig}  #: by task
 
 
 @dataclass
@@ -152,8 +141,6 @@ class SanityConfig(SubjectConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task.name != "vqa":
-            raise UserError(f"task={self.task.name}: only the answers of task=vqa are explained here")
         _two_or_more(samples=self.samples, batch_size=self.batch_size)
 
 

@@ -1,7 +1,7 @@
 """Intervals and paired tests for means over samples.
 
 Whatever is a mean over samples goes in as one number a sample. That includes the area under the mean curve: the area is
-linear in the curve, so it is the mean of the samples' own areas (``measures.areas.areas``), for the data as for every
+linear in the curve, so it is the mean of the samples' own areas (``report.curves.areas``), for the data as for every
 resample of them, and no curve needs to be resampled.
 
 Everything here follows from the seed alone: the random numbers are drawn one resample after the other, and how many of
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from perturbation.arrays import Array
 
 # Weights held at a time: 32 MB.
 CHUNK_NUMBERS = 4_000_000

@@ -1,45 +1,6 @@
 """Measures ratios, side by side in one process: ``python scripts/benchmark.py what=[explaining] sizes=[tiny]``."""
 
-from pathlib import Path
-
-from omegaconf import DictConfig
-
-from clipmapper.benchmarks.config import BenchmarkConfig
-from clipmapper.cli import command, typed
-
-
-@command("benchmark")
-def main(config: DictConfig, run: Path) -> None:
-    """Figures, printed as they come and written to ``benchmark.json``."""
-    checked: BenchmarkConfig = typed(config, BenchmarkConfig)
-    import torch
-
-    from clipmapper.benchmarks.captioning import captioning
-    from clipmapper.benchmarks.explaining import explaining
-    from clipmapper.benchmarks.training import training_step
-    from clipmapper.files import write_json
-    from clipmapper.results import versions
-    from perturbation.benchmark.perturbing import perturbing
-
-    if checked.threads is not None:
-        torch.set_num_threads(checked.threads)
-    mapper = checked.mapper.name
-    measures = {
-        "training": lambda size: training_step(checked),
-        "explaining": lambda size: explaining(size, mapper),
-        "captioning": lambda size: captioning(size, mapper),
-        "perturbing": lambda size: perturbing(checked, size),
-    }
-    figures: dict[str, float] = {}
-    for what in checked.what:
-        sizes = ["tiny"] if what == "training" else checked.sizes
-        for size in sizes:
-            found = measures[what](size)
-            for name, value in found.items():
-                print(f"  {name:<85} {value:6.3f}", flush=True)
-            figures |= found
-            write_json(run / "benchmark.json", {**figures, "versions": versions()})
-
+from perturbation.commands.benchmark import main
 
 if __name__ == "__main__":
     main()

@@ -4,27 +4,7 @@ Explanations of answers with what the answers depend on, and with ``task=caption
 objects that the words name.
 """
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from clipmapper.cli import command, typed
-from perturbation.config import LocaliseConfig
-
-
-@command("evaluate_explanations")
-def main(config: DictConfig, run: Path) -> None:
-    """How much of each explanation lies on the evidence, printed and written."""
-    checked: LocaliseConfig = typed(config, LocaliseConfig)
-    from clipmapper.explaining.explainers import choose_explainers
-    from perturbation.localise.caption import run_word_localisation
-    from perturbation.localise.vqa import run_localisation
-
-    explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
-    run_task = run_word_localisation if checked.task.name == "caption" else run_localisation
-    run_task(checked, explainers, run)
-
+from perturbation.commands.evaluate_explanations import main
 
 if __name__ == "__main__":
     main()

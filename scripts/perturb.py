@@ -4,24 +4,7 @@
 ``explainer=all`` (or ``paper``) compares several in one pass; ``resume=RUN_FOLDER`` takes over what a stopped run did.
 """
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-
-from clipmapper.cli import command, typed
-from perturbation.config import PERTURB_SCHEMAS, PerturbConfig, TestsConfig
-
-
-@command("perturb")
-def main(config: DictConfig, run: Path) -> None:
-    """One perturbation run."""
-    schema = PERTURB_SCHEMAS.get(OmegaConf.select(config, "task.name"), PerturbConfig)
-    checked: TestsConfig = typed(config, schema)  # which refuses a task of another name
-    from perturbation.perturb.run import perturb  # torch comes in only once the config is known to be right
-
-    perturb(checked, HydraConfig.get().runtime.choices["explainer"], run)
-
+from perturbation.commands.perturb import main
 
 if __name__ == "__main__":
     main()

@@ -1,21 +1,6 @@
 """Joins perturbation runs of several training seeds: ``python scripts/pool_seeds.py runs=[FOLDER,FOLDER,FOLDER]``."""
 
-from pathlib import Path
-
-from omegaconf import DictConfig
-
-from clipmapper.cli import command, typed
-from perturbation.config import PoolConfig
-
-
-@command("pool_seeds")
-def main(config: DictConfig, run: Path) -> None:
-    """One table and figure, with intervals over samples and training seeds."""
-    checked: PoolConfig = typed(config, PoolConfig)
-    from perturbation.perturb.results import pool
-
-    pool([Path(folder) for folder in checked.runs], run)
-
+from perturbation.commands.pool_seeds import main
 
 if __name__ == "__main__":
     main()

@@ -1,24 +1,6 @@
 """Do explanations change when the model's layers are randomised? ``python scripts/sanity_check.py mapper=b``."""
 
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from clipmapper.cli import command, typed
-from perturbation.config import SanityConfig
-
-
-@command("sanity_check")
-def main(config: DictConfig, run: Path) -> None:
-    """Curves of rank correlation, written as JSON, CSV and a figure."""
-    checked: SanityConfig = typed(config, SanityConfig)
-    from clipmapper.explaining.explainers import choose_explainers
-    from perturbation.randomise.run import run_sanity
-
-    explainers = choose_explainers(config.explainer, HydraConfig.get().runtime.choices["explainer"])
-    run_sanity(checked, explainers, run)
-
+from perturbation.commands.sanity_check import main
 
 if __name__ == "__main__":
     main()

@@ -1,21 +1,9 @@
-"""Trains CLIPmapper on frozen features: ``python scripts/train.py task=vqa mapper=b``."""
+"""Trains a mapper on frozen CLIP features: ``python scripts/train.py task=vqa mapper=b``.
 
-from pathlib import Path
+``resume=RUN_FOLDER`` goes on with a run that was stopped.
+"""
 
-from omegaconf import DictConfig
-
-from clipmapper.cli import command, typed
-from clipmapper.config.schema import TrainConfig
-
-
-@command("train")
-def main(config: DictConfig, run: Path) -> None:
-    """One training run."""
-    checked = typed(config, TrainConfig)
-    from clipmapper.commands.train import train  # torch comes in only once the config is known to be right
-
-    train(checked, run)
-
+from clipmapper.commands.train import main
 
 if __name__ == "__main__":
     main()

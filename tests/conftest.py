@@ -65,6 +65,7 @@ def command(
             status = int(leaving.code or 0)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
+        sys.stderr.write(err)  # for tests that read more of it than the errors
         return status, out, [line for line in err.splitlines() if line.startswith("error: ")]
 
     return run

@@ -17,7 +17,7 @@ from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
 from explain import explainers
-from explain.recording import record
+from explain.capture.recording import record
 
 BATCH, LENGTH, ROUNDS = 32, 20, 2
 WORDS, EXPLAINED = 16, (1, 4)  # tokens of a caption, and captions at a time

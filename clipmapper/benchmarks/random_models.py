@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clipmapper.config.schema import EncoderConfig, MapperConfig
+from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
 from clipmapper.encoder.load import FrozenClip, TextBatch, load_encoder
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, build_vqa
 
@@ -30,6 +31,14 @@ def random_model(size: str, mapper: str = "b") -> CLIPMapperVQA:
         config, answers = MapperConfig(name=mapper, layers=layers, width=768, heads=12), 3129
     vqa = build_vqa(config, encoder, answers)
     return CLIPMapperVQA(encoder, vqa, tuple(map(str, range(answers)))).eval().requires_grad_(False)
+
+
+def random_clip(size: str) -> Any:
+    """The open_clip model of that size by itself."""
+    torch.manual_seed(0)
+    register_embedded()
+    name = EMBEDDED_MODEL if size == "tiny" else "ViT-B-32-quickgelu"
+    return open_clip.create_model(name).eval().requires_grad_(False)
 
 
 def random_batch(model: CLIPMapperVQA, count: int) -> tuple[Tensor, TextBatch]:

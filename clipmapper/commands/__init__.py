@@ -1,1 +1,1 @@
-"""What the scripts run."""
+"""What the scripts and the console command ``clipmapper`` run."""

@@ -1,20 +1,50 @@
-"""Checks that the schemas of configs share."""
+"""Checks that the schemas of configs share, and how a wrong key is told."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 from omegaconf import MISSING
+from omegaconf.errors import OmegaConfBaseException
 
 from clipmapper.errors import UserError
 
 
 def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises ``UserError`` where a value is none of the choices."""
+    """Check that a value is one of the choices.
+
+    Raises:
+        UserError: it is not.
+    """
     if value != MISSING and value not in choices:
         raise UserError(f"{key}={value} is not one of: {', '.join(choices)}")
 
 
 def at_least(bound: int, section: str, **values: float | None) -> None:
-    """Raises ``UserError`` naming ``section``'s key where a value is below the bound; None is no value."""
+    """Check that no value of ``section`` is below the bound; None is no value.
+
+    Raises:
+        UserError: one is; the message names its key.
+    """
     for name, value in values.items():
         if value not in (None, MISSING) and value < bound:
             raise UserError(f"{section}.{name}={value} must be {bound} or more")
+
+
+def key_problem(error: OmegaConfBaseException) -> str:
+    """Return one line for a key that OmegaConf refused, with what would have been right."""
+    key = str(error.full_key or error.key or "")
+    first = str(error.msg or error).splitlines()[0]
+    parent = error.parent_node
+    if parent is not None and "not in" in first and hasattr(parent, "keys"):
+        prefix = key.rpartition(".")[0]
+        return unknown_key(key, [f"{prefix}.{name}" if prefix else str(name) for name in parent])
+    return f"config key {key}: {first}" if key else first
+
+
+def unknown_key(key: str, valid: Collection[str]) -> str:
+    """Return one line for an unknown key, with the valid ones and the closest of them."""
+    close = difflib.get_close_matches(key, valid, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"unknown config key {key}; {hint}valid here: {', '.join(sorted(valid))}"

@@ -1,8 +1,9 @@
-"""Typed schemas of the tasks' configs."""
+"""Typed schemas that the configs of all tasks share; each task's own is in its folder of :mod:`clipmapper.tasks`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -44,3 +45,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         at_least(1, "task", steps=self.steps, validate_every=self.validate_every)
+
+    def identity(self) -> dict[str, Any]:
+        """The keys in which a checkpoint and a config that is run with it must agree, with their values."""
+        return {"task": self.name, "sees": self.sees}

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from clipmapper.config.schema import Config, EncoderConfig
+from clipmapper.console import progress
 from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource
-from clipmapper.device import pick_device
+from clipmapper.device import use
 from clipmapper.encoder.feature_store import FeatureStore, open_or_none, write_store
 from clipmapper.encoder.load import FrozenClip, load_encoder
 
@@ -146,16 +146,14 @@ def _encoded_texts(
 
 
 def _progress(what: str, count: int, step: int) -> Iterator[int]:
-    with tqdm(total=count, desc=what, unit="item", leave=False, mininterval=0.5) as bar:
+    with progress(count, what, "items") as advance:
         for start in range(0, count, step):
             yield start
-            bar.update(min(step, count - start))
+            advance(min(step, count - start))
 
 
 def ready_encoder(config: Config) -> tuple[FrozenClip, torch.device, Path]:
     """The frozen encoder, the device it was put on, and the folder of its features; raises as ``load_encoder``."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    device = use(config)
     encoder = load_encoder(config.encoder)
-    device = pick_device(config.trainer)
     return encoder.to(device), device, Path(config.paths.cache) / f"{config.data.name}-{config.encoder.model}"

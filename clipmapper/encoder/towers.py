@@ -16,7 +16,7 @@ from clipmapper.errors import UserError
 from clipmapper.nn.attention import attend
 from clipmapper.nn.kv_cache import KeyValues
 from clipmapper.nn.tokens import Tokens, TokenSubset, take
-from explain.recording import active_recorder
+from explain.capture.recording import active_recorder
 
 
 class VisionTower(nn.Module):

@@ -4,47 +4,47 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
+from omegaconf import DictConfig
 
+from clipmapper.config.groups import chosen_configs
 from clipmapper.errors import UserError
 from explain import Explainer
-from explain.explainers import Shuffled
 
 
 def fitting(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
     """All explainers; of a lone sample those that need no second one, unless there are no others."""
-    alone = {name: each for name, each in explainers.items() if not isinstance(each, Shuffled)}
-    if samples > 1 or not alone or len(alone) == len(explainers):
+    enough = {name: each for name, each in explainers.items() if samples >= each.min_batch}
+    if not enough:
         return explainers
-    tqdm.write("explainer shuffled is left out: it takes the weights of a second sample", file=sys.stderr)
-    return alone
+    for name in [name for name in explainers if name not in enough]:
+        print(f"explainer {name} is left out: it takes the weights of a second sample", file=sys.stderr)
+    return enough
 
 
 def choose_explainers(config: DictConfig, choice: str) -> dict[str, Explainer]:
-    """The explainers of the config group ``explainer``, by name.
+    """Build the explainers of the config group ``explainer``, by name.
 
     Args:
-        config: The composed group: one explainer's config, or ``names``: a list of them or ``all``.
-        choice: What was chosen, the name of the only one.
+        config: The composed group.
+        choice: Which of its files was chosen.
 
     Raises:
-        UserError: an unknown name, or an option that the explainer refuses.
+        UserError: as :func:`~clipmapper.config.groups.chosen_configs`, or an option that the explainer refuses.
     """
-    if SEVERAL not in config:
-        return {choice: _built(choice, config)}
-    available = sorted(path.stem for path in GROUP.glob("*.yaml") if SEVERAL not in OmegaConf.load(path))
-    names = available if config[SEVERAL] == "all" else list(config[SEVERAL])
-    unknown = [name for name in names if name not in available]
-    if unknown or not names:
-        wrong = unknown[0] if unknown else "an empty list"
-        raise UserError(f"explainer.names: {wrong} is none of: {', '.join(available)}")
-    return {name: _built(name, OmegaConf.load(GROUP / f"{name}.yaml")) for name in names}
+    return build_explainers(chosen_configs("explainer", choice, config))
+
+
+def build_explainers(configs: Mapping[str, Any]) -> dict[str, Explainer]:
+    """Build an explainer of every config, by name.
+
+    Raises:
+        UserError: an option that the explainer refuses, or a class that is no explainer.
+    """
+    return {name: _built(name, config) for name, config in configs.items()}
 
 
 def _built(name: str, config: Any) -> Explainer:
@@ -56,9 +56,3 @@ def _built(name: str, config: Any) -> Explainer:
     if not isinstance(explainer, Explainer):
         raise UserError(f"explainer={name}: {type(explainer).__name__} is no explain.Explainer")
     return explainer
-
-
-GROUP = Path(__file__).resolve().parents[2] / "configs" / "explainer"
-
-
-SEVERAL = "names"  # the key of a config that names explainers instead of being one

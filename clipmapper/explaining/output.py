@@ -14,6 +14,9 @@ from PIL import Image
 from clipmapper.errors import UserError
 from explain.figures.photo import Box, Photo
 
+SCORES = "scores.parquet"
+LONGEST = 1200  # pixels of a photo's longer side: more than a figure prints of it
+
 
 def seen_box(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> Box:
     """The part of a photo that the encoder sees: left, top, right, bottom in pixels of the photo.
@@ -54,12 +57,6 @@ def small_photo(image: Image.Image, box: Box) -> Photo:
     x, y = small.width / image.width, small.height / image.height
     left, top, right, bottom = box
     return Photo(small, (left * x, top * y, min(small.width, right * x), min(small.height, bottom * y)))
-
-
-LONGEST = 1200  # pixels of a photo's longer side: more than a figure prints of it
-
-
-SCORES = "scores.parquet"
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from clipmapper.config.explain import PictureConfig
 from clipmapper.data.images import BadImage
 from clipmapper.errors import UserError
 
+_Batch = TypeVar("_Batch")
+
 
 def rows_of_ids(known: Sequence[int], config: PictureConfig, what: str) -> list[int]:
     """Where the ids that the config names stand among the known; raises ``UserError`` for unknown ones."""
@@ -36,6 +38,3 @@ def readable(read: Callable[[Sequence[int]], _Batch | None], rows: Sequence[int]
     except BadImage:
         batches = (read([row]) for row in rows)
     yield from (batch for batch in batches if batch is not None)
-
-
-_Batch = TypeVar("_Batch")

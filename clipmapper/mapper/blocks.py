@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clipmapper.config.schema import MapperConfig
 from clipmapper.nn.attention import attend
 from clipmapper.nn.tokens import Tokens, last_valid, take
-from explain.recording import active_recorder
+from explain.capture.recording import active_recorder
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,32 +6,42 @@ has to discover the match between two unrelated spaces. (Equal queries and keys:
 initialization of self-attention layers".)
 
 In mapper B, self-attention and cross-attention have weights of their own. In mapper A one attention serves both, and
-what is most like a token is of its own modality; :func:`take_turns` makes every other block look across.
+what is most like a token is of its own modality; :func:`alternate_modalities` makes every other block look across.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from clipmapper.config.schema import MapperConfig
 from clipmapper.encoder.load import FrozenClip
+from clipmapper.mapper import Mapper
 from clipmapper.mapper.blocks import AttentionSublayer, TokenProjection
-from clipmapper.mapper.dual_stream import DualStream
 from clipmapper.mapper.single_stream import SingleStream
 from clipmapper.nn.tokens import Tokens
 
-if TYPE_CHECKING:
-    from clipmapper.tasks.caption.model import CaptionMapper
-    from clipmapper.tasks.vqa.model import VQAMapper
+QUERY_GAIN = 1.4  # of mapper A's initial queries: attention among the tokens of both modalities begins less even
 
-SHARPER = 1.4  # times mapper A's first queries: attention among the tokens of both modalities begins less even
+
+def initialise(mapper: Mapper, config: MapperConfig, encoder: FrozenClip, samples: tuple[Tokens, Tokens]) -> None:
+    """Gives a mapper the first weights that ``config.start`` names.
+
+    Args:
+        mapper: The mapper, with PyTorch's own first weights.
+        config: Its config.
+        encoder: The encoder whose projections an ``aligned`` mapper begins with.
+        samples: Image and text tokens of some training samples, by whose means mapper A tells the modalities apart.
+    """
+    if config.start != "aligned":
+        return
+    start_aligned(mapper, encoder.vision.shared_projection, encoder.text.shared_projection)
+    if isinstance(mapper, SingleStream):
+        alternate_modalities(mapper, *samples)
 
 
 @torch.no_grad()
-def start_aligned(mapper: SingleStream | DualStream, image: Tensor, text: Tensor) -> None:
+def start_aligned(mapper: Mapper, image: Tensor, text: Tensor) -> None:
     """Sets the projections from CLIP's, ``image`` [D_v, E] and ``text`` [D_t, E], and ties queries to keys.
 
     Where the mapper is wider than E, its further channels keep their random start; where it is narrower, it begins with
@@ -46,7 +56,7 @@ def start_aligned(mapper: SingleStream | DualStream, image: Tensor, text: Tensor
 
 
 @torch.no_grad()
-def take_turns(mapper: SingleStream, image: Tokens, text: Tokens) -> None:
+def alternate_modalities(mapper: SingleStream, image: Tokens, text: Tokens) -> None:
     """Tokens of some samples tell the modalities' means: has each block attend within or, in turn, across modalities.
 
     Both modalities are centred and moved apart along one random direction, by as much as their tokens vary. Blocks at
@@ -63,15 +73,10 @@ def take_turns(mapper: SingleStream, image: Tokens, text: Tokens) -> None:
         assert isinstance(module, AttentionSublayer)
         if place % 2:
             module.key_value.weight[: len(direction)] = module.query.weight @ reflection
-        module.query.weight *= SHARPER
+        module.query.weight *= QUERY_GAIN
 
 
 def _copy_rows(projection: TokenProjection, rows: Tensor) -> None:
     weight = projection.linear.weight
     count = min(len(weight), len(rows))
     weight[:count] = rows[:count].to(weight.dtype)
-
-
-def _start(model: VQAMapper | CaptionMapper, mapper: MapperConfig, encoder: FrozenClip) -> None:
-    if mapper.start == "aligned":
-        start_aligned(model.mapper, encoder.vision.shared_projection, encoder.text.shared_projection)

@@ -17,7 +17,7 @@ from clipmapper.mapper.blocks import (
     pick,
 )
 from clipmapper.nn.tokens import Tokens
-from explain.recording import active_recorder
+from explain.capture.recording import active_recorder
 
 
 class SingleStream(nn.Module):

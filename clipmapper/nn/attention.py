@@ -1,7 +1,7 @@
 """The one attention function of the project, for encoders and mappers alike.
 
 Two paths, equal to rounding: scaled-dot-product attention, which never writes the probabilities down, and the explicit
-softmax, whose probabilities are part of the autograd graph. Recording (``explain.recording``) takes the second.
+softmax, whose probabilities are part of the autograd graph. Recording (``explain.capture.recording``) takes the second.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from explain.recording import active_recorder
+from explain.capture.recording import active_recorder
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

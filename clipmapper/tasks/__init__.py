@@ -1,9 +1,15 @@
-"""The tasks: a folder each. Their schemas by name, without torch."""
+"""The tasks that a mapper can be trained for, by name.
 
-from clipmapper.config.explain import PictureConfig
-from clipmapper.config.tasks import TaskConfig
-from clipmapper.tasks.caption.config import CaptionTaskConfig, ExplainCaptionConfig
-from clipmapper.tasks.vqa.config import ExplainConfig, VQATaskConfig
+Adding one: a folder here with a :class:`~clipmapper.tasks.base.Task`, its line below, its configs ``task/NAME.yaml``,
+``explain/NAME.yaml`` and ``perturb/NAME.yaml``, and what the tests of explanations ask of it (``perturbation.tasks``).
+"""
 
-TASK_SCHEMAS: dict[str, type[TaskConfig]] = {"vqa": VQATaskConfig, "caption": CaptionTaskConfig}
-EXPLAIN_SCHEMAS: dict[str, type[PictureConfig]] = {"vqa": ExplainConfig, "caption": ExplainCaptionConfig}
+from __future__ import annotations
+
+from clipmapper.tasks.base import Task
+from clipmapper.tasks.caption.task import CaptionTask
+from clipmapper.tasks.vqa.task import VQATask
+
+TASKS: dict[str, Task] = {"vqa": VQATask(), "caption": CaptionTask()}
+
+__all__ = ["TASKS", "Task"]

@@ -1,16 +1,13 @@
-"""Batches of cached features with soft targets, in an order that is a function of the seed and the step alone."""
+"""Batches in an order that is a function of the seed and the step alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Sampler
-
-if TYPE_CHECKING:
-    from clipmapper.commands.train import Task
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 
 class StepSampler(Sampler[list[int]]):
@@ -48,19 +45,20 @@ def in_order(size: int, batch_size: int) -> list[list[int]]:
 class Batches(pl.LightningDataModule):
     """Training batches by step, so that a resumed run goes on with the very batch it would have seen next."""
 
-    def __init__(self, task: Task, batch_size: int, max_steps: int, seed: int):
+    def __init__(self, train: Dataset[Any], val: Dataset[Any], batch_size: int, max_steps: int, seed: int):
         super().__init__()
-        self.train, self.val = task.train, task.val
+        self.train, self.val = train, val
+        self.sizes = len(train), len(val)  # type: ignore[arg-type]
         self.batch_size, self.max_steps, self.seed = batch_size, max_steps, seed
 
     def train_dataloader(self) -> DataLoader[Any]:
         trainer = self.trainer
         assert trainer is not None
         sampler = StepSampler(
-            len(self.train), self.batch_size, self.max_steps, self.seed, trainer.global_rank, trainer.world_size
+            self.sizes[0], self.batch_size, self.max_steps, self.seed, trainer.global_rank, trainer.world_size
         )
         sampler.start = trainer.global_step
         return DataLoader(self.train, sampler=sampler, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.val, sampler=in_order(len(self.val), 256), batch_size=None)
+        return DataLoader(self.val, sampler=in_order(self.sizes[1], 256), batch_size=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -10,75 +10,138 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explain.adapters.watching import check_evaluation, checked_part, watch_block
-from explain.recording import Recorder, record
+from explain.adapters.watching import (
+    Layers,
+    check_evaluation,
+    checked_part,
+    chosen_blocks,
+    recorded_blocks,
+    watch_block,
+)
+from explain.adapters.words import between_markers, wordpiece_words
+from explain.capture.needs import EVERYTHING, Needs
+from explain.capture.passes import capture
+from explain.capture.recording import Recorder
 from explain.targets import Target, predicted
-from explain.trace import AttentionTrace
+from explain.traced import Traced
+
+STACKS = {"text": "lxmert.encoder.layer", "image": "lxmert.encoder.r_layers", "cross": "lxmert.encoder.x_layers"}
 
 
-def trace_lxmert(model: nn.Module, inputs: Mapping[str, Any], target: Target = predicted) -> AttentionTrace:
+def trace_lxmert(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    target: Target = predicted,
+    *,
+    needs: Needs = EVERYTHING,
+    layers: Layers = None,
+    tokenizer: Any = None,
+) -> Traced:
     """The trace of an ``LxmertForQuestionAnswering``, frozen or not, for a batch.
 
-    The joint order is the question from [CLS] on, padded, then the image's objects. The answer is read from [CLS], so
-    row 0 of R explains it. Steps: the language layers, the object layers, then in each cross layer both
-    cross-attentions side by side and both self-attentions side by side. The blocks are post-norm: X is what enters the
-    block, Y what is added to it before the layer norm.
+    The joint order is the question from [CLS] on, padded, then the image's objects. The answer is read from [CLS], row
+    0 of R. Steps: the language layers, the object layers, then in each cross layer both cross-attentions side by side
+    and both self-attentions side by side. The blocks are post-norm: X is what enters the block, Y what is added to it
+    before the layer norm. ``boxes`` are the objects' own, ``visual_pos`` [B, n_v, 4]: shares of the picture's width and
+    height, since LXMERT sees no pixels; there is no grid.
 
     Args:
         model: In evaluation mode, with eager attention.
         inputs: The model's keyword arguments.
         target: y [B] as a function of the logits [B, C].
+        needs: What the trace holds; by default all but LRP relevance.
+        layers: Indices of the layers that are recorded, for every stack or ``{"text": …, "image": …, "cross": …}``; the
+            graph of a stream starts at the lowest, and there what accumulates starts from R = I.
+        tokenizer: The question's tokenizer, if its words are wanted.
 
     Raises:
-        TraceError: the model is another one, attends otherwise, or is in training mode.
+        TraceError: the model is another one, attends otherwise, or is in training mode, or a layer in ``layers`` does
+            not exist.
     """
     check_evaluation(model)
     starts = {"text": checked_part(model, "lxmert.embeddings"), "image": checked_part(model, "lxmert.encoder.visn_fc")}
+    chosen = chosen_blocks(layers, {stack: len(checked_part(model, path)) for stack, path in STACKS.items()})
     masks = {"text": inputs.get("attention_mask"), "image": inputs.get("visual_attention_mask")}
     valid: dict[str, Tensor] = {}
-    with record() as recorder, ExitStack() as hooks:
 
-        def start(modality: str, _module: nn.Module, _args: object, tokens: Tensor) -> Tensor:
+    def run(recorder: Recorder) -> Tensor:
+        def embedded(modality: str, _module: nn.Module, _args: object, tokens: Tensor) -> Tensor:
             mask = masks[modality]
             valid[modality] = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
-            return recorder.inputs(modality, tokens)
+            return recorder.inputs(modality, tokens, start=False)
 
-        for modality, module in starts.items():
-            hooks.enter_context(module.register_forward_hook(partial(start, modality)))
-        _watch_layers(hooks, recorder, model)
-        logits = model(**{**inputs, "return_dict": True}).question_answering_score
-        sizes = {modality: valid[modality].shape[1] for modality in starts}
-        return recorder.trace(target(logits), sizes, torch.cat([valid[modality] for modality in starts], 1))
+        with ExitStack() as hooks:
+            for modality, module in starts.items():
+                hooks.enter_context(module.register_forward_hook(partial(embedded, modality)))
+            _watch_layers(hooks, recorder, model, chosen)
+            logits: Tensor = model(**{**inputs, "return_dict": True}).question_answering_score
+            return logits
+
+    def layout() -> tuple[dict[str, int], Tensor]:
+        return {m: valid[m].shape[1] for m in starts}, torch.cat([valid[m] for m in starts], 1)
+
+    trace, logits = capture(run, target, needs, layout)
+    inside = between_markers(valid["text"])
+    return Traced(
+        trace=trace,
+        logits=logits,
+        removable=torch.cat([inside, valid["image"]], 1),
+        readout=dict.fromkeys(starts, torch.zeros(len(inside), dtype=torch.long, device=inside.device)),
+        boxes=inputs.get("visual_pos"),
+        words=None if tokenizer is None else wordpiece_words(inputs["input_ids"], inside, tokenizer),
+    )
 
 
-def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module) -> None:
-    for modality, layers in {"text": "lxmert.encoder.layer", "image": "lxmert.encoder.r_layers"}.items():
-        for number in range(len(checked_part(model, layers))):
+def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module, chosen: Mapping[str, Sequence[int]]) -> None:
+    needs = recorder.needs
+    for modality in ("text", "image"):
+        recorded, first = recorded_blocks(chosen[modality], needs)
+        if chosen["cross"] and not needs.all_steps:  # the cross layers have the last attentions of all kinds
+            recorded = []
+        if chosen["cross"] and not needs.gradients_of_all_steps:
+            first = None
+        for number in recorded:
             step = partial(recorder.step, query=modality, key=modality)
-            _watch(hooks, model, f"{layers}.{number}.attention", "self", step)
-    for number in range(len(checked_part(model, "lxmert.encoder.x_layers"))):
-        layer = f"lxmert.encoder.x_layers.{number}"
-        _watch_crossing(hooks, recorder, model, layer)
+            start = partial(recorder.start, modality) if number == first else None
+            _watch(hooks, model, f"{STACKS[modality]}.{number}.attention", "self", step, start)
+    recorded, first = recorded_blocks(chosen["cross"], needs)
+    for number in recorded:
+        layer = f"{STACKS['cross']}.{number}"
+        _watch_crossing(hooks, recorder, model, layer, starts=number == first)
         stage = recorder.new_stage()
         for modality, part in {"text": "lang_self_att", "image": "visn_self_att"}.items():
             step = partial(recorder.step, query=modality, key=modality, stage=stage)
             _watch(hooks, model, f"{layer}.{part}", "self", step)
 
 
-def _watch_crossing(hooks: ExitStack, recorder: Recorder, model: nn.Module, layer: str) -> None:
+def _watch_crossing(hooks: ExitStack, recorder: Recorder, model: nn.Module, layer: str, starts: bool) -> None:
     """Both directions run through one module: the text asks where X is the text that entered the layer."""
     stage = recorder.new_stage()
-    text: list[Tensor] = []
+    texts: list[Tensor] = []
+
+    def enter(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        text, text_mask, image, *rest = args
+        if starts:
+            text, image = recorder.start("text", text), recorder.start("image", image)
+        texts.append(text)
+        return text, text_mask, image, *rest
 
     def step(residual: Tensor, **tensors: Tensor) -> None:
-        query, key = ("text", "image") if any(residual is x for x in text) else ("image", "text")
+        query, key = ("text", "image") if any(residual is x for x in texts) else ("image", "text")
         recorder.step(query=query, key=key, residual=residual, stage=stage, **tensors)
 
-    hooks.enter_context(checked_part(model, layer).register_forward_pre_hook(lambda _, args: text.extend(args[:1])))
+    hooks.enter_context(checked_part(model, layer).register_forward_pre_hook(enter))
     _watch(hooks, model, f"{layer}.visual_attention", "att", step)
 
 
-def _watch(hooks: ExitStack, model: nn.Module, name: str, attention: str, step: Callable[..., None]) -> None:
+def _watch(
+    hooks: ExitStack,
+    model: nn.Module,
+    name: str,
+    attention: str,
+    step: Callable[..., None],
+    start: Callable[[Tensor], Tensor] | None = None,
+) -> None:
     probabilities = checked_part(model, f"{name}.{attention}.dropout")
     added = checked_part(model, f"{name}.output.dropout")
-    watch_block(hooks, name, checked_part(model, name), probabilities, added, step)
+    watch_block(hooks, name, checked_part(model, name), probabilities, added, step, start)

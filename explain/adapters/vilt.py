@@ -2,79 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from explain.adapters.watching import check_evaluation, checked_part, replaced, watch_block
-from explain.recording import Recorder, record
+from explain.adapters.watching import (
+    Layers,
+    check_evaluation,
+    checked_part,
+    chosen_blocks,
+    recorded_blocks,
+    replaced,
+    watch_block,
+)
+from explain.adapters.words import between_markers, wordpiece_words
+from explain.capture.needs import EVERYTHING, Needs
+from explain.capture.passes import capture
+from explain.capture.recording import Recorder
 from explain.targets import Target, predicted
-from explain.trace import JOINT, AttentionTrace, TraceError
+from explain.trace import JOINT, TraceError
+from explain.traced import Traced
 
 
-def trace_vilt(model: nn.Module, inputs: Mapping[str, Any], target: Target = predicted) -> AttentionTrace:
+def trace_vilt(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    target: Target = predicted,
+    *,
+    needs: Needs = EVERYTHING,
+    layers: Layers = None,
+    tokenizer: Any = None,
+) -> Traced:
     """The trace of a ``ViltForQuestionAnswering``, frozen or not, for a batch.
 
     The joint order is ViLT's own: the question from [CLS] on, padded; then the image's class token and its patches row
     by row, padded. (ViLT itself shuffles the patches; they are put in order before its first layer.) The answer is
-    read from [CLS], so row 0 of R explains it. Input embeddings are those with positions, before the modality's type
-    embedding.
+    read from [CLS], row 0 of R. Input embeddings are those with positions, before the modality's type embedding. Where
+    the pictures of a batch differ in size there is no common grid, and ``boxes`` are [B, P, 4], 0 for padding.
 
     Args:
         model: In evaluation mode, with eager attention.
         inputs: The model's keyword arguments, with ``pixel_values``; ``config.max_image_length`` must not drop patches.
         target: y [B] as a function of the logits [B, C].
+        needs: What the trace holds; by default all but LRP relevance.
+        layers: Indices of the layers that are recorded; the graph starts at the lowest, and there what accumulates
+            starts from R = I.
+        tokenizer: The question's tokenizer, if its words are wanted.
 
     Raises:
-        TraceError: the model is another one, attends otherwise or is in training mode, or no pixels were given.
+        TraceError: the model is another one, attends otherwise or is in training mode, no pixels were given, or a layer
+            in ``layers`` does not exist.
     """
     check_evaluation(model)
-    layers = checked_part(model, "vilt.encoder.layer")
-    with record() as recorder, ExitStack() as hooks:
-        seen = _Embedded(recorder, hooks, checked_part(model, "vilt.embeddings"))
-        for number, layer in enumerate(layers):
-            name = f"vilt.encoder.layer.{number}"
-            probabilities = checked_part(model, f"{name}.attention.attention.dropout")
-            added = checked_part(model, f"{name}.attention.output.dropout")
-            watch_block(hooks, name, layer, probabilities, added, partial(recorder.step, query=JOINT, key=JOINT))
-        logits = model(**{**inputs, "return_dict": True}).logits
-        if "image" not in seen.sizes:
-            raise TraceError("the image was given as embeddings: a trace of ViLT needs pixel_values")
-        return recorder.trace(target(logits), seen.sizes, seen.valid)
+    count = len(checked_part(model, "vilt.encoder.layer"))
+    chosen = chosen_blocks(layers, {JOINT: count})[JOINT]
+    seen = _Embedded(checked_part(model, "vilt.embeddings"))
+
+    def run(recorder: Recorder) -> Tensor:
+        with ExitStack() as hooks:
+            seen.watch(hooks, recorder)
+            _watch_layers(hooks, recorder, model, chosen)
+            logits: Tensor = model(**{**inputs, "return_dict": True}).logits
+            return logits
+
+    trace, logits = capture(run, target, needs, seen.layout)
+    sizes, valid = seen.layout()
+    questions, pictures = valid.split(list(sizes.values()), 1)
+    inside = between_markers(questions)
+    boxes, grid = seen.boxes()
+    first = torch.zeros(len(valid), dtype=torch.long, device=valid.device)
+    return Traced(
+        trace=trace,
+        logits=logits,
+        removable=torch.cat([inside, torch.zeros_like(pictures[:, :1]), pictures[:, 1:]], 1),
+        readout=dict.fromkeys(sizes, first),
+        grid=grid,
+        boxes=boxes,
+        words=None if tokenizer is None else wordpiece_words(inputs["input_ids"], inside, tokenizer),
+    )
+
+
+def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module, chosen: Sequence[int]) -> None:
+    recorded, first = recorded_blocks(chosen, recorder.needs)
+    for number in recorded:
+        name = f"vilt.encoder.layer.{number}"
+        layer = checked_part(model, name)
+        probabilities = checked_part(model, f"{name}.attention.attention.dropout")
+        added = checked_part(model, f"{name}.attention.output.dropout")
+        start = partial(recorder.start, JOINT) if number == first else None
+        watch_block(hooks, name, layer, probabilities, added, partial(recorder.step, query=JOINT, key=JOINT), start)
 
 
 class _Embedded:
-    """What ViLT's embeddings say of the tokens, as they run; they start the graph."""
+    """What ViLT's embeddings say of the tokens, as they run."""
 
-    def __init__(self, recorder: Recorder, hooks: ExitStack, embeddings: Any):
-        self.sizes: dict[str, int] = {}
-        self.valid: Tensor | None = None  # [B, N]
-        self._recorder = recorder
-        self._embed_image = embeddings.visual_embed
-        hooks.enter_context(embeddings.text_embeddings.register_forward_hook(self._text))
-        hooks.enter_context(replaced(embeddings, "visual_embed", self._image))
-        hooks.enter_context(embeddings.register_forward_hook(self._joint))
+    def __init__(self, embeddings: Any):
+        self._embeddings = embeddings
+        self._sizes: dict[str, int] = {}
+        self._valid: Tensor | None = None  # [B, N]
+        self._places: Tensor | None = None  # row and column of each patch, [B, P, 2]
 
-    def _text(self, _module: nn.Module, _args: object, text: Tensor) -> Tensor:
-        self.sizes["text"] = text.shape[1]
-        return self._recorder.inputs("text", text)
+    def watch(self, hooks: ExitStack, recorder: Recorder) -> None:
+        """Look at the embeddings, hand them to the recorder, and put the patches in order, until hooks are closed."""
+        embed_image = self._embeddings.visual_embed
 
-    def _image(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor, Any]:
-        image, mask, places = self._embed_image(*args, **options)
-        self.sizes["image"] = image.shape[1]
-        # Padding is last before and after; ViLT asks for the places no more.
-        return self._recorder.inputs("image", _row_by_row(image, mask, places)), mask, places
+        def text(_module: nn.Module, _args: object, text: Tensor) -> Tensor:
+            self._sizes["text"] = text.shape[1]
+            return recorder.inputs("text", text, start=False)
 
-    def _joint(self, _module: nn.Module, _args: object, output: tuple[Tensor, Tensor]) -> None:
-        self.valid = output[1].bool()
+        def image(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Any]:
+            image, mask, places = embed_image(*args, **options)
+            self._sizes["image"] = image.shape[1]
+            order = _row_by_row(mask, places)
+            self._places = places[0].take_along_dim(order[:, :, None], 1)
+            tokens = nn.functional.pad(order + 1, (1, 0))  # the class token comes first
+            # Padding is last before and after; ViLT asks for the places no more.
+            return recorder.inputs("image", image.take_along_dim(tokens[:, :, None], 1), start=False), mask, places
+
+        def joint(_module: nn.Module, _args: object, output: tuple[Tensor, Tensor]) -> None:
+            self._valid = output[1].bool()
+
+        hooks.enter_context(self._embeddings.text_embeddings.register_forward_hook(text))
+        hooks.enter_context(replaced(self._embeddings, "visual_embed", image))
+        hooks.enter_context(self._embeddings.register_forward_hook(joint))
+
+    def layout(self) -> tuple[dict[str, int], Tensor]:
+        """Tokens of each modality, and which are valid."""
+        if self._valid is None or self._places is None:
+            raise TraceError("the image was given as embeddings: a trace of ViLT needs pixel_values")
+        return self._sizes, self._valid
+
+    def boxes(self) -> tuple[Tensor, tuple[int, int] | None]:
+        """Left, top, right, bottom in pixels of each patch, and the grid: one for all samples if they are alike."""
+        assert self._places is not None
+        assert self._valid is not None
+        height, width = self._embeddings.patch_embeddings.projection.weight.shape[2:]
+        row, col = self._places.unbind(-1)
+        corners = torch.stack([col * width, row * height, (col + 1) * width, (row + 1) * height], -1)
+        corners = corners.masked_fill(~self._valid[:, -corners.shape[1] :, None], 0)
+        if not bool((corners == corners[:1]).all()):
+            return corners, None
+        return corners[0], (int(row.max()) + 1, int(col.max()) + 1)
 
 
-def _row_by_row(image: Tensor, mask: Tensor, places: Any) -> Tensor:
-    """Class token [B, 1 + P, D], then patches by their (row, column) in ``places``, then padding by ``mask``."""
+def _row_by_row(mask: Tensor, places: Any) -> Tensor:
+    """Patches by their (row, column) in ``places``, then padding by ``mask``: which comes when, [B, P]."""
     index, (height, width) = places
     at = index[:, :, 0] * width + index[:, :, 1] + (1 - mask[:, 1:]) * height * width
-    order = nn.functional.pad(at.argsort(dim=1, stable=True) + 1, (1, 0))
-    return image.take_along_dim(order[:, :, None], 1)
+    return at.argsort(dim=1, stable=True)

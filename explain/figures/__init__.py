@@ -1,7 +1,7 @@
 """Pictures of explanations for publication: arrays in, matplotlib figures and files out; no model, no global state.
 
-words, word_scores = zip(*merge_clip_pieces(["what</w>", "col", "or</w>"], [0.1, 0.6, 0.3]))
-photo = Photo(image, centred_square(*image.size))                  # image: PIL, or uint8 [H, W, 3]
+words, word_scores = zip(*merge_pieces(["what", "col", "or"], [True, False, True], [0.1, 0.6, 0.3]))
+photo = Photo(image, (left, top, right, bottom))                   # image: PIL, or uint8 [H, W, 3]; what was seen of it
 weighted = Explanation("weighted", patch_scores, word_scores)      # patch_scores: [rows, cols]
 sample = Sample(photo, "What color?", words, "red", 0.73, [weighted])
 save(draw(sample, overlay="bilinear", scale="each"), "figures/1")  # figures/1.png, figures/1.pdf
@@ -12,10 +12,10 @@ save(draw_caption(said), "figures/1_caption")                      # word_maps: 
 
 from explain.figures.caption import Caption, WordMaps, draw_caption
 from explain.figures.interaction import draw_interaction
-from explain.figures.photo import Photo, centred_square
+from explain.figures.photo import Photo
 from explain.figures.sample import Explanation, Sample, draw
 from explain.figures.saving import save
-from explain.figures.words import merge_clip_pieces, merge_pieces
+from explain.figures.words import merge_pieces
 
 __all__ = [
     "Caption",
@@ -23,11 +23,9 @@ __all__ = [
     "Photo",
     "Sample",
     "WordMaps",
-    "centred_square",
     "draw",
     "draw_caption",
     "draw_interaction",
-    "merge_clip_pieces",
     "merge_pieces",
     "save",
 ]

@@ -10,23 +10,31 @@ from typing import Literal
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from explain.figures.colours import Array, Scale, checked_scale
-from explain.figures.grid import GAP, MARGIN, TALLEST, Grid, picture_axes
-from explain.figures.lettering import visible, wrapped
-from explain.figures.page import BAR_ROOM, Page, lines_height
+from explain.figures.layout import (
+    BAR_ROOM,
+    BARS,
+    GAP,
+    GREY,
+    MARGIN,
+    SPACE,
+    TALLEST,
+    Grid,
+    Page,
+    lines_height,
+    picture_axes,
+    visible,
+    wrapped,
+)
 from explain.figures.photo import Overlay, Photo, checked_overlay
-from explain.figures.scores import finite
+from explain.figures.scale import Array, Scale, checked_scale, finite
 
 CELL = 47.0  # nine cells are as wide as the text of a two-column paper
 MOST_COLUMNS = 9
 PHOTO = 76.0
-BAR = 92.0
-BARS = 2 * BAR + 2 * GAP  # as wide as two colour bars
 TEXT, NAME, WORD, NOTE = 9.0, 8.0, 7.0, 6.0  # font sizes
-SPACE = 4.0
 BLOCK_GAP = 8.0  # above each explainer
 WHOLE = "all words"  # on one line of a cell
-GREY = "0.35"
+LABELS = ("relevance to a word", "relevance to all words")  # of the colour bars
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +116,7 @@ def draw_caption(caption: Caption, overlay: Overlay = "bilinear", scale: Literal
     titles = [*map(visible, caption.words), WHOLE]
     lines = math.ceil(len(titles) / MOST_COLUMNS)
     grid = Grid.of(caption.photo, titles, WORD, CELL, math.ceil(len(titles) / lines), room=0)
-    width = max(grid.width, PHOTO + GAP + BARS)
+    width = max(grid.width, PHOTO + GAP + BARS + GAP)
     common = _scales(caption.explanations) if scale == "common" else None
     header = _Header(caption, width - PHOTO - GAP, common)
     name = lines_height(1, NAME) if common else BAR_ROOM
@@ -119,7 +127,7 @@ def draw_caption(caption: Caption, overlay: Overlay = "bilinear", scale: Literal
         top = MARGIN + header.height + number * block + BLOCK_GAP + name
         page.lines(MARGIN, top - lines_height(1, NAME), [explanation.explainer], NAME, bold=True)
         if common is None:
-            _draw_bars(page, top, _scales([explanation]))
+            page.colour_bars(top, _scales([explanation]), LABELS)
         _draw_maps(page, replace(grid, top=top), explanation, common or _scales([explanation]), overlay)
     return page.figure
 
@@ -149,22 +157,12 @@ class _Header:
         for lines, size, bold, color in self._texts:
             y = page.lines(MARGIN + PHOTO + GAP, y, lines, size, bold=bold, color=color) + SPACE
         if self.scales:
-            _draw_bars(page, MARGIN + self.height, self.scales)
+            page.colour_bars(MARGIN + self.height, self.scales, LABELS)
 
 
 def _scales(explanations: Sequence[WordMaps]) -> tuple[Scale, Scale]:
-    """Of words and of whole captions: two limits, since means over words are less than the greatest, but one kind."""
-    words = Scale.over(e.word_scores for e in explanations)
-    whole = Scale.over(e.whole_scores for e in explanations)
-    signed = words.signed or whole.signed
-    return Scale(words.limit, signed), Scale(whole.limit, signed)
-
-
-def _draw_bars(page: Page, bottom: float, scales: tuple[Scale, Scale]) -> None:
-    """At the right edge."""
-    left = page.width - MARGIN - BARS + GAP
-    for column, (scale, what) in enumerate(zip(scales, ("a word", "all words"), strict=True)):
-        page.colour_bar(left + column * (BAR + GAP), bottom, BAR, scale, f"relevance to {what}")
+    """The scales of words and of whole captions."""
+    return Scale.pair((e.word_scores for e in explanations), (e.whole_scores for e in explanations))
 
 
 def _draw_maps(page: Page, grid: Grid, explanation: WordMaps, scales: tuple[Scale, Scale], overlay: Overlay) -> None:

@@ -6,17 +6,13 @@ from math import ceil
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from explain.figures.colours import Scale
-from explain.figures.grid import MARGIN, Grid
-from explain.figures.lettering import visible
-from explain.figures.page import BAR_ROOM, Page
+from explain.figures.layout import BAR, BAR_ROOM, MARGIN, Grid, Page, visible
 from explain.figures.photo import Overlay, Photo, checked_overlay
-from explain.figures.scores import finite
+from explain.figures.scale import Scale, finite
 
 CELL = 61.0  # seven cells are as wide as the text of a two-column paper
 MOST_COLUMNS = 7
 TITLE = 7.0
-BAR = 92.0
 
 
 def draw_interaction(

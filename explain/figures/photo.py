@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from explain.figures.colours import Array, Scale
+from explain.figures.scale import Array, Scale
 
 Box = tuple[float, float, float, float]
 Overlay = Literal["bilinear", "patches"]
@@ -24,13 +24,6 @@ def checked_overlay(overlay: str) -> None:
     """Raise ValueError for an overlay that there is not."""
     if overlay not in INTERPOLATION:
         raise ValueError(f"overlay is {' or '.join(INTERPOLATION)}, not {overlay!r}")
-
-
-def centred_square(width: int, height: int) -> Box:
-    """The box (left, top, right, bottom) that CLIP's preprocessing keeps of a photo, in pixels of the photo."""
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
 
 
 @dataclass(frozen=True, eq=False)

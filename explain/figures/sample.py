@@ -10,18 +10,29 @@ from typing import Literal
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from explain.figures.colours import Array, Scale, checked_scale
-from explain.figures.grid import GAP, MARGIN, Grid, picture_axes
-from explain.figures.lettering import NBSP, Placed, wrapped
-from explain.figures.page import BAR_ROOM, Page, lines_height, set_words, words_height
+from explain.figures.layout import (
+    BAR_ROOM,
+    GAP,
+    GREY,
+    MARGIN,
+    NBSP,
+    SPACE,
+    Grid,
+    Page,
+    Placed,
+    lines_height,
+    picture_axes,
+    set_words,
+    words_height,
+    wrapped,
+)
 from explain.figures.photo import Overlay, Photo, checked_overlay
-from explain.figures.scores import finite
+from explain.figures.scale import Array, Scale, checked_scale, finite
 
 CELL = 92.0  # five cells are as wide as the text of a two-column paper
 MOST_COLUMNS = 4  # of explainers
 TITLE, ANSWER, QUESTION, CAPTION = 8.0, 8.0, 7.0, 6.0  # font sizes
-SPACE = 4.0  # between a picture and what stands under it
-GREY = "0.35"
+LABELS = ("relevance of a patch", "relevance of a word")  # of the colour bars
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +129,13 @@ def draw(sample: Sample, overlay: Overlay = "bilinear", scale: Literal["each", "
         scales = _scales(explanations if scale == "common" else [explanation])
         _draw_explanation(page, grid, place, explanation, words, scales, overlay)
     if scale == "common":
-        _draw_bars(page, page.height - MARGIN, columns, *_scales(explanations))
+        page.colour_bars(page.height - MARGIN, _scales(explanations), LABELS)
     return page.figure
 
 
 def _scales(explanations: Sequence[Explanation]) -> tuple[Scale, Scale]:
-    """Of patches and of words: two limits, since a word often weighs more than a patch, but one kind of map."""
-    patches = Scale.over(e.patch_scores for e in explanations)
-    words = Scale.over(e.word_scores for e in explanations)
-    signed = patches.signed or words.signed
-    return Scale(patches.limit, signed), Scale(words.limit, signed)
+    """The scales of patches and of words."""
+    return Scale.pair((e.patch_scores for e in explanations), (e.word_scores for e in explanations))
 
 
 def _draw_explanation(
@@ -168,12 +176,3 @@ def _draw_prediction(page: Page, sample: Sample, top: float) -> None:
     y = page.height * (1 - axes.get_position().y0) + SPACE
     for lines, size, bold, color in _legend(sample):
         y = page.lines(MARGIN, y, lines, size, bold=bold, color=color)
-
-
-def _draw_bars(page: Page, bottom: float, columns: int, patches: Scale, words: Scale) -> None:
-    """Under the last two columns."""
-    for column, scale, label in (
-        (columns - 1, patches, "relevance of a patch"),
-        (columns, words, "relevance of a word"),
-    ):
-        page.colour_bar(MARGIN + column * (CELL + GAP), bottom, CELL, scale, label)

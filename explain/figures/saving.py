@@ -48,7 +48,7 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "pdf
 
 
 def _write(figure: Figure, file: Path, name: str) -> None:
-    """Under a name of its own first, so that nobody sees half a file."""
+    """Write to a temporary name, then rename: nobody sees half a file."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with matplotlib.rc_context(SETTINGS):

@@ -79,7 +79,7 @@ _SHAPES = (
     "__getitem__ gather index_select masked_fill masked_select take_along_dim where "
     "bfloat16 cpu cuda double float half requires_grad_ to type type_as"
 )
-_IDENTITIES = "softmax layer_norm gelu silu relu tanh dropout neg div divide true_divide"
+_IDENTITIES = "softmax layer_norm normalize gelu silu relu tanh dropout neg div divide true_divide"
 _WITH_CONSTANT = "mul multiply sub subtract __rsub__ rsub"
 
 HANDLERS: dict[str, Callable[[Call], Any]] = {

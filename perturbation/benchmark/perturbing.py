@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,20 +17,23 @@ from clipmapper.benchmarks.random_models import random_batch, random_model
 from clipmapper.benchmarks.timing import peak_memory, side_by_side
 from clipmapper.config.schema import Config
 from clipmapper.data.records import Question
-from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch
 from explain import Explainer, explainers
+from explain.targets import given, predicted
 from perturbation.benchmark.operations import Operations
 from perturbation.benchmark.plain_loop import plain_loop
-from perturbation.config import PerturbConfig
-from perturbation.measures.areas import areas
-from perturbation.perturb.parts import SAMPLES, Tables, write_part
-from perturbation.perturb.records import MODALITIES, Entrant, Examiner, tokens_of
+from perturbation.measures.areas import Areas
+from perturbation.measures.base import SAMPLES, ScoredBy
+from perturbation.perturb.candidates import Candidate
+from perturbation.perturb.parts import Tables, write_part
+from perturbation.perturb.records import record_batch
+from perturbation.perturb.vqa import explained_questions
 from perturbation.removal.engine import Engine
-from perturbation.removal.masks import curve_masks
-from perturbation.removal.order import Direction
+from perturbation.removal.order import Direction, kept_masks
 from perturbation.removal.steps import parse_steps
+from perturbation.removal.vqa_reader import VQAReader
+from perturbation.report.curves import areas
 
 ONE: dict[str, Explainer] = {"weighted": explainers.Weighted()}
 PAPER: dict[str, Explainer] = {
@@ -55,19 +58,33 @@ def perturbing(config: Config, size: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for chosen in (ONE, PAPER):
         name = "weighted" if chosen is ONE else f"{len(PAPER)} explainers"
-        found |= {f"{label} {name}, {key}": value for key, value in _rates(config, model, size, batch, chosen).items()}
-    found |= {f"{label} weighted, {key}": value for key, value in _halved(config, model, size, batch).items()}
+        found |= {f"{label} {name}, {key}": value for key, value in _rates(model, size, batch, chosen).items()}
+    found |= {f"{label} weighted, {key}": value for key, value in _halved(model, size, batch).items()}
     if size == "tiny":
-        found |= {f"{label} {key}": value for key, value in _growth(config, model, ENGINE_BATCH[size]).items()}
+        found |= {f"{label} {key}": value for key, value in _growth(model, ENGINE_BATCH[size]).items()}
     return found
 
 
-def examiner(config: Config, model: CLIPMapperVQA, chosen: dict[str, Explainer], engine_batch: int) -> Examiner:
-    """The four tests of each explainer, and nothing else."""
-    shared = {field.name: getattr(config, field.name) for field in fields(Config)}
-    tests = PerturbConfig(**shared, explainer={}, controls=[], eraser=[], faithfulness=False)
-    entrants = [Entrant(name, 0, explainer) for name, explainer in chosen.items()]
-    return Examiner(model, Engine(model, engine_batch), entrants, tests, STEPS)
+@dataclass(frozen=True, eq=False)
+class CurveRecorder:
+    """The four curves of each explainer, and nothing else."""
+
+    model: CLIPMapperVQA
+    explainers: dict[str, Explainer]
+    engine_batch: int
+
+    def record(self, batch: QuestionBatch) -> Tables:
+        """The records of a batch."""
+        reader = VQAReader(Engine(self.model, self.engine_batch))
+        samples = reader.samples(batch)
+        answers = samples.inputs.answers
+        explained = explained_questions(self.model, batch, candidates(self.explainers), given(answers))
+        return record_batch({"areas": Areas(STEPS, DIRECTIONS, {})}, explained, reader, samples, answers)
+
+
+def candidates(chosen: dict[str, Explainer]) -> list[Candidate]:
+    """None of them draws at random."""
+    return [Candidate(ScoredBy(name), explainer) for name, explainer in chosen.items()]
 
 
 def questions_of(model: CLIPMapperVQA, count: int) -> QuestionBatch:
@@ -84,16 +101,16 @@ def operations_needed(model: CLIPMapperVQA, batch: QuestionBatch, chosen: dict[s
     A trace counts as two readings, forward and backward, which is too little: the backward pass of attention costs
     twice its forward pass. Questions count at their true lengths, explainers' own products not at all.
     """
-    explained = explain(model, batch, chosen)
+    explained = explained_questions(model, batch, candidates(chosen), predicted)
     operations, patches = Operations(model), model.encoder.vision.token_count
     lengths = batch.text.valid.sum(1).tolist()
     total = 0
     for n in lengths:
         read = operations.image(patches) + operations.text(n) + operations.answer(patches, n)
         total += 3 * read + operations.embedding()
-    for modality in MODALITIES:
-        tokens = tokens_of(explained.traced, explained.scores, modality)
-        masks = np.concatenate([mask for _, mask in curve_masks(tokens, STEPS, DIRECTIONS)], axis=1)
+    for modality, tokens in explained.tokens.items():
+        every = [kept_masks(each, tokens.removable, STEPS, d) for each in tokens.scores.values() for d in DIRECTIONS]
+        masks = np.concatenate(every, axis=1)
         for n, removable, of_sample in zip(lengths, tokens.removable, masks, strict=True):
             removed = [int((removable & ~mask).sum()) for mask in np.unique(of_sample, axis=0)]
             for k in filter(None, removed):
@@ -104,15 +121,13 @@ def operations_needed(model: CLIPMapperVQA, batch: QuestionBatch, chosen: dict[s
     return total
 
 
-def _rates(
-    config: Config, model: CLIPMapperVQA, size: str, batch: QuestionBatch, chosen: dict[str, Explainer]
-) -> dict[str, float]:
-    tests, (count, few) = examiner(config, model, chosen, ENGINE_BATCH[size]), SAMPLES_OF[size]
+def _rates(model: CLIPMapperVQA, size: str, batch: QuestionBatch, chosen: dict[str, Explainer]) -> dict[str, float]:
+    recorder, (count, few) = CurveRecorder(model, chosen, ENGINE_BATCH[size]), SAMPLES_OF[size]
     alone = random_batch(model, few)
     factor = torch.randn(PRODUCT, PRODUCT)
     ways = {
         "plain": lambda: plain_loop(model, *alone, chosen, STEPS),
-        "engine": lambda: tests.examine(batch, 0),
+        "engine": lambda: recorder.record(batch),
         "product": lambda: [factor @ factor for _ in range(4)],
     }
     seconds = side_by_side(ways, ROUNDS)
@@ -125,16 +140,14 @@ def _rates(
     }
 
 
-def _halved(config: Config, model: CLIPMapperVQA, size: str, batch: QuestionBatch) -> dict[str, float]:
+def _halved(model: CLIPMapperVQA, size: str, batch: QuestionBatch) -> dict[str, float]:
     """Weights in bfloat16 against float32: the rates, and how far areas move."""
     half = deepcopy(model).to(torch.bfloat16)
     pixels = batch.pixels.to(torch.bfloat16)
     short = replace(batch, pixels=pixels)
-    whole, halved = (examiner(config, m, ONE, ENGINE_BATCH[size]) for m in (model, half))
-    seconds = side_by_side(
-        {"float": lambda: whole.examine(batch, 0), "bfloat": lambda: halved.examine(short, 0)}, ROUNDS
-    )
-    moved = np.abs(_areas(halved.examine(short, 0)) - _areas(whole.examine(batch, 0)))
+    whole, halved = (CurveRecorder(m, ONE, ENGINE_BATCH[size]) for m in (model, half))
+    seconds = side_by_side({"float": lambda: whole.record(batch), "bfloat": lambda: halved.record(short)}, ROUNDS)
+    moved = np.abs(_areas(halved.record(short)) - _areas(whole.record(batch)))
     return {
         "bfloat16 weights, samples a second, times float32's": seconds["float"] / seconds["bfloat"],
         "bfloat16 weights, largest change of a probability's mean area in points": float(moved.max()),
@@ -146,11 +159,11 @@ def _areas(tables: Tables) -> Any:
     return np.array([areas(np.array(t["probability"].to_pylist()), STEPS).mean() for t in tables[SAMPLES]])
 
 
-def _growth(config: Config, model: CLIPMapperVQA, engine_batch: int) -> dict[str, float]:
+def _growth(model: CLIPMapperVQA, engine_batch: int) -> dict[str, float]:
     """Time and memory of many samples against few, each batch written as it comes."""
-    tests = examiner(config, model, ONE, engine_batch)
-    _run(tests, FEW)
-    few, many = (_measured(tests, count) for count in (FEW, MANY))
+    recorder = CurveRecorder(model, ONE, engine_batch)
+    _run(recorder, FEW)
+    few, many = (_measured(recorder, count) for count in (FEW, MANY))
     label = f"{MANY} samples against {FEW}:"
     return {
         f"{label} seconds a sample, times": many[0] / MANY / (few[0] / FEW),
@@ -158,14 +171,14 @@ def _growth(config: Config, model: CLIPMapperVQA, engine_batch: int) -> dict[str
     }
 
 
-def _measured(tests: Examiner, samples: int) -> tuple[float, int]:
+def _measured(recorder: CurveRecorder, samples: int) -> tuple[float, int]:
     start = time.perf_counter()
-    memory = peak_memory(lambda: _run(tests, samples))
+    memory = peak_memory(lambda: _run(recorder, samples))
     return time.perf_counter() - start, memory
 
 
-def _run(tests: Examiner, samples: int) -> None:
+def _run(recorder: CurveRecorder, samples: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sizes: Sequence[int] = [len(part) for part in np.array_split(np.arange(samples), -(-samples // 32))]
         for number, count in enumerate(sizes):
-            write_part(Path(folder), number, tests.examine(questions_of(tests.model, count), 0))
+            write_part(Path(folder), number, recorder.record(questions_of(recorder.model, count)))

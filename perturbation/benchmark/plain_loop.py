@@ -16,8 +16,8 @@ from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import trace_vqa
 from explain import Explainer
-from perturbation.removal.engine import Modality
 from perturbation.removal.order import Direction, kept_masks
+from perturbation.removal.reader import Modality
 
 
 def plain_loop(
@@ -50,23 +50,34 @@ def plain_loop(
                     kept = torch.from_numpy(kept_masks(ranked, removable, steps, direction))
                     if modality == "image":
                         kept = torch.cat([kept.new_ones(1, len(steps), 1), kept], 2)
-                    logits = plain_logits(model, pixels[b : b + 1], one, modality, kept)
+                    logits = plain_logits(model, pixels[b : b + 1], one, **{modality: kept})
                     rows.setdefault((name, modality, direction), []).append(logits)
     return {key: torch.cat(each) for key, each in rows.items()}
 
 
 @torch.inference_mode()
 def plain_logits(
-    model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch, modality: Modality, kept: Tensor
+    model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch, image: Tensor | None = None, text: Tensor | None = None
 ) -> Tensor:
     """Logits [B, M, answers] of full forward passes, one sample and one subset at a time.
 
-    ``kept`` is bool [B, M, n], over class token and patches or over the text stream: nothing attends to the others.
+    Args:
+        model: In evaluation mode.
+        pixels: [B, 3, H, W].
+        questions: B questions.
+        image: bool [B, M, 1 + P] over class token and patches: nothing attends to the others.
+        text: bool [B, M, n_t] over the text stream. One of the two is given, or both.
     """
+    given = {name: kept for name, kept in (("image", image), ("text", text)) if kept is not None}
+    several = next(iter(given.values())).shape[1]
     rows = []
-    for b, masks in enumerate(kept):
+    for b in range(len(pixels)):
         one = TextBatch(questions.ids[b : b + 1], questions.valid[b : b + 1], 0)
-        for mask in masks:
-            subset = TokenSubset(torch.arange(len(mask))[None], mask[None])
-            rows.append(model(pixels[b : b + 1], one, **{f"{modality}_subset": subset}))
-    return torch.cat(rows).unflatten(0, kept.shape[:2])
+        for m in range(several):
+            subsets = {f"{name}_subset": _subset(kept[b, m]) for name, kept in given.items()}
+            rows.append(model(pixels[b : b + 1], one, **subsets))
+    return torch.cat(rows).unflatten(0, (len(pixels), several))
+
+
+def _subset(mask: Tensor) -> TokenSubset:
+    return TokenSubset(torch.arange(len(mask))[None], mask[None])

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from clipmapper.console import progress
 from clipmapper.data.shapes.caption_truth import KnownScene, check_caption
 from clipmapper.data.shapes.caption_words import NamedObjects, named_objects, read_scenes
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
@@ -20,7 +20,7 @@ from clipmapper.tasks.caption.explaining import explain_words, in_chunks
 from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject, load_caption_subject
 from clipmapper.training.batches import in_order
-from explain import Explainer, TraceError
+from explain import Explainer
 from perturbation.config import LocaliseConfig
 from perturbation.localise.metrics import Mask, Scores
 from perturbation.localise.tables import cell
@@ -54,7 +54,7 @@ class JudgedWords:
     counts: Mapping[str, int]
 
 
-def run_word_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
+def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
     """Writes ``word_localisation.json`` and ``word_localisation.md``, and prints the latter.
 
     Raises ``UserError`` where the data has no evidence, there is no such model, or no caption names objects truly.
@@ -89,7 +89,7 @@ def localise_words(
     kinds: list[str] = []
     owners: list[int] = []
     counts = {"pictures": len(rows), "true": 0, "captions": 0}
-    for part in _naming(subject, read_scenes(evidence), rows, config.trainer.enable_progress_bar):
+    for part in _naming(subject, read_scenes(evidence), rows):
         counts["true"] += part.true
         counts["captions"] += len(part.named)
         for chunk in in_chunks(part.batch.captions, config.batch_size):
@@ -110,15 +110,13 @@ def localise_words(
     return JudgedWords(joined, np.stack(masks), kinds, owners, counts)
 
 
-def _naming(
-    subject: CaptionSubject, scenes: Mapping[int, KnownScene], rows: Sequence[int], shown: bool
-) -> Iterator[NamingCaptions]:
+def _naming(subject: CaptionSubject, scenes: Mapping[int, KnownScene], rows: Sequence[int]) -> Iterator[NamingCaptions]:
     """The pictures of the rows, captioned; pictures that can't be read are left out."""
-    with tqdm(total=len(rows), desc="explaining captions", unit="picture", leave=False, disable=not shown) as bar:
+    with progress(len(rows), "explaining captions", "pictures") as advance:
         for places in in_order(len(rows), PICTURES):
             if batch := subject.batch([rows[place] for place in places]):
                 yield _true_ones(subject, batch, scenes)
-            bar.update(len(places))
+            advance(len(places))
 
 
 def _true_ones(subject: CaptionSubject, batch: CaptionedBatch, scenes: Mapping[int, KnownScene]) -> NamingCaptions:
@@ -140,10 +138,7 @@ def _relevance(
     explainers: Mapping[str, Explainer],
 ) -> dict[str, Scores]:
     """The patches' scores of the words that name objects, caption after caption, [W, P] by explainer."""
-    try:
-        explained = explain_words(subject.model, batch, explainers)
-    except TraceError as error:
-        raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
+    explained = explain_words(subject.model, batch, explainers, checkpoint=subject.checkpoint)
     starts = np.cumsum([0, *map(len, explained.words)])[:-1]
     chosen = [start + word.word for start, words in zip(starts.tolist(), named, strict=True) for word in words]
     return {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from clipmapper.console import progress
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import vqa_accuracy
@@ -48,9 +48,8 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     evidence = read_evidence(config.data, config.split)
     subject = load_subject(config, config.split, config.checkpoint)
     print(f"checkpoint: {subject.checkpoint}", flush=True)
-    shown = config.trainer.enable_progress_bar
-    rows = correctly_answered(subject, config, shown)
-    found = localise(subject, evidence, explainers, batches(rows, config.batch_size), config.patch_share, shown)
+    rows = correctly_answered(subject, config)
+    found = localise(subject, evidence, explainers, batches(rows, config.batch_size), config.patch_share)
     tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
     text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", len(rows))
     about = {"checkpoint": str(subject.checkpoint), "questions": len(rows)}
@@ -59,18 +58,18 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     print(text)
 
 
-def correctly_answered(subject: Subject, config: LocaliseConfig, shown: bool) -> list[int]:
+def correctly_answered(subject: Subject, config: LocaliseConfig) -> list[int]:
     """The first ``config.samples`` questions that the model answers correctly, in an order drawn by ``config.seed``.
 
     Correct: the official accuracy is 0.5 or more. Raises ``UserError`` where there are not so many.
     """
     order = np.random.default_rng(config.seed).permutation(len(subject.questions)).tolist()
     found: list[int] = []
-    with tqdm(total=config.samples, desc="answering", unit="correct", leave=False, disable=not shown) as bar:
+    with progress(config.samples, "answering", "correct") as advance:
         for row, question, answer in subject.answered(order, config.batch_size):
             if vqa_accuracy(answer, question.answers) >= CORRECT:
                 found.append(row)
-                bar.update()
+                advance()
             if len(found) == config.samples:
                 return found
     raise UserError(
@@ -90,16 +89,15 @@ def localise(
     explainers: Mapping[str, Explainer],
     chunks: Sequence[Sequence[int]],
     patch_share: float,
-    shown: bool,
 ) -> Localised:
     """Every measure of every explainer on the questions of the rows in ``chunks``."""
     parts: dict[str, dict[str, list[Array]]] = {m: {name: [] for name in (*explainers, CHANCE)} for m in MODALITIES}
     kinds: list[str] = []
-    with tqdm(total=sum(map(len, chunks)), desc="explaining", unit="question", leave=False, disable=not shown) as bar:
+    with progress(sum(map(len, chunks)), "explaining", "questions") as advance:
         for rows in chunks:
             batch = subject.batch(rows)
             assert batch is not None, "their pictures could be read before"
-            explained = explain(subject.model, batch, explainers)
+            explained = explain(subject.model, batch, explainers, checkpoint=subject.checkpoint)
             for modality in MODALITIES:
                 eligible = removable(explained.traced, modality)
                 truth = _truth(subject, evidence, batch, modality, eligible, patch_share)
@@ -109,7 +107,7 @@ def localise(
                     values = explained.traced.scores(scores, modality).cpu().double().numpy()
                     column[name].append(np.stack([measure(values, eligible, truth) for measure in METRICS.values()], 1))
             kinds += [question.question_type for question in batch.questions]
-            bar.update(len(rows))
+            advance(len(rows))
     joined = {m: {name: np.concatenate(arrays) for name, arrays in column.items()} for m, column in parts.items()}
     return Localised(joined, tuple(kinds))
 

@@ -1,58 +1,74 @@
-"""From what the model says after removal to areas, comprehensiveness and sufficiency."""
+"""The curves: tokens removed in steps, highest scores first and lowest first, and the area under what the model says.
+
+Every run has this measure, since its records are what makes a batch count as done.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
-Array = NDArray[np.float64]
+from clipmapper.files import write_json, write_whole
+from explain.figures.saving import save
+from perturbation.measures.base import SAMPLES, ExplainedBatch, Measure, Name, Rows, about_row
+from perturbation.removal.order import Direction, kept_masks
+from perturbation.removal.reader import Read, SubsetOutputs, Subsets
+from perturbation.removal.steps import parse_steps
+from perturbation.report.curves import Curves, area_rows, comparison_rows, curves_of, gap_rows
+from perturbation.report.figures import curve_figure
+from perturbation.report.rows import finite
+from perturbation.report.tables import area_table
 
 
-def areas(curves: NDArray[np.floating], steps: Sequence[float]) -> Array:
-    """Area under every curve by the trapezoid rule over the step fractions, in percent: [..., S] → [...].
+class Areas(Measure):
+    """Reads every sample at every step of every explainer's order.
 
-    Values and steps in 0..1 give areas in 0..100 where the steps run from 0 to 1. The first step, 0, is the unmasked
-    point and counts. Steps need not be evenly spaced: each piece is as wide as its two steps are apart.
-
-    Raises:
-        ValueError: the last axis is not S long, there are fewer than two steps, or a value is NaN or infinite.
+    Args:
+        steps: the removed fractions, as ``parse_steps`` takes them.
+        direction: ``positive`` removes the highest scores first, ``negative`` the lowest.
+        about: what every row of the report says of the run, beside the explainer: its task and mapper.
+        seed: of the resampling.
     """
-    curves = np.asarray(curves, dtype=np.float64)
-    if len(steps) < 2 or curves.shape[-1:] != (len(steps),):
-        raise ValueError(
-            f"curves {curves.shape} need a last axis as long as the steps, of which {len(steps)} are given"
-        )
-    if not np.isfinite(curves).all():
-        raise ValueError(
-            f"the curve at {np.argwhere(~np.isfinite(curves))[0].tolist()} (the last is the step) is not finite"
-        )
-    half_widths = np.diff(np.asarray(steps, dtype=np.float64)) / 2
-    weights = np.append(half_widths, 0.0) + np.append(0.0, half_widths)
-    return 100 * (curves @ weights)
 
+    def __init__(
+        self, steps: str | Sequence[float], direction: Sequence[Direction], about: Mapping[str, str], seed: int = 0
+    ):
+        self.steps = parse_steps(steps)
+        self.direction, self.about, self.seed = direction, about, seed
 
-def area_under_mean(curves: NDArray[np.floating], steps: Sequence[float]) -> float:
-    """Area under the mean curve of all samples, in percent: curves [samples, S].
+    def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
+        return {
+            (modality, scored_by, direction): Subsets.only(
+                modality, kept_masks(scores, tokens.removable, self.steps, direction)
+            )
+            for modality, tokens in batch.tokens.items()
+            for scored_by, scores in tokens.scores.items()
+            for direction in self.direction
+        }
 
-    The area is linear in the curve, so this is also the mean of the samples' own areas, and intervals and tests may be
-    made from those (``perturbation.statistics``).
+    def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
+        return [
+            Rows(SAMPLES, about_row(modality, scored_by, direction=direction), {batch.said: found.said, **found.values})
+            for (modality, scored_by, direction), found in outputs.items()
+        ]
 
-    Raises: ValueError as ``areas``, and where there is no sample.
-    """
-    if curves.ndim != 2 or not len(curves):
-        raise ValueError(f"curves {curves.shape} must be [samples, S] with at least one sample")
-    return float(areas(curves.mean(axis=0, dtype=np.float64), steps))
+    def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
+        """``rows``, one for every explainer, modality and direction, and ``gaps``; tables, figures and comparisons."""
+        return self.report_runs([tables[SAMPLES]], run)
 
+    def report_runs(self, runs: Sequence[pa.Table], run: Path) -> dict[str, Any]:
+        """The report of several runs on the same samples, whose models were trained from different seeds."""
+        curves = curves_of(runs, self.steps, self.seed)
+        content: dict[str, Any] = finite({"rows": area_rows(curves, self.about), "gaps": gap_rows(curves)})
+        self._write(curves, content, run)
+        return content
 
-def direction_gaps(positive: NDArray[np.floating], negative: NDArray[np.floating], steps: Sequence[float]) -> Array:
-    """Every sample's area of the negative curve less that of the positive one, in percent: two [..., S] → [...].
-
-    Large is faithful; 0 is what an order that knows nothing gets on average.
-
-    Raises: ValueError as ``areas``, and where the two have different shapes.
-    """
-    if positive.shape != negative.shape:
-        raise ValueError(f"positive {positive.shape} and negative {negative.shape} curves differ in shape")
-    return areas(negative, steps) - areas(positive, steps)
+    def _write(self, curves: Curves, content: Mapping[str, Any], run: Path) -> None:
+        write_json(run / "comparisons.json", finite(comparison_rows(curves)))
+        for name in curves.value_names:
+            for suffix, text in area_table(content["rows"], content["gaps"], name).items():
+                write_whole(run / f"areas_{name}.{suffix}", text.encode())
+            save(curve_figure(content["rows"], name), run / f"curves_{name}")

@@ -1,20 +1,77 @@
 """Do the scores of single tokens agree with what removing these tokens does?
 
-Both measures read effects: p(x) − p(x without the token), where p is the probability of the answer predicted from the
-full input x.
-A sample for which a measure is not defined gets NaN; ``summarize`` leaves it out and counts it.
+All measures here read effects: p(x) − p(x without the token), where p is the reader's response, for VQA the probability
+of the answer predicted from the full input x. A sample for which a measure is not defined gets NaN; reports leave it
+out and count it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import stats
 
-from perturbation.removal.order import check_scores
+from perturbation.arrays import Array, Mask
+from perturbation.measures.base import EFFECTS, FULL, ExplainedBatch, Measure, Name, Rows, about_row
+from perturbation.removal.order import check_scores, single_masks
+from perturbation.removal.reader import Read, SubsetOutputs, Subsets
+from perturbation.report.rows import summary_rows
 
-Array = NDArray[np.float64]
+
+class Faithfulness(Measure):
+    """Reads every sample without each of its tokens.
+
+    Args:
+        wanted: False leaves the measure out.
+        seed: of the resampling.
+    """
+
+    def __init__(self, wanted: bool = True, seed: int = 0):
+        self.wanted, self.seed = wanted, seed
+
+    def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
+        if not self.wanted:
+            return {}
+        singles = {(m,): Subsets.only(m, single_masks(tokens.removable)) for m, tokens in batch.tokens.items()}
+        return {FULL: Subsets(), **singles}
+
+    def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
+        if not outputs:
+            return []
+        full = outputs[FULL].responses[:, 0]
+        return [
+            Rows(
+                EFFECTS,
+                about_row(modality, scored_by),
+                single_token_columns(scores, tokens.removable, full, outputs[modality,].responses),
+            )
+            for modality, tokens in batch.tokens.items()
+            for scored_by, scores in tokens.scores.items()
+        ]
+
+    def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
+        """``faithfulness``: violation rate and mean correlations, one row for every explainer and modality."""
+        if not self.wanted or EFFECTS not in tables:
+            return {}
+        return {"faithfulness": summary_rows(tables[EFFECTS], ("violation", "pearson", "spearman"), self.seed)}
+
+
+def single_token_columns(scores: Array, removable: Mask, full: Array, without: Array) -> dict[str, Array]:
+    """All measures of B samples: full [B] is p(x), and without [B, n] p(x without the token)."""
+    strongest = np.maximum(strongest_tokens(scores, removable), 0)[:, None]
+    effects = full[:, None] - without
+    return {
+        "full": full,
+        "violation": violations(scores, removable, full, np.take_along_axis(without, strongest, axis=1)[:, 0]),
+        "pearson": pearson(scores, effects, removable),
+        "spearman": spearman(scores, effects, removable),
+    }
 
 
 def strongest_tokens(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -71,49 +128,41 @@ def pearson(scores: NDArray[np.floating], effects: NDArray[np.floating], removab
     finite.
     """
     _check_effects(scores, effects, removable)
-    rows = zip(scores, effects, removable, strict=True)
-    return np.array([_correlation(score[keep], effect[keep]) for score, effect, keep in rows], dtype=np.float64)
+    return _by_sample(scores, effects, removable, _pearson)
 
 
 def spearman(scores: NDArray[np.floating], effects: NDArray[np.floating], removable: NDArray[np.bool_]) -> Array:
     """Rank correlation of scores and effects, as ``pearson``; equal values share the mean of their ranks."""
     _check_effects(scores, effects, removable)
-    rows = zip(scores, effects, removable, strict=True)
-    ranked = [_correlation(_mean_ranks(score[keep]), _mean_ranks(effect[keep])) for score, effect, keep in rows]
-    return np.array(ranked, dtype=np.float64)
+    return _by_sample(scores, effects, removable, _spearman)
 
 
-class Summary(NamedTuple):
-    """The mean over the samples for which a measure is defined (NaN if there is none), and the numbers of samples."""
-
-    mean: float
-    samples: int
-    left_out: int
-
-
-def summarize(values: NDArray[np.floating]) -> Summary:
-    """Mean, number of samples in it, and number left out as not defined (NaN), of one value a sample, [B]."""
-    defined = values[~np.isnan(values)]
-    mean = float(defined.mean()) if len(defined) else float("nan")
-    return Summary(mean, len(defined), len(values) - len(defined))
-
-
-def _mean_ranks(values: NDArray[np.floating]) -> Array:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+def _by_sample(
+    scores: NDArray[np.floating],
+    effects: NDArray[np.floating],
+    removable: NDArray[np.bool_],
+    correlation: Callable[[Array, Array], Array],
+) -> Array:
+    """The correlation over each sample's own tokens, [B]; samples of equally many tokens are taken together."""
+    found = np.full(len(scores), np.nan)
+    counts = removable.sum(axis=1)
+    for count in set(counts.tolist()) - {0, 1}:
+        rows = counts == count
+        own = removable[rows]
+        found[rows] = correlation(*(each[rows][own].reshape(-1, count) for each in (scores, effects)))
+    return found
 
 
-def _correlation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(np.clip(_unit(first) @ _unit(second), -1.0, 1.0))
+def _pearson(first: Array, second: Array) -> Array:
+    """[R, n] each → [R]; NaN where a row holds one value only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+        return np.asarray(stats.pearsonr(first, second, axis=-1).statistic)
 
 
-def _unit(values: NDArray[np.floating]) -> Array:
-    centred = np.asarray(values, dtype=np.float64) - np.mean(values, dtype=np.float64)
-    # Scores may be so small that their squares vanish.
-    centred /= np.abs(centred).max()
-    return centred / np.linalg.norm(centred)
+def _spearman(first: Array, second: Array) -> Array:
+    return _pearson(stats.rankdata(first, axis=-1), stats.rankdata(second, axis=-1))
 
 
 def _check_effects(scores: NDArray[np.floating], effects: NDArray[np.floating], removable: NDArray[np.bool_]) -> None:

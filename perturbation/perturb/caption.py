@@ -11,20 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.model import CLIPMapperCaption
-from clipmapper.tasks.caption.sentence import split_words, word_weights
-from clipmapper.tasks.caption.trained import CaptionSubject, load_caption_subject
+from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, sub_word_weights, word_weights
+from clipmapper.tasks.caption.tracing import trace_captions
+from clipmapper.tasks.caption.trained import CaptionedBatch, CaptionSubject, load_caption_subject
+from explain import Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
-from perturbation.perturb.caption_records import CaptionExaminer, WeightedCaptions
+from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
+from perturbation.perturb.candidates import Candidate
 from perturbation.perturb.identity import CAPTIONS, digest
 from perturbation.perturb.parts import Tables
-from perturbation.perturb.records import Entrant
-from perturbation.perturb.samples import deal, draw, split_of
+from perturbation.perturb.records import record_batch
+from perturbation.perturb.samples import even_batches, sample_rows, split_of
 from perturbation.removal.caption_engine import CaptionEngine
+from perturbation.removal.caption_reader import CaptionReader, CaptionSamples
 
 ENGINE_BATCH = 64  # where the config gives none
 
@@ -33,16 +41,17 @@ Prepared = dict[int, dict[str, Any]]  #: ``ids``, ``caption``, ``words`` and ``w
 
 @dataclass(frozen=True, eq=False)
 class CaptionTests:
-    """Implements ``perturbation.perturb.lightning.Tests``.
+    """Implements ``ExplanationTests``.
 
-    ``batches`` are rows of the subject's images, of those that people captioned.
+    ``batches`` are rows of the subject's images, of those that people captioned; what is prepared are the model's
+    captions of them and the weights of their words.
     """
 
     subject: CaptionSubject
     batches: Sequence[Sequence[int]]
-    entrants: Sequence[Entrant]
+    candidates: Sequence[Candidate]
+    measures: Mapping[str, Measure]
     config: PerturbCaptionsConfig
-    steps: Sequence[float]
 
     @property
     def model(self) -> CLIPMapperCaption:
@@ -71,18 +80,60 @@ class CaptionTests:
             write_json(file, self._worded())
         return {int(key): value for key, value in read_json(file).items()}
 
-    def examine(self, number: int, prepared: Prepared) -> Tables:
+    def record(self, number: int, prepared: Prepared) -> Tables:
         """The records of a batch; none where none of its pictures takes part."""
         ids = [image.image_id for image in self.subject.images]
         batch = self.subject.batch([row for row in self.batches[number] if ids[row] in prepared])
         if batch is None:
             return {}
         known = [prepared[image.image_id] for image in batch.images]
-        weights = {name: [each["weights"][name] for each in known] for name in known[0]["weights"]}
-        size = self.config.engine_batch or ENGINE_BATCH
-        engine = CaptionEngine(self.model, size, self.subject.max_length, self.config.removal.image)
-        examiner = CaptionExaminer(self.model, engine, self.entrants, self.config, self.steps)
-        return examiner.examine(WeightedCaptions(batch.images, batch.pixels, [each["ids"] for each in known], weights))
+        captions = [each["ids"] for each in known]
+        tokens = self._explained(batch, captions, [each["weights"] for each in known])
+        start = sum(map(len, self.batches[:number]))
+        explained = ExplainedBatch("image", [i.image_id for i in batch.images], "captions", {"image": tokens}, start)
+        engine = CaptionEngine(
+            self.model, self.config.engine_batch or ENGINE_BATCH, self.subject.max_length, self.config.removal.image
+        )
+        texts = [self.model.vocabulary.text(ids) for ids in captions]
+        samples = CaptionSamples(batch.pixels, [image.captions for image in batch.images], texts)
+        return record_batch(self.measures, explained, CaptionReader(engine), samples, None)
+
+    def _explained(
+        self, batch: CaptionedBatch, captions: Sequence[Sequence[int]], weights: Sequence[Mapping[str, Sequence[float]]]
+    ) -> TokenScores:
+        """Eq. 20 for every explainer and weighting: the patches' part in the whole caption, [B, P].
+
+        Controls keep their name and weigh all words equally; what others are called names the weighting.
+
+        Raises:
+            UserError: an explainer lacks something in this batch.
+        """
+        needs = Needs.of(candidate.explainer for candidate in self.candidates)
+        names = [image.image_id for image in batch.images]
+        by_weighting = {name: self._of_sub_words(captions, [each[name] for each in weights]) for name in weights[0]}
+        found: dict[ScoredBy, Tensor] = {}
+        try:
+            traced = trace_captions(self.model, batch.pixels, captions, needs, names)
+            for candidate in self.candidates:
+                rows = traced.scores(candidate.explainer(traced.trace, traced.rows), "image")
+                for name, weighting in self._weighted(candidate.name).items():
+                    found[name] = sentence_relevance(rows, by_weighting[weighting].to(rows), traced.sample, len(names))
+        except TraceError as error:
+            raise UserError(f"captions of images {names[0]} to {names[-1]} can't be explained: {error}") from error
+        scores = {name: each.double().cpu().numpy() for name, each in found.items()}
+        return TokenScores(np.ones_like(next(iter(scores.values())), dtype=np.bool_), scores)
+
+    def _weighted(self, name: ScoredBy) -> dict[ScoredBy, str]:
+        """What an explainer's scores are called under each weighting."""
+        if name.name in self.config.controls:
+            return {name: "equal"}
+        return {ScoredBy(f"{name.name} {weighting}", name.seed): weighting for weighting in self.config.weightings}
+
+    def _of_sub_words(self, captions: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> Tensor:
+        """The weights of all sub-words, caption after caption, [M]."""
+        tokenizer = self.model.encoder.tokenizer
+        pairs = zip(captions, weights, strict=True)
+        return torch.tensor([w for ids, each in pairs for w in sub_word_weights(split_words(ids, tokenizer), each)])
 
     def _worded(self) -> Prepared:
         said = self._whole()
@@ -121,18 +172,22 @@ class CaptionTests:
         return {name: word_weights(words, references, name, corpus) for name in names}  # type: ignore[arg-type]
 
 
-def caption_tests(config: PerturbCaptionsConfig, entrants: Sequence[Entrant], steps: Sequence[float]) -> CaptionTests:
+def build_tests(
+    config: PerturbCaptionsConfig, candidates: Sequence[Candidate], measures: Mapping[str, Measure]
+) -> CaptionTests:
     """The tests of the pictures that are drawn of those that people captioned.
 
-    Raises ``UserError`` as ``load_caption_subject`` and ``draw``, and where nobody captioned any picture.
+    Raises:
+        UserError: as ``load_caption_subject`` and ``sample_rows``, and where nobody captioned any picture.
     """
     split = split_of(config)
     subject = load_caption_subject(config, split, config.checkpoint)
     rows = [row for row, image in enumerate(subject.images) if image.captions]
     if not rows:
         raise UserError(f"split={split} has no captions by people to be judged by; choose a split that has them")
-    drawn = [rows[place] for place in draw(len(rows), config.samples, config.seed, "captioned pictures")]
-    return CaptionTests(subject, deal(drawn, config.batch_samples), entrants, config, steps)
+    places = sample_rows(len(rows), config.samples, config.seed, "captioned pictures")
+    batches = even_batches([rows[place] for place in places], config.batch_samples)
+    return CaptionTests(subject, batches, candidates, measures, config)
 
 
 def _captioned(subject: CaptionSubject) -> list[CaptionImage]:

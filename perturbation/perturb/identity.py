@@ -9,34 +9,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from clipmapper.device import pick_device
 from clipmapper.errors import UserError
-from clipmapper.explaining.explainers import GROUP
 from clipmapper.files import read_json, write_json
 from clipmapper.results import versions
-from perturbation.config import TestsConfig
-from perturbation.perturb.parts import take_over
+from perturbation.config import PerturbBaseConfig
+from perturbation.perturb.parts import copy_parts
 
 IDENTITY = "identity.json"
 CHOSEN, CAPTIONS = "engine.json", "captions.json"  # worked out once: a resumed run takes them over
 
 # Where results go, how many devices share the work, and what only training reads.
-_CHANGES_NOTHING = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls")
+_CHANGES_NOTHING = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls", "measure")
 _TRAINS = ("optim", "steps", "validate_every")  # of the task
 
 Identity = dict[str, Any]
 
 
 def identify(
-    config: TestsConfig, explainers: Mapping[str, Any], checkpoint: Path, samples: Mapping[str, str]
+    config: PerturbBaseConfig,
+    explainers: Mapping[str, Any],
+    measures: Mapping[str, Any],
+    checkpoint: Path,
+    samples: Mapping[str, str],
 ) -> Identity:
     """Config, checkpoint, samples and versions, as plain values.
 
     Args:
         config: The run's.
         explainers: Each explainer's config, by name.
+        measures: Each measure's.
         checkpoint: The file.
         samples: What they are, and their ``digest``.
     """
@@ -44,21 +46,19 @@ def identify(
     whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINS}
     device = pick_device(config.trainer).type
     identity = {
-        "config": {**whole, "explainers": dict(explainers), "precision": config.trainer.precision, "device": device},
+        "config": {
+            **whole,
+            "explainers": dict(explainers),
+            "measures": dict(measures),
+            "precision": config.trainer.precision,
+            "device": device,
+        },
         "checkpoint": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
         **samples,
         "versions": versions(),
     }
     plain: Identity = json.loads(json.dumps(identity))
     return plain
-
-
-def explainer_configs(choice: str, config: Any, names: Sequence[str]) -> dict[str, Any]:
-    """The configs of the explainers by name: the one composed, or the group's own files."""
-    return {
-        name: config if name == choice else OmegaConf.to_container(OmegaConf.load(GROUP / f"{name}.yaml"))
-        for name in names
-    }
 
 
 def open_run(run: Path, resume: str | None, identity: Identity) -> None:
@@ -80,7 +80,7 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
         for name in (CHOSEN, CAPTIONS):
             if (source / name).is_file():
                 write_json(run / name, read_json(source / name))
-        take_over(source, run)
+        copy_parts(source, run)
     write_json(run / IDENTITY, identity)
 
 
@@ -105,7 +105,7 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def digest(samples: Iterable[Sequence[object]]) -> str:
-    """Of what each sample consists of, as plain values."""
+    """Hash of the samples' content, which is plain values."""
     found = hashlib.blake2b(digest_size=16)
     for sample in samples:
         found.update(json.dumps(sample).encode())

@@ -1,11 +1,11 @@
-"""The tests under Lightning's Trainer: batches dealt to the processes, records written as they come."""
+"""The tests under Lightning's Trainer: batches handed to the processes, records written as they come."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader
 
 from perturbation.perturb.parts import Tables, finished, write_part
 
+Prepared = TypeVar("Prepared")
 
-class Tests(Protocol):
-    """The tests of one task's samples."""
+
+class ExplanationTests(Protocol[Prepared]):
+    """The tests of explanations of one task's samples."""
 
     @property
     def model(self) -> nn.Module:
@@ -38,11 +40,11 @@ class Tests(Protocol):
     def about(self) -> str:
         """How many samples of how many, for the user."""
 
-    def prepare(self, run: Path) -> Any:
+    def prepare(self, run: Path) -> Prepared:
         """What is worked out once, by the first process, and kept in the run folder; handed to all processes."""
 
-    def examine(self, number: int, prepared: Any) -> Tables:
-        """The records of a batch, which hang on nothing but the batch and what was prepared."""
+    def record(self, number: int, prepared: Prepared) -> Tables:
+        """The records of a batch, which depend on nothing but the batch and what was prepared."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Part:
     tables: Tables
 
 
-class PerturbationTests(pl.LightningModule):
-    """Predicts records: a batch is a number, whatever process it is dealt to and whatever batches went before."""
+class RecordingModule(pl.LightningModule):
+    """Predicts records: a batch is a number, whatever process it goes to and whatever batches went before."""
 
-    def __init__(self, tests: Tests, run: Path):
+    def __init__(self, tests: ExplanationTests[Any], run: Path):
         super().__init__()
         self.model = tests.model
         self.tests, self.run_folder = tests, run
@@ -76,10 +78,10 @@ class PerturbationTests(pl.LightningModule):
 
     def predict_step(self, number: int) -> Part:
         """The records of a batch."""
-        return Part(number, self.tests.examine(number, self.prepared))
+        return Part(number, self.tests.record(number, self.prepared))
 
     def teardown(self, stage: str) -> None:
-        """Nobody goes on before all are done."""
+        """Waits for all processes."""
         self.trainer.strategy.barrier()
 
 

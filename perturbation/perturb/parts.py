@@ -1,12 +1,12 @@
-"""Records on disk: a part for every batch, written as it comes, and one file of each kind in the end.
+"""Records on disk: a part for every batch, written as it comes, and one file for each table in the end.
 
-A part is there as soon as its file of samples is, which is written last; a process that is killed leaves whole parts.
-The same records give the same bytes.
+A part counts as finished once its file of samples exists; that file is written last, so a process that is killed leaves
+whole parts. The same records give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -15,24 +15,22 @@ import pyarrow.parquet as pq
 
 from clipmapper.errors import UserError
 from clipmapper.files import write_whole
+from perturbation.measures.base import SAMPLES
 
-SAMPLES, FAITHFULNESS, CEILING = "samples", "faithfulness", "ceiling"
-KINDS = (CEILING, FAITHFULNESS, SAMPLES)  # in the order of writing
 FOLDER = "parts"
 
-Tables = dict[str, list[pa.Table]]  #: by kind
+Tables = dict[str, list[pa.Table]]  #: by the name of the table
 
 
 def write_part(run: Path, number: int, tables: Tables) -> None:
-    """Writes the records of a batch; a kind without records has no file, but samples always have one.
+    """Writes the records of a batch; a table without rows has no file, but samples always have one.
 
     Raises ``OSError`` where the disk is full; what is there already stays.
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    for kind in KINDS:
-        if tables.get(kind) or kind == SAMPLES:
-            write_whole(_part(folder, number, kind), parquet(tables.get(kind, [])))
+    for name in _samples_last({SAMPLES, *(name for name, found in tables.items() if found)}):
+        write_whole(_part(folder, number, name), parquet(tables.get(name, [])))
 
 
 def finished(run: Path, count: int) -> list[int]:
@@ -40,17 +38,16 @@ def finished(run: Path, count: int) -> list[int]:
     return [number for number in range(count) if _readable(_part(run / FOLDER, number, SAMPLES))]
 
 
-def take_over(source: Path, run: Path) -> None:
+def copy_parts(source: Path, run: Path) -> None:
     """Copies the parts of another run folder; those that can't be read are left."""
-    there = [file for kind in KINDS for file in sorted((source / FOLDER).glob(f"part-*.{kind}.parquet"))]
     (run / FOLDER).mkdir(exist_ok=True)
-    for file in there:
+    for file in (file for name in _names(source) for file in sorted((source / FOLDER).glob(f"part-*.{name}.parquet"))):
         if not (run / FOLDER / file.name).exists():
             write_whole(run / FOLDER / file.name, file.read_bytes())
 
 
 def merge(run: Path, count: int) -> dict[str, pa.Table]:
-    """All parts in order, written as ``{kind}.parquet``; a kind without records is left out.
+    """All parts in order, written as ``{table}.parquet``; a table without rows is left out.
 
     Raises ``UserError`` where a part is missing or no part has a sample.
     """
@@ -58,13 +55,13 @@ def merge(run: Path, count: int) -> dict[str, pa.Table]:
     if missing:
         raise UserError(f"{run}: part {missing[0]} is missing; go on with resume={run}")
     merged = {}
-    for kind in KINDS:
-        files = [_part(run / FOLDER, number, kind) for number in range(count)]
+    for name in _names(run):
+        files = [_part(run / FOLDER, number, name) for number in range(count)]
         tables = [table for file in files if file.exists() and (table := pq.read_table(file)).num_rows]
         if tables:
             content = parquet(tables)
-            write_whole(run / f"{kind}.parquet", content)
-            merged[kind] = pq.read_table(BytesIO(content))
+            write_whole(run / f"{name}.parquet", content)
+            merged[name] = pq.read_table(BytesIO(content))
     if SAMPLES not in merged:
         raise UserError(f"{run}: no picture of the chosen questions could be read; check the image folder in data.root")
     return merged
@@ -78,8 +75,18 @@ def parquet(tables: Sequence[pa.Table]) -> bytes:
     return content.getvalue()
 
 
-def _part(folder: Path, number: int, kind: str) -> Path:
-    return folder / f"part-{number:06d}.{kind}.parquet"
+def _part(folder: Path, number: int, table: str) -> Path:
+    return folder / f"part-{number:06d}.{table}.parquet"
+
+
+def _samples_last(names: Iterable[str]) -> list[str]:
+    """The order in which tables are written."""
+    return sorted(names, key=lambda name: (name == SAMPLES, name))
+
+
+def _names(run: Path) -> list[str]:
+    """The tables of which there are parts."""
+    return _samples_last({file.name.split(".")[1] for file in (run / FOLDER).glob("part-*.*.parquet")})
 
 
 def _readable(file: Path) -> bool:

@@ -1,248 +1,87 @@
-"""What is recorded of a batch of questions: curves, ERASER and single-token measures, and bounds of any order."""
+"""What is recorded of a batch: all measures ask, the model is read once, and every measure keeps what it needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
+from numpy.typing import NDArray
 
-from clipmapper.data.records import Question
 from clipmapper.errors import UserError
-from clipmapper.metrics.vqa import vqa_accuracy
-from clipmapper.tasks.vqa.explaining import explain
-from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.tracing import Traced
-from clipmapper.tasks.vqa.trained import QuestionBatch
-from explain import Explainer
-from explain.spans import TraceError
-from explain.targets import Target, given, margin
-from perturbation.config import PerturbConfig
-from perturbation.measures.ceiling import all_subsets, bounds, few_enough
-from perturbation.measures.faithfulness import pearson, spearman, strongest_tokens, violations
-from perturbation.measures.greedy import greedy_masks
-from perturbation.perturb.parts import CEILING, FAITHFULNESS, SAMPLES, Tables
-from perturbation.removal.engine import Engine, Modality, Whole
-from perturbation.removal.masks import (
-    Answers,
-    Array,
-    Mask,
-    Name,
-    TokenScores,
-    check_scores_of,
-    curve_masks,
-    eraser_masks,
-    read_masks,
-    single_masks,
-)
+from perturbation.measures.base import ExplainedBatch, Measure, Rows
+from perturbation.perturb.parts import Tables
+from perturbation.removal.reader import Reader, SubsetOutputs, Subsets, read_together
 
-MODALITIES: tuple[Modality, ...] = ("image", "text")
+Samples = TypeVar("Samples")
+Asked = TypeVar("Asked")
 
 
-@dataclass(frozen=True)
-class Entrant:
-    """An explainer under test; ``seed`` tells the random orders apart, and is 0 for all others."""
+def record_batch(
+    measures: Mapping[str, Measure],
+    batch: ExplainedBatch,
+    reader: Reader[Samples, Asked],
+    samples: Samples,
+    asked: Asked,
+) -> Tables:
+    """The records of a batch.
 
-    name: str
-    seed: int
-    explainer: Explainer
+    Args:
+        measures: by name.
+        batch: the explained samples.
+        reader: the model.
+        samples: the same samples as the reader takes them.
+        asked: what the reader is asked about them.
 
-    @property
-    def label(self) -> str:
-        return f"{self.name} (seed {self.seed})" if self.seed else self.name
+    Raises:
+        UserError: an explainer gives scores that cannot be ranked, or the reader refuses a subset.
+    """
 
+    def read(subsets: Subsets) -> SubsetOutputs:
+        return reader.read(samples, subsets, asked)
 
-@dataclass(frozen=True, eq=False)
-class Examiner:
-    """Puts batches of questions to the tests that a config asks for."""
-
-    model: CLIPMapperVQA
-    engine: Engine
-    entrants: Sequence[Entrant]
-    config: PerturbConfig
-    steps: Sequence[float]
-
-    def examine(self, batch: QuestionBatch, searched: int) -> Tables:
-        """The records of a batch.
-
-        Args:
-            batch: The questions.
-            searched: How many of them, from the first on, are searched for the best removals.
-
-        Raises:
-            UserError: an explainer lacks something in this batch, or gives scores that cannot be ranked.
-        """
-        whole = self.engine.whole(batch.pixels, batch.text)
-        traced, scores = self._explained(batch, whole)
-        tables: Tables = {}
-        for modality in MODALITIES:
-            if modality in self.config.modality:
-                tokens = tokens_of(traced, scores, modality)
-                check_scores_of(tokens, modality, [f"question {number}" for number in batch.ids])
-                found = _Modality(self, batch.questions, whole, modality, tokens).tables(searched)
-                tables = {kind: [*tables.get(kind, []), *found[kind]] for kind in found}
-        return tables
-
-    def _explained(self, batch: QuestionBatch, whole: Whole) -> tuple[Traced, Mapping[str, Tensor]]:
-        explainers = {entrant.label: entrant.explainer for entrant in self.entrants}
-        try:
-            explained = explain(self.model, batch, explainers, target_of(self.config.target, whole.logits))
-        except TraceError as error:
-            first, last = batch.ids[0], batch.ids[-1]
-            raise UserError(f"questions {first} to {last} cannot be explained: {error}") from error
-        return explained.traced, explained.scores
+    _check_scores(batch)
+    requests = {(key, name): each for key, m in measures.items() for name, each in m.ask(batch, read).items()}
+    outputs = read_together(read, requests)
+    rows: list[Rows] = []
+    for key, measure in measures.items():
+        rows += measure.record(batch, {name: each for (of, name), each in outputs.items() if of == key})
+    return _tables(batch, rows)
 
 
-def target_of(name: str, logits: Tensor) -> Target:
-    """What is explained: the logit of the preferred answer, or its margin over the runner-up."""
-    if name == "predicted":
-        return given(logits.argmax(1))
-    if logits.shape[1] < 2:
-        raise UserError("target=margin: the model knows one answer only; choose target=predicted")
-    best, second = logits.topk(2).indices.unbind(1)
-    return margin(best, second)
+def _check_scores(batch: ExplainedBatch) -> None:
+    """Raises ``UserError`` naming explainer and sample where a removable token's score is NaN or infinite."""
+    for modality, tokens in batch.tokens.items():
+        for scored_by, scores in tokens.scores.items():
+            broken = np.argwhere(tokens.removable & ~np.isfinite(scores))
+            if len(broken):
+                sample, token = broken[0]
+                raise UserError(
+                    f"explainer={scored_by}: {modality} token {token} of {batch.kind} {batch.ids[sample]} scores "
+                    f"{scores[sample, token]}, which cannot be ranked; leave this explainer out, or mend it"
+                )
 
 
-def tokens_of(traced: Traced, scores: Mapping[str, Tensor], modality: str) -> TokenScores:
-    """One modality's part of the scores [B, N] of each explainer."""
-    removable = traced.scores(traced.removable, modality).cpu().numpy()
-    return TokenScores(
-        removable, {name: traced.scores(each, modality).double().cpu().numpy() for name, each in scores.items()}
-    )
+def _tables(batch: ExplainedBatch, rows: Sequence[Rows]) -> Tables:
+    """Rows by table, the columns of those that are the same rows side by side."""
+    joined: dict[tuple[Any, ...], dict[str, NDArray[Any]]] = {}
+    for each in rows:
+        places = tuple(range(len(batch.ids)) if each.places is None else each.places)
+        columns = joined.setdefault((each.table, places, tuple(each.about.items())), {})
+        columns.update({name: values for name, values in each.columns.items() if name not in columns})
+    tables: Tables = {}
+    for (name, places, about), columns in joined.items():
+        ids = pa.array([batch.ids[place] for place in places])
+        alike = {key: pa.array([value] * len(places)) for key, value in about}
+        given = {key: _column(values) for key, values in columns.items()}
+        tables.setdefault(name, []).append(pa.table({f"{batch.kind}_id": ids, **alike, **given}))
+    return tables
 
 
-@dataclass(frozen=True, eq=False)
-class _Modality:
-    """One modality's tests of a batch."""
-
-    examiner: Examiner
-    questions: Sequence[Question]
-    whole: Whole
-    modality: Modality
-    tokens: TokenScores
-    accuracies: dict[tuple[int, int], float] = field(default_factory=dict)  #: known so far, by question and answer
-
-    def tables(self, searched: int) -> Tables:
-        config, entrants = self.examiner.config, self.examiner.entrants
-        masks: dict[Name, Mask] = dict(curve_masks(self.tokens, self.examiner.steps, config.direction))
-        if config.eraser:
-            masks |= eraser_masks(self.tokens, config.eraser)
-        if config.faithfulness:
-            masks["single",] = single_masks(self.tokens.removable)
-        places = self._searched(searched)
-        if places:
-            masks |= self._ceiling_masks(places)
-        said = read_masks(self.examiner.engine, self.whole, self.modality, self.whole.answers, masks)
-        return {
-            SAMPLES: [self._curve(entrant, d, said) for entrant in entrants for d in config.direction],
-            FAITHFULNESS: [
-                self._measures(entrant, said) for entrant in entrants if config.eraser or config.faithfulness
-            ],
-            CEILING: [self._ceiling(places, said)] if places else [],
-        }
-
-    def _curve(self, entrant: Entrant, direction: str, said: Mapping[Name, Answers]) -> pa.Table:
-        answers = said["curve", entrant.label, direction]
-        return self._table(
-            entrant,
-            direction=pa.array([direction] * len(self.questions)),
-            answers=pa.array([[self._spelt(a) for a in row] for row in answers.preferred]),
-            correct=_lists(self._correct(answers)),
-            probability=_lists(answers.probability),
-        )
-
-    def _measures(self, entrant: Entrant, said: Mapping[Name, Answers]) -> pa.Table:
-        scores, removable = self.tokens.scores[entrant.label], self.tokens.removable
-        full = _full(self.whole)
-        columns: dict[str, pa.Array] = {"full": pa.array(full)}
-        for kind in ("without_top", "only_top"):
-            if (kind, entrant.label) in said:
-                columns[kind] = _lists(said[kind, entrant.label].probability)
-        if ("single",) in said:
-            without = said["single",].probability
-            strongest = np.maximum(strongest_tokens(scores, removable), 0)[:, None]
-            found = violations(scores, removable, full, np.take_along_axis(without, strongest, axis=1)[:, 0])
-            effects = full[:, None] - without
-            columns["violation"] = pa.array(found)
-            columns["pearson"] = pa.array(pearson(scores, effects, removable))
-            columns["spearman"] = pa.array(spearman(scores, effects, removable))
-        return self._table(entrant, **columns)
-
-    def _searched(self, count: int) -> list[int]:
-        """Whose ceiling is looked for, of the first ``count``: all pictures, and the questions of few sub-words."""
-        if self.modality == "image":
-            return list(range(min(count, len(self.questions))))
-        return few_enough(self.tokens.removable[:count], self.examiner.config.ceiling.words)
-
-    def _ceiling_masks(self, places: Sequence[int]) -> dict[Name, Mask]:
-        removable = self.tokens.removable
-        if self.modality == "text":
-            return {("all",): all_subsets(removable, places)}
-        draws = [f"{self.examiner.config.seed}/{question.question_id}" for question in self.questions]
-        searched = np.isin(np.arange(len(removable)), places)[:, None]
-        return greedy_masks(self._probability, removable & searched, self.examiner.steps, draws)
-
-    def _probability(self, kept: Mask) -> Array:
-        masks: dict[Name, Mask] = {("kept",): kept}
-        said = read_masks(self.examiner.engine, self.whole, self.modality, self.whole.answers, masks)
-        return said["kept",].probability
-
-    def _ceiling(self, places: Sequence[int], said: Mapping[Name, Answers]) -> pa.Table:
-        """The lowest, mean and highest curves of the samples at ``places``, from the answers to ``_ceiling_masks``."""
-        rows: list[dict[str, object]] = [
-            {"question_id": self.questions[b].question_id, "modality": self.modality} for b in places
-        ]
-        names: list[Name] = [("all",)] if self.modality == "text" else [("lowest",), ("random",), ("highest",)]
-        correct = {name: self._correct(said[name]) for name in names}
-        for measure, values in {"correct": correct, "probability": {n: said[n].probability for n in names}}.items():
-            for b, row in zip(places, rows, strict=True):
-                ends = self._ends({name[0]: each[b] for name, each in values.items()}, b)
-                row |= {f"{end}_{measure}": curve.tolist() for end, curve in ends.items()}
-        return pa.Table.from_pylist(rows)
-
-    def _ends(self, values: Mapping[str, Array], b: int) -> dict[str, Array]:
-        """Sample b's curves, [S] each."""
-        steps = self.examiner.steps
-        if self.modality == "text":
-            return bounds(values["all"][: 2 ** int(self.tokens.removable[b].sum())], steps)
-        random = values["random"].reshape(-1, len(steps)).mean(axis=0)
-        return {"lowest": values["lowest"], "mean": random, "highest": values["highest"]}
-
-    def _table(self, entrant: Entrant, **columns: pa.Array) -> pa.Table:
-        count = len(self.questions)
-        about = {
-            "question_id": pa.array([question.question_id for question in self.questions]),
-            "modality": pa.array([self.modality] * count),
-            "explainer": pa.array([entrant.name] * count),
-            "seed": pa.array([entrant.seed] * count),
-        }
-        return pa.table(about | columns)
-
-    def _correct(self, answers: Answers) -> Array:
-        """The soft VQA accuracy of every answer given, [B, M]."""
-        correct = np.empty(answers.preferred.shape)
-        for b, preferred in enumerate(answers.preferred):
-            for answer in np.unique(preferred):
-                correct[b, preferred == answer] = self._accuracy(b, int(answer))
-        return correct
-
-    def _accuracy(self, b: int, answer: int) -> float:
-        if (b, answer) not in self.accuracies:
-            self.accuracies[b, answer] = vqa_accuracy(self._spelt(answer), self.questions[b].answers)
-        return self.accuracies[b, answer]
-
-    def _spelt(self, answer: int) -> str:
-        return self.examiner.model.answers[answer]
-
-
-def _full(whole: Whole) -> Array:
-    """The probability of every sample's preferred answer with nothing removed, [B]."""
-    return whole.logits.amax(1).float().sigmoid().double().cpu().numpy()
-
-
-def _lists(values: Array) -> pa.ListArray:
-    """[B, M] as B lists."""
+def _column(values: NDArray[Any]) -> pa.Array:
+    """[B], or [B, M] as B lists."""
+    if values.ndim == 1:
+        return pa.array(values)
     ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
-    return pa.ListArray.from_arrays(ends, values.ravel())
+    return pa.ListArray.from_arrays(ends, pa.array(values.ravel()))

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from clipmapper.explaining.explainers import choose_explainers
+from clipmapper.config.groups import chosen_configs
+from clipmapper.explaining.explainers import build_explainers
 from clipmapper.training.trainer import base_trainer
-from explain import Explainer
-from explain.explainers import Random
-from perturbation.config import PerturbCaptionsConfig, PerturbConfig, TestsConfig
-from perturbation.perturb.caption import caption_tests
-from perturbation.perturb.identity import explainer_configs, identify, open_run
-from perturbation.perturb.lightning import PartWriter, PerturbationTests, Tests
+from perturbation.config import PerturbBaseConfig
+from perturbation.perturb.candidates import candidates_of
+from perturbation.perturb.identity import identify, open_run
+from perturbation.perturb.lightning import PartWriter, RecordingModule
+from perturbation.perturb.measures import build_measures, measure_configs
 from perturbation.perturb.parts import merge
-from perturbation.perturb.records import Entrant
 from perturbation.perturb.results import write_results
-from perturbation.perturb.vqa import question_tests
-from perturbation.removal.steps import parse_steps
+from perturbation.tasks import PERTURB_TASKS
 
 # What Lightning warns of and does not matter here: batches are known by their numbers, and made in the process.
-_NOT_NEWS = (".*Couldn't infer the batch indices.*", ".*does not have many workers.*", ".*across ranks is zero.*")
+IGNORED_WARNINGS = (
+    ".*Couldn't infer the batch indices.*",
+    ".*does not have many workers.*",
+    ".*across ranks is zero.*",
+)
 
 
-def perturb(config: TestsConfig, choice: str, run: Path) -> dict[str, Any]:
+def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]:
     """Runs the tests, or goes on with them, and writes ``perturbation.json`` and all that belongs to it.
 
     Args:
@@ -42,45 +44,22 @@ def perturb(config: TestsConfig, choice: str, run: Path) -> dict[str, Any]:
     Raises:
         UserError: what the user can mend.
     """
-    for message in _NOT_NEWS:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    steps = parse_steps(config.steps)
-    explainers = _explainers(config, choice)
+    of_explainers = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
+    explainers = build_explainers(of_explainers)
+    of_measures = measure_configs(config)
+    measures = build_measures(of_measures)
     # Early, for its errors; traces need gradients.
     trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
-    tests = _tests(config, _entrants(explainers, config.random_seeds), steps)
-    configs = explainer_configs(choice, config.explainer, list(explainers))
-    identity = identify(config, configs, tests.checkpoint, tests.samples)
+    task = PERTURB_TASKS[config.task.name].perturb
+    tests = task.build_tests(config, candidates_of(explainers, config.random_seeds), measures)
+    identity = identify(config, of_explainers, of_measures, tests.checkpoint, tests.samples)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
         print(f"checkpoint: {tests.checkpoint}\n{tests.about}; explainers: {', '.join(explainers)}", flush=True)
-    trainer.predict(PerturbationTests(tests, run), return_predictions=False)
+    trainer.predict(RecordingModule(tests, run), return_predictions=False)
     if not trainer.is_global_zero:
         return {}
-    return write_results(run, merge(run, len(tests.batches)), identity, config, steps, trainer.logger)
-
-
-def _tests(config: TestsConfig, entrants: Sequence[Entrant], steps: Sequence[float]) -> Tests:
-    if isinstance(config, PerturbCaptionsConfig):
-        return caption_tests(config, entrants, steps)
-    assert isinstance(config, PerturbConfig)
-    return question_tests(config, entrants, steps)
-
-
-def _explainers(config: TestsConfig, choice: str) -> dict[str, Explainer]:
-    chosen = choose_explainers(OmegaConf.create(config.explainer), choice)
-    controls = choose_explainers(OmegaConf.create({"names": config.controls}), "controls") if config.controls else {}
-    return {**chosen, **{name: each for name, each in controls.items() if name not in chosen}}
-
-
-def _entrants(explainers: Mapping[str, Explainer], random_seeds: int) -> list[Entrant]:
-    """The explainers, random orders once for every seed."""
-    entrants = []
-    for name, explainer in explainers.items():
-        if isinstance(explainer, Random):
-            seeds = range(explainer.seed, explainer.seed + random_seeds)
-            entrants += [Entrant(name, seed, Random(seed)) for seed in seeds]
-        else:
-            entrants.append(Entrant(name, 0, explainer))
-    return entrants
+    return write_results(run, merge(run, len(tests.batches)), identity, measures, trainer.logger)

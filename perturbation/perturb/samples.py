@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from clipmapper.errors import UserError
-from perturbation.config import TestsConfig
+from perturbation.config import PerturbBaseConfig
 
 
-def draw(count: int, samples: int | None, seed: int, what: str = "questions") -> list[int]:
+def sample_rows(count: int, samples: int | None, seed: int, what: str = "questions") -> list[int]:
     """Rows drawn from ``count`` without replacement, in rising order; all of them where ``samples`` is None.
 
     Raises ``UserError`` where there are fewer than ``samples``; ``what`` is how its message calls them.
@@ -22,8 +22,8 @@ def draw(count: int, samples: int | None, seed: int, what: str = "questions") ->
     return sorted(np.random.default_rng(seed).permutation(count)[:samples].tolist())
 
 
-def deal(rows: Sequence[int], size: int) -> list[list[int]]:
-    """Batches of at most ``size`` rows, of sizes that differ by at most one.
+def even_batches(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Splits rows into batches of at most ``size``, of sizes that differ by at most one.
 
     So no batch is of one sample, which some explainers refuse, unless there is one sample in all or ``size`` is
     below 3.
@@ -31,7 +31,7 @@ def deal(rows: Sequence[int], size: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(np.asarray(rows), -(-len(rows) // size))]
 
 
-def split_of(config: TestsConfig) -> str:
+def split_of(config: PerturbBaseConfig) -> str:
     """``test``, or ``val`` for data whose test split is not named (others always have one)."""
     named = getattr(config.data, "test_split", "test") is not None or getattr(config.data, "karpathy", None) is not None
     return config.split if named or config.split != "test" else "val"

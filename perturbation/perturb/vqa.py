@@ -1,4 +1,4 @@
-"""The tests of answers: the questions, the fastest batch of the engine, and the records of each batch."""
+"""The tests of answers: the questions, the fastest batch of the engine, and what is explained of a batch."""
 
 from __future__ import annotations
 
@@ -6,29 +6,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
+from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.trained import Subject, load_subject
+from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
+from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
+from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
+from perturbation.perturb.candidates import Candidate
 from perturbation.perturb.identity import CHOSEN, digest
 from perturbation.perturb.parts import Tables
-from perturbation.perturb.records import Entrant, Examiner
-from perturbation.perturb.samples import deal, draw, split_of
+from perturbation.perturb.records import record_batch
+from perturbation.perturb.samples import even_batches, sample_rows, split_of
 from perturbation.removal.batch_size import fastest
 from perturbation.removal.engine import Engine, Removal
+from perturbation.removal.reader import Modality
+from perturbation.removal.vqa_reader import VQAReader
+
+MODALITIES: tuple[Modality, ...] = ("image", "text")
 
 
 @dataclass(frozen=True, eq=False)
 class QuestionTests:
-    """Implements ``perturbation.perturb.lightning.Tests``; ``batches`` are rows of the subject's questions."""
+    """Implements ``ExplanationTests``.
+
+    ``batches`` are rows of the subject's questions; what is prepared is the engine's batch size.
+    """
 
     subject: Subject
     batches: Sequence[Sequence[int]]
-    entrants: Sequence[Entrant]
+    candidates: Sequence[Candidate]
+    measures: Mapping[str, Measure]
     config: PerturbConfig
-    steps: Sequence[float]
 
     @property
     def model(self) -> CLIPMapperVQA:
@@ -60,29 +73,77 @@ class QuestionTests:
             write_json(chosen, {"engine_batch": 32 if first is None else fastest(self.model, first)})
         return int(read_json(chosen)["engine_batch"])
 
-    def examine(self, number: int, prepared: int) -> Tables:
+    def record(self, number: int, prepared: int) -> Tables:
         """The records of a batch; none where no picture of it could be read."""
         batch = self.subject.batch(self.batches[number])
         if batch is None:
             return {}
         removal = Removal(self.config.removal.image, self.config.removal.text)  # type: ignore[arg-type]
-        examiner = Examiner(self.model, Engine(self.model, prepared, removal), self.entrants, self.config, self.steps)
-        before = sum(map(len, self.batches[:number]))
-        return examiner.examine(batch, max(0, self.config.ceiling.samples - before))
+        reader = VQAReader(Engine(self.model, prepared, removal))
+        samples = reader.samples(batch)
+        target = target_of(self.config.target, samples.inputs.logits)
+        modalities = [modality for modality in MODALITIES if modality in self.config.modality]
+        start = sum(map(len, self.batches[:number]))
+        explained = explained_questions(self.model, batch, self.candidates, target, modalities, start)
+        return record_batch(self.measures, explained, reader, samples, samples.inputs.answers)
 
 
-def question_tests(config: PerturbConfig, entrants: Sequence[Entrant], steps: Sequence[float]) -> QuestionTests:
-    """The tests of the questions that are drawn; raises ``UserError`` as ``load_subject``, ``draw`` and where a
-    question has no human answers."""
+def build_tests(
+    config: PerturbConfig, candidates: Sequence[Candidate], measures: Mapping[str, Measure]
+) -> QuestionTests:
+    """The tests of the questions that are drawn.
+
+    Raises:
+        UserError: as ``load_subject`` and ``sample_rows``, and where a question has no human answers.
+    """
     split = split_of(config)
     subject = load_subject(config, split, config.checkpoint)
-    rows = draw(len(subject.questions), config.samples, config.seed, "questions")
+    rows = sample_rows(len(subject.questions), config.samples, config.seed, "questions")
     without = [subject.questions[row].question_id for row in rows if not subject.questions[row].answers]
     if without:
         raise UserError(
             f"split={split}: question {without[0]} has no human answers to be judged by; choose a split that has them"
         )
-    return QuestionTests(subject, deal(rows, config.batch_samples), entrants, config, steps)
+    return QuestionTests(subject, even_batches(rows, config.batch_samples), candidates, measures, config)
+
+
+def explained_questions(
+    model: CLIPMapperVQA,
+    batch: QuestionBatch,
+    candidates: Sequence[Candidate],
+    target: Target,
+    modalities: Sequence[Modality] = MODALITIES,
+    start: int = 0,
+) -> ExplainedBatch:
+    """The scores that every candidate gives the tokens of these modalities, all from one trace.
+
+    Raises:
+        UserError: an explainer lacks something in this batch.
+    """
+    explainers = {str(candidate.name): candidate.explainer for candidate in candidates}
+    explained = explain(model, batch, explainers, target)
+    traced = explained.traced
+    tokens = {
+        modality: TokenScores(
+            traced.scores(traced.removable, modality).cpu().numpy(),
+            {
+                candidate.name: traced.scores(explained.scores[str(candidate.name)], modality).double().cpu().numpy()
+                for candidate in candidates
+            },
+        )
+        for modality in modalities
+    }
+    return ExplainedBatch("question", batch.ids, "answers", tokens, start)
+
+
+def target_of(name: str, logits: Tensor) -> Target:
+    """What is explained: the logit of the preferred answer, or its margin over the runner-up."""
+    if name == "predicted":
+        return given(logits.argmax(1))
+    if logits.shape[1] < 2:
+        raise UserError("target=margin: the model knows one answer only; choose target=predicted")
+    best, second = logits.topk(2).indices.unbind(1)
+    return margin(best, second)
 
 
 def _content(question: Question) -> list[object]:

@@ -7,6 +7,7 @@ answer down to the input, and the rank correlation of each explanation with that
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,21 +16,20 @@ from torch import Tensor, nn
 
 from clipmapper.mapper import Mapper
 from clipmapper.mapper.dual_stream import DualStream
-from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from perturbation.measures.faithfulness import spearman
 
 Array = NDArray[np.float64]
 Part = nn.Module | nn.Parameter
 
 
-def layers_from_the_top(model: CLIPMapperVQA) -> dict[str, list[Part]]:
+def layers_from_the_top(model: Any) -> dict[str, list[Part]]:
     """The model's layers in the order in which they are randomised, together all weights that bear on the logits.
 
     The head, the mapper's layers from last to first, its projections with the learnt read-out token and positions, the
     blocks of both encoders from last to first (the last ones together), and their input embeddings.
     """
-    mapper = model.vqa.mapper
-    found: dict[str, list[Part]] = {"head": [model.vqa.head]}
+    mapper = model.trained.mapper
+    found: dict[str, list[Part]] = {"head": [model.trained.head]}
     found |= _numbered("mapper", _mapper_layers(mapper))
     found["projections"] = [mapper.project_image, mapper.project_text, mapper.read]
     vision, text = model.encoder.vision, model.encoder.text

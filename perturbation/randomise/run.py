@@ -5,58 +5,46 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
+from torch import nn
 
+from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.results import write_metrics
-from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.tracing import trace_vqa
-from clipmapper.tasks.vqa.trained import QuestionBatch, Subject, load_subject
 from explain import Explainer
 from explain.figures import save
-from explain.targets import Target, given
 from perturbation.config import SanityConfig
-from perturbation.localise.vqa import MODALITIES, batches, removable
+from perturbation.localise.vqa import batches
+from perturbation.measures.base import ScoredBy, TokenScores
 from perturbation.randomise.figure import draw_curves
 from perturbation.randomise.layers import layers_from_the_top, rank_correlation, redraw
 from perturbation.statistics import bootstrap_interval
+from perturbation.tasks import PERTURB_TASKS
 
 Array = NDArray[np.float64]
 UNTOUCHED = "none"  # what is randomised at a curve's first point
 
 
-@dataclass(frozen=True, eq=False)
-class Original:
-    """A batch as the untouched model explains it: its answers [B], and by modality what takes part and the scores."""
-
-    batch: QuestionBatch
-    answers: Tensor
-    eligible: Mapping[str, NDArray[np.bool_]]
-    scores: Mapping[str, Mapping[str, Array]]
-
-
 def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
     """Writes ``sanity.json``, ``sanity.csv`` and the figure ``sanity.png`` and ``.pdf``.
 
-    Raises ``UserError`` where there is no such model, or fewer questions than asked for.
+    Raises ``UserError`` where there is no such model, or fewer samples than asked for.
     """
-    subject = load_subject(config, config.split, config.checkpoint)
-    print(f"checkpoint: {subject.checkpoint}", flush=True)
-    chosen = _chosen(subject, config)
-    total = len(chosen) * (1 + len(layers_from_the_top(subject.model)))
-    shown = config.trainer.enable_progress_bar
-    with tqdm(total=total, desc="explaining", unit="batch", leave=False, disable=not shown) as bar:
-        found = correlations(subject.model, chosen, explainers, config.seed, bar.update)
+    task = PERTURB_TASKS[config.task.name].randomise
+    trained = task.load(config)
+    print(f"checkpoint: {trained.checkpoint}", flush=True)
+    chosen = _chosen(task, trained, config)
+    total = len(chosen) * (1 + len(layers_from_the_top(trained.model)))
+    with progress(total, "explaining", "batches") as advance:
+        found = correlations(task, trained.model, chosen, explainers, config.seed, advance)
     rows = curve_rows(found, config.mapper.name, config.seed)
-    write_metrics(run / "sanity.json", {"rows": rows, "checkpoint": str(subject.checkpoint)}, asdict(config))
+    write_metrics(run / "sanity.json", {"rows": rows, "checkpoint": str(trained.checkpoint)}, asdict(config))
     _write_csv(run / "sanity.csv", rows)
     save(draw_curves(rows), run / "sanity")
     for row in (row for row in rows if row["layer"] == rows[-1]["layer"]):
@@ -64,82 +52,70 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
         print(f"  {row['explainer']:<22} {row['modality']:<6} {value}  all layers random")
 
 
-def _chosen(subject: Subject, config: SanityConfig) -> list[QuestionBatch]:
-    """``config.samples`` questions drawn by the seed, in batches."""
-    count = len(subject.questions)
+def _chosen(task: Any, trained: Any, config: SanityConfig) -> list[Any]:
+    """``config.samples`` samples drawn by the seed, in batches, with what is explained of them."""
+    count, what = len(trained.ids), task.UNIT
     if config.samples > count:
         raise UserError(
-            f"samples={config.samples}: split={config.split} has {count} questions; give samples={count} or fewer"
+            f"samples={config.samples}: split={config.split} has {count} {what}; give samples={count} or fewer"
         )
     rows = np.random.default_rng(config.seed).permutation(count)[: config.samples].tolist()
-    return [batch for part in batches(rows, config.batch_size) if (batch := subject.batch(part)) is not None]
+    found = [task.fixed(trained, part) for part in batches(rows, config.batch_size)]
+    if not (readable := [batch for batch in found if batch is not None]):
+        raise UserError(f"samples={config.samples}: none of these {what} can be explained; check data.root")
+    return readable
 
 
 def correlations(
-    model: CLIPMapperVQA,
-    chosen: Sequence[QuestionBatch],
+    task: Any,
+    model: nn.Module,
+    chosen: Sequence[Any],
     explainers: Mapping[str, Explainer],
     seed: int,
     done: Callable[[], object] = lambda: None,
 ) -> dict[tuple[str, str], dict[str, Array]]:
     """By modality and explainer, by layer: each sample's correlation with the untouched model's explanation, [samples].
 
-    Layers stay random once they are. The class explained is the untouched model's answer throughout. What an explainer
+    Layers stay random once they are. What is explained is fixed by the untouched model throughout. What an explainer
     draws at random for a sample it draws anew after every layer: kept, it would agree with itself whatever the model.
-    ``done`` is called after each batch. ``model`` stays as it is.
+
+    Args:
+        task: The module that fixes and explains a task's samples (``perturbation.tasks``).
+        model: Stays as it is.
+        chosen: Batches of ``task.fixed``.
+        explainers: By name.
+        seed: Of the random weights.
+        done: Called after each batch.
     """
     model = deepcopy(model)
     originals = []
     for batch in chosen:
-        with torch.no_grad():
-            answers = model(batch.pixels, batch.text).argmax(1)
-        eligible, scores = _explained(model, batch, explainers, given(answers), batch.ids)
-        originals.append(Original(batch, answers, eligible, scores))
+        originals.append(task.explained(model, batch, explainers, batch.ids))
         done()
-    found: dict[tuple[str, str], dict[str, Array]] = {(m, name): {} for m in MODALITIES for name in explainers}
-    _compare(found, UNTOUCHED, originals, [original.scores for original in originals])
+    found: dict[tuple[str, str], dict[str, Array]] = {(m, name): {} for m in originals[0] for name in explainers}
+    _compare(found, UNTOUCHED, originals, originals)
     generator = torch.Generator().manual_seed(seed)
     for layer, parts in layers_from_the_top(model).items():
         redraw(parts, generator)
-        scores_now = []
-        for original in originals:
-            names = [f"{number} {layer}" for number in original.batch.ids]
-            scores_now.append(_explained(model, original.batch, explainers, given(original.answers), names)[1])
+        now = []
+        for batch in chosen:
+            now.append(task.explained(model, batch, explainers, [f"{number} {layer}" for number in batch.ids]))
             done()
-        _compare(found, layer, originals, scores_now)
+        _compare(found, layer, originals, now)
     return found
-
-
-def _explained(
-    model: CLIPMapperVQA,
-    batch: QuestionBatch,
-    explainers: Mapping[str, Explainer],
-    target: Target,
-    names: Sequence[int | str],
-) -> tuple[dict[str, NDArray[np.bool_]], dict[str, dict[str, Array]]]:
-    """What takes part, and the scores by explainer, both by modality."""
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
-    traced = trace_vqa(model, batch.pixels, batch.text, target, needs, names)
-    scores: dict[str, dict[str, Array]] = {modality: {} for modality in MODALITIES}
-    for name, explainer in explainers.items():
-        whole = explainer(traced.trace, traced.rows)
-        for modality in MODALITIES:
-            scores[modality][name] = traced.scores(whole, modality).cpu().double().numpy()
-    return {modality: removable(traced, modality) for modality in MODALITIES}, scores
 
 
 def _compare(
     found: Mapping[tuple[str, str], dict[str, Array]],
     layer: str,
-    originals: Sequence[Original],
-    scores: Sequence[Mapping[str, Mapping[str, Array]]],
+    originals: Sequence[Mapping[str, TokenScores]],
+    others: Sequence[Mapping[str, TokenScores]],
 ) -> None:
     """Adds a point to every curve."""
     for (modality, name), curve in found.items():
-        parts = [
-            rank_correlation(original.scores[modality][name], now[modality][name], original.eligible[modality])
-            for original, now in zip(originals, scores, strict=True)
-        ]
+        pairs = [(before[modality], now[modality]) for before, now in zip(originals, others, strict=True)]
+        by = ScoredBy(name)
+        parts = [rank_correlation(before.scores[by], now.scores[by], before.removable) for before, now in pairs]
         curve[layer] = np.concatenate(parts)
 
 

@@ -20,8 +20,6 @@ from clipmapper.mapper.blocks import Stream
 from clipmapper.nn.tokens import Tokens, TokenSubset
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 
-Modality = Literal["image", "text"]
-
 
 @dataclass(frozen=True)
 class Removal:
@@ -37,7 +35,7 @@ class Removal:
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
+class CachedInputs:
     """B samples read with nothing removed: what every reading of their subsets starts from."""
 
     pixels: Tensor  #: [B, 3, H, W]
@@ -55,7 +53,7 @@ class Whole:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class SubsetAnswers:
     """M subsets a sample: the preferred answer, int [B, M], and the probability [B, M] of the answer asked about."""
 
     answers: Tensor
@@ -71,7 +69,7 @@ class Engine:
     removal: Removal = Removal()
 
     @torch.inference_mode()
-    def whole(self, pixels: Tensor, questions: TextBatch) -> Whole:
+    def cache(self, pixels: Tensor, questions: TextBatch) -> CachedInputs:
         """Reads the samples as they are."""
         encoder, mapper = self.model.encoder, self.model.vqa.mapper
         image_embedded, text_embedded = encoder.vision.embed(pixels), encoder.text.embed(questions.ids)
@@ -82,70 +80,77 @@ class Engine:
             text = mapper.begin_text(encoder.text.encode(text_embedded[rows], words))
             parts.append((image, text, self._finish(image, text)))
         images, texts, logits = zip(*parts, strict=True)
-        return Whole(
+        return CachedInputs(
             pixels, questions, image_embedded, text_embedded, _joined(images), _joined(texts), torch.cat(logits)
         )
 
     @torch.inference_mode()
-    def read(self, whole: Whole, modality: Modality, kept: Tensor, asked: Tensor) -> Reading:
-        """Reads the samples on M subsets each of one modality's tokens; the other modality stays whole.
+    def read(self, inputs: CachedInputs, image: Tensor | None, text: Tensor | None, asked: Tensor) -> SubsetAnswers:
+        """Reads the samples on M subsets each of their tokens.
+
+        A modality from which a subset removes nothing is not computed again.
 
         Args:
-            whole: The samples.
-            modality: Whose tokens are removed.
-            kept: bool [B, M, n] over class token and patches, or over the text stream with its padding; true where a
-                token stays.
+            inputs: The samples.
+            image: bool [B, M, 1 + P] over class token and patches, true where a token stays; None leaves all of them.
+            text: bool [B, M, n_t] over the text stream; its padding is not read. None as for the image.
             asked: int [B], the answers whose probability is wanted.
         """
-        owners, subsets, places = distinct(kept)
-        answers = whole.answers[owners]
-        probability = _probability(whole.logits, asked)[owners]
-        removed = (~subsets & _present(whole, modality)[owners]).any(1)
-        for rows in self._alike(whole, modality, owners, subsets, removed):
-            owner = owners[rows]
-            logits = self._logits(whole, modality, owner, subsets[rows])
-            answers[rows], probability[rows] = logits.argmax(1), _probability(logits, asked[owner])
-        return Reading(answers[places], probability[places])
+        valid = inputs.questions.valid
+        image, text = _filled(image, text, inputs.image_embedded.shape[:2], valid)
+        owners, subsets, places = distinct(torch.cat([image, text], 2))
+        image, text = subsets.split([image.shape[2], text.shape[2]], 1)
+        answers, probability = inputs.answers[owners], _probability(inputs.logits, asked)[owners]
+        of_image, of_text = (~image).any(1), (~text & valid[owners]).any(1)
+        for removed, seen, read in (
+            (of_image & ~of_text, image, None),
+            (of_text & ~of_image, None, text),
+            (of_image & of_text, image, text),
+        ):
+            for rows in self._batches(removed, seen, text):
+                kept = (None if each is None else each[rows] for each in (seen, read))
+                logits = self._logits(inputs, owners[rows], *kept)
+                answers[rows], probability[rows] = logits.argmax(1), _probability(logits, asked[owners[rows]])
+        return SubsetAnswers(answers[places], probability[places])
 
-    def _logits(self, whole: Whole, modality: Modality, owner: Tensor, kept: Tensor) -> Tensor:
-        """[U, answers] of U subsets, bool [U, n], of the samples ``owner`` [U]."""
+    def _logits(self, inputs: CachedInputs, owner: Tensor, image: Tensor | None, text: Tensor | None) -> Tensor:
+        """[U, answers] of U subsets of the samples ``owner`` [U]; a modality that is None is taken whole."""
         mapper = self.model.vqa.mapper
-        if modality == "image":
-            return self._finish(mapper.begin_image(self._image(whole, owner, kept)), _rows(whole.text, owner))
-        return self._finish(_rows(whole.image, owner), mapper.begin_text(self._text(whole, owner, kept)))
+        seen = _rows(inputs.image, owner) if image is None else mapper.begin_image(self._image(inputs, owner, image))
+        read = _rows(inputs.text, owner) if text is None else mapper.begin_text(self._text(inputs, owner, text))
+        return self._finish(seen, read)
 
     def _finish(self, image: Stream, text: Stream) -> Tensor:
         return self.model.vqa.head(self.model.vqa.mapper.finish(image, text))
 
-    def _image(self, whole: Whole, owner: Tensor, kept: Tensor) -> Tokens:
+    def _image(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
         vision = self.model.encoder.vision
-        return image_without(vision, whole.pixels, whole.image_embedded, owner, kept, self.removal.image)
+        return image_without(vision, inputs.pixels, inputs.image_embedded, owner, kept, self.removal.image)
 
-    def _text(self, whole: Whole, owner: Tensor, kept: Tensor) -> Tokens:
+    def _text(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
         text, subset = self.model.encoder.text, TokenSubset.from_mask(kept)
         if self.removal.text == "mask":
-            return text.encode(whole.text_embedded[owner], subset)
-        ids = whole.questions.ids[owner].gather(1, subset.index)
+            return text.encode(inputs.text_embedded[owner], subset)
+        ids = inputs.questions.ids[owner].gather(1, subset.index)
         return text.encode(text.embed(ids), TokenSubset.all_of(subset.valid))
 
-    def _alike(
-        self, whole: Whole, modality: Modality, owners: Tensor, subsets: Tensor, removed: Tensor
-    ) -> Iterator[Tensor]:
-        """Places of subsets from which something is removed, in batches that keep equally many tokens each."""
-        count = subsets.sum(1)
-        other = whole.questions.valid.sum(1)[owners] if modality == "image" else torch.zeros_like(count)
-        order = torch.from_numpy(np.lexsort((other.cpu().numpy(), count.cpu().numpy())))
-        order = order.to(removed.device)
-        order = order[removed[order]]
-        lengths = count[order].unique_consecutive(return_counts=True)[1].tolist() if len(order) else []
-        for equally_many in order.split(lengths):
-            yield from equally_many.split(self.together(whole, modality, int(count[equally_many[0]])))
+    def _batches(self, chosen: Tensor, image: Tensor | None, text: Tensor) -> Iterator[Tensor]:
+        """Places of the chosen subsets, in batches that keep equally many patches, or of a whole image, sub-words.
 
-    def together(self, whole: Whole, modality: Modality, kept: int) -> int:
-        """How many subsets of so many tokens are read at once: fewer tokens leave room for more subsets."""
-        if modality == "text" or self.removal.image == "mean":
-            return self.batch_size
-        return self.batch_size * whole.image_embedded.shape[1] // kept
+        Subsets of equally many patches go by the length of their text, so that batches hold little padding.
+        """
+        words = text.sum(1)
+        count = words if image is None else image.sum(1)
+        order = torch.from_numpy(np.lexsort((words.cpu().numpy(), count.cpu().numpy()))).to(chosen.device)
+        order = order[chosen[order]]
+        lengths = count[order].unique_consecutive(return_counts=True)[1].tolist() if len(order) else []
+        for alike in order.split(lengths):
+            size = self.batch_size if image is None else self.together(image.shape[1], int(count[alike[0]]))
+            yield from alike.split(size)
+
+    def together(self, tokens: int, kept: int) -> int:
+        """How many subsets of ``kept`` image tokens are read at once: fewer tokens leave room for more subsets."""
+        return self.batch_size if self.removal.image == "mean" else self.batch_size * tokens // kept
 
 
 def image_without(
@@ -184,11 +189,13 @@ def distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _present(whole: Whole, modality: Modality) -> Tensor:
-    """bool [B, n]: the tokens that there are."""
-    if modality == "text":
-        return whole.questions.valid
-    return torch.ones(whole.image_embedded.shape[:2], dtype=torch.bool, device=whole.pixels.device)
+def _filled(image: Tensor | None, text: Tensor | None, image_shape: torch.Size, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks of both modalities, [B, M, 1 + P] and [B, M, n_t], without the text's padding."""
+    several = next((mask.shape[1] for mask in (image, text) if mask is not None), 1)
+    if image is None:
+        image = valid.new_ones(image_shape)[:, None].expand(-1, several, -1)
+    words = valid[:, None].expand(-1, several, -1)
+    return image, words if text is None else words & text
 
 
 def _probability(logits: Tensor, answers: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmapper.errors import UserError
+from perturbation.arrays import Mask
 from perturbation.removal.steps import removed_count
 
 Direction = Literal["positive", "negative"]
@@ -53,6 +54,11 @@ def kept_masks(
     counts = np.array([[removed_count(int(n), step) for step in steps] for n in totals], dtype=np.intp)
     counts = counts.reshape(len(totals), len(steps))[sample_total]
     return rank[:, None, :] >= counts[:, :, None]
+
+
+def single_masks(removable: Mask) -> Mask:
+    """Kept masks [B, n, n], the i-th without token i; all tokens are kept where token i is not removable."""
+    return ~(np.eye(removable.shape[1], dtype=np.bool_) & removable[:, None, :])
 
 
 def check_scores(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> None:

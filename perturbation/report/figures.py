@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Row = dict[str, Any]
+from perturbation.report.rows import Row
 
 # Okabe and Ito (2008), told apart by all kinds of sight; the controls are grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -18,12 +18,12 @@ CONTROLS = {"random": "#777777", "input_x_gradient": "#222222"}
 EXPECTED = {"positive": "highest first (lower is better)", "negative": "lowest first (higher is better)"}
 
 
-def curve_figure(rows: Sequence[Row], measure: str) -> Figure:
+def curve_figure(rows: Sequence[Row], value: str) -> Figure:
     """Mean curves with their 95 % bands.
 
     Args:
         rows: As ``perturbation.json`` holds them.
-        measure: ``accuracy`` or ``probability``.
+        value: ``accuracy``, ``probability`` or another that the rows have.
     """
     modalities, directions, explainers = (
         list(dict.fromkeys(row[key] for row in rows)) for key in ("modality", "direction", "explainer")
@@ -34,9 +34,9 @@ def curve_figure(rows: Sequence[Row], measure: str) -> Figure:
     styles = {explainer: _style(explainer, place) for place, explainer in enumerate(explainers)}
     for row in rows:
         panel = panels[modalities.index(row["modality"])][directions.index(row["direction"])]
-        _draw(panel, row, measure, styles[row["explainer"]], min(0.15, 0.3 / len(explainers)))  # of many bands in one
+        _draw(panel, row, value, styles[row["explainer"]], min(0.15, 0.3 / len(explainers)))  # of many bands in one
     for i, modality in enumerate(modalities):
-        panels[i][0].set_ylabel(measure)
+        panels[i][0].set_ylabel(value)
         for j, direction in enumerate(directions):
             panels[i][j].set_title(f"{modality}: {EXPECTED[direction]}", fontsize=9)
             _tidy(panels[i][j], last=i == len(modalities) - 1)
@@ -45,10 +45,10 @@ def curve_figure(rows: Sequence[Row], measure: str) -> Figure:
     return figure
 
 
-def _draw(panel: Axes, row: Row, measure: str, style: dict[str, Any], opacity: float) -> None:
+def _draw(panel: Axes, row: Row, value: str, style: dict[str, Any], opacity: float) -> None:
     percent = [100 * step for step in row["steps"]]
-    panel.plot(percent, row[measure], label=row["explainer"], linewidth=1.3, markersize=3.5, **style)
-    low, high = row[f"{measure}_ci95"]
+    panel.plot(percent, row[value], label=row["explainer"], linewidth=1.3, markersize=3.5, **style)
+    low, high = row[f"{value}_ci95"]
     if None not in low:
         panel.fill_between(percent, low, high, color=style["color"], alpha=opacity, linewidth=0)
 

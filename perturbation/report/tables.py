@@ -1,51 +1,38 @@
-"""The areas as tables: CSV with every digit, Markdown and LaTeX to be read; and what of the ceiling they reach."""
+"""The areas as tables: CSV with every digit, Markdown and LaTeX to be read."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
 from io import StringIO
-from typing import Any
 
-Row = dict[str, Any]
+from perturbation.report.markdown import markdown_table
+from perturbation.report.rows import Row
+
 ARROWS = {"positive": "↓", "negative": "↑", "gap": "↑"}
 LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 
 
-def area_table(rows: Sequence[Row], gaps: Sequence[Row], measure: str) -> dict[str, str]:
-    """The table of one measure's areas in percent: ``csv``, ``md`` and ``tex``.
+def area_table(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> dict[str, str]:
+    """The table of one value's areas in percent: ``csv``, ``md`` and ``tex``.
 
     Args:
         rows, gaps: As ``perturbation.json`` holds them.
-        measure: ``accuracy`` or ``probability``.
+        value: ``accuracy``, ``probability`` or another that the rows have.
     """
-    cells = _cells(rows, gaps, measure)
-    return {"csv": _csv(cells), "md": _markdown(cells), "tex": _latex(cells, measure)}
+    cells = _cells(rows, gaps, value)
+    return {"csv": _csv(cells), "md": _markdown(cells), "tex": _latex(cells, value)}
 
 
-def ceiling_table(rows: Sequence[Row]) -> str:
-    """Markdown: every explainer's area between that of random orders and the best, and its share of the way, percent.
-
-    Args:
-        rows: ``ceiling`` as ``perturbation.json`` holds it.
-    """
-    lines = [
-        "| measure | modality | direction | explainer | samples | random | area | best | share |",
-        "| --- | --- | --- | --- |" + " ---: |" * 5,
-    ]
-    for row in sorted(rows, key=lambda row: (row["measure"], row["modality"], row["direction"])):  # stable
-        direction = f"{row['direction']} {ARROWS[row['direction']]}"
-        areas = " | ".join(f"{row[key]:.1f}" for key in ("random_auc", "auc", "best_auc"))
-        share = "–" if row["share"] is None else f"{100 * row['share']:.1f}"
-        about = f"| {row['measure']} | {row['modality']} | {direction} | {row['explainer']} | {row['samples']} |"
-        lines.append(f"{about} {areas} | {share} |")
-    best = "Best: for text, the best subset at every step; for images, an order found by greedy search by probability."
-    return "\n".join([*lines, "", best]) + "\n"
+def headline(rows: Sequence[Row], gaps: Sequence[Row]) -> str:
+    """The Markdown table of the value that is looked at first."""
+    first = next(name for name in rows[0] if f"{name}_ci95" in rows[0])
+    return area_table(rows, gaps, first)["md"]
 
 
-def _cells(rows: Sequence[Row], gaps: Sequence[Row], measure: str) -> list[Row]:
+def _cells(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> list[Row]:
     """One cell for every explainer, modality and direction, the gap being a direction of its own."""
-    prefix = "" if measure == "accuracy" else f"{measure}_"
+    prefix = "" if value == "accuracy" else f"{value}_"
     about = ("explainer", "modality", "direction")
     found = [
         {**{key: row[key] for key in about}, "area": row[f"{prefix}auc"], "ci95": row[f"{prefix}auc_ci95"]}
@@ -60,7 +47,7 @@ def _cells(rows: Sequence[Row], gaps: Sequence[Row], measure: str) -> list[Row]:
             "ci95": r["gap_ci95"],
         }
         for r in gaps
-        if r["measure"] == measure
+        if r["measure"] == value
     ]
     order = list(dict.fromkeys(cell["modality"] for cell in found))
     return sorted(found, key=lambda cell: order.index(cell["modality"]))  # stable
@@ -79,18 +66,18 @@ def _markdown(cells: Sequence[Row]) -> str:
     columns, grid = _grid(cells)
     heads = [f"{modality} {direction} {ARROWS[direction]}" for modality, direction in columns]
     best = [_best(cells, column) for column in columns]
-    lines = ["| explainer | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
-    for explainer, row in grid.items():
-        texts = [f"**{_text(c)}**" if c["area"] == b else _text(c) for c, b in zip(row, best, strict=True)]
-        lines.append(f"| {explainer} | " + " | ".join(texts) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [explainer, *(f"**{_text(c)}**" if c["area"] == b else _text(c) for c, b in zip(row, best, strict=True))]
+        for explainer, row in grid.items()
+    ]
+    return markdown_table(["explainer", *heads], rows)
 
 
-def _latex(cells: Sequence[Row], measure: str) -> str:
+def _latex(cells: Sequence[Row], value: str) -> str:
     columns, grid = _grid(cells)
     heads = [f"{modality} {direction} {LATEX[ARROWS[direction]]}" for modality, direction in columns]
     best = [_best(cells, column) for column in columns]
-    lines = [f"% area under the {measure} curve in percent, with 95 % intervals; needs booktabs"]
+    lines = [f"% area under the {value} curve in percent, with 95 % intervals; needs booktabs"]
     lines += [r"\begin{tabular}{l" + "r" * len(heads) + "}", r"\toprule"]
     lines += ["explainer & " + " & ".join(heads) + r" \\", r"\midrule"]
     for explainer, row in grid.items():

@@ -32,7 +32,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_ways_take_turns_and_the_first_turn_does_not_count() -> None:
+def test_ways_alternate_modalities_and_the_first_turn_does_not_count() -> None:
     order: list[str] = []
 
     def slow() -> None:

@@ -18,7 +18,7 @@ from clipmapper.data.records import VQAData
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
 from clipmapper.metrics.vqa import score_predictions
-from clipmapper.tasks.vqa.data import Prepared, VQADataset, prepare
+from clipmapper.tasks.vqa.data import TaskData, VQADataset, prepare
 from clipmapper.tasks.vqa.evaluation import evaluate, predict
 from clipmapper.tasks.vqa.model import load_vqa
 from clipmapper.tasks.vqa.scoring import score_files
@@ -36,7 +36,7 @@ def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(tiny: Tiny, trained: Path) -> Prepared:
+def prepared(tiny: Tiny, trained: Path) -> TaskData:
     return prepare(tiny.config())
 
 
@@ -52,7 +52,7 @@ def folder_of(out: str) -> Path:
 
 
 def test_evaluate_writes_metrics_predictions_and_submission(
-    tiny: Tiny, trained: Path, prepared: Prepared, command: Command
+    tiny: Tiny, trained: Path, prepared: TaskData, command: Command
 ) -> None:
     status, out, errors = command("evaluate", *tiny.overrides, f"checkpoint={trained}")
     assert (status, errors) == (0, [])
@@ -85,7 +85,7 @@ def test_training_and_evaluation_agree(tiny: Tiny, trained: Path, command: Comma
         assert again == read_json(trained / f"predictions_{split}.json")
 
 
-def test_batches_do_not_change_predictions(trained: Path, prepared: Prepared) -> None:
+def test_batches_do_not_change_predictions(trained: Path, prepared: TaskData) -> None:
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
     dataset = prepared.dataset("val")
     answers, probabilities = predict(model.vqa, dataset)
@@ -95,7 +95,7 @@ def test_batches_do_not_change_predictions(trained: Path, prepared: Prepared) ->
         torch.testing.assert_close(probabilities, close, rtol=0, atol=1e-5)
 
 
-def test_whole_model_answers_as_on_cached_features(trained: Path, prepared: Prepared) -> None:
+def test_whole_model_answers_as_on_cached_features(trained: Path, prepared: TaskData) -> None:
     """Pixels and words through the loaded model, one by one, against the cache."""
     from clipmapper.data.images import load_rgb
 
@@ -111,13 +111,13 @@ def test_whole_model_answers_as_on_cached_features(trained: Path, prepared: Prep
         assert float(best.values.sigmoid()) == pytest.approx(float(expected[1][k]), abs=1e-5)
 
 
-def unlabelled(prepared: Prepared) -> VQADataset:
+def unlabelled(prepared: TaskData) -> VQADataset:
     data = prepared.splits.part("test")
     bare = tuple(replace(q, answers=(), multiple_choice_answer="") for q in data.questions)
     return VQADataset(VQAData(bare, data.images), prepared.images, prepared.texts, prepared.answers)
 
 
-def test_questions_without_labels_get_predictions_only(trained: Path, prepared: Prepared, tmp_path: Path) -> None:
+def test_questions_without_labels_get_predictions_only(trained: Path, prepared: TaskData, tmp_path: Path) -> None:
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
     assert evaluate(model.vqa, unlabelled(prepared), model.answers, tmp_path, "test") is None
     rows = read_json(tmp_path / "predictions_test.json")
@@ -126,9 +126,9 @@ def test_questions_without_labels_get_predictions_only(trained: Path, prepared: 
 
 
 def test_the_command_on_a_split_without_labels(
-    tiny: Tiny, trained: Path, prepared: Prepared, command: Command, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, trained: Path, prepared: TaskData, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Prepared, "dataset", lambda self, part: unlabelled(prepared))
+    monkeypatch.setattr(TaskData, "dataset", lambda self, part: unlabelled(prepared))
     status, out, errors = command("evaluate", *tiny.overrides, f"checkpoint={trained}")
     assert (status, errors) == (0, [])
     assert "has no human answers: wrote the predictions only" in out
@@ -137,7 +137,7 @@ def test_the_command_on_a_split_without_labels(
 
 
 @pytest.fixture
-def result_files(tiny: Tiny, trained: Path, prepared: Prepared) -> tuple[Path, Path, Path]:
+def result_files(tiny: Tiny, trained: Path, prepared: TaskData) -> tuple[Path, Path, Path]:
     return trained / "submission_test.json", *official(tiny, "test")
 
 

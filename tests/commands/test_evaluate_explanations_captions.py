@@ -75,7 +75,7 @@ def test_relevance_and_evidence_are_those_of_each_word(
         if not (named := named_objects(words, scenes[image_id])):
             continue
         assert check_caption(text, scenes[image_id]).true
-        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [batch.captions[b]], (), [image_id])
+        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [batch.captions[b]], sample_ids=[image_id])
         mask = np.asarray(Image.open(evidence.folder / f"masks/test/shapes_test_{image_id:012d}.png"))
         large = mask.repeat(3, 0).repeat(3, 1)  # so that patches are whole pixels
         cell = len(large) // SIDE

@@ -17,6 +17,7 @@ from PIL import Image
 from tiny_runs import Tiny, composed, finish
 
 from clipmapper.cli import typed
+from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import seen_box
 from clipmapper.metrics.vqa import vqa_accuracy
@@ -25,7 +26,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.trained import Subject, load_subject
 from explain import explainers, targets
-from explain.figures import Sample, merge_clip_pieces
+from explain.figures import Sample
 
 Command = Callable[..., tuple[int, str, list[str]]]
 TEST_QUESTIONS = 60
@@ -287,12 +288,11 @@ def test_photos_of_any_shape(
 
 
 def test_a_long_question_is_cut_off_and_said(
-    overrides: tuple[str, ...], photo: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    overrides: tuple[str, ...], photo: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr(picturing.tqdm, "write", lambda text, file: lines.append(text))
     _, scores = made(command, *overrides, f"image={photo}", f"question={'why ' * 60}", "explainer=uniform")
-    assert lines == ["1 questions are longer than the encoder's 40 tokens and were cut off"]
+    said = "1 questions are longer than the encoder's 40 tokens and were cut off"
+    assert said in capsys.readouterr().err.splitlines()
     assert (scores["modality"] == "text").sum() == 40
 
 

@@ -79,7 +79,7 @@ def test_scores_are_those_of_each_caption_alone(
     several = 0
     for b, image_id in enumerate(ids):
         caption = batch.captions[b]
-        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [caption], (), [image_id])
+        traced = trace_captions(subject.model, batch.pixels[b : b + 1], [caption], sample_ids=[image_id])
         words = words_of(caption, subject.model.encoder.tokenizer.decoder)
         several += any(len(word) > 1 for word in words)
         for name, rule in rules.items():
@@ -156,15 +156,19 @@ def test_fewer_pictures_are_the_first_of_more_and_the_seed_decides(overrides: tu
 
 
 def test_captions_without_words_are_left_out_and_said(
-    overrides: tuple[str, ...], tiny: Tiny, command: Command, drawn: list[Caption], monkeypatch: pytest.MonkeyPatch
+    overrides: tuple[str, ...],
+    tiny: Tiny,
+    command: Command,
+    drawn: list[Caption],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr(picturing.tqdm, "write", lambda text, file: lines.append(text))
     says(monkeypatch, tiny, ["a red circle", ""])
     _, scores = made(command, *overrides, "explainer=uniform", "samples=2")
     assert scores["word"].tolist() == ["a", "red", "circle"]
-    assert len(lines) == 1
-    assert lines[0].endswith("is left out: its caption has no words")
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(said) == 1
+    assert said[0].endswith("is left out: its caption has no words")
     says(monkeypatch, tiny, [""])
     status, _, errors = command("explain", *overrides, "explainer=uniform", "samples=2")
     assert (status, len(errors)) == (1, 1)

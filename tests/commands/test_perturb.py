@@ -19,7 +19,7 @@ from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import load_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
 from explain.explainers import Random, Weighted
-from perturbation.perturb.samples import deal, draw
+from perturbation.perturb.samples import even_batches, sample_rows
 
 STEPS = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75, 1.0]
 SHARES = [0.05, 0.1, 0.2, 0.5]
@@ -70,7 +70,7 @@ def test_every_record_equals_the_plain_loop(whole: Path, subject: Subject) -> No
     samples = {key(row, "direction"): row for row in records(whole)}
     measured = {key(row): row for row in records(whole, "faithfulness")}
     explainers = {("weighted", 0): Weighted(), ("random", 0): Random(0), ("random", 1): Random(1)}
-    for rows in deal(draw(len(subject.questions), 6, 0), 4):
+    for rows in even_batches(sample_rows(len(subject.questions), 6, 0), 4):
         batch = subject.batch(rows)
         assert batch is not None
         found = explain(subject.model, batch, {f"{name}{seed}": e for (name, seed), e in explainers.items()})
@@ -168,7 +168,7 @@ def test_no_explainer_passes_the_bounds(whole: Path) -> None:
 def test_pictures_are_searched_for_an_order(whole: Path, subject: Subject) -> None:
     """The first step's two removals against plain forward passes; the whole search against random orders."""
     found = {row["question_id"]: row for row in records(whole, "ceiling") if row["modality"] == "image"}
-    batch = subject.batch(deal(draw(len(subject.questions), 6, 0), 4)[0])
+    batch = subject.batch(even_batches(sample_rows(len(subject.questions), 6, 0), 4)[0])
     assert batch is not None
     plain = Plain(subject, batch, 0)
     row = found[plain.question.question_id]

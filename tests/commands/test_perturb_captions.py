@@ -33,7 +33,7 @@ from perturbation.config import WEIGHTINGS, PerturbCaptionsConfig
 from perturbation.perturb import caption as captions
 from perturbation.perturb import lightning as module
 from perturbation.perturb.run import perturb
-from perturbation.perturb.samples import deal, draw
+from perturbation.perturb.samples import even_batches, sample_rows
 
 STEPS = [0.0, 0.1, 0.5, 1.0]
 LENGTH = 6
@@ -88,7 +88,8 @@ def captioner(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Captioner
         name: tensor * (8 if name.endswith(("query.weight", "out.weight")) else 1) for name, tensor in weights.items()
     }
     checkpoint = tmp_path_factory.mktemp("captioner") / "best.ckpt"
-    torch.save({"clipmapper": card(config, encoder, vocabulary), "state_dict": weights}, checkpoint)
+    about = card(config, encoder) | {"tokens": list(vocabulary.ids)}
+    torch.save({"clipmapper": about, "state_dict": weights}, checkpoint)
     return Captioner(tiny, checkpoint)
 
 
@@ -139,10 +140,10 @@ def test_every_record_equals_the_plain_loop(whole: Path, captioner: Captioner) -
     assert len(rows) == 5 * len(TESTED) * 2
     assert any(len(set(row["captions"])) > 2 for row in rows.values())  # else the captions say nothing
     known = read_json(whole / "captions.json")
-    for chosen in deal(draw(len(images), 5, 0), 3):
+    for chosen in even_batches(sample_rows(len(images), 5, 0), 3):
         plains = [Plain(model, images[row]) for row in chosen]
         ids, names = [plain.ids(set()) for plain in plains], [plain.image.image_id for plain in plains]
-        traced = trace_captions(model, torch.cat([plain.pixels for plain in plains]), ids, (), names)
+        traced = trace_captions(model, torch.cat([plain.pixels for plain in plains]), ids, sample_ids=names)
         for explainer, seed in TESTED:
             rule = Random(seed) if explainer == "random" else Weighted()
             scores = traced.scores(rule(traced.trace, traced.rows), "image").double()

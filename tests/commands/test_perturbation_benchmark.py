@@ -15,11 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
 from clipmapper.encoder.load import TextBatch
+from explain.targets import predicted
 from perturbation.benchmark import perturbing as benchmark
 from perturbation.benchmark.operations import Operations
-from perturbation.benchmark.perturbing import PAPER, STEPS, examiner, operations_needed, questions_of
+from perturbation.benchmark.perturbing import PAPER, STEPS, CurveRecorder, operations_needed, questions_of
 from perturbation.benchmark.plain_loop import plain_loop
-from perturbation.perturb.parts import SAMPLES
+from perturbation.measures.base import SAMPLES
+from perturbation.perturb.vqa import explained_questions
 from perturbation.removal.engine import Engine
 
 
@@ -55,39 +57,39 @@ def test_operations_of_a_reading_are_those_that_are_run(name: str, layers: int) 
     one = TextBatch(questions.ids[3:4, valid], valid[valid][None], 0)
     operations, n, engine = Operations(model), int(valid.sum()), Engine(model, 4)
     whole = operations.embedding() + operations.image(10) + operations.text(n) + operations.answer(10, n)
-    assert counted(lambda: engine.whole(pixels[3:], one)) == whole
-    read = engine.whole(pixels[3:], one)
+    assert counted(lambda: engine.cache(pixels[3:], one)) == whole
+    read = engine.cache(pixels[3:], one)
     kept = torch.ones(1, 1, 10, dtype=torch.bool).index_fill(2, torch.tensor([2, 5, 7]), False)
-    found = counted(lambda: engine.read(read, "image", kept, read.answers))
+    found = counted(lambda: engine.read(read, kept, None, read.answers))
     assert found == operations.image(7) + operations.answer(7, n)
     kept = valid[valid][None, None].index_fill(2, torch.tensor([1, 4]), False)
-    found = counted(lambda: engine.read(read, "text", kept, read.answers))
+    found = counted(lambda: engine.read(read, None, kept, read.answers))
     assert found == operations.text(n - 2) + operations.answer(10, n - 2)
 
 
 def test_operations_needed_are_those_of_the_engine_on_one_sample() -> None:
     model = benchmark.random_model("tiny")
     batch = questions_of(model, 1)
-    tests = examiner(config(), model, PAPER, 32)
+    recorder = CurveRecorder(model, PAPER, 32)
     operations, n = Operations(model), int(batch.text.valid.sum())
     patches = model.encoder.vision.token_count
     whole = operations.image(patches) + operations.text(n) + operations.answer(patches, n)
     traced = 2 * whole
-    explained = benchmark.explain(model, batch, PAPER)
+    explained = explained_questions(model, batch, benchmark.candidates(PAPER), predicted)
 
     def given(*_: object) -> object:
         return explained
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("perturbation.perturb.records.explain", given)
-        found = counted(lambda: tests.examine(batch, 0))
+        patch.setattr(benchmark, "explained_questions", given)
+        found = counted(lambda: recorder.record(batch))
     assert found + traced == operations_needed(model, batch, PAPER)
 
 
 def test_the_plain_loop_gives_the_engines_results() -> None:
     model = benchmark.random_model("tiny")
     batch = questions_of(model, 2)
-    tables = examiner(config(), model, PAPER, 16).examine(batch, 0)[SAMPLES]
+    tables = CurveRecorder(model, PAPER, 16).record(batch)[SAMPLES]
     logits = plain_loop(model, batch.pixels, batch.text, PAPER, STEPS)
     assert len(tables) == len(logits) == 16
     for table in tables:

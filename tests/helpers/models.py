@@ -232,7 +232,8 @@ def write_untrained(tiny: Tiny, folder: Path) -> Path:
         parameter.data.add_(torch.randn_like(parameter) * 0.3)
     weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     path = folder / "untrained.ckpt"
-    torch.save({"clipmapper": card(config, encoder, vocabulary), "state_dict": weights}, path)
+    about = card(config, encoder) | {"tokens": list(vocabulary.ids)}
+    torch.save({"clipmapper": about, "state_dict": weights}, path)
     return path
 
 

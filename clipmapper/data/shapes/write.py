@@ -18,9 +18,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tqdm import tqdm
-
 from clipmapper.config.data import ShapesConfig
+from clipmapper.console import progress
 from clipmapper.data.shapes.captions import captions
 from clipmapper.data.shapes.questions import ShapesQuestion, ask_several
 from clipmapper.data.shapes.render import draw_masks, draw_scene
@@ -73,11 +72,11 @@ def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> N
     parts: list[dict[str, Any]] = []
     with (
         ProcessPoolExecutor(max(1, config.workers)) as pool,
-        tqdm(total=scenes, desc=f"drawing {split}", unit="scene", leave=False) as bar,
+        progress(scenes, f"drawing {split}", "scenes") as advance,
     ):
         for part in pool.map(work, chunks):
             parts += part
-            bar.update(len(part))
+            advance(len(part))
     info = {"description": f"shapes, {split}", "version": str(_FORMAT), "seed": config.seed}
     for name, content in _files(split, parts, info).items():
         (root / name).write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")

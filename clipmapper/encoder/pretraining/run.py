@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from clipmapper.config.schema import PretrainConfig
+from clipmapper.console import progress
+from clipmapper.device import use_threads
 from clipmapper.encoder.embedded import EMBEDDED_MODEL, shorten_token_table
 from clipmapper.encoder.pretraining.pool import draw_pool
 from clipmapper.encoder.pretraining.probes import probe
@@ -22,18 +23,17 @@ PIXELS = 60
 
 def run_pretraining(config: PretrainConfig, run: Path) -> None:
     """Writes the weights and ``{model}.report.json``: the config, the figures, the versions."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     pool = draw_pool(config.pool_scenes, PIXELS, config.seed, config.workers)
     recent: dict[str, float] = {}
-    with tqdm(total=config.steps, desc="pre-training", unit="step", mininterval=10) as bar:
+    with progress(config.steps, "pre-training", "steps") as advance:
 
         def report(step: int, parts: dict[str, float], model: Pretraining) -> None:
             for name, value in parts.items():
                 recent[name] = 0.98 * recent.get(name, value) + 0.02 * value
-            bar.update()
+            advance()
             if step % 200 == 199:
-                bar.write(f"{step + 1:6d} " + "  ".join(f"{name} {value:.3f}" for name, value in recent.items()))
+                print(f"{step + 1:6d} " + "  ".join(f"{name} {value:.3f}" for name, value in recent.items()))
             if step % config.save_every == config.save_every - 1:
                 save(model, run)
 

@@ -33,16 +33,22 @@ class CaptionTaskConfig(TaskConfig):
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"task.label_smoothing={self.label_smoothing} must be 0 or more and less than 1")
 
+    def identity(self) -> dict[str, Any]:
+        """What every task has, and the tokens that a caption can be made of."""
+        return {**super().identity(), "vocabulary": self.vocabulary}
+
 
 @dataclass
 class ExplainCaptionConfig(PictureConfig):
     """Whose captions are explained.
 
     ``select``: random | ids of images. ``weighting``: how much each word counts for the whole caption, equal | bleu4 |
-    cider | meteor (Eq. 21). ``encoder.batch_size`` sub-words of captions are explained at a time.
+    cider | meteor (Eq. 21). ``against``: each word is explained less this one, why it and not that. Some
+    ``encoder.batch_size`` sub-words of captions are explained at a time.
     """
 
     weighting: Any = "equal"  # one of a few words: checked below
+    against: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

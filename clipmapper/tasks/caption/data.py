@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipmapper.config.schema import Config
+from clipmapper.checkpoint import card
+from clipmapper.config.schema import Config, TrainConfig
 from clipmapper.data.caption_files import CaptionData, CaptionImage
 from clipmapper.data.datasets import Captions, load_captions
 from clipmapper.encoder.features import FrozenFeatures, image_features, ready_encoder, text_features
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
+from clipmapper.files import write_json
 from clipmapper.nn.tokens import Tokens
+from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary, build_vocabulary
 
 _AT_ONCE = 1000
@@ -161,6 +166,71 @@ def prepare_captions(config: Config, prepared: PreparedImages, vocabulary: str) 
     )
     texts = text_features(prepared.encoder, config.encoder, [*train, *val], prepared.cache, prepared.device)
     return PreparedCaptions(built, texts, encoded, truncated)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What captioning is trained on and evaluated on."""
+
+    prepared: PreparedImages
+    captions: PreparedCaptions
+    images: Mapping[str, CaptionedImages]  #: of each part
+    train: CaptionDataset
+    val: CaptionDataset
+
+    def card(self, config: TrainConfig) -> dict[str, Any]:
+        """What a checkpoint says of itself: the model, and what the order of the batches and their loss follow from."""
+        assert isinstance(config.task, CaptionTaskConfig)
+        digest = hashlib.blake2b(digest_size=16)
+        rows = self.images["train"].images
+        for row, caption in zip(self.train.image_rows.tolist(), self.train.captions, strict=True):
+            digest.update(f"{rows[row].image_id} {caption}".encode("utf-8", "surrogatepass") + b"\0")
+        return card(config, self.prepared.encoder) | {
+            "tokens": list(self.captions.vocabulary.ids),
+            "seed": config.seed,
+            "optim": asdict(config.task.optim),
+            "label_smoothing": config.task.label_smoothing,
+            "training captions": digest.hexdigest(),
+        }
+
+    def write_split(self, path: Path) -> None:
+        """Notes the image ids of each part."""
+        parts = self.prepared.splits.parts.items()
+        write_json(path, {name: [image.image_id for image in part.images] for name, part in parts})
+
+    def describe(self) -> None:
+        """Prints how many captions and tokens there are."""
+        context = self.prepared.encoder.text.context_length
+        cut = f", {self.captions.truncated} of them cut off at the encoder's {context} tokens"
+        sizes = f"{len(self.train)} train, {len(self.val)} val{cut if self.captions.truncated else ''}"
+        print(f"captions: {sizes}; tokens to choose from: {len(self.captions.vocabulary)}", flush=True)
+        for part in (self.prepared.splits.train, self.prepared.splits.val):
+            if part.left_out:
+                print(part.left_out, file=sys.stderr)
+
+
+def prepare(config: TrainConfig) -> TaskData:
+    """Reads the data and computes its features, or finds them in the cache.
+
+    Raises ``UserError`` as :func:`prepare_images` does, and for a length that the encoder's context can't hold.
+    """
+    assert isinstance(config.task, CaptionTaskConfig)
+    prepared = prepare_images(config)
+    check_length(prepared.encoder, config.task.max_length)
+    images = {part: prepared.images(part) for part in prepared.splits.parts}
+    captions = prepare_captions(config, prepared, config.task.vocabulary)
+    prepared.encoder.cpu()
+    train, val = (captions.dataset(images[part], part) for part in ("train", "val"))
+    return TaskData(prepared, captions, images, train, val)
+
+
+def check_length(encoder: FrozenClip, max_length: int) -> None:
+    """Raises ``UserError`` where the encoder's context is too short for captions of ``max_length`` sub-words."""
+    longest = encoder.text.context_length - 2  # a training caption has its start and end token there too
+    if max_length > longest:
+        raise UserError(
+            f"task.max_length={max_length}: the encoder's context holds {longest} sub-words; give at most {longest}"
+        )
 
 
 def captions_of(images: tuple[CaptionImage, ...]) -> list[str]:

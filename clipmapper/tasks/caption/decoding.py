@@ -9,23 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipmapper.encoder.load import FrozenClip
-from clipmapper.errors import UserError
 from clipmapper.mapper.incremental import start_decoding
 from clipmapper.nn.kv_cache import KeyValues
 from clipmapper.nn.tokens import Tokens
 from clipmapper.tasks.caption.data import CaptionedImages
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.training.batches import in_order
-
-
-def check_length(encoder: FrozenClip, max_length: int) -> None:
-    """Raises ``UserError`` where the encoder's context is too short for captions of ``max_length`` sub-words."""
-    longest = encoder.text.context_length - 2  # a training caption has its start and end token there too
-    if max_length > longest:
-        raise UserError(
-            f"task.max_length={max_length}: the encoder's context holds {longest} sub-words; give at most {longest}"
-        )
 
 
 @torch.inference_mode()

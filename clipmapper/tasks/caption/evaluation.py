@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from clipmapper.checkpoint import find_checkpoint
+from clipmapper.config.schema import EvaluateConfig, TrainConfig
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.data.result_files import CAPTIONS, write_results
+from clipmapper.data.shapes.caption_words import caption_judge
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.files import write_json
 from clipmapper.metrics.captions import METRICS, build_cider_corpus, score_captions, summary
 from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
-from clipmapper.tasks.caption.data import CaptionedImages
+from clipmapper.results import write_metrics
+from clipmapper.tasks.caption.config import CaptionTaskConfig
+from clipmapper.tasks.caption.data import CaptionedImages, TaskData, check_length, prepare_images
 from clipmapper.tasks.caption.decoding import caption_images
-from clipmapper.tasks.caption.model import CLIPMapperCaption
+from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption, load_caption
 from clipmapper.training.batches import in_order
 
 CONSTANTS = 50  # of the commonest training captions, tried as the one caption of every image
@@ -120,3 +126,36 @@ def table(title: str, scores: Mapping[str, Any]) -> str:
     if "true_captions" in scores:
         lines.append(f"  true of the scene: {scores['true_captions']:.1%}".replace("%", " %"))
     return "\n".join([*lines, *(f"  {name}: {note}" for name, note in scores["notes"].items())])
+
+
+def evaluate_splits(model: CaptionMapper, data: TaskData, config: TrainConfig, run: Path) -> dict[str, Any]:
+    """Captions validation and test, writes the captions, prints and returns their scores."""
+    assert isinstance(config.task, CaptionTaskConfig)
+    whole = CLIPMapperCaption(data.prepared.encoder, model, data.captions.vocabulary)
+    metrics: dict[str, Any] = {}
+    for part in ("val", "test"):
+        if part not in data.images:
+            continue
+        common, judge = data.prepared.splits.train.images, caption_judge(config.data, part)
+        if scores := evaluate_captions(whole, data.images[part], common, config.task.max_length, run, part, judge):
+            metrics[part] = scores
+            print(table(f"{config.data.name} {part}", scores), flush=True)
+    return metrics
+
+
+def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
+    """The caption metrics of a checkpoint on a split."""
+    assert isinstance(config.task, CaptionTaskConfig)
+    checkpoint = find_checkpoint(config, config.checkpoint)
+    print(f"checkpoint: {checkpoint}", flush=True)
+    model = load_caption(checkpoint, config)
+    check_length(model.encoder, config.task.max_length)
+    prepared = prepare_images(config)
+    images, training = prepared.images(config.split), prepared.splits.train.images
+    judge = caption_judge(config.data, config.split)
+    scores = evaluate_captions(model, images, training, config.task.max_length, run, config.split, judge)
+    if scores is None:
+        print(f"{config.data.name} {config.split} has no captions by people: wrote the model's only")
+        return
+    write_metrics(run / "metrics.json", {config.split: scores, "checkpoint": str(checkpoint)}, asdict(config))
+    print(table(f"{config.data.name} {config.split}", scores))

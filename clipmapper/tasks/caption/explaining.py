@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clipmapper.errors import UserError
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import Word, sentence_relevance, split_words, sub_word_weights
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch
-from explain import Explainer
+from clipmapper.tasks.caption.vocabulary import IGNORED
+from explain import Explainer, Needs, TraceError
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,19 +34,54 @@ class ExplainedWords:
 
 
 def explain_words(
-    model: CLIPMapperCaption, batch: CaptionedBatch, explainers: Mapping[str, Explainer]
+    model: CLIPMapperCaption,
+    batch: CaptionedBatch,
+    explainers: Mapping[str, Explainer],
+    against: int | None = None,
+    sample_ids: Sequence[int | str] | None = None,
+    checkpoint: Path | None = None,
 ) -> ExplainedWords:
-    """Scores of every explainer from one trace of the batch, whose captions all have words.
+    """Compute the scores of every explainer from one trace of the batch, whose captions all have words.
+
+    Args:
+        model: In evaluation mode.
+        batch: B pictures with their captions.
+        explainers: By name.
+        against: A class of the model's head, whose logit is taken off that of each word (:func:`contrast_class`).
+        sample_ids: Names of the captions, for what is drawn at random; by default the images' ids.
+        checkpoint: Where the model came from, for the error; None names the pictures.
 
     Raises:
-        TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
+        UserError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
-    ids = [image.image_id for image in batch.images]
-    traced = trace_captions(model, batch.pixels, batch.captions, needs, ids)
+    needs = Needs.of(explainers.values())
+    names = batch.ids if sample_ids is None else sample_ids
     words = tuple(split_words(caption, model.encoder.tokenizer) for caption in batch.captions)
-    scores = {name: _of_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
+    try:
+        traced = trace_captions(model, batch.pixels, batch.captions, needs, names, against, batch.ids)
+        scores = {name: _of_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
+    except TraceError as error:
+        what = checkpoint or f"captions of images {batch.ids[0]} to {batch.ids[-1]}"
+        raise UserError(f"{what} can't be explained: {error}") from error
     return ExplainedWords(traced, words, scores)
+
+
+def contrast_class(model: CLIPMapperCaption, word: str) -> int:
+    """The class of a word's token, for ``against``.
+
+    Raises ``UserError`` where the word is several sub-words, or none that the model can generate.
+    """
+    tokenizer, vocabulary = model.encoder.tokenizer, model.vocabulary
+    ids = tokenizer.encode(word)
+    if len(ids) != 1:
+        parts = ", ".join(tokenizer.decoder[number] for number in ids) or "none"
+        raise UserError(f"against={word}: CLIP's tokenizer makes {len(ids)} sub-words of it ({parts}); give one word")
+    place = int(vocabulary.classes(np.array(ids))[0])
+    if place == IGNORED:
+        known = [vocabulary.text([number]) for number in vocabulary.ids]
+        close = difflib.get_close_matches(word.lower(), known, n=3) or known[:5]
+        raise UserError(f"against={word} is no word that the model can generate; close to it: {', '.join(close)}")
+    return place
 
 
 def _of_words(rows: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from clipmapper.checkpoint import _encoder_of, _fill, _opened
+from clipmapper.checkpoint import fill, open_checkpoint
 from clipmapper.config.schema import Config, MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch
 from clipmapper.mapper import build_mapper
-from clipmapper.mapper.initialisation import _start
 from clipmapper.nn.tokens import Tokens, TokenSubset
 from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
 
@@ -40,6 +39,11 @@ class CLIPMapperCaption(nn.Module):
         self.caption = caption
         self.vocabulary = vocabulary
 
+    @property
+    def trained(self) -> CaptionMapper:
+        """The trained part."""
+        return self.caption
+
     def forward(
         self,
         pixels: Tensor,
@@ -57,18 +61,22 @@ class CLIPMapperCaption(nn.Module):
 
 
 def load_caption(path: Path, config: Config | None = None) -> CLIPMapperCaption:
-    """The same for captions."""
-    about, weights = _opened(path, config, "caption")
-    encoder = _encoder_of(path, about, config)
+    """The whole model, frozen and in evaluation mode, with the encoder the checkpoint was trained on.
+
+    With ``config``, its mapper and encoder must be the checkpoint's; raises ``UserError`` naming what differs, also
+    where the encoder's weights are no longer the same.
+    """
+    about, encoder, weights = open_checkpoint(path, config, "caption", "tokens")
     vocabulary = CaptionVocabulary(about["tokens"], encoder.tokenizer)
     model = build_caption(MapperConfig(**about["mapper"]), encoder, len(vocabulary))
-    _fill(model, weights, path)
+    fill(model, weights, path)
     return CLIPMapperCaption(encoder, model, vocabulary).eval().requires_grad_(False)
 
 
 def build_caption(mapper: MapperConfig, encoder: FrozenClip, classes: int) -> CaptionMapper:
-    """The same for captions, with ``classes`` tokens to choose the next one from."""
+    """The trained part for an encoder's widths and token counts, with PyTorch's own first weights.
+
+    ``classes`` is the number of tokens to choose the next one from.
+    """
     vision, text = encoder.vision, encoder.text
-    model = CaptionMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, classes)
-    _start(model, mapper, encoder)
-    return model
+    return CaptionMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, classes)

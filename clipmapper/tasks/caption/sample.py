@@ -21,7 +21,7 @@ _SCORES = pa.list_(pa.float32())
 # A row a word and explainer. ``index`` is the word's place in the caption and ``weight`` its w of Eq. 21. Scores are
 # means over the word's sub-words: ``special`` of a read-out token (if there is one) and the class token, ``patches``
 # row by row, ``text`` of the start token, each earlier word, and the word itself: of those of its sub-words that a
-# later one was generated from.
+# later one was generated from. ``against`` is the word whose logit was taken off, null for none.
 SCHEMA = pa.schema(
     {
         "image_id": pa.int64(),
@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         "special": _SCORES,
         "patches": _SCORES,
         "text": _SCORES,
+        "against": pa.string(),
     }
 )
 
@@ -98,7 +99,7 @@ def _by_word(scores: Array, words: Sequence[Word]) -> Array:
     return summed
 
 
-def score_rows(caption: ExplainedCaption) -> Iterator[dict[str, Any]]:
+def score_rows(caption: ExplainedCaption, against: str | None) -> Iterator[dict[str, Any]]:
     """What the file says of a caption, rows of ``SCHEMA``."""
     rows, cols = caption.grid
     for explainer, image in caption.image_scores.items():
@@ -113,4 +114,5 @@ def score_rows(caption: ExplainedCaption) -> Iterator[dict[str, Any]]:
                 "special": image[index, : -rows * cols].tolist(),
                 "patches": image[index, -rows * cols :].tolist(),
                 "text": caption.text_scores[explainer][index, : index + 2].tolist(),
+                "against": against,
             }

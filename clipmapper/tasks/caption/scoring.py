@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
+from clipmapper.config.schema import EvaluateConfig
 from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_karpathy
 from clipmapper.data.result_files import CAPTIONS, read_results
+from clipmapper.errors import UserError
 from clipmapper.files import read_json
-from clipmapper.metrics.captions import CaptionScores, score_captions
+from clipmapper.metrics.captions import CaptionScores, score_captions, summary
+from clipmapper.results import write_metrics
+from clipmapper.tasks.caption.evaluation import table
+
+
+def score_result_file(config: EvaluateConfig, run: Path) -> None:
+    """The caption metrics of the result file that the config names, printed and written.
+
+    Raises ``UserError`` where a file is not named, and as :func:`score_caption_files`.
+    """
+    if not (config.predictions and config.references) or config.questions or config.annotations:
+        raise UserError("scoring captions takes these two: predictions=FILE references=FILE")
+    scores = summary(score_caption_files(Path(config.predictions), Path(config.references), config.split))
+    write_metrics(run / "metrics.json", {"predictions": scores}, asdict(config))
+    print(table(config.predictions, scores))
 
 
 def score_caption_files(predictions: Path, references: Path, split: str) -> CaptionScores:

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipmapper.checkpoint import find_checkpoint
+from clipmapper.checkpoint import load_found
 from clipmapper.config.schema import Config
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.data.datasets import load_captions
 from clipmapper.data.images import BadImage, FileImage, load_rgb
-from clipmapper.device import pick_device
 from clipmapper.tasks.caption.config import CaptionTaskConfig
-from clipmapper.tasks.caption.decoding import check_length, greedy
+from clipmapper.tasks.caption.data import check_length
+from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption, load_caption
 
 
@@ -33,6 +33,11 @@ class CaptionedBatch:
     photos: tuple[Image.Image, ...]
     pixels: Tensor
     captions: tuple[list[int], ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """The images' ids, by which explainers that draw at random know them."""
+        return [image.image_id for image in self.images]
 
     def part(self, rows: Sequence[int]) -> CaptionedBatch:
         """Only these."""
@@ -49,6 +54,11 @@ class CaptionSubject:
     checkpoint: Path
     max_length: int
     on_bad_image: str
+
+    @property
+    def ids(self) -> list[int]:
+        """The images' ids."""
+        return [image.image_id for image in self.images]
 
     def batch(self, rows: Sequence[int]) -> CaptionedBatch | None:
         """The pictures of these rows, captioned greedily.
@@ -94,9 +104,6 @@ def own_picture(config: Config, image: str, checkpoint: str | None) -> CaptionSu
 def _model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperCaption, Path, int]:
     """The model on the trainer's kind of device, its checkpoint, and how long its captions may be."""
     assert isinstance(config.task, CaptionTaskConfig)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    path = find_checkpoint(config, checkpoint)
-    model = load_caption(path, config).to(pick_device(config.trainer))
+    model, path = load_found(config, checkpoint, load_caption)
     check_length(model.encoder, config.task.max_length)
     return model, path, config.task.max_length

@@ -7,15 +7,29 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipmapper.config.schema import TrainConfig
 from clipmapper.encoder.load import FrozenClip
+from clipmapper.mapper.initialisation import start_aligned
 from clipmapper.metrics.cider import CiderCorpus
 from clipmapper.metrics.tokens import plain_tokens
 from clipmapper.tasks.caption.config import CaptionTaskConfig
-from clipmapper.tasks.caption.data import CaptionBatch, CaptionedImages
+from clipmapper.tasks.caption.data import CaptionBatch, CaptionedImages, TaskData
 from clipmapper.tasks.caption.decoding import caption_images
-from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption
+from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption, build_caption
 from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary
 from clipmapper.training.module import MapperTraining
+
+
+def new_module(config: TrainConfig, data: TaskData) -> CaptionTraining:
+    """A new model, ready to be trained; its weights are drawn from torch's generator."""
+    assert isinstance(config.task, CaptionTaskConfig)
+    encoder, vocabulary = data.prepared.encoder, data.captions.vocabulary
+    model = build_caption(config.mapper, encoder, len(vocabulary))
+    if config.mapper.start == "aligned":
+        start_aligned(model.mapper, encoder.vision.shared_projection, encoder.text.shared_projection)
+    validation = GreedyCider(data.images["val"], encoder, vocabulary, config.task.val_images)
+    steps = config.trainer.max_steps
+    return CaptionTraining(model, config.task, steps, data.card(config), validation, config.seed)
 
 
 class GreedyCider:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipmapper.config.schema import Config
-from clipmapper.data.datasets import load_data
+from clipmapper.checkpoint import card
+from clipmapper.config.schema import Config, TrainConfig
+from clipmapper.data.datasets import Questions, load_data
 from clipmapper.data.records import Question, VQAData
-from clipmapper.data.splits import Splits
 from clipmapper.encoder.features import FrozenFeatures, image_features, ready_encoder, text_features
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
+from clipmapper.files import write_json
 from clipmapper.nn.tokens import Tokens
 from clipmapper.tasks.vqa.answers import AnswerVocabulary, soft_targets, vocabulary
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A data set with its answers and its frozen features."""
+class TaskData:
+    """Questions with their answers and their frozen features."""
 
-    splits: Splits
+    splits: Questions
     answers: AnswerVocabulary
     encoder: FrozenClip
     images: FrozenFeatures
@@ -39,8 +44,42 @@ class Prepared:
             raise UserError(f"no image of the {part} split could be read; check the image folder in data.root")
         return dataset
 
+    @cached_property
+    def datasets(self) -> dict[str, VQADataset]:
+        """Those of all parts; raises as :meth:`dataset`."""
+        return {part: self.dataset(part) for part in self.splits.parts}
 
-def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared:
+    @property
+    def train(self) -> VQADataset:
+        """What is trained on."""
+        return self.datasets["train"]
+
+    @property
+    def val(self) -> VQADataset:
+        """What chooses the best checkpoint."""
+        return self.datasets["val"]
+
+    def card(self, config: TrainConfig) -> dict[str, Any]:
+        """What a checkpoint says of itself: the model, and what the order of the batches follows from."""
+        ids = ",".join(str(question.question_id) for question in self.train.questions)
+        digest = hashlib.blake2b(ids.encode(), digest_size=16).hexdigest()
+        order = {"seed": config.seed, "optim": asdict(config.task.optim), "training questions": digest}
+        return card(config, self.encoder) | {"answers": list(self.answers.answers)} | order
+
+    def write_split(self, path: Path) -> None:
+        """Notes the question ids of each part."""
+        parts = self.splits.parts.items()
+        write_json(path, {name: [question.question_id for question in part.questions] for name, part in parts})
+
+    def describe(self) -> None:
+        """Prints how many questions and answers there are."""
+        sizes = ", ".join(f"{len(dataset)} {part}" for part, dataset in self.datasets.items())
+        print(f"questions: {sizes}; answers: {len(self.answers)}", flush=True)
+        if without := self.train.without_target:
+            print(f"{without} training questions have no answer in the vocabulary", file=sys.stderr)
+
+
+def prepare(config: Config, answers: AnswerVocabulary | None = None) -> TaskData:
     """Reads the data and computes its features, or finds them in the cache.
 
     ``answers`` is a checkpoint's list; without one, the data's own is built. Raises ``UserError`` as the readers do,
@@ -57,7 +96,7 @@ def prepare(config: Config, answers: AnswerVocabulary | None = None) -> Prepared
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
     prepared_texts = text_features(encoder, config.encoder, texts, cache, device)
     answers = answers or vocabulary(config.data, splits)
-    return Prepared(splits, answers, encoder.cpu(), images, prepared_texts, config.task.sees)
+    return TaskData(splits, answers, encoder.cpu(), images, prepared_texts, config.task.sees)
 
 
 @dataclass

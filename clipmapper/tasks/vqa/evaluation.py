@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from clipmapper.checkpoint import find_checkpoint
+from clipmapper.config.schema import EvaluateConfig
 from clipmapper.data.result_files import ANSWERS, write_results
 from clipmapper.files import write_json
-from clipmapper.metrics.vqa import VQAScore, score_predictions
-from clipmapper.tasks.vqa.data import VQADataset
-from clipmapper.tasks.vqa.model import VQAMapper
+from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
+from clipmapper.results import write_metrics
+from clipmapper.tasks.vqa.answers import AnswerVocabulary
+from clipmapper.tasks.vqa.data import TaskData, VQADataset, prepare
+from clipmapper.tasks.vqa.model import VQAMapper, load_vqa
 from clipmapper.training.batches import in_order
 
 
@@ -51,3 +56,29 @@ def evaluate(
     submitted = given | {q.question_id: "" for q in dataset.left_out}
     write_results(folder / f"submission_{name}.json", ANSWERS, submitted)
     return score
+
+
+def evaluate_splits(model: VQAMapper, data: TaskData, name: str, run: Path) -> dict[str, Any]:
+    """Writes what the model answers in validation and test, prints and returns how right that is."""
+    metrics: dict[str, Any] = {}
+    for part in ("val", "test"):
+        if part not in data.datasets:
+            continue
+        if score := evaluate(model, data.datasets[part], data.answers.answers, run, part):
+            metrics[part] = summary(score)
+            print(table(f"{name} {part}", score), flush=True)
+    return metrics
+
+
+def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
+    """Official accuracy of a checkpoint on a split."""
+    checkpoint = find_checkpoint(config, config.checkpoint)
+    print(f"checkpoint: {checkpoint}", flush=True)
+    model = load_vqa(checkpoint, config)
+    data = prepare(config, AnswerVocabulary(model.answers))
+    score = evaluate(model.vqa, data.dataset(config.split), model.answers, run, config.split)
+    if score is None:
+        print(f"{config.data.name} {config.split} has no human answers: wrote the predictions only")
+        return
+    write_metrics(run / "metrics.json", {config.split: summary(score), "checkpoint": str(checkpoint)}, asdict(config))
+    print(table(f"{config.data.name} {config.split}", score))

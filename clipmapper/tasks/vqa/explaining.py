@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import Traced, trace_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch
-from explain import Explainer
+from explain import Explainer, Needs, TraceError
 from explain.targets import Target, given, margin, predicted
 
 
@@ -28,16 +29,36 @@ class Explained:
 
 
 def explain(
-    model: CLIPMapperVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], target: Target = predicted
+    model: CLIPMapperVQA,
+    batch: QuestionBatch,
+    explainers: Mapping[str, Explainer],
+    target: Target = predicted,
+    sample_ids: Sequence[int | str] | None = None,
+    checkpoint: Path | None = None,
+    more: Needs | None = None,
 ) -> Explained:
-    """Scores of every explainer from one trace of the batch.
+    """Compute the scores of every explainer from one trace of the batch.
+
+    Args:
+        model: In evaluation mode.
+        batch: B questions.
+        explainers: By name.
+        target: The logit that is explained.
+        sample_ids: Names of the questions, for what is drawn at random; by default their ids.
+        checkpoint: Where the model came from, for the error; None names the questions.
+        more: What the trace holds besides what the explainers need.
 
     Raises:
-        TraceError: the trace holds NaN or Inf, or lacks what an explainer needs.
+        UserError: the trace holds NaN or Inf, or lacks what an explainer needs.
     """
-    needs = {field for explainer in explainers.values() for field in explainer.needs}
-    traced = trace_vqa(model, batch.pixels, batch.text, target, needs, batch.ids)
-    return Explained(traced, {name: each(traced.trace, traced.rows) for name, each in explainers.items()})
+    needs = Needs.of(explainers.values()) | (more or Needs())
+    names = batch.ids if sample_ids is None else sample_ids
+    try:
+        traced = trace_vqa(model, batch.pixels, batch.text, target, needs, names, batch.picture_ids)
+        return Explained(traced, {name: each(traced.trace, traced.rows) for name, each in explainers.items()})
+    except TraceError as error:
+        what = checkpoint or f"questions {batch.ids[0]} to {batch.ids[-1]}"
+        raise UserError(f"{what} can't be explained: {error}") from error
 
 
 @dataclass(frozen=True)

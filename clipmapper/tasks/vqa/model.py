@@ -6,11 +6,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from clipmapper.checkpoint import _encoder_of, _fill, _opened
+from clipmapper.checkpoint import fill, open_checkpoint
 from clipmapper.config.schema import Config, MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch
 from clipmapper.mapper import build_mapper
-from clipmapper.mapper.initialisation import _start
 from clipmapper.nn.tokens import Tokens, TokenSubset
 
 
@@ -38,6 +37,11 @@ class CLIPMapperVQA(nn.Module):
         self.vqa = vqa
         self.answers = answers
 
+    @property
+    def trained(self) -> VQAMapper:
+        """The trained part."""
+        return self.vqa
+
     def forward(
         self,
         pixels: Tensor,
@@ -57,16 +61,13 @@ def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
     With ``config``, its mapper and encoder must be the checkpoint's; raises ``UserError`` naming what differs, also
     where the encoder's weights are no longer the same.
     """
-    about, weights = _opened(path, config, "vqa")
-    encoder = _encoder_of(path, about, config)
+    about, encoder, weights = open_checkpoint(path, config, "vqa", "answers")
     model = build_vqa(MapperConfig(**about["mapper"]), encoder, len(about["answers"]))
-    _fill(model, weights, path)
+    fill(model, weights, path)
     return CLIPMapperVQA(encoder, model, tuple(about["answers"])).eval().requires_grad_(False)
 
 
 def build_vqa(mapper: MapperConfig, encoder: FrozenClip, answers: int) -> VQAMapper:
-    """The trained part for an encoder's widths and token counts."""
+    """The trained part for an encoder's widths and token counts, with PyTorch's own first weights."""
     vision, text = encoder.vision, encoder.text
-    model = VQAMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, answers)
-    _start(model, mapper, encoder)
-    return model
+    return VQAMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, answers)

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from clipmapper.console import progress
+from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import fitting
 from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
@@ -19,8 +20,8 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import Aim
 from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, Rated, explain_samples, score_rows
 from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
-from explain import Explainer, TraceError
-from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, merge_clip_pieces, save
+from explain import Explainer
+from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
 MOST_ANSWERS = 3  # of people's different answers, how many are shown
 
@@ -40,18 +41,15 @@ def make_pictures(
     """
     aim = Aim.of(config, subject.model.answers)
     preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
-    made, hidden = 0, not config.trainer.enable_progress_bar
-    with score_file(scores, SCHEMA) as write, tqdm(total=len(rows), desc="explaining", disable=hidden) as bar:
+    made = 0
+    with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "questions") as advance:
         for batch in _batches(subject, rows, config.encoder.batch_size):
-            try:
-                chosen = fitting(explainers, len(batch.questions))
-                for sample in explain_samples(subject.model, batch, chosen, aim, config.interaction):
-                    write(score_rows(sample))
-                    draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
-                    made += 1
-                    bar.update()
-            except TraceError as error:
-                raise UserError(f"{subject.checkpoint} can't be explained: {error}") from error
+            chosen = fitting(explainers, len(batch.questions))
+            for sample in explain_samples(subject, batch, chosen, aim, config.interaction):
+                write(score_rows(sample))
+                draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
+                made += 1
+                advance()
     if not made:
         raise UserError("none of the chosen pictures could be read; check the image folder in data.root")
     return made
@@ -64,7 +62,7 @@ def _batches(subject: Subject, rows: Sequence[int], size: int) -> Iterator[Quest
             if cut := batch.text.truncated:
                 context = subject.model.encoder.text.context_length
                 what = f"{cut} questions are longer than the encoder's {context} tokens and were cut off"
-                tqdm.write(what, file=sys.stderr)
+                print(what, file=sys.stderr)
             yield batch
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from clipmapper.data.records import Question
 from clipmapper.tasks.vqa.explaining import Aim, Explained, explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.trained import QuestionBatch
-from explain import Explainer, mutual_interaction
+from clipmapper.tasks.vqa.trained import QuestionBatch, Subject
+from explain import Explainer, Needs, mutual_interaction
+from explain.explainers import Weighted
 
 Array = NDArray[np.float32]
 # A row a token. ``answer`` is the model's and ``probability`` its own; ``target`` (less ``against``) is explained.
@@ -79,15 +80,19 @@ class ExplainedSample:
 
 
 def explain_samples(
-    model: CLIPMapperVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: Aim, interaction: bool
+    subject: Subject, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: Aim, interaction: bool
 ) -> Iterator[ExplainedSample]:
     """The samples of a batch, all of them and all explainers from one trace.
 
     Raises:
-        TraceError: the model yields NaN or Inf.
+        UserError: the model yields NaN or Inf.
     """
-    explained = explain(model, batch, explainers, aim.target(model, batch))
-    matrix = mutual_interaction(explained.traced.trace, "text", "image") if interaction else None
+    model = subject.model
+    weighted = Weighted()  # the rule by which R grows in an interaction
+    more = Needs.of([weighted]) if interaction else None
+    target = aim.target(model, batch)
+    explained = explain(model, batch, explainers, target, more=more, checkpoint=subject.checkpoint)
+    matrix = mutual_interaction(explained.traced.trace, "text", "image", weighted) if interaction else None
     for row in range(len(batch.questions)):
         yield _sample(model, batch, explained, aim, row, None if matrix is None else matrix[row])
 

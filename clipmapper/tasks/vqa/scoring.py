@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
+from clipmapper.config.schema import EvaluateConfig
 from clipmapper.data.result_files import ANSWERS, read_results
 from clipmapper.data.vqa_files import check_same_questions, read_questions
 from clipmapper.errors import UserError
-from clipmapper.metrics.vqa import VQAScore, score_predictions
+from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
+from clipmapper.results import write_metrics
+
+
+def score_result_file(config: EvaluateConfig, run: Path) -> None:
+    """Official accuracy of the result file that the config names, printed and written.
+
+    Raises ``UserError`` where a file is not named, and as :func:`score_files`.
+    """
+    if config.references:
+        raise UserError("references=FILE belongs to captions: give task=caption, or questions=FILE annotations=FILE")
+    if not (config.predictions and config.questions and config.annotations):
+        raise UserError("scoring a result file takes all three: predictions=FILE questions=FILE annotations=FILE")
+    score = score_files(Path(config.predictions), Path(config.questions), Path(config.annotations))
+    write_metrics(run / "metrics.json", {"predictions": summary(score)}, asdict(config))
+    print(table(config.predictions, score))
 
 
 def score_files(predictions: Path, questions: Path, annotations: Path) -> VQAScore:

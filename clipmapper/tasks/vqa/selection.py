@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
+from clipmapper.console import progress
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
@@ -45,13 +44,13 @@ def _wrong(subject: Subject, config: ExplainConfig, order: list[int]) -> list[in
     if not subject.questions[0].answers:
         raise UserError(f"select=wrong: the {config.split} split has no human answers; give select=random")
     found: list[int] = []
-    looked, hidden = 0, not config.trainer.enable_progress_bar
-    with tqdm(total=config.samples, desc="looking for wrong answers", leave=False, disable=hidden) as bar:
+    looked = 0
+    with progress(config.samples, "looking for wrong answers", "found") as advance:
         for row, question, answer in subject.answered(order, config.encoder.batch_size):
             looked += 1
             if vqa_accuracy(answer, question.answers) == 0:
                 found.append(row)
-                bar.update()
+                advance()
             if len(found) == config.samples:
                 break
     if not found:

@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
+from clipmapper.encoder.pieces import clip_words
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from explain.lrp import lrp
-from explain.recording import record
-from explain.targets import Target, given, predicted
-from explain.trace import AttentionTrace
-
-
-@dataclass(frozen=True, eq=False)
-class Traced:
-    """A trace in joint order (image tokens, then text tokens) and what its positions mean.
-
-    ``rows`` [B] is the joint position of the read-out token, whose row of R explains the answer; ``logits``
-    [B, answers]; ``removable`` bool [B, N] is true at patches and sub-words, false at the class, read-out, start and
-    end tokens and at padding.
-    """
-
-    trace: AttentionTrace
-    rows: Tensor
-    logits: Tensor
-    removable: Tensor
-
-    @property
-    def answers(self) -> Tensor:
-        """The preferred answer's index, [B]."""
-        return self.logits.argmax(-1)
-
-    def scores(self, scores: Tensor, modality: str) -> Tensor:
-        """The part of scores [B, N] that belongs to patches, [B, P], or to the text stream, [B, n_t]."""
-        span = self.trace.span(modality)
-        return scores[:, span.stop - self.patches : span.stop] if modality == "image" else scores[:, span]
-
-    @property
-    def patches(self) -> int:
-        """P."""
-        return int(self.removable[0, self.trace.span("image")].sum())
+from explain.capture.needs import EVERYTHING, Needs
+from explain.capture.passes import capture
+from explain.targets import Target, predicted
+from explain.traced import Traced, grid_boxes
 
 
 def trace_vqa(
@@ -51,41 +21,40 @@ def trace_vqa(
     pixels: Tensor,
     questions: TextBatch,
     target: Target = predicted,
-    needs: Collection[str] = (),
+    needs: Needs = EVERYTHING,
     sample_ids: Sequence[int | str] | None = None,
+    picture_ids: Sequence[int | str] | None = None,
 ) -> Traced:
-    """The trace of a batch.
+    """The trace of a batch in joint order: image tokens, then text tokens.
 
     Args:
         model: In evaluation mode.
         pixels: [B, 3, H, W].
         questions: B questions.
         target: Which logit is explained; by default that of the answer the model prefers.
-        needs: The fields that the explainers name in ``Explainer.needs``: ``attention_relevance`` costs a second pass.
+        needs: What the trace holds; LRP relevance costs a second pass.
         sample_ids: Names of the samples, for what is drawn at random.
+        picture_ids: Whose picture each sample shows.
 
     Raises:
         TraceError: a tensor holds NaN or Inf.
         ValueError: the target does not fit the logits.
     """
     removable, sizes = _positions(model, questions)
-    with record() as recorder:
-        logits = model(pixels, questions)
-        y = given(logits.argmax(-1)) if target is predicted else target  # the same answer in every later pass
-        relevance = None
-        if "attention_relevance" in needs:
-            with record() as again:
-                with lrp():
-                    propagating = model(pixels, questions)
-                relevance = again.attention_relevance(y(propagating))
-
-        def scalar(inputs: Mapping[str, Tensor]) -> Tensor:
-            with record(inputs):
-                return y(model(pixels, questions))
-
-        valid = _valid(model, questions)
-        trace = recorder.trace(y(logits), sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar)
-    return Traced(trace, _readout(model, questions, sizes["image"]), logits.detach(), removable)
+    valid = _valid(model, questions)
+    trace, logits = capture(lambda _: model(pixels, questions), target, needs, lambda: (sizes, valid), sample_ids)
+    visual, tokenizer = model.encoder.vision.visual, model.encoder.tokenizer
+    asked = [ids[valid][1:-1].tolist() for ids, valid in zip(questions.ids, questions.valid, strict=True)]
+    return Traced(
+        trace=trace,
+        logits=logits,
+        removable=removable,
+        readout=dict.fromkeys(sizes, _readout(model, questions, sizes["image"])),
+        grid=tuple(visual.grid_size),
+        boxes=grid_boxes(visual.grid_size, visual.patch_size, pixels.device),
+        words=[clip_words(ids, tokenizer, sizes["image"] + 1) for ids in asked],
+        picture_ids=picture_ids,
+    )
 
 
 def _positions(model: CLIPMapperVQA, questions: TextBatch) -> tuple[Tensor, dict[str, int]]:

@@ -11,12 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipmapper.checkpoint import find_checkpoint
+from clipmapper.checkpoint import load_found
 from clipmapper.config.schema import Config
 from clipmapper.data.datasets import load_data
 from clipmapper.data.images import BadImage, load_rgb
 from clipmapper.data.records import ImageSource, Question
-from clipmapper.device import pick_device
 from clipmapper.encoder.load import TextBatch
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, load_vqa
 
@@ -35,6 +34,11 @@ class QuestionBatch:
         """The questions' ids, by which explainers that draw at random know them."""
         return [question.question_id for question in self.questions]
 
+    @property
+    def picture_ids(self) -> list[int]:
+        """The ids of the pictures that the questions are about."""
+        return [question.image_id for question in self.questions]
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -45,6 +49,11 @@ class Subject:
     images: Mapping[int, ImageSource]
     checkpoint: Path
     on_bad_image: str
+
+    @property
+    def ids(self) -> list[int]:
+        """The questions' ids."""
+        return [question.question_id for question in self.questions]
 
     @torch.no_grad()
     def answered(self, rows: Sequence[int], batch_size: int) -> Iterator[tuple[int, Question, str]]:
@@ -97,7 +106,4 @@ def load_subject(config: Config, split: str, checkpoint: str | None) -> Subject:
 
 def load_model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperVQA, Path]:
     """The model alone, on the trainer's kind of device, and its checkpoint."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    path = find_checkpoint(config, checkpoint)
-    return load_vqa(path, config).to(pick_device(config.trainer)), path
+    return load_found(config, checkpoint, load_vqa)

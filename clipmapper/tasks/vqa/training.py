@@ -5,9 +5,21 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipmapper.tasks.vqa.data import VQABatch
-from clipmapper.tasks.vqa.model import VQAMapper
+from clipmapper.config.schema import TrainConfig
+from clipmapper.mapper.initialisation import initialise
+from clipmapper.tasks.vqa.data import TaskData, VQABatch
+from clipmapper.tasks.vqa.model import VQAMapper, build_vqa
 from clipmapper.training.module import MapperTraining
+
+SAMPLES = 512  # training questions, whose tokens' means mapper A begins with
+
+
+def new_module(config: TrainConfig, data: TaskData) -> VQATraining:
+    """A new model, ready to be trained; its weights are drawn from torch's generator."""
+    model = build_vqa(config.mapper, data.encoder, len(data.answers))
+    some = data.train[list(range(min(SAMPLES, len(data.train))))]
+    initialise(model.mapper, config.mapper, data.encoder, (some.image, some.text))
+    return VQATraining(model, config.task.optim, config.trainer.max_steps, data.card(config), config.seed)
 
 
 class VQATraining(MapperTraining[VQAMapper]):

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perturbation import statistics
-from perturbation.measures.areas import area_under_mean, areas
 from perturbation.removal.steps import STEP_LISTS
+from perturbation.report.curves import area_under_mean, areas
 from perturbation.statistics import bootstrap_interval, bootstrap_means, holm, seed_interval, sign_flip_p_value
 
 

@@ -18,7 +18,7 @@ from clipmapper.config.schema import EncoderConfig
 from clipmapper.encoder.embedded import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, register_embedded, restore_token_table
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.nn.tokens import TokenSubset
-from explain.recording import record
+from explain.capture.recording import record
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from clipmapper.config.schema import MapperConfig
 from clipmapper.mapper import build_mapper
-from clipmapper.mapper.initialisation import SHARPER, start_aligned, take_turns
+from clipmapper.mapper.initialisation import QUERY_GAIN, alternate_modalities, start_aligned
 from clipmapper.mapper.single_stream import SingleStream
 from clipmapper.nn.tokens import Tokens
-from explain.recording import record
+from explain.capture.recording import record
 
 
 def _tokens(features: Tensor) -> Tokens:
@@ -29,7 +29,7 @@ def _started(seed: int) -> tuple[SingleStream, Tokens, Tokens]:
     image = _tokens(torch.randn(20, 12, 32) + 3 * torch.randn(32))
     text = _tokens(torch.randn(20, 9, 32) + 3 * torch.randn(32))
     start_aligned(mapper, torch.randn(32, 64), torch.randn(32, 64))
-    take_turns(mapper, image, text)
+    alternate_modalities(mapper, image, text)
     return mapper, image, text
 
 
@@ -70,4 +70,4 @@ def test_queries_are_sharper_than_orthogonal() -> None:
     mapper, _, _ = _started(0)
     for name, weight in mapper.named_parameters():
         if name.endswith("query.weight"):
-            torch.testing.assert_close(weight @ weight.T, SHARPER**2 * torch.eye(64), atol=1e-4, rtol=0)
+            torch.testing.assert_close(weight @ weight.T, QUERY_GAIN**2 * torch.eye(64), atol=1e-4, rtol=0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from clipmapper.config.schema import MapperConfig
 from clipmapper.mapper import Mapper, build_mapper
 from clipmapper.nn.tokens import Tokens, TokenSubset, take
-from explain.recording import record
+from explain.capture.recording import record
 
 IMAGE_WIDTH, TEXT_WIDTH, PLACES = 10, 6, 9
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from clipmapper.errors import UserError
-from perturbation.measures.faithfulness import pearson, spearman, strongest_tokens, summarize, violations
+from perturbation.measures.faithfulness import pearson, spearman, strongest_tokens, violations
+from perturbation.report.rows import summarize
 
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 MEASURES: list[Measure] = [pearson, spearman]

@@ -1,21 +1,20 @@
-"""Parts on disk, what a run is known by, how questions are drawn and dealt, and the bounds of any order."""
+"""Parts on disk, what a run is known by, and how samples are drawn and put into batches."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmapper.errors import UserError
-from perturbation.measures.ceiling import all_subsets, bounds, few_enough
+from perturbation.measures.base import SAMPLES
 from perturbation.perturb import parts
 from perturbation.perturb.identity import IDENTITY, open_run
-from perturbation.perturb.parts import CEILING, SAMPLES, finished, merge, take_over, write_part
-from perturbation.perturb.samples import deal, draw
+from perturbation.perturb.parts import copy_parts, finished, merge, write_part
+from perturbation.perturb.samples import even_batches, sample_rows
 
 
 def table(*ids: int) -> pa.Table:
@@ -33,10 +32,10 @@ def test_parts_are_merged_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 def test_a_part_without_records_counts_as_done(tmp_path: Path) -> None:
     write_part(tmp_path, 0, {})
-    write_part(tmp_path, 1, {SAMPLES: [table(1)], CEILING: [table(1)]})
+    write_part(tmp_path, 1, {SAMPLES: [table(1)], "ceiling": [table(1)]})
     assert finished(tmp_path, 3) == [0, 1]
     merged = merge(tmp_path, 2)
-    assert {kind: found.num_rows for kind, found in merged.items()} == {SAMPLES: 1, CEILING: 1}
+    assert {kind: found.num_rows for kind, found in merged.items()} == {SAMPLES: 1, "ceiling": 1}
     write_part(tmp_path, 1, {})
     with pytest.raises(UserError, match="no picture of the chosen questions could be read"):
         merge(tmp_path, 1)
@@ -62,7 +61,7 @@ def test_a_disk_that_fills_up_leaves_whole_parts_only(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
-        write_part(tmp_path, 1, {SAMPLES: [table(1)], CEILING: [table(1)]})
+        write_part(tmp_path, 1, {SAMPLES: [table(1)], "ceiling": [table(1)]})
     assert [file.name for file in (tmp_path / parts.FOLDER).iterdir()] == ["part-000000.samples.parquet"]
 
 
@@ -78,11 +77,11 @@ def test_samples_are_the_last_file_of_a_part(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(parts, "write_whole", noted)
     (tmp_path / "one").mkdir()
     for number in range(2):
-        write_part(tmp_path / "one", number, {SAMPLES: [table(1)], CEILING: [table(1)]})
+        write_part(tmp_path / "one", number, {SAMPLES: [table(1)], "ceiling": [table(1)]})
     (tmp_path / "two").mkdir()
-    take_over(tmp_path / "one", tmp_path / "two")
-    kinds = [name.split(".")[1] for name in written]
-    assert kinds == [CEILING, SAMPLES, CEILING, SAMPLES, CEILING, CEILING, SAMPLES, SAMPLES]
+    copy_parts(tmp_path / "one", tmp_path / "two")
+    tables = [name.split(".")[1] for name in written]
+    assert tables == ["ceiling", SAMPLES, "ceiling", SAMPLES, "ceiling", "ceiling", SAMPLES, SAMPLES]
 
 
 IDENTITY_OF = {"config": {"samples": 3, "removal": {"text": "mask"}}, "checkpoint": "ab", "versions": {"torch": "1"}}
@@ -120,41 +119,20 @@ def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:
 
 
 def test_questions_are_drawn_by_the_seed_without_replacement() -> None:
-    rows = draw(50, 20, 3)
-    assert rows == sorted(set(rows)) == draw(50, 20, 3)
+    rows = sample_rows(50, 20, 3)
+    assert rows == sorted(set(rows)) == sample_rows(50, 20, 3)
     assert len(rows) == 20
-    assert rows != draw(50, 20, 4)
-    assert draw(5, None, 0) == draw(5, 5, 1) == [0, 1, 2, 3, 4]
+    assert rows != sample_rows(50, 20, 4)
+    assert sample_rows(5, None, 0) == sample_rows(5, 5, 1) == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="samples=6: the split has 5 questions; give samples=5 or null"):
-        draw(5, 6, 0)
+        sample_rows(5, 6, 0)
 
 
 @given(count=st.integers(1, 300), size=st.integers(1, 40))
 def test_batches_hold_every_row_once_and_are_of_almost_one_size(count: int, size: int) -> None:
-    batches = deal(list(range(count)), size)
+    batches = even_batches(list(range(count)), size)
     assert [row for batch in batches for row in batch] == list(range(count))
     sizes = {len(batch) for batch in batches}
     assert max(sizes) <= size
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) > 1 or count == 1 or size < 3
-
-
-def test_bounds_are_those_of_all_subsets_of_a_size() -> None:
-    """Against a loop over subsets as sets, with a function of the removed tokens."""
-    removable = np.array([[0, 1, 1, 0, 1, 0], [0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], dtype=bool)
-    assert few_enough(removable, 3) == [0, 1]
-    kept = all_subsets(removable, [0, 1])
-    assert kept.shape == (4, 8, 6)
-    assert kept[2:].all()
-    assert kept[1, 2:].all()
-
-    def worth(mask: np.ndarray) -> float:
-        return float(sum(1.0 / (place + 1) ** 2 for place in np.flatnonzero(~mask)))
-
-    found = bounds(np.array([worth(mask) for mask in kept[0]]), (0.0, 0.3, 0.5, 1.0))
-    values = {1: 1 / 4, 2: 1 / 9, 4: 1 / 25}
-    pairs = [values[1] + values[2], values[1] + values[4], values[2] + values[4]]
-    np.testing.assert_allclose(found["lowest"], [0, min(values.values()), min(pairs), sum(values.values())])
-    np.testing.assert_allclose(found["highest"], [0, max(values.values()), max(pairs), sum(values.values())])
-    means = [0, sum(values.values()) / 3, sum(pairs) / 3, sum(values.values())]
-    np.testing.assert_allclose(found["mean"], means)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from models import pictures, random_caption, slow_greedy
 
 from clipmapper.encoder.load import TextBatch
+from clipmapper.errors import UserError
 from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from perturbation.removal.caption_engine import CaptionEngine
+from perturbation.removal.caption_reader import CaptionReader, CaptionSamples
+from perturbation.removal.reader import Subsets
 
 LENGTH = 6
 
@@ -46,3 +50,12 @@ def slow_masked(model: CLIPMapperCaption, pixels: torch.Tensor, kept: torch.Tens
 
     masked.vocabulary = model.vocabulary  # type: ignore[attr-defined]
     return slow_greedy(masked, pixels[None], LENGTH)
+
+
+def test_a_caption_s_input_has_no_words_to_remove() -> None:
+    model, pixels = random_caption("b", "none"), pictures(2).double()
+    reader = CaptionReader(CaptionEngine(model, 2, LENGTH))
+    whole = CaptionSamples(pixels, [["a cat"], ["a dog", "a hat"]], ["x", "y"])
+    assert reader.read(whole, Subsets()).said.tolist() == [["x"], ["y"]]
+    with pytest.raises(UserError, match="task=caption: the model is given no words that could be removed"):
+        reader.read(whole, Subsets(text=np.ones((2, 1, 5), dtype=bool)))

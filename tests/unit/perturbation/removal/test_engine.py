@@ -12,7 +12,8 @@ from torch import Tensor
 from clipmapper.encoder.load import TextBatch
 from clipmapper.nn.tokens import TokenSubset
 from perturbation.benchmark.plain_loop import plain_logits
-from perturbation.removal.engine import Engine, Modality, Removal
+from perturbation.removal.engine import Engine, Removal
+from perturbation.removal.reader import Modality
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 CASES = st.tuples(
@@ -57,12 +58,54 @@ def test_readings_equal_the_plain_loop(
     kept = random_masks(questions, modality, several, seed)
     asked = torch.tensor([seed % 5, 1, 2, 3])
     engine = Engine(model, batch_size)
-    reading = engine.read(engine.whole(pixels, questions), modality, kept, asked)
-    logits = plain_logits(model, pixels, questions, modality, kept)
+    image, text = (kept if modality == name else None for name in ("image", "text"))
+    reading = engine.read(engine.cache(pixels, questions), image, text, asked)
+    logits = plain_logits(model, pixels, questions, image, text)
     wanted = logits.gather(2, asked[:, None, None].expand(-1, several, 1))[:, :, 0].sigmoid()
     torch.testing.assert_close(reading.probability, wanted, **CLOSE)
     best = logits.gather(2, reading.answers[:, :, None])[:, :, 0]
     torch.testing.assert_close(best, logits.amax(2), **CLOSE)  # the same answer, up to a tie to rounding
+
+
+@settings(max_examples=30, deadline=None)
+@given(case=CASES, several=st.integers(2, 6), batch_size=st.integers(1, 20), seed=st.integers(0, 2**20))
+def test_removal_from_both_modalities_equals_the_plain_loop(
+    case: tuple[str, str, str, Modality], several: int, batch_size: int, seed: int
+) -> None:
+    name, readout, positions, _ = case
+    model = random_vqa(name, readout, positions, seed % 7)
+    pixels, questions = samples(4, seed)
+    image, text = (random_masks(questions, modality, several, seed + k) for k, modality in enumerate(("image", "text")))
+    text = text.flip(1)  # so that some subsets remove from one modality only
+    asked = torch.tensor([seed % 5, 1, 2, 3])
+    engine = Engine(model, batch_size)
+    reading = engine.read(engine.cache(pixels, questions), image, text, asked)
+    logits = plain_logits(model, pixels, questions, image, text)
+    wanted = logits.gather(2, asked[:, None, None].expand(-1, several, 1))[:, :, 0].sigmoid()
+    torch.testing.assert_close(reading.probability, wanted, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_requests_of_both_modalities_change_no_bit_of_those_of_one(name: str) -> None:
+    """They are read in batches of their own."""
+    model = random_vqa(name)
+    pixels, questions = samples(4)
+    image, text = (random_masks(questions, modality, 6, seed=2) for modality in ("image", "text"))
+    engine = Engine(model, 5)
+    inputs = engine.cache(pixels, questions)
+    alone = [engine.read(inputs, *masks, inputs.answers).probability for masks in ((image, None), (None, text))]
+    whole_image, whole_text = torch.ones_like(image), questions.valid[:, None].expand_as(text)
+    images, texts = torch.cat([image, whole_image, image], 1), torch.cat([whole_text, text, text], 1)
+    together = engine.read(inputs, images, texts, inputs.answers).probability
+    assert torch.equal(together[:, :12], torch.cat(alone, 1))
+
+
+def test_nothing_asked_for_is_the_samples_as_they_are() -> None:
+    model = random_vqa("b")
+    inputs = Engine(model, 3).cache(*samples(4))
+    reading = Engine(model, 3).read(inputs, None, None, inputs.answers)
+    assert torch.equal(reading.answers[:, 0], inputs.answers)
+    assert torch.equal(reading.probability[:, 0], inputs.logits.amax(1).sigmoid())
 
 
 def test_dropped_words_are_a_shorter_question() -> None:
@@ -71,7 +114,7 @@ def test_dropped_words_are_a_shorter_question() -> None:
     kept = random_masks(questions, "text", 5, seed=3)
     asked = torch.tensor([0, 1, 2, 3])
     engine = Engine(model, 4, Removal(text="drop"))
-    reading = engine.read(engine.whole(pixels, questions), "text", kept, asked)
+    reading = engine.read(engine.cache(pixels, questions), None, kept, asked)
     for b in range(4):
         for m in range(5):
             ids = questions.ids[b, kept[b, m]][None]
@@ -85,7 +128,7 @@ def test_blanked_patches_are_a_picture_with_its_mean_colour_there() -> None:
     kept = random_masks(questions, "image", 4, seed=5)
     asked = torch.tensor([0, 1, 2])
     engine = Engine(model, 5, Removal(image="mean"))
-    reading = engine.read(engine.whole(pixels, questions), "image", kept, asked)
+    reading = engine.read(engine.cache(pixels, questions), kept, None, asked)
     for b in range(3):
         one = TextBatch(questions.ids[b : b + 1], questions.valid[b : b + 1], 0)
         for m in range(4):
@@ -104,7 +147,8 @@ def test_every_distinct_subset_is_read_once_and_only_its_tokens(modality: Modali
     pixels, questions = samples(4)
     kept = random_masks(questions, modality, 5, seed=1)
     engine = Engine(model, 3)
-    whole = engine.whole(pixels, questions)
+    inputs = engine.cache(pixels, questions)
+    twice = kept.repeat(1, 2, 1)
     seen: list[tuple[int, ...]] = []
     tower = getattr(model.encoder, "vision" if modality == "image" else "text")
     encode = tower.encode
@@ -116,7 +160,8 @@ def test_every_distinct_subset_is_read_once_and_only_its_tokens(modality: Modali
 
     tower.encode = counting
     try:
-        engine.read(whole, modality, kept.repeat(1, 2, 1), whole.answers)
+        image, text = (twice if modality == name else None for name in ("image", "text"))
+        engine.read(inputs, image, text, inputs.answers)
     finally:
         del tower.encode
     present = kept[:, :1]

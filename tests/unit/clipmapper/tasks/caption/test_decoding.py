@@ -11,7 +11,8 @@ from clipmapper.mapper.blocks import AttentionSublayer
 from clipmapper.mapper.incremental import start_decoding
 from clipmapper.nn.kv_cache import KeyValues
 from clipmapper.nn.tokens import Tokens
-from clipmapper.tasks.caption.decoding import check_length, greedy
+from clipmapper.tasks.caption.data import check_length
+from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 
 MAPPERS = pytest.mark.parametrize("name", ["a", "b"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from models import image_tokens, pictures, random_caption
@@ -13,18 +14,20 @@ from torch import Tensor
 from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.decoding import greedy
+from clipmapper.tasks.caption.explaining import contrast_class
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
 from explain import TraceError, explainers
-from explain.explainer import Explainer
+from explain.capture.needs import Needs
+from explain.capture.recording import record
+from explain.explainers.base.explainer import Explainer
 from explain.lrp import lrp
-from explain.recording import record
 from explain.trace import AttentionTrace
 
 MAPPERS = pytest.mark.parametrize("name", ["a", "b"])
 READOUTS = pytest.mark.parametrize("readout", ["cls", "token"])
 EVERY = [getattr(explainers, name) for name in explainers.__all__]
-NEEDS = ("attention_relevance",)
+NEEDS = Needs.everything(lrp=True)
 LENGTHS = (5, 0, 2, 7)
 IDS = ["k", "l", "m", "n"]
 FIELDS = ("attention", "attention_grad", "residual", "residual_grad", "output", "output_grad", "attention_relevance")
@@ -220,3 +223,51 @@ def test_shuffled_needs_a_second_word() -> None:
     found = trace_captions(model, pixels()[:1], [captions(model)[0][:1]])
     with pytest.raises(TraceError, match="at least two"):
         explainers.Shuffled()(found.trace, rows=found.rows)
+
+
+@MAPPERS
+def test_a_contrast_explains_the_difference_of_two_logits(name: str) -> None:
+    model, spoken = random_caption(name), captions(random_caption(name))
+    other = 2
+    plain, contrast = trace_captions(model, pixels(), spoken), trace_captions(model, pixels(), spoken, against=other)
+    assert contrast.trace.scalar is not None
+    assert contrast.trace.inputs is not None
+    classes = torch.from_numpy(model.vocabulary.classes(np.array([i for ids in spoken for i in ids])))
+    wanted = plain.logits.gather(1, classes[:, None])[:, 0] - plain.logits[:, other]
+    torch.testing.assert_close(contrast.trace.scalar(contrast.trace.inputs).detach(), wanted)
+    leaf = contrast.trace.inputs["image"].clone().requires_grad_()
+    y = contrast.trace.scalar({**contrast.trace.inputs, "image": leaf})
+    (grad,) = torch.autograd.grad(y.sum(), leaf)
+    assert contrast.trace.inputs_grad is not None
+    torch.testing.assert_close(contrast.trace.inputs_grad["image"], grad, **CLOSE)
+
+
+@MAPPERS
+def test_a_word_against_itself_has_nothing_to_explain(name: str) -> None:
+    model = random_caption(name)
+    word = captions(model)[0][0]
+    same = int(model.vocabulary.classes(np.array([word]))[0])
+    found = trace_captions(model, pixels()[:1], [[word]], against=same)
+    assert all(not step.tensor("output_grad").any() for step in found.trace.steps)
+
+
+def test_the_word_of_a_contrast_is_one_that_the_model_can_generate() -> None:
+    model = random_caption("b")
+    assert contrast_class(model, "blue") == model.vocabulary.ids.index(model.encoder.tokenizer.encode("blue")[0])
+    with pytest.raises(UserError, match=r"against=parallelogramatic: CLIP's tokenizer makes \d sub-words of it"):
+        contrast_class(model, "parallelogramatic")
+    with pytest.raises(UserError, match="against=cirque is no word that the model can generate; close to it: circle"):
+        contrast_class(model, "cirque")
+
+
+def test_items_know_the_words_before_them() -> None:
+    model = random_caption("b", readout="token")
+    ids = model.encoder.tokenizer.encode("a red circle")
+    found = trace_captions(model, pixels()[:2], [ids, ids[:1]], picture_ids=[4, 9])
+    assert found.words is not None
+    assert [[word for word, _ in words] for words in found.words] == [[], ["a"], ["a", "red"], []]
+    assert found.picture_ids == [4, 4, 4, 9]
+    assert found.grid == (3, 3)
+    image = found.trace.sizes["image"]
+    assert found.removable[2].nonzero()[:, 0].tolist() == [*range(2, image), image + 1, image + 2]
+    assert found.words[2][1][1] == range(image + 2, image + 3)

@@ -12,7 +12,7 @@ from torch import Tensor
 from clipmapper.encoder.load import TextBatch
 from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from explain.recording import record
+from explain.capture.recording import record
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 NAMES, READOUTS = ("a", "b"), ("cls", "eot", "token")

@@ -15,6 +15,7 @@ from clipmapper.encoder.load import TextBatch
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import Traced, trace_vqa
 from explain import TraceError, explainers, targets
+from explain.capture.needs import Needs
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 NAMES, READOUTS = ("a", "b"), ("cls", "eot", "token")
@@ -28,7 +29,7 @@ def _one_thread() -> None:
 
 
 def traced(model: CLIPMapperVQA, count: int = 4, **options: Any) -> Traced:
-    return trace_vqa(model, *samples(count), needs=("attention_relevance",), **options)
+    return trace_vqa(model, *samples(count), needs=Needs.everything(lrp=True), **options)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
@@ -48,7 +49,7 @@ def test_a_batch_equals_its_samples_alone(name: str, readout: str, explainer: An
     model = random_vqa(name, readout, dtype=torch.float64)  # LRP divides by numbers near 0
     pixels, questions = samples(4)
     pixels = pixels.double()
-    whole = trace_vqa(model, pixels, questions, needs=("attention_relevance",), sample_ids=IDS)
+    whole = trace_vqa(model, pixels, questions, needs=Needs.everything(lrp=True), sample_ids=IDS)
     rule = explainer(steps=4) if explainer is explainers.IntegratedGradients else explainer()  # 32 take seconds
     scores = rule(whole.trace, rows=whole.rows)
     assert scores.isfinite().all()
@@ -58,7 +59,7 @@ def test_a_batch_equals_its_samples_alone(name: str, readout: str, explainer: An
     for b in range(4):
         length = int(questions.valid[b].sum())
         alone = TextBatch(questions.ids[b : b + 1, :length], questions.valid[b : b + 1, :length], 0)
-        one = trace_vqa(model, pixels[b : b + 1], alone, needs=explainer.needs, sample_ids=IDS[b : b + 1])
+        one = trace_vqa(model, pixels[b : b + 1], alone, needs=Needs.of([rule]), sample_ids=IDS[b : b + 1])
         single = rule(one.trace, rows=one.rows)[0]
         torch.testing.assert_close(scores[b, : len(single)], single, **CLOSE)
         assert not scores[b, len(single) :].any()
@@ -218,3 +219,26 @@ def test_nothing_stays_behind() -> None:
     assert tensors() <= count
     assert before == {name: (len(m._forward_hooks), len(m._backward_hooks)) for name, m in model.named_modules()}
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+
+
+def test_a_trace_knows_its_grid_its_words_and_whose_picture_it_shows() -> None:
+    model = random_vqa("b", readout="token")
+    pixels, questions = samples(5)
+    traced = trace_vqa(model, pixels, questions, picture_ids=[7, 7, 8, 9, 9])
+    assert traced.grid == (3, 3)
+    assert traced.picture_ids == [7, 7, 8, 9, 9]
+    assert traced.boxes is not None
+    assert traced.boxes[4].tolist() == [8, 8, 16, 16]
+    assert traced.words is not None
+    words = [[word for word, _ in each] for each in traced.words]
+    assert words[2] == ["how", "many", "?"]
+    assert words[1] == []
+    for b, each in enumerate(traced.words):  # the words' tokens are just those that may be removed
+        positions = [place for _, places in each for place in places]
+        text = traced.trace.span("text")
+        assert positions == [text.start + k for k in traced.removable[b, text].nonzero()[:, 0].tolist()]
+    explained = traced.explain(explainers.Weighted())
+    row = explainers.Weighted()(traced.trace).matrix[3, 0]
+    _, places = traced.words[3][1]
+    torch.testing.assert_close(explained["text"][3, 1], sum(row[place] for place in places))
+    torch.testing.assert_close(explained["image"][3], row[2:11])

@@ -1,0 +1,22 @@
+"""Scores a trained model, or anyone's result file, by the official metrics of its task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from clipmapper.cli import command, typed
+from clipmapper.config.schema import EvaluateConfig
+from clipmapper.tasks import TASKS
+
+
+@command("evaluate")
+def main(config: DictConfig, run: Path) -> None:
+    """One evaluation."""
+    checked: EvaluateConfig = typed(config, EvaluateConfig)
+    task = TASKS[checked.task.name]
+    if any((checked.predictions, checked.questions, checked.annotations, checked.references)):
+        task.score_files(checked, run)
+    else:
+        task.score_checkpoint(checked, run)

@@ -1,0 +1,26 @@
+"""Makes pictures of explanations, and writes the scores behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from clipmapper.cli import choice, command, named, typed
+from clipmapper.tasks import TASKS
+
+
+@command("explain", as_typed=("image", "question"))
+def main(config: DictConfig, run: Path) -> None:
+    """Pictures and scores of the samples that the config chooses."""
+    task = named(config, "task", TASKS)
+    checked = typed(config, task.explain_schema)
+    from clipmapper.explaining.explainers import choose_explainers
+    from clipmapper.explaining.output import SCORES
+
+    explainers = choose_explainers(config.explainer, choice("explainer"))
+    trained = task.trained(checked)
+    print(f"checkpoint: {trained.checkpoint}", flush=True)
+    pictures, scores = run / "pictures", run / SCORES
+    count = task.write_pictures(trained, explainers, checked, pictures, scores)
+    print(f"explained {count} {task.samples}: pictures in {pictures}, scores in {scores}")

@@ -1,0 +1,19 @@
+"""Pre-trains the embedded encoder on ``shapes`` scenes and reports what its tokens know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from clipmapper.cli import command, typed
+from clipmapper.config.schema import PretrainConfig
+
+
+@command("pretrain_clip")
+def main(config: DictConfig, run: Path) -> None:
+    """One pre-training run."""
+    checked: PretrainConfig = typed(config, PretrainConfig)
+    from clipmapper.encoder.pretraining.run import run_pretraining
+
+    run_pretraining(checked, run)

@@ -1,0 +1,1 @@
+"""Recording of a forward pass, and the gradients of what was recorded."""

@@ -1,0 +1,101 @@
+"""Gradients of several scalars a sample, such as every word of a caption, from the graph of one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explain.trace import TraceError
+
+# Samples that one batched backward pass serves: fewer leave small models to Python's overhead, more leave the cache.
+AT_ONCE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """What a trace explains, sample after sample: item m is scalar ``place[m]`` of sample ``sample[m]``, both [M]."""
+
+    sample: Tensor
+    place: Tensor
+    shape: tuple[int, int]  #: samples B, and scalars a sample T
+
+    @classmethod
+    def of(cls, target: Tensor, wanted: Tensor | None) -> Items:
+        """The scalars of ``target``, [B] or [B, T]; of the latter those where ``wanted``, bool [B, T], is true.
+
+        Raises:
+            TraceError: ``wanted`` does not fit the target, or holds nothing.
+        """
+        batch, scalars = target.shape[0], target.shape[1] if target.ndim == 2 else 1
+        if wanted is None:
+            wanted = target.new_ones(batch, scalars, dtype=torch.bool)
+        elif wanted.shape != target.shape or target.ndim != 2 or wanted.dtype != torch.bool:
+            raise TraceError(f"wanted: expected bool of the target's shape [B, T], got {list(wanted.shape)}")
+        sample, place = wanted.to(target.device).nonzero(as_tuple=True)
+        if not len(sample):
+            raise TraceError("wanted: no scalar is wanted of any sample")
+        return cls(sample, place, (batch, scalars))
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    @property
+    def are_samples(self) -> bool:
+        """Whether every sample is one item."""
+        return self.shape[1] == 1 and len(self) == self.shape[0]
+
+    def repeated(self, tensor: Tensor) -> Tensor:
+        """Each item's part of what samples have: [B, ...] → [M, ...], a view where that can be."""
+        if self.are_samples:
+            return tensor
+        return tensor.expand(len(self), *tensor.shape[1:]) if self.shape[0] == 1 else tensor[self.sample]
+
+    def groups(self, size: int) -> Iterator[tuple[int, int, Tensor]]:
+        """Places from first to before last, at most ``size`` of them, and which items lie there; none without any."""
+        for first in range(0, self.shape[1], size):
+            last = min(first + size, self.shape[1])
+            inside = ((self.place >= first) & (self.place < last)).nonzero()[:, 0]
+            if len(inside):
+                yield first, last, inside
+
+
+def gradients(target: Tensor, live: Sequence[Tensor], items: Items, retain: bool, batched: bool = True) -> list[Tensor]:
+    """∂y/∂Z [M, ...] for each tensor Z [B, ...] of ``live``; 0 where y does not hang on Z.
+
+    Samples do not interact, so one backward pass serves all of them; the passes for the places are batched.
+
+    Args:
+        target: y, [B] or [B, T].
+        live: What the target was computed from.
+        items: Which scalars are wanted.
+        retain: Keep the graph.
+        batched: Several passes at a time; not for graphs of autograd functions that are not made for it.
+    """
+    if items.are_samples:
+        each = torch.ones_like(target)
+        options = {"retain_graph": retain, "allow_unused": True, "materialize_grads": True}
+        return list(torch.autograd.grad(target, live, each, **options))
+    found = [tensor.new_zeros(len(items), *tensor.shape[1:]) for tensor in live]
+    groups = list(items.groups(max(1, AT_ONCE // items.shape[0]) if batched else 1))
+    for number, (first, last, inside) in enumerate(groups):
+        keep = retain or number + 1 < len(groups)
+        place, sample = items.place[inside] - first, items.sample[inside]
+        for whole, part in zip(found, _passes(target, live, first, last, keep), strict=True):
+            if part is not None:
+                whole[inside] = part[place, sample]
+    return found
+
+
+def _passes(target: Tensor, live: Sequence[Tensor], first: int, last: int, keep: bool) -> list[Tensor | None]:
+    """The gradients [last − first, B, ...] of every sample's scalars at these places."""
+    one = torch.zeros(last - first, *target.shape, dtype=target.dtype, device=target.device)
+    for place in range(first, last):
+        one[place - first, :, place] = 1
+    if len(one) > 1:
+        options = {"retain_graph": keep, "allow_unused": True, "is_grads_batched": True}
+        return list(torch.autograd.grad(target, live, one, **options))
+    alone = torch.autograd.grad(target, live, one[0], retain_graph=keep, allow_unused=True)
+    return [None if grad is None else grad[None] for grad in alone]

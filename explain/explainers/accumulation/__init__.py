@@ -1,0 +1,1 @@
+"""Explainers that accumulate relevance attention step by attention step."""

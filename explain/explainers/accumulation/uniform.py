@@ -1,0 +1,14 @@
+"""The ablation of Huang et al. 2023 (arXiv:2308.10240, Fig. 7): the skip connection and the attention count alike."""
+
+from explain.explainers.base.accumulation import Accumulation, Update, weighted_update
+from explain.trace import AttentionStep, AttentionTrace
+
+
+class Uniform(Accumulation):
+    """The weighted update (Eq. 4, 9-11) with w_X = w_Y = ½ in every step."""
+
+    needs = ("attention_grad",)
+
+    def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
+        """½ · R[s] + ½ · Ā · R[q]."""
+        return weighted_update(trace, step, step.attention.new_full((1, 1, 1), 0.5, dtype=trace.dtype))

@@ -1,0 +1,1 @@
+"""What explainers share: the base class and the machinery of each family."""

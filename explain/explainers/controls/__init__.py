@@ -1,0 +1,1 @@
+"""Controls: scores that explain nothing, which every table stands beside."""

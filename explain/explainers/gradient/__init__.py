@@ -1,0 +1,1 @@
+"""Explainers that differentiate with respect to the input embeddings."""

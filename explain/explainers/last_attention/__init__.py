@@ -1,0 +1,1 @@
+"""Explainers that read the last attention of each kind."""

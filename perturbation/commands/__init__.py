@@ -1,0 +1,1 @@
+"""What the scripts and the console command ``clipmapper`` run."""

@@ -1,0 +1,21 @@
+"""Compares explanations with what they should show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from clipmapper.cli import choice, command, typed
+from perturbation.config import LocaliseConfig
+from perturbation.tasks import PERTURB_TASKS
+
+
+@command("evaluate_explanations")
+def main(config: DictConfig, run: Path) -> None:
+    """How much of each explanation lies on the evidence, printed and written."""
+    checked: LocaliseConfig = typed(config, LocaliseConfig)
+    from clipmapper.explaining.explainers import choose_explainers
+
+    explainers = choose_explainers(config.explainer, choice("explainer"))
+    PERTURB_TASKS[checked.task.name].localise.run_localisation(checked, explainers, run)

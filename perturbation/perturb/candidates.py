@@ -1,0 +1,29 @@
+"""The explainers under test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from explain import Explainer
+from perturbation.measures.base import ScoredBy
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An explainer under test, and by what its scores are known."""
+
+    name: ScoredBy
+    explainer: Explainer
+
+
+def candidates_of(explainers: Mapping[str, Explainer], random_seeds: int) -> list[Candidate]:
+    """Every explainer once, random orders once for every seed."""
+    candidates = []
+    for name, explainer in explainers.items():
+        if explainer.seeded:
+            seeds = range(explainer.seed, explainer.seed + random_seeds)
+            candidates += [Candidate(ScoredBy(name, seed), explainer.with_seed(seed)) for seed in seeds]
+        else:
+            candidates.append(Candidate(ScoredBy(name), explainer))
+    return candidates

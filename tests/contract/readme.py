@@ -1,0 +1,105 @@
+"""The code blocks and command lines of README and, where there is a docs folder, of its pages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from public import PROJECT
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code."""
+
+    page: str
+    line: int
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """One call of a command; its ``arguments`` after the shell took off their quotes. ``in_block``, not in the text."""
+
+    page: str
+    line: int
+    script: str
+    arguments: tuple[str, ...]
+    in_block: bool
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line} {self.script} {' '.join(self.arguments)}"
+
+
+def blocks(language: str | None = None) -> list[Block]:
+    """All blocks, or those of one language ("" is none)."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        name = page.relative_to(PROJECT).as_posix()
+        found += [Block(name, text.count("\n", 0, m.start(2)) + 1, m[1], m[2]) for m in _FENCE.finditer(text)]
+    return [block for block in found if language is None or block.language == language]
+
+
+def shell_lines() -> list[CommandLine]:
+    """The command lines of blocks, and those in backquotes in the text; each once. Those of sessions are left out."""
+    found: dict[tuple[str, tuple[str, ...]], CommandLine] = {}
+    for is_block, lines in ((True, _in_blocks()), (False, _in_text())):
+        for page, line, text in lines:
+            for script, arguments in commands_of(text):
+                found.setdefault((script, arguments), CommandLine(page, line, script, arguments, is_block))
+    return list(found.values())
+
+
+def sessions() -> list[tuple[CommandLine, str]]:
+    """Command lines after a ``$``, each with the line that is printed under it."""
+    found = []
+    for block in blocks():
+        lines = block.code.splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith("$ "):
+                for script, arguments in commands_of(line.removeprefix("$ ")):
+                    about = CommandLine(block.page, block.line + number, script, arguments, True)
+                    found.append((about, lines[number + 1]))
+    return found
+
+
+def _in_blocks() -> Iterator[tuple[str, int, str]]:
+    for block in blocks():
+        if block.language in ("", "bash", "sh", "console", "shell"):
+            code = re.sub(r" *\\\n *", lambda m: " ", block.code)
+            lines = enumerate(code.splitlines(), block.line)
+            yield from ((block.page, number, line) for number, line in lines if not line.startswith("$ "))
+
+
+def _in_text() -> Iterator[tuple[str, int, str]]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        bare = _FENCE.sub(lambda m: "\n" * m[0].count("\n"), text)
+        for m in re.finditer(r"`([^`]+)`", bare):
+            yield page.relative_to(PROJECT).as_posix(), bare.count("\n", 0, m.start()) + 1, " ".join(m[1].split())
+
+
+def commands_of(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """``python scripts/NAME.py …`` and ``clipmapper NAME …`` of one line of shell, joined by && or not."""
+    words = shlex.split(text, comments=True) if re.search(r"scripts/\w+\.py|^clipmapper ", text) else []
+    calls: list[list[str]] = [[]]
+    for word in words:
+        if word in ("&&", ";", "|"):
+            calls.append([])
+        else:
+            calls[-1].append(word)
+    for call in calls:
+        if len(call) > 1 and call[0] == "python" and (m := re.fullmatch(r"scripts/(\w+)\.py", call[1])):
+            yield m[1], tuple(call[2:])
+        elif len(call) > 1 and call[0] == "clipmapper":
+            yield call[1], tuple(call[2:])

@@ -1,0 +1,130 @@
+"""The commands are there and answer, and no config key has vanished or has another default."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from public import PROJECT, composed, golden
+
+COMMANDS = (
+    *("train", "evaluate", "explain", "perturb", "evaluate_explanations", "sanity_check"),
+    *("pool_seeds", "benchmark", "pretrain_clip"),
+)
+TASKS, MAPPERS = ("vqa", "caption"), ("a", "b")
+WITHOUT_A_TASK = ("pool_seeds", "pretrain_clip")
+OPTIONS = (
+    *("data=coco", "data=easy_vqa", "data=vqav2", "data=vqav2_hub", "encoder=vit_b_32", "trainer=ddp"),
+    *("logger=wandb", "logger=tensorboard", "experiment=paper_vqa", "experiment=paper_caption"),
+)
+EXPLAINERS = (
+    *("weighted", "uniform", "constant", "shuffled", "raw_attention", "rollout", "genatt", "attention_gradcam"),
+    *("trans_att", "partial_lrp", "random", "input_x_gradient", "integrated_gradients", "all", "paper"),
+)
+Command = Callable[..., tuple[int, str, list[str]]]
+Keys = dict[str, Any]
+
+
+def choices() -> list[str]:
+    """Command lines whose config keys are held: every command, task and mapper, and every option of a group."""
+    lines = [*WITHOUT_A_TASK]
+    lines += [
+        f"{command} task={task} mapper={mapper}"
+        for command in COMMANDS
+        if command not in WITHOUT_A_TASK
+        for task, mapper in itertools.product(TASKS, MAPPERS)
+    ]
+    return lines + [f"train {option}" for option in OPTIONS] + [f"explain explainer={name}" for name in EXPLAINERS]
+
+
+def keys_of(line: str) -> Keys:
+    """Every key of a command line's config with its value as it is written, before ``${…}`` is filled in."""
+    command, *overrides = line.split()
+    written = OmegaConf.to_container(composed(command, overrides))
+    assert isinstance(written, dict)
+    return dict(sorted(_flat(written)))
+
+
+def _flat(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def packed(keys: dict[str, Keys]) -> dict[str, Any]:
+    """The keys of every line as what differs from the first line of its command."""
+    first: dict[str, Keys] = {}
+    content = {}
+    for line, found in keys.items():
+        base = first.setdefault(line.split()[0], found)
+        own = {key: value for key, value in found.items() if base is found or key not in base or base[key] != value}
+        content[line] = {"keys": own, "without": sorted(base.keys() - found.keys())}
+    return content
+
+
+def unpacked(content: dict[str, Any]) -> dict[str, Keys]:
+    """The inverse of :func:`packed`."""
+    first: dict[str, Keys] = {}
+    keys = {}
+    for line, entry in content.items():
+        base = first.setdefault(line.split()[0], entry["keys"])
+        keys[line] = {k: v for k, v in {**base, **entry["keys"]}.items() if k not in entry["without"]}
+    return keys
+
+
+@pytest.mark.parametrize("line", choices())
+def test_no_config_key_vanishes_or_changes(line: str) -> None:
+    held, found = unpacked(golden("config_keys"))[line], keys_of(line)
+    assert sorted(held.keys() - found.keys()) == []
+    assert {key: found[key] for key in held} == held
+
+
+def test_every_line_is_held() -> None:
+    assert set(golden("config_keys")) == set(choices())
+
+
+def test_a_key_that_vanishes_or_changes_is_seen() -> None:
+    found = keys_of("train")
+    assert found["mapper.width"] == 128
+    assert "mapper.width" not in keys_of("train ~mapper.width")
+    assert keys_of("train mapper.width=64")["mapper.width"] == 64
+
+
+def test_packing_loses_nothing() -> None:
+    keys: dict[str, Keys] = {"x": {"a": 1, "b": None}, "x y=1": {"a": 2, "c": []}, "z": {"a": 1}}
+    assert unpacked(packed(keys)) == keys
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_answers(name: str, command: Command) -> None:
+    status, out, errors = command(name, "--help")
+    assert (status, errors) == (0, [])
+    assert "Powered by Hydra" in out
+    status, out, errors = command(name, "--cfg", "job")
+    assert (status, errors) == (0, [])
+    assert OmegaConf.create(out).keys() == composed(name).keys()
+
+
+def test_a_script_finds_the_project_from_anywhere(tmp_path: Path) -> None:
+    """``python scripts/explain.py``: its folder holds a module named like a package."""
+    script = PROJECT / "scripts" / "explain.py"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}  # what an installation would do
+    arguments = [sys.executable, str(script), "--help"]
+    ran = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "explainer: " in ran.stdout
+
+
+def test_pool_seeds_has_no_default_runs() -> None:
+    with pytest.raises(MissingMandatoryValue):
+        _ = composed("pool_seeds").runs

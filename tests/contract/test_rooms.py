@@ -1,0 +1,163 @@
+"""The house drawn from its imports: no circles among files, and arrows that run one way.
+
+Everything that is imported counts, inside functions too; only ``if TYPE_CHECKING:`` does not.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from public import PROJECT
+
+LAYERS = ("scripts", "perturbation", "clipmapper", "explain")  #: from the top down; a file imports its own or a lower
+#: Rooms (folders) of clipmapper from the top down, each with the folders in it that have no line of their own.
+ORDER = tuple(
+    f"clipmapper/{room}"
+    for room in (
+        *("commands", "benchmarks", "tasks", "explaining", "mapper", "metrics"),
+        *("encoder", "training", "data", "nn", "config"),
+    )
+)
+MAX_FILES = 15  #: .py files of one folder, without ``__init__.py``
+
+Graph = Mapping[str, set[str]]  #: file → the files that it imports, as paths below the root
+
+
+def draw(root: Path, packages: tuple[str, ...] = LAYERS) -> dict[str, set[str]]:
+    """Imports among the files of ``packages`` below ``root``."""
+    files = {
+        path.relative_to(root).as_posix(): path
+        for package in packages
+        for path in sorted((root / package).rglob("*.py"))
+    }
+    modules = {_module(name): name for name in files}
+    return {
+        name: {modules[target] for target in _targets(ast.parse(path.read_text(encoding="utf-8")), modules)} - {name}
+        for name, path in files.items()
+    }
+
+
+def _module(file: str) -> str:
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _targets(tree: ast.AST, modules: Mapping[str, str]) -> Iterator[str]:
+    """The project's modules that a file imports; ``from package import module`` is an import of the module."""
+    for node in _imports(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+            continue
+        assert node.level == 0, f"line {node.lineno}: a relative import"
+        module = str(node.module)
+        for alias in node.names:
+            inner = f"{module}.{alias.name}"
+            if inner in modules:
+                yield inner
+            elif module in modules:
+                yield module
+
+
+def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node
+    children: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        children = node.orelse
+    for child in children:
+        yield from _imports(child)
+
+
+def circles(graph: Graph) -> list[set[str]]:
+    """Groups of files that reach each other."""
+    reach = {name: _reached(graph, name) for name in graph}
+    groups = {
+        frozenset(other for other in reach[name] if name in reach[other]) for name in graph if name in reach[name]
+    }
+    return [set(group) for group in groups]
+
+
+def _reached(graph: Graph, start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(graph[start])
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += graph[name]
+    return seen
+
+
+def upward(graph: Graph, order: tuple[str, ...]) -> list[str]:
+    """Arrows that run from a lower room of ``order`` (folders, top to bottom) to a higher one."""
+    level = {name: _level(name, order) for name in graph}
+    return [
+        f"{name} → {target}"
+        for name in sorted(graph)
+        for target in sorted(graph[name])
+        if (low := level[name]) is not None and (high := level[target]) is not None and high < low
+    ]
+
+
+def _level(file: str, order: tuple[str, ...]) -> int | None:
+    """The place of the innermost folder of ``file`` that has one, or None."""
+    folders = [str(folder) for folder in PurePosixPath(file).parents]
+    return next((order.index(folder) for folder in folders if folder in order), None)
+
+
+def files_of_folders(graph: Graph) -> Counter[str]:
+    """How many .py files each folder holds, without ``__init__.py``."""
+    return Counter(str(PurePosixPath(file).parent) for file in graph if not file.endswith("/__init__.py"))
+
+
+@cache
+def house() -> dict[str, set[str]]:
+    return draw(PROJECT)
+
+
+def test_no_circles_among_files() -> None:
+    assert circles(house()) == []
+
+
+def test_imports_run_from_the_top_layer_down() -> None:
+    assert upward(house(), LAYERS) == []
+
+
+def test_explain_stands_alone() -> None:
+    outside = {t for file, found in house().items() if file.startswith("explain/") for t in found}
+    assert {target for target in outside if not target.startswith("explain/")} == set()
+
+
+def test_the_rooms_of_clipmapper_are_in_order() -> None:
+    rooms = {str(folder) for file in house() for folder in PurePosixPath(file).parents}
+    assert [room for room in ORDER if room not in rooms] == []
+    assert upward(house(), ORDER) == []
+
+
+def test_a_folder_can_be_looked_over() -> None:
+    assert {folder: n for folder, n in files_of_folders(house()).items() if n > MAX_FILES} == {}
+
+
+def test_the_drawing_itself(tmp_path: Path) -> None:
+    """A circle through a function, an import for types alone, a module taken from its package, and an upward arrow."""
+    sources = {
+        "top/__init__.py": "",
+        "top/one.py": "import os\nfrom low import two\n",
+        "low/__init__.py": "from low.two import name\n",
+        "low/two.py": "def name():\n    from low.three import other\n",
+        "low/three.py": "import low.two\nif TYPE_CHECKING:\n    from low.four import x\nelse:\n    import top.one\n",
+        "low/four.py": "from low import name, three\n",
+    }
+    for name, source in sources.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
+    graph = draw(tmp_path, ("top", "low"))
+    assert graph["top/one.py"] == {"low/two.py"}
+    assert graph["low/three.py"] == {"low/two.py", "top/one.py"}
+    assert graph["low/four.py"] == {"low/__init__.py", "low/three.py"}
+    assert circles(graph) == [{"low/two.py", "low/three.py", "top/one.py"}]
+    assert upward(graph, ("top", "low")) == ["low/three.py → top/one.py"]
+    assert files_of_folders(graph) == {"top": 1, "low": 3}

@@ -1,0 +1,74 @@
+"""Configs by name, outside of a command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from clipmapper.config.groups import as_added, chosen_configs, named_configs
+from clipmapper.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("argument", "added"),
+    [
+        ("explainer.weighted.importance=token", True),
+        ("explainer.names=[weighted]", True),
+        ("explainer.token={_target_:explain.explainers.Weighted}", True),
+        ("measure.areas.steps=chefer", True),
+        ("explainer=all", False),
+        ("explainer.importance=token", False),
+        ("+explainer.foo=1", False),
+        ("++explainer.weighted.importance=token", False),
+        ("~explainer.importance", False),
+        ("task.optim.lr=1", False),
+        ("--multirun", False),
+    ],
+)
+def test_only_options_by_name_are_added(argument: str, added: bool) -> None:
+    assert as_added(argument) == ("++" + argument if added else argument)
+
+
+def test_a_choice_keeps_what_hydra_composed() -> None:
+    composed = OmegaConf.create({"explainer": {"_target_": "a.B", "importance": "token"}, "seed": 4})
+    assert chosen_configs("explainer", "weighted", composed.explainer) == {
+        "weighted": {"_target_": "a.B", "importance": "token"}
+    }
+
+
+def test_the_choice_takes_options_by_its_name_too() -> None:
+    composed = OmegaConf.create({"_target_": "a.B", "importance": "matrix", "weighted": {"importance": "token"}})
+    assert chosen_configs("explainer", "weighted", composed)["weighted"]["importance"] == "token"
+    assert "weighted" not in chosen_configs("explainer", "weighted", composed)["weighted"]
+
+
+def test_a_name_reads_its_file_and_a_whole_config_none() -> None:
+    options = {"constant": {"weight": 0.25}, "other": {"_target_": "a.B", "steps": 3}}
+    assert named_configs("explainer", ["other", "constant", "genatt"], options) == {
+        "other": {"_target_": "a.B", "steps": 3},
+        "constant": {"_target_": "explain.explainers.Constant", "weight": 0.25},
+        "genatt": {"_target_": "explain.explainers.GenAtt"},
+    }
+
+
+def test_a_whole_config_sees_the_run() -> None:
+    composed = OmegaConf.create({"explainer": {"names": ["a"], "a": {"_target_": "a.B", "seed": "${seed}"}}, "seed": 4})
+    assert chosen_configs("explainer", "paper", composed.explainer) == {"a": {"_target_": "a.B", "seed": 4}}
+
+
+def test_nothing_here_brings_torch_in() -> None:
+    code = (
+        "import sys; from clipmapper.config.groups import named_configs;"
+        "named_configs('explainer', ['weighted'], {}); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_wrong_option_in_depth_is_named_in_full() -> None:
+    with pytest.raises(
+        UserError, match=r"^unknown config key explainer\.constant\.wait; did you mean .*constant\.weight"
+    ):
+        named_configs("explainer", ["constant"], {"constant": {"wait": 1}})

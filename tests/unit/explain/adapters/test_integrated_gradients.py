@@ -1,0 +1,122 @@
+"""Integrated gradients of adapters' traces against a loop over the points of the line, on the untouched model."""
+
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+import torch
+from adapter_models import TEXTS, images, lxmert_inputs, tiny_clip, tiny_lxmert, tiny_vilt, vilt_inputs
+
+from explain import Needs, explainers
+from explain.adapters import trace_lxmert, trace_open_clip, trace_vilt
+
+pytest.importorskip("open_clip")
+pytest.importorskip("transformers")
+
+STEPS = 6
+CLOSE = {"rtol": 1e-6, "atol": 1e-7}  # captum holds the points of the line in single precision
+ANSWERS = torch.tensor([3, 1])
+
+
+def chosen(logits):
+    return logits[torch.arange(2), ANSWERS]
+
+
+def clip():
+    model = tiny_clip()
+
+    def y():
+        return torch.nn.functional.cosine_similarity(model.encode_image(images()), model.encode_text(TEXTS))
+
+    places = {"image": (model.visual.ln_pre, "input"), "text": (model.transformer, "input")}
+    return lambda **options: trace_open_clip(model, images(), TEXTS, **options), y, places
+
+
+def vilt():
+    model, inputs = tiny_vilt(), vilt_inputs()
+    embeddings = model.vilt.embeddings
+    places = {"text": (embeddings.text_embeddings, "output"), "image": (embeddings.dropout, "output")}
+    return (
+        lambda **options: trace_vilt(model, inputs, chosen, **options),
+        lambda: chosen(model(**inputs).logits),
+        places,
+    )
+
+
+def lxmert():
+    model, inputs = tiny_lxmert(), lxmert_inputs()
+    places = {"text": (model.lxmert.embeddings, "output"), "image": (model.lxmert.encoder.visn_fc, "output")}
+    return (
+        lambda **options: trace_lxmert(model, inputs, chosen, **options),
+        lambda: chosen(model(**inputs).question_answering_score),
+        places,
+    )
+
+
+def with_embeddings(y, places, given):
+    """y of the untouched model whose embeddings are those given; also those it would have had."""
+    seen = {}
+
+    def on_input(name, args):
+        seen[name] = args[0]
+        return (given.get(name, args[0]), *args[1:])
+
+    def on_output(name, output):
+        seen[name] = output
+        return given.get(name, output)
+
+    with ExitStack() as hooks:
+        for name, (module, side) in places.items():
+            if side == "input":
+                hook = module.register_forward_pre_hook(lambda _, args, name=name: on_input(name, args))
+            else:
+                hook = module.register_forward_hook(lambda _, __, output, name=name: on_output(name, output))
+            hooks.enter_context(hook)
+        return y(), seen
+
+
+def slow_integrated_gradients(y, places, valid):
+    """Σ_channels (E − E₀) ⊙ ∫ ∂y/∂E by Gauss-Legendre, E₀ the mean of the sample's valid tokens; by modality."""
+    _, whole = with_embeddings(y, places, {})
+    start = {name: torch.empty_like(x) for name, x in whole.items()}
+    for name, x in whole.items():
+        for b in range(len(x)):
+            start[name][b] = x[b, valid[name][b]].mean(0)
+    shares = {name: torch.zeros_like(x) for name, x in whole.items()}
+    for point, weight in zip(*np.polynomial.legendre.leggauss(STEPS), strict=True):
+        at = (point + 1) / 2
+        here = {name: (start[name] + at * (x - start[name])).requires_grad_() for name, x in whole.items()}
+        value, _ = with_embeddings(y, places, here)
+        value.sum().backward()
+        for name, x in whole.items():
+            shares[name] += weight / 2 * here[name].grad * (x - start[name])
+    return {name: share.sum(-1) * valid[name] for name, share in shares.items()}
+
+
+@pytest.mark.parametrize("build", [clip, vilt, lxmert])
+def test_scores_equal_a_loop_on_the_untouched_model(build, monkeypatch):
+    monkeypatch.setattr(torch, "multinomial", lambda weights, count, **_: torch.arange(count) % len(weights))
+    trace_of, y, places = build()
+    explainer = explainers.IntegratedGradients(steps=STEPS)
+    traced = trace_of(needs=Needs.of([explainer]))
+    valid = {name: traced.trace.valid_tokens(name) for name in places}
+    expected = slow_integrated_gradients(y, places, valid)
+    scores = explainer(traced.trace, traced.rows)
+    found = traced.explain(explainer)
+    for name, share in expected.items():
+        assert share.abs().max() > 1e-3
+        torch.testing.assert_close(scores[:, traced.trace.span(name)], share, **CLOSE)
+        own = share[:, share.shape[1] - traced.patches :] if name == "image" else share
+        torch.testing.assert_close(found[name], own, **CLOSE)
+
+
+@pytest.mark.parametrize("build", [clip, vilt, lxmert])
+def test_inputs_and_scalar_go_with_a_choice_of_layers(build, monkeypatch):
+    monkeypatch.setattr(torch, "multinomial", lambda weights, count, **_: torch.arange(count) % len(weights))
+    trace_of, _, _ = build()
+    explainer = explainers.IntegratedGradients(steps=2)
+    whole, part = trace_of().trace, trace_of(layers=[0]).trace
+    for name, grad in whole.inputs_grad.items():
+        torch.testing.assert_close(part.inputs_grad[name], grad)
+    rows = torch.zeros(2, dtype=torch.long)
+    torch.testing.assert_close(explainer(part, rows), explainer(whole, rows))

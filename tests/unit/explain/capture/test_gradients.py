@@ -1,0 +1,153 @@
+"""Several scalars a sample from one recording, against a recording and a backward pass for each of them."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from tiny_attention import SIZES, TinyModel, embeddings
+
+from explain import TraceError, explainers, record
+from explain.capture import gradients
+from explain.lrp import lrp
+
+FIELDS = ("attention", "attention_grad", "residual", "residual_grad", "output", "output_grad")
+SCALARS = 4  # the tiny model's logits
+EXACT = {"rtol": 1e-12, "atol": 1e-14}
+
+
+def many(inputs, **options):
+    with record() as recorder:
+        return recorder.trace(TinyModel()(*inputs), SIZES, **options)
+
+
+def alone(inputs, sample, scalar):
+    image, text = (x[sample : sample + 1] for x in inputs)
+    with record() as recorder:
+        return recorder.trace(TinyModel()(image, text)[:, scalar], SIZES)
+
+
+def assert_item(trace, m, single):
+    for found, expected in zip(trace.steps, single.steps, strict=True):
+        assert (found.query, found.key) == (expected.query, expected.key)
+        for name in FIELDS:
+            torch.testing.assert_close(getattr(found, name)[m : m + 1], getattr(expected, name), **EXACT)
+    for modality in SIZES:
+        torch.testing.assert_close(trace.inputs[modality][m : m + 1], single.inputs[modality], **EXACT)
+        torch.testing.assert_close(trace.inputs_grad[modality][m : m + 1], single.inputs_grad[modality], **EXACT)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 6, 100])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_every_item_is_the_trace_of_its_scalar(monkeypatch, batch, at_once):
+    monkeypatch.setattr(gradients, "AT_ONCE", at_once)
+    inputs = embeddings(batch=batch)
+    trace = many(inputs)
+    assert trace.batch == batch * SCALARS
+    assert [len(stage) for stage in trace.stages()] == [1, 1, 2, 1]
+    for m in range(trace.batch):
+        assert_item(trace, m, alone(inputs, *divmod(m, SCALARS)))
+
+
+@pytest.mark.parametrize("at_once", [1, 6, 100])
+def test_only_what_is_wanted_is_in_the_trace(monkeypatch, at_once):
+    monkeypatch.setattr(gradients, "AT_ONCE", at_once)
+    inputs = embeddings(batch=3)
+    wanted = torch.tensor([[True, False, False, True], [False] * 4, [False, False, True, True]])
+    trace = many(inputs, wanted=wanted, sample_ids=["a", "b", "c"])
+    assert trace.sample_ids == ["a", "a", "c", "c"]
+    assert trace.batch == 4
+    for m, (sample, scalar) in enumerate([(0, 0), (0, 3), (2, 2), (2, 3)]):
+        assert_item(trace, m, alone(inputs, sample, scalar))
+
+
+def test_one_scalar_a_sample_in_two_dimensions():
+    inputs = embeddings()
+    with record() as recorder:
+        trace = recorder.trace(TinyModel()(*inputs)[:, 2:3], SIZES)
+    for m in range(2):
+        assert_item(trace, m, alone(inputs, m, 2))
+
+
+def test_what_a_scalar_does_not_see_has_gradient_zero():
+    """The first scalar is of the first block, the second of the other; the text is seen by neither."""
+    model, (image, text) = TinyModel(), embeddings()
+    with record() as recorder:
+        image, text = recorder.inputs("image", image), recorder.inputs("text", text)
+        first = model.block(0, "image", "image", image, image)
+        second = model.block(1, "image", "image", image, image)
+        model.block(2, "text", "text", text, text)
+        trace = recorder.trace(torch.stack([first[:, 0, 0], second[:, 0, 0]], 1), SIZES)
+    seen = [[bool(grad.any()) for grad in step.attention_grad] for step in trace.steps]
+    assert seen == [[True, False] * 2, [False, True] * 2, [False] * 4]
+    assert not trace.inputs_grad["text"].any()
+    assert trace.inputs_grad["text"].shape == (4, 2, 4)
+
+
+def test_masks_of_samples_and_of_scalars():
+    valid = torch.ones(2, 5, dtype=torch.bool)
+    valid[1, 4] = False
+    repeated = many(embeddings(), valid=valid).valid
+    assert torch.equal(repeated, torch.stack([valid[0]] * SCALARS + [valid[1]] * SCALARS))
+    each = torch.rand(2, SCALARS, 5, generator=torch.Generator().manual_seed(0)) > 0.3
+    wanted = torch.tensor([[True, True, False, True], [False, True, True, True]])
+    assert torch.equal(many(embeddings(), valid=each, wanted=wanted).valid, each[wanted])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_lrp_relevance_of_every_item(batch):
+    inputs = embeddings(batch=batch)
+
+    def relevance(target, **options):
+        with record() as recorder, lrp():
+            logits = TinyModel()(*inputs)
+        return recorder.attention_relevance(target(logits), **options)
+
+    wanted = torch.ones(batch, SCALARS, dtype=torch.bool)
+    wanted[0, 1] = False
+    singles = [relevance(lambda logits, t=t: logits[:, t]) for t in range(SCALARS)]
+    every, some = relevance(lambda logits: logits), relevance(lambda logits: logits, wanted=wanted)
+    assert len(every) == 5
+    for step, (found, chosen) in enumerate(zip(every.values(), some.values(), strict=True)):
+        expected = torch.stack([single[step] for single in singles], 1)
+        assert expected.abs().sum() > 0
+        torch.testing.assert_close(found, expected.flatten(0, 1), **EXACT)
+        torch.testing.assert_close(chosen, expected[wanted], **EXACT)
+
+
+def test_lrp_relevance_joins_the_trace():
+    inputs = embeddings()
+    with record() as again, lrp():
+        logits = TinyModel()(*inputs)
+    trace = many(inputs, attention_relevance=again.attention_relevance(logits))
+    scores = explainers.TransAtt()(trace, rows=torch.zeros(8, dtype=torch.long))
+    assert scores.shape == (8, 5)
+    assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize("at_once", [2, 100])
+def test_a_recording_that_is_kept_gives_the_same_again_and_then_is_dropped(monkeypatch, at_once):
+    monkeypatch.setattr(gradients, "AT_ONCE", at_once)
+    with record() as recorder:
+        logits = TinyModel()(*embeddings())
+        live = weakref.ref(recorder.live()[0])
+        first = recorder.trace(logits, SIZES, retain=True)
+        second = recorder.trace(logits, SIZES)
+        del logits
+        gc.collect()
+        assert live() is None
+    for one, other in zip(first.steps, second.steps, strict=True):
+        assert torch.equal(one.attention_grad, other.attention_grad)
+
+
+def test_errors_say_what_is_wrong():
+    with pytest.raises(TraceError, match=r"wanted: expected bool of the target's shape \[B, T\], got \[2, 3\]"):
+        many(embeddings(), wanted=torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(TraceError, match=r"wanted: expected bool"):
+        many(embeddings(), wanted=torch.ones(2, SCALARS))
+    with pytest.raises(TraceError, match="wanted: no scalar is wanted"):
+        many(embeddings(), wanted=torch.zeros(2, SCALARS, dtype=torch.bool))
+    with record() as recorder:
+        logits = TinyModel()(*embeddings())
+        with pytest.raises(TraceError, match=r"one scalar a sample, \[2\], or several, \[2, T\], got \[1, 4\]"):
+            recorder.trace(logits[:1], SIZES)

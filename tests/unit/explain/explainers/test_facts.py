@@ -1,0 +1,59 @@
+"""What explainers say of themselves: passes against a count, samples and seeds."""
+
+import inspect
+from collections import Counter
+
+import pytest
+import torch
+from adapter_checks import counted_backward
+from explain_table import EXPLAINERS
+from explain_traces import make_trace, select
+from tiny_attention import SIZES, TinyModel, embeddings
+
+from explain import Needs, TraceError, explainers
+from explain.capture.passes import capture
+from explain.targets import predicted
+
+
+@pytest.mark.parametrize("name", [*EXPLAINERS, "more_steps"])
+def test_passes_are_as_many_as_it_says(name):
+    explainer = EXPLAINERS.get(name, explainers.IntegratedGradients(steps=5))
+    model, forward = TinyModel(), Counter()
+
+    def run(_):
+        forward["passes"] += 1
+        return model(*embeddings())
+
+    with counted_backward() as backward:
+        trace, _ = capture(run, predicted, Needs.of([explainer]), lambda: (SIZES, None))
+        explainer(trace)
+    assert explainer.passes == (forward["passes"], len(backward))
+
+
+@pytest.mark.parametrize("name", EXPLAINERS)
+def test_fewer_samples_than_it_says_are_refused(name):
+    explainer, trace = EXPLAINERS[name], make_trace("b")
+    assert explainer.min_batch == (2 if name == "shuffled" else 1)
+    assert explainer(select(trace, range(explainer.min_batch))).matrix.isfinite().all()
+    if explainer.min_batch > 1:
+        with pytest.raises(TraceError, match="at least two"):
+            explainer(select(trace, range(explainer.min_batch - 1)))
+
+
+@pytest.mark.parametrize("name", EXPLAINERS)
+def test_the_seed_matters_where_it_says(name):
+    explainer, trace = EXPLAINERS[name], make_trace("b")
+    rows = torch.zeros(3, dtype=torch.long)
+    scores, other = explainer(trace, rows), explainer.with_seed(5)(trace, rows)
+    assert torch.equal(scores, other) != explainer.seeded
+    assert torch.equal(explainer(trace, rows), scores)
+    if explainer.seeded:
+        assert explainer.with_seed(5).seed == 5
+        assert explainer.seed == 1
+        assert torch.equal(other, type(explainer)(seed=5)(trace, rows))
+
+
+def test_explainers_without_options_can_be_made_by_name():
+    for name in explainers.__all__:
+        assert inspect.isclass(getattr(explainers, name))
+        assert isinstance(getattr(explainers, name)().passes.forward, int)

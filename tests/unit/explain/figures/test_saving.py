@@ -1,0 +1,75 @@
+"""Figures as files: the same bytes each time, whole or not there."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from figure_checks import (
+    make_sample,
+    many,
+)
+from matplotlib.figure import Figure
+from PIL import Image
+
+from explain.figures import Explanation, draw, save
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    sample = make_sample(*many(2))
+    figure = draw(sample)
+    first, again = save(figure, tmp_path / "a"), save(figure, tmp_path / "b.c" / "d.e")
+    user = {
+        "savefig.bbox": "tight",
+        "pdf.fonttype": 3,
+        "image.origin": "lower",
+        "font.size": 20,
+    }
+    with matplotlib.rc_context(user):
+        others = save(draw(sample), tmp_path / "c")
+    assert [p.name for p in again] == ["d.e.png", "d.e.pdf"]
+    for a, b, c in zip(first, again, others, strict=True):
+        assert a.read_bytes() == b.read_bytes() == c.read_bytes()
+    pdf = first[1].read_bytes()
+    assert b"Date" not in pdf
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+    with Image.open(first[0]) as png:
+        assert png.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert not {"Software", "Creation Time"} & set(png.info)
+
+
+def test_another_process_writes_the_same_bytes_and_leaves_pyplot_alone(tmp_path):
+    code = """
+import sys, numpy as np
+from explain.figures import *
+e = Explanation("weighted", np.eye(3), [0.5, 1])
+s = Sample(Photo(np.zeros((9, 9, 3), np.uint8), (0, 0, 9, 9)), "Is it 😀?", ["is", "it"], "yes", 0.5, [e])
+files = save(draw(s, scale="common"), sys.argv[1])
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    environment = os.environ | {"PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "7"}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "other"], check=True, env=environment)
+    image = np.zeros((9, 9, 3), np.uint8)
+    e = Explanation("weighted", np.eye(3), [0.5, 1])
+    sample = make_sample(e, image=image, box=(0, 0, 9, 9), question="Is it 😀?")
+    sample = dataclasses.replace(sample, probability=0.5)
+    for file in save(draw(sample, scale="common"), tmp_path / "own"):
+        assert file.read_bytes() == (tmp_path / f"other{file.suffix}").read_bytes()
+
+
+def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
+    figure = draw(make_sample(*many(1)))
+
+    def break_off(self, file, **_):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    (tmp_path / "a.png").write_bytes(b"old")
+    monkeypatch.setattr(Figure, "savefig", break_off)
+    with pytest.raises(OSError, match="disk full"):
+        save(figure, tmp_path / "a")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.png", b"old")]
