@@ -10,10 +10,8 @@ from omegaconf import MISSING
 from clipmapper.config.explain import SubjectConfig
 from clipmapper.config.schema import PathsConfig
 from clipmapper.errors import UserError
+from clipmapper.tasks.caption.config import WEIGHTINGS
 from perturbation.removal.steps import parse_steps
-
-# As in ``clipmapper.tasks.caption.sentence``; torch comes in only once the config is known to be right.
-WEIGHTINGS = ("equal", "bleu4", "cider", "meteor")
 
 
 @dataclass

@@ -7,9 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from clipmapper.benchmarks.random_models import random_model
+from clipmapper.benchmarks.random_models import mapper_config, random_model
 from clipmapper.benchmarks.timing import side_by_side
-from clipmapper.config.schema import MapperConfig
 from clipmapper.encoder.load import TextBatch
 from clipmapper.nn.tokens import Tokens
 from clipmapper.tasks.caption.decoding import greedy
@@ -61,10 +60,8 @@ def _explaining(model: CLIPMapperCaption, label: str, count: int) -> dict[str, f
 def random_caption_model(size: str, mapper: str) -> CLIPMapperCaption:
     """Random weights at a size of :func:`random_model`; it never ends a caption by itself."""
     encoder = random_model(size, mapper).encoder
-    width, heads = (128, 4) if size == "tiny" else (768, 12)
     vocabulary = CaptionVocabulary(range(CLASSES), encoder.tokenizer)
-    config = MapperConfig(name=mapper, layers={"a": 8, "b": 3}[mapper], width=width, heads=heads)
-    caption = build_caption(config, encoder, len(vocabulary))
+    caption = build_caption(mapper_config(size, mapper), encoder, len(vocabulary))
     model = CLIPMapperCaption(encoder, caption, vocabulary).eval().requires_grad_(False)
     head: torch.nn.Linear = caption.head[1]  # type: ignore[assignment]
     head.bias[vocabulary.ids.index(vocabulary.end)] = -1e9

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from omegaconf import MISSING
 
 from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
@@ -15,8 +17,8 @@ SIZES = ("tiny", "vit_b_32")
 class BenchmarkConfig(Config):
     """``what`` is measured, at which ``sizes`` (training: the tiny one alone)."""
 
-    what: list[str] = field(default_factory=lambda: list(WHAT))
-    sizes: list[str] = field(default_factory=lambda: list(SIZES))
+    what: list[str] = MISSING
+    sizes: list[str] = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,6 +8,7 @@ import open_clip
 import torch
 from torch import Tensor
 
+from clipmapper.config.groups import named_configs
 from clipmapper.config.schema import EncoderConfig, MapperConfig
 from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
 from clipmapper.encoder.load import FrozenClip, TextBatch, load_encoder
@@ -20,16 +21,15 @@ SIZES = ("tiny", "vit_b_32")
 def random_model(size: str, mapper: str = "b") -> CLIPMapperVQA:
     """``tiny``: the embedded encoder and a mapper of width 128; ``vit_b_32``: that model, width 768, 3129 answers."""
     torch.manual_seed(0)
-    layers = {"a": 8, "b": 3}[mapper]
     if size == "tiny":
         encoder = load_encoder(EncoderConfig(model="shapes-tiny", weights="embedded"))
-        config, answers = MapperConfig(name=mapper, layers=layers, width=128, heads=4), 35
+        answers = 35
     else:
         name = "ViT-B-32-quickgelu"
         clip: Any = open_clip.create_model(name)
         encoder = FrozenClip(clip, None, open_clip.get_tokenizer(name), name)
-        config, answers = MapperConfig(name=mapper, layers=layers, width=768, heads=12), 3129
-    vqa = build_vqa(config, encoder, answers)
+        answers = 3129
+    vqa = build_vqa(mapper_config(size, mapper), encoder, answers)
     return CLIPMapperVQA(encoder, vqa, tuple(map(str, range(answers)))).eval().requires_grad_(False)
 
 
@@ -39,6 +39,12 @@ def random_clip(size: str) -> Any:
     register_embedded()
     name = EMBEDDED_MODEL if size == "tiny" else "ViT-B-32-quickgelu"
     return open_clip.create_model(name).eval().requires_grad_(False)
+
+
+def mapper_config(size: str, mapper: str) -> MapperConfig:
+    """Return the mapper's own config, at the width and with the heads of the size."""
+    sizes = {} if size == "tiny" else {"width": 768, "heads": 12}
+    return MapperConfig(**named_configs("mapper", [mapper], {mapper: sizes})[mapper])
 
 
 def random_batch(model: CLIPMapperVQA, count: int) -> tuple[Tensor, TextBatch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from omegaconf import MISSING
 
@@ -16,11 +16,11 @@ class DataConfig:
 
     name: str = MISSING
     root: str = MISSING
-    on_bad_image: str = "fail"  # fail | skip
-    min_answer_questions: int = 9  # an answer belongs to the vocabulary from this many questions on
-    answers_file: str | None = None  # LXMERT's label file instead of a vocabulary built from the data
-    reserved: int = 0  # examples taken from the training data for validation
-    seed: int = 0
+    on_bad_image: str = MISSING  # fail | skip
+    min_answer_questions: int = MISSING  # an answer belongs to the vocabulary from this many questions on
+    answers_file: str | None = MISSING  # LXMERT's label file instead of a vocabulary built from the data
+    reserved: int = MISSING  # examples taken from the training data for validation
+    seed: int = MISSING
 
     def __post_init__(self) -> None:
         one_of("data.on_bad_image", self.on_bad_image, ("fail", "skip"))
@@ -36,8 +36,8 @@ class ShapesConfig(DataConfig):
     val_scenes: int = MISSING
     test_scenes: int = MISSING
     questions_per_scene: int = MISSING
-    pixels: int = 128
-    workers: int = 2
+    pixels: int = MISSING
+    workers: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,18 +57,18 @@ class EasyVQAConfig(DataConfig):
 class VQAv2Config(DataConfig):
     """VQAv2's official files. ``reserved`` examples of ``reserve_from`` are kept for validation, the rest trains."""
 
-    train_splits: list[str] = field(default_factory=lambda: ["train2014", "val2014"])
-    reserve_from: str = "val2014"
-    test_split: str | None = None
+    train_splits: list[str] = MISSING
+    reserve_from: str = MISSING
+    test_split: str | None = MISSING
 
 
 @dataclass
 class VQAv2HubConfig(DataConfig):
     """``lmms-lab/VQAv2``-style data through ``datasets``: a hub id or a folder of Parquet files."""
 
-    train_splits: list[str] = field(default_factory=lambda: ["train", "validation"])
-    reserve_from: str = "validation"
-    test_split: str | None = None
+    train_splits: list[str] = MISSING
+    reserve_from: str = MISSING
+    test_split: str | None = MISSING
 
 
 @dataclass
@@ -79,13 +79,17 @@ class CocoConfig(DataConfig):
     ``karpathy`` is null, ``captions`` names COCO's own files, one a split.
     """
 
-    images: str = "images"
-    karpathy: str | None = "dataset_coco.json"
-    restval: bool = True
-    captions: str = "annotations/captions_{split}.json"
-    train_split: str = "train2014"
-    val_split: str = "val2014"
-    test_split: str | None = None
+    images: str = MISSING
+    karpathy: str | None = MISSING
+    restval: bool = MISSING
+    captions: str = MISSING
+    train_split: str = MISSING
+    val_split: str = MISSING
+    test_split: str | None = MISSING
+    # Captions have no answers, and no YAML gives these.
+    min_answer_questions: int = 9
+    answers_file: str | None = None
+    reserved: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from omegaconf import MISSING
 
 from clipmapper.config.checks import one_of
 from clipmapper.config.schema import Config
@@ -14,9 +16,9 @@ from clipmapper.errors import UserError
 class SubjectConfig(Config):
     """Whose answers are explained, by what: ``checkpoint`` null is the newest that fits, ``split`` the data's."""
 
-    explainer: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
-    split: str = "test"
+    explainer: dict[str, Any] = MISSING
+    checkpoint: str | None = MISSING
+    split: str = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -28,17 +30,19 @@ class SubjectConfig(Config):
 class PictureConfig(SubjectConfig):
     """What is explained, and how the pictures look, for any task.
 
-    ``select``: which ``samples`` of ``split``, or those of ``ids``; or one's own ``image``. ``overlay``: bilinear |
+    ``select``: which ``samples`` of ``split``, or those of ``ids``; or one's own ``image``. ``batch_size``: how many
+    questions, or sub-words of captions, are explained at a time. ``overlay``: bilinear |
     patches; ``scale``: each | common; ``formats``: png, pdf.
     """
 
-    select: str = "random"
-    samples: int = 8
-    ids: list[int] = field(default_factory=list)
-    image: str | None = None
-    overlay: Any = "bilinear"  # one of a few words: checked below
-    scale: Any = "each"
-    formats: list[str] = field(default_factory=lambda: ["png", "pdf"])
+    select: str = MISSING
+    samples: int = MISSING
+    batch_size: int = MISSING
+    ids: list[int] = MISSING
+    image: str | None = MISSING
+    overlay: Any = MISSING  # one of a few words: checked below
+    scale: Any = MISSING
+    formats: list[str] = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,8 +52,9 @@ class PictureConfig(SubjectConfig):
             one_of("formats", name, ("png", "pdf"))
         if not self.formats:
             raise UserError("formats=[] writes no pictures; give png, pdf or both")
-        if self.samples < 1:
-            raise UserError(f"samples={self.samples} must be 1 or more")
+        for name, value in (("samples", self.samples), ("batch_size", self.batch_size)):
+            if value < 1:
+                raise UserError(f"{name}={value} must be 1 or more")
         if self.image is not None and self.ids:
             raise UserError("image=… and ids=… are two choices; give one")
 

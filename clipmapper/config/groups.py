@@ -49,9 +49,9 @@ def chosen_configs(
     Raises:
         UserError: a name that no file has, an option that its file lacks, or options of a member that does not run.
     """
-    given: Any = OmegaConf.to_container(config)
+    given = _plain(config, resolve=True)
     with _search_path():
-        own = _composed(group, [choice])[choice]
+        own = _plain(OmegaConf.create(_composed(group, [choice])[choice], parent=config), resolve=True)
         wanted = given.pop(NAMES, [choice])
         names = list(dict.fromkeys([*(_members(group) if wanted == "all" else wanted), *further]))
         if not names:
@@ -87,7 +87,7 @@ def named_configs(
         if unknown := [name for name in filed if name not in _files(group)]:
             raise UserError(f"{group}.{NAMES}: {unknown[0]} is none of: {', '.join(_members(group))}")
         found = whole | _merged(group, _composed(group, filed), {name: options.get(name, {}) for name in filed})
-    return {name: _resolved(found[name], parent) for name in names}
+    return {name: _plain(OmegaConf.create(found[name], parent=parent), resolve=True) for name in names}
 
 
 @contextmanager
@@ -118,10 +118,8 @@ def _members(group: str) -> list[str]:
 
 
 def _composed(group: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    found = OmegaConf.to_container(
-        compose(overrides=[f"+{group}@{name}={name}" for name in names] + _search_path_overrides())
-    )
-    assert isinstance(found, dict)
+    members = [f"+{group}@{name}={name}" for name in names]
+    found = _plain(compose(overrides=members + _search_path_overrides()))
     return {name: found[name] for name in names}
 
 
@@ -130,11 +128,11 @@ def _merged(group: str, base: Mapping[str, Any], options: Mapping[str, Any]) -> 
     shape = OmegaConf.create({group: dict(base)})
     OmegaConf.set_struct(shape, True)
     try:
-        merged = OmegaConf.to_container(OmegaConf.merge(shape, {group: dict(options)}))
+        merged = OmegaConf.merge(shape, {group: dict(options)})
     except OmegaConfBaseException as error:
         raise UserError(key_problem(error)) from error
-    assert isinstance(merged, dict)
-    return merged[group]
+    found: dict[str, Any] = _plain(merged)[group]
+    return found
 
 
 def _check_options(group: str, options: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -146,7 +144,7 @@ def _check_options(group: str, options: Mapping[str, Any], names: Sequence[str])
         raise UserError(unknown_key(f"{group}.{key}", [f"{group}.{name}" for name in (NAMES, *names)]))
 
 
-def _resolved(config: Mapping[str, Any], parent: DictConfig | None) -> dict[str, Any]:
-    found = OmegaConf.to_container(OmegaConf.create(dict(config), parent=parent), resolve=True)
+def _plain(config: Any, resolve: bool = False) -> dict[str, Any]:
+    found = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}

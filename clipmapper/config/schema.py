@@ -2,7 +2,7 @@
 
 Hydra composes YAML; ``typed`` turns the result into these dataclasses, and an unknown key, a missing one or a value of
 the wrong kind ends in one line that names the key and the valid choices. Nothing here imports torch: errors in a config
-answer at once.
+answer at once. The defaults are in ``configs/``, and nowhere else.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class MapperConfig:
 
     name: str = MISSING
     layers: int = MISSING
-    width: int = 128
-    heads: int = 4
-    positions: str = "none"
-    readout: str = "cls"
-    start: str = "aligned"
-    dropout: float = 0.0
+    width: int = MISSING
+    heads: int = MISSING
+    positions: str = MISSING
+    readout: str = MISSING
+    start: str = MISSING
+    dropout: float = MISSING
 
     def __post_init__(self) -> None:
         one_of("mapper.name", self.name, ("a", "b"))
@@ -50,8 +50,8 @@ class EncoderConfig:
 
     model: str = MISSING
     weights: str = MISSING
-    feature_dtype: str = "float32"
-    batch_size: int = 64
+    feature_dtype: str = MISSING
+    batch_size: int = MISSING
 
     def __post_init__(self) -> None:
         one_of("encoder.feature_dtype", self.feature_dtype, ("float32", "float16"))
@@ -63,17 +63,17 @@ class TrainerConfig:
     """Passed to Lightning's Trainer by the same names, but for ``patience`` (None: no early stop)."""
 
     max_steps: int = MISSING
-    accelerator: str = "auto"
-    devices: Any = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
-    gradient_clip_val: float | None = 1.0
+    accelerator: str = MISSING
+    devices: Any = MISSING
+    strategy: str = MISSING
+    precision: str = MISSING
+    gradient_clip_val: float | None = MISSING
     val_check_interval: int = MISSING
-    limit_val_batches: Any = None
-    log_every_n_steps: int = 50
-    fast_dev_run: bool = False
-    enable_progress_bar: bool = True
-    patience: int | None = None
+    limit_val_batches: Any = MISSING
+    log_every_n_steps: int = MISSING
+    fast_dev_run: bool = MISSING
+    enable_progress_bar: bool = MISSING
+    patience: int | None = MISSING
 
     def __post_init__(self) -> None:
         intervals = {"val_check_interval": self.val_check_interval, "log_every_n_steps": self.log_every_n_steps}
@@ -88,8 +88,8 @@ class LoggerConfig:
     """``csv``, ``wandb`` or ``tensorboard``."""
 
     name: str = MISSING
-    project: str = "clipmapper"
-    offline: bool = False
+    project: str = MISSING
+    offline: bool = MISSING
 
     def __post_init__(self) -> None:
         one_of("logger.name", self.name, ("csv", "wandb", "tensorboard"))
@@ -116,8 +116,8 @@ class Config:
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
     paths: PathsConfig = MISSING
-    seed: int = 0
-    threads: int | None = None  # None: torch decides
+    seed: int = MISSING
+    threads: int | None = MISSING  # None: torch decides
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -130,7 +130,7 @@ class Config:
 class TrainConfig(Config):
     """``resume``: the folder of a run that was stopped, whose training goes on."""
 
-    resume: str | None = None
+    resume: str | None = MISSING
 
 
 @dataclass
@@ -138,12 +138,12 @@ class EvaluateConfig(Config):
     """``split`` of the data, with the newest fitting checkpoint or the one given; or anyone's official files: VQA takes
     ``predictions``, ``questions`` and ``annotations``, captions ``predictions`` and ``references``."""
 
-    split: str = "test"
-    checkpoint: str | None = None
-    predictions: str | None = None
-    questions: str | None = None
-    annotations: str | None = None
-    references: str | None = None
+    split: str = MISSING
+    checkpoint: str | None = MISSING
+    predictions: str | None = MISSING
+    questions: str | None = MISSING
+    annotations: str | None = MISSING
+    references: str | None = MISSING
 
 
 @dataclass
@@ -155,19 +155,19 @@ class PretrainConfig:
     """
 
     steps: int = MISSING
-    batch_size: int = 64
-    lr: float = 6.0e-3
-    warmup_steps: int = 100
-    caption_weight: float = 1.0
-    patch_weight: float = 1.0
-    prompt_weight: float = 0.5
-    twins: bool = True
-    caption_kinds: bool = True
-    pool_scenes: int = 40000
-    workers: int = 2
-    threads: int | None = None
-    seed: int = 0
-    output: str | None = None  # where the weights go besides the run folder; null: nowhere
-    probe_scenes: int = 3000
-    save_every: int = 1000
+    batch_size: int = MISSING
+    lr: float = MISSING
+    warmup_steps: int = MISSING
+    caption_weight: float = MISSING
+    patch_weight: float = MISSING
+    prompt_weight: float = MISSING
+    twins: bool = MISSING
+    caption_kinds: bool = MISSING
+    pool_scenes: int = MISSING
+    workers: int = MISSING
+    threads: int | None = MISSING
+    seed: int = MISSING
+    output: str | None = MISSING  # where the weights go besides the run folder; null: nowhere
+    probe_scenes: int = MISSING
+    save_every: int = MISSING
     paths: PathsConfig = MISSING

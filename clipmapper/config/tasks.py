@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
@@ -15,12 +15,12 @@ class OptimConfig:
     """``adam`` (the paper's) or ``muon`` (``clipmapper.training.optimizers``), with a linear warm-up, a constant
     stretch, and a cosine decay from ``decay_start`` to the last step."""
 
-    name: str = "adam"
+    name: str = MISSING
     lr: float = MISSING
     batch_size: int = MISSING
     warmup_steps: int = MISSING
     decay_start: int = MISSING
-    weight_decay: float = 0.0
+    weight_decay: float = MISSING
 
     def __post_init__(self) -> None:
         one_of("task.optim.name", self.name, ("adam", "muon"))
@@ -38,10 +38,10 @@ class TaskConfig:
     """
 
     name: str = MISSING
-    sees: str = "both"
+    sees: str = MISSING
     steps: int = MISSING
     validate_every: int = MISSING
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = MISSING
 
     def __post_init__(self) -> None:
         at_least(1, "task", steps=self.steps, validate_every=self.validate_every)

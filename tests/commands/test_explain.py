@@ -300,7 +300,7 @@ def test_a_lone_sample_has_none_to_be_shuffled_with(overrides: tuple[str, ...], 
     names = "explainer.names=[uniform,shuffled]"
     _, one = made(command, *overrides, "explainer=all", names, "samples=1")
     assert set(one["explainer"]) == {"uniform"}
-    _, several = made(command, *overrides, "explainer=all", names, "samples=4", "encoder.batch_size=3")
+    _, several = made(command, *overrides, "explainer=all", names, "samples=4", "batch_size=3")
     assert several.groupby("explainer")["question_id"].nunique().to_dict() == {"uniform": 4, "shuffled": 4}
     status, _, errors = command("explain", *overrides, "explainer=shuffled", "samples=1")
     assert (status, len(errors)) == (1, 1)
@@ -354,6 +354,7 @@ WRONG = {
     "scale=all": "scale=all is not one of: each, common",
     "formats=[svg]": "formats=svg is not one of: png, pdf",
     "formats=[]": "formats=[] writes no pictures",
+    "batch_size=0": "batch_size=0 must be 1 or more",
     "explainer=mine": "there is no explainer=mine; choose one of: all, ",
     "explainer=all explainer.names=[mine]": "explainer.names: mine is none of: ",
     "explainer=integrated_gradients explainer.steps=0": "explainer=integrated_gradients: ",

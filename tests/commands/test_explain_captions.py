@@ -70,7 +70,7 @@ def test_scores_are_those_of_each_caption_alone(
 ) -> None:
     subject = subject_of(overrides)
     ids = [subject.images[row].image_id for row in (7, 3, 5)]
-    few = ("encoder.batch_size=16", "explainer=all", "explainer.names=[weighted,input_x_gradient]")
+    few = ("batch_size=16", "explainer=all", "explainer.names=[weighted,input_x_gradient]")
     _, scores = made(command, *overrides, *few, "select=ids", f"ids={ids}".replace(" ", ""))
     assert list(dict.fromkeys(scores["image_id"])) == ids
     batch = subject.batch([7, 3, 5])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -25,11 +25,11 @@ from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.caption import trained as subject
 from clipmapper.tasks.caption.data import captions_of, encode_captions
 from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption, load_caption
-from clipmapper.tasks.caption.sentence import Weighting, split_words
+from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.vocabulary import build_vocabulary
 from explain.explainers import Random, Weighted
-from perturbation.config import WEIGHTINGS, PerturbCaptionsConfig
+from perturbation.config import PerturbCaptionsConfig
 from perturbation.perturb import caption as captions
 from perturbation.perturb import lightning as module
 from perturbation.perturb.run import perturb
@@ -297,7 +297,3 @@ def test_from_the_command_line(captioner: Captioner, tmp_path: Path, command: Co
     status, _, errors = command("perturb", *captioner.overrides, "samples=11", f"hydra.run.dir={tmp_path / 'more'}")
     assert (status, len(errors)) == (1, 1)
     assert "samples=11: the split has 10 captioned pictures; give samples=10 or null" in errors[0]
-
-
-def test_the_weightings_are_those_of_sentences() -> None:
-    assert get_args(Weighting) == WEIGHTINGS

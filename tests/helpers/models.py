@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clipmapper.checkpoint import card
-from clipmapper.config.schema import EncoderConfig, MapperConfig
+from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.datasets import load_captions
 from clipmapper.encoder.load import FrozenClip, TextBatch, load_encoder
 from clipmapper.errors import UserError
@@ -154,7 +154,7 @@ def random_vqa(
     name: str, readout: str = "cls", positions: str = "none", seed: int = 1, dtype: torch.dtype = torch.float32
 ) -> CLIPMapperVQA:
     """Frozen, in evaluation mode; mapper weights large enough that every token bears on the answer."""
-    config = MapperConfig(name=name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
+    config = mapper_config(name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
     encoder = deepcopy(random_encoder())
     vision, text = encoder.vision, encoder.text
     torch.manual_seed(seed)
@@ -186,7 +186,7 @@ def random_caption(
     name: str, positions: str = "none", readout: str = "cls", seed: int = 1, dtype: torch.dtype = torch.float64
 ) -> CLIPMapperCaption:
     """Frozen, in evaluation mode; weights large enough that every token bears on the next one."""
-    config = MapperConfig(name=name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
+    config = mapper_config(name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
     encoder = deepcopy(random_encoder())
     vision, text, words = encoder.vision, encoder.text, caption_vocabulary()
     torch.manual_seed(seed)

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from schemas import values
+
 from clipmapper.config.data import ShapesConfig
 from clipmapper.data.shapes.caption_truth import KnownScene
 from clipmapper.data.shapes.scene import Background, Seen
@@ -22,7 +24,7 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 def shapes_config(root: Path, **changes: Any) -> ShapesConfig:
     """A few tiny scenes; ``changes`` to any field."""
     fields: dict[str, Any] = {
-        "name": "shapes",
+        **values("data/shapes"),
         "root": str(root),
         "train_scenes": 8,
         "val_scenes": 4,

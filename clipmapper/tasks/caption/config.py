@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
+
+from omegaconf import MISSING
 
 from clipmapper.config.checks import at_least, one_of
 from clipmapper.config.explain import PictureConfig
 from clipmapper.config.tasks import TaskConfig
 from clipmapper.errors import UserError
+
+Weighting = Literal["equal", "bleu4", "cider", "meteor"]
+WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 
 
 @dataclass
@@ -20,10 +25,10 @@ class CaptionTaskConfig(TaskConfig):
     best checkpoint.
     """
 
-    vocabulary: str = "training"
-    max_length: int = 30
-    label_smoothing: float = 0.0
-    val_images: int = 500
+    vocabulary: str = MISSING
+    max_length: int = MISSING
+    label_smoothing: float = MISSING
+    val_images: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,16 +49,16 @@ class ExplainCaptionConfig(PictureConfig):
 
     ``select``: random | ids of images. ``weighting``: how much each word counts for the whole caption, equal | bleu4 |
     cider | meteor (Eq. 21). ``against``: each word is explained less this one, why it and not that. Some
-    ``encoder.batch_size`` sub-words of captions are explained at a time.
+    ``batch_size`` sub-words of captions are explained at a time.
     """
 
-    weighting: Any = "equal"  # one of a few words: checked below
-    against: str | None = None
+    weighting: Any = MISSING  # one of a few words: checked below
+    against: str | None = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("select", self.select, ("random", "ids"))
-        one_of("weighting", self.weighting, ("equal", "bleu4", "cider", "meteor"))
+        one_of("weighting", self.weighting, WEIGHTINGS)
         if self.image is not None and self.weighting != "equal":
             raise UserError(
                 f"weighting={self.weighting} takes reference captions, which a picture of one's own lacks: "

@@ -65,16 +65,16 @@ def make_caption_pictures(
 def _explained(
     subject: CaptionSubject, rows: Sequence[int], explainers: Mapping[str, Explainer], config: ExplainCaptionConfig
 ) -> Iterator[ExplainedCaption]:
-    """The captions, some ``encoder.batch_size`` sub-words from one trace; those without words are named on stderr."""
+    """The captions, some ``batch_size`` sub-words from one trace; those without words are named on stderr."""
     model = subject.model
     corpus = None
     if config.weighting == "cider":
         corpus = build_cider_corpus(image.captions for image in subject.images if image.captions)
     grid = tuple(model.encoder.vision.visual.grid_size)
     against = None if config.against is None else contrast_class(model, config.against)
-    for places in in_order(len(rows), config.encoder.batch_size):
+    for places in in_order(len(rows), config.batch_size):
         for pictures in readable(subject.batch, [rows[place] for place in places]):
-            for batch in _with_words(pictures, config.encoder.batch_size):
+            for batch in _with_words(pictures, config.batch_size):
                 words = [split_words(ids, model.encoder.tokenizer) for ids in batch.captions]
                 ids = [image.image_id for image in batch.images]
                 texts = {key: [word.text for word in each] for key, each in zip(ids, words, strict=True)}

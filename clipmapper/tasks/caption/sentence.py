@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ from clipmapper.errors import UserError
 from clipmapper.metrics.captions import score_captions
 from clipmapper.metrics.cider import CiderCorpus
 from clipmapper.metrics.tokens import one_line
-
-Weighting = Literal["equal", "bleu4", "cider", "meteor"]
+from clipmapper.tasks.caption.config import WEIGHTINGS, Weighting
 
 # The metric, and the greatest fall that says nothing. BLEU-4 of a sentence puts 1e-15 for a count of 0 common 4-grams,
 # which makes it up to (1e-15)^(1/4) = 1.8e-4 instead of 0. The others fall by rounding alone.
@@ -74,8 +73,8 @@ def word_weights(
         UserError: an unknown weighting, no usable reference captions, or METEOR without Java.
         ValueError: ``cider`` without its corpus.
     """
-    if weighting not in get_args(Weighting):
-        raise UserError(f"weighting={weighting} is unknown; choose from {', '.join(get_args(Weighting))}")
+    if weighting not in WEIGHTINGS:
+        raise UserError(f"weighting={weighting} is unknown; choose from {', '.join(WEIGHTINGS)}")
     if weighting == "equal":
         return {key: _normalised([0.0] * len(words)) for key, words in captions.items()}
     if weighting == "cider" and cider_corpus is None:

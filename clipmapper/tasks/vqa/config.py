@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omegaconf import MISSING
+
 from clipmapper.config.checks import one_of
 from clipmapper.config.explain import PictureConfig
 from clipmapper.config.tasks import TaskConfig
@@ -24,14 +26,14 @@ class ExplainConfig(PictureConfig):
     """Whose answers are explained, and which answer.
 
     ``select``: random | wrong | ids of questions; one's own ``image`` has a ``question``. ``answer``: which answer's
-    logit is explained, null for the predicted one; ``against``: less this answer's. ``encoder.batch_size`` questions
+    logit is explained, null for the predicted one; ``against``: less this answer's. ``batch_size`` questions
     are explained at a time.
     """
 
-    question: str | None = None
-    answer: str | None = None
-    against: str | None = None
-    interaction: bool = False
+    question: str | None = MISSING
+    answer: str | None = MISSING
+    against: str | None = MISSING
+    interaction: bool = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()

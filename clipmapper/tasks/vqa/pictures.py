@@ -43,7 +43,7 @@ def make_pictures(
     preprocessing = subject.model.encoder.vision.visual.preprocess_cfg
     made = 0
     with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "questions") as advance:
-        for batch in _batches(subject, rows, config.encoder.batch_size):
+        for batch in _batches(subject, rows, config.batch_size):
             chosen = fitting(explainers, len(batch.questions))
             for sample in explain_samples(subject, batch, chosen, aim, config.interaction):
                 write(score_rows(sample))

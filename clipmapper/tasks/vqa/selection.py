@@ -46,7 +46,7 @@ def _wrong(subject: Subject, config: ExplainConfig, order: list[int]) -> list[in
     found: list[int] = []
     looked = 0
     with progress(config.samples, "looking for wrong answers", "found") as advance:
-        for row, question, answer in subject.answered(order, config.encoder.batch_size):
+        for row, question, answer in subject.answered(order, config.batch_size):
             looked += 1
             if vqa_accuracy(answer, question.answers) == 0:
                 found.append(row)

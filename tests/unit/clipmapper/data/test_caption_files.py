@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shapes_data import shapes_config
 
 from clipmapper.data.caption_files import CaptionData, CaptionImage, read_coco_captions, read_karpathy
 from clipmapper.data.images import FileImage, load_rgb
+from clipmapper.data.shapes.write import write_shapes
 from clipmapper.errors import UserError
 
 Change = Callable[[Any], Any]
@@ -220,10 +222,5 @@ def test_the_generated_captions_come_through_the_same_reader(shapes_split: Path)
 
 @pytest.fixture
 def shapes_split(tmp_path: Path) -> Path:
-    from clipmapper.config.data import ShapesConfig
-    from clipmapper.data.shapes.write import write_shapes
-
-    config = ShapesConfig(
-        root=str(tmp_path), train_scenes=1, val_scenes=2, test_scenes=1, questions_per_scene=2, workers=1
-    )
-    return write_shapes(config)
+    sizes = {"train_scenes": 1, "val_scenes": 2, "test_scenes": 1, "questions_per_scene": 2, "pixels": 128}
+    return write_shapes(shapes_config(tmp_path, **sizes))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from schemas import mapper_config
 from torch import Tensor
 
-from clipmapper.config.schema import MapperConfig
 from clipmapper.mapper import build_mapper
 from clipmapper.mapper.initialisation import QUERY_GAIN, alternate_modalities, start_aligned
 from clipmapper.mapper.single_stream import SingleStream
@@ -24,7 +24,7 @@ def _tokens(features: Tensor) -> Tokens:
 def _started(seed: int) -> tuple[SingleStream, Tokens, Tokens]:
     """Modalities whose tokens vary about means of their own."""
     torch.manual_seed(seed)
-    mapper = build_mapper(MapperConfig(name="a", layers=4, width=64, heads=2), 32, 32, 12, 9)
+    mapper = build_mapper(mapper_config("a", layers=4, width=64, heads=2), 32, 32, 12, 9)
     assert isinstance(mapper, SingleStream)
     image = _tokens(torch.randn(20, 12, 32) + 3 * torch.randn(32))
     text = _tokens(torch.randn(20, 9, 32) + 3 * torch.randn(32))

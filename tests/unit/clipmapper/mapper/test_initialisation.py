@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from schemas import mapper_config
 
-from clipmapper.config.schema import MapperConfig
 from clipmapper.mapper import build_mapper
 from clipmapper.mapper.blocks import AttentionSublayer
 from clipmapper.mapper.initialisation import start_aligned
@@ -15,7 +15,7 @@ from clipmapper.mapper.initialisation import start_aligned
 @pytest.mark.parametrize("shared", [8, 16, 24], ids=["narrower", "equal", "wider"])
 def test_projections_are_the_shared_ones_and_queries_equal_keys(name: str, shared: int) -> None:
     torch.manual_seed(0)
-    mapper = build_mapper(MapperConfig(name=name, layers=2, width=16, heads=2), 10, 12, 5, 7)
+    mapper = build_mapper(mapper_config(name, layers=2, width=16, heads=2), 10, 12, 5, 7)
     before = mapper.project_image.linear.weight.clone()
     image, text = torch.randn(10, shared), torch.randn(12, shared)
     start_aligned(mapper, image, text)

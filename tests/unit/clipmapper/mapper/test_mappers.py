@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from schemas import mapper_config
 from slow_mappers import SLOW
 from torch import Tensor
 
@@ -28,10 +29,8 @@ def _one_thread() -> None:
 
 
 def settled(name: str, readout: str = "cls", positions: str = "none", **more: Any) -> MapperConfig:
-    return MapperConfig(
-        **{"name": name, "layers": LAYERS[name], "width": 16, "heads": 4, "readout": readout, "positions": positions}
-        | more
-    )
+    sizes = {"layers": LAYERS[name], "width": 16, "heads": 4}
+    return mapper_config(name, **{**sizes, "readout": readout, "positions": positions, **more})
 
 
 def built(config: MapperConfig, dtype: torch.dtype = torch.float64) -> Mapper:

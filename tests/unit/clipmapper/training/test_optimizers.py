@@ -73,8 +73,8 @@ def test_a_scheduler_reaches_both_parts() -> None:
 
 def test_every_parameter_is_in_exactly_one_group() -> None:
     model = nn.ModuleDict({"head": nn.Linear(4, 2), "project": nn.Linear(4, 4), "block": nn.Linear(4, 4)})
-    config = OptimConfig(name="muon", lr=0.1, batch_size=1, warmup_steps=0, decay_start=0)
+    config = OptimConfig(name="muon", lr=0.1, batch_size=1, warmup_steps=0, decay_start=0, weight_decay=0.0)
     groups = build_optimizer(model, config).param_groups
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     assert [id(p) for p in groups[0]["params"]] == [id(model["block"].weight)]
-    assert isinstance(build_optimizer(model, OptimConfig("adam", 0.1, 1, 0, 0)), torch.optim.Adam)
+    assert isinstance(build_optimizer(model, OptimConfig("adam", 0.1, 1, 0, 0, 0.0)), torch.optim.Adam)

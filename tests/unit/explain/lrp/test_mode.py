@@ -11,9 +11,9 @@ import lrp_reference as slow
 import pytest
 import torch
 from models import TEXTS, loaded, pictures, random_clip, register, saved
+from schemas import mapper_config
 from torch import Tensor
 
-from clipmapper.config.schema import MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch
 from clipmapper.nn.tokens import Tokens, TokenSubset
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, VQAMapper
@@ -34,8 +34,8 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def whole_model(encoder: FrozenClip, mapper: str, readout: str = "cls") -> Any:
     torch.manual_seed(1)
-    config = MapperConfig(
-        name=mapper, layers=LAYERS[mapper], width=16, heads=4, readout=readout, positions="learnt", dropout=0.1
+    config = mapper_config(
+        mapper, layers=LAYERS[mapper], width=16, heads=4, readout=readout, positions="learnt", dropout=0.1
     )
     vision, text = encoder.vision, encoder.text
     vqa = VQAMapper(config, vision.width, text.width, vision.token_count, text.context_length, 5)
@@ -108,7 +108,7 @@ def test_a_model_with_fused_attention_is_refused(encoder: FrozenClip) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_relevance_of_attention_equals_a_pass_in_loops(seed: int) -> None:
     torch.manual_seed(seed)
-    config = MapperConfig(name="a", layers=2, width=6, heads=2, readout="eot")
+    config = mapper_config("a", layers=2, width=6, heads=2, readout="eot")
     vqa: Any = VQAMapper(config, 5, 3, 4, 4, 3).double().eval()
     with torch.no_grad():
         for parameter in vqa.parameters():
