@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from schemas import mapper_config
 from torch import Tensor, nn
 
 from clipmapper.checkpoint import card
