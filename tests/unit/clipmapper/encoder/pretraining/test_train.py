@@ -10,6 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from schemas import values
 from torch.nn import functional as F
 
 from clipmapper.config.schema import EncoderConfig, PretrainConfig
@@ -34,7 +35,7 @@ def pool() -> Pool:
 
 
 def settings(**changes: Any) -> PretrainConfig:
-    return PretrainConfig(**{"steps": 2, "batch_size": 16, "warmup_steps": 2, **changes})
+    return PretrainConfig(**{**values("pretrain_clip"), "steps": 2, "batch_size": 16, "warmup_steps": 2, **changes})
 
 
 def train(**changes: Any) -> tuple[Pretraining, list[dict[str, float]]]:
