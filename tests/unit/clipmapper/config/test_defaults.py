@@ -1,0 +1,43 @@
+"""Defaults stand in the YAML alone, so that the two can't disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import fields
+
+import pytest
+from omegaconf import MISSING
+
+from clipmapper.benchmarks.config import BenchmarkConfig
+from clipmapper.config.data import DATA_SCHEMAS
+from clipmapper.config.schema import (
+    EncoderConfig,
+    EvaluateConfig,
+    LoggerConfig,
+    MapperConfig,
+    PathsConfig,
+    PretrainConfig,
+    TrainConfig,
+    TrainerConfig,
+)
+from clipmapper.config.tasks import OptimConfig
+from clipmapper.tasks.caption.config import CaptionTaskConfig, ExplainCaptionConfig
+from clipmapper.tasks.vqa.config import ExplainConfig, VQATaskConfig
+
+COMMANDS = (TrainConfig, EvaluateConfig, ExplainConfig, ExplainCaptionConfig, PretrainConfig, BenchmarkConfig)
+SECTIONS = (MapperConfig, EncoderConfig, TrainerConfig, LoggerConfig, PathsConfig, OptimConfig)
+TASKS = (VQATaskConfig, CaptionTaskConfig)
+NO_YAML_GIVES = {("CocoConfig", key) for key in ("min_answer_questions", "answers_file", "reserved")}
+
+
+def defaults(schema: type) -> Iterator[str]:
+    for field in fields(schema):
+        value = field.default if field.default_factory is NO_DEFAULT else field.default_factory()
+        if value != MISSING and (schema.__name__, field.name) not in NO_YAML_GIVES:
+            yield f"{schema.__name__}.{field.name}={value}"
+
+
+@pytest.mark.parametrize("schema", [*COMMANDS, *SECTIONS, *TASKS, *DATA_SCHEMAS.values()])
+def test_a_schema_holds_types_and_checks_alone(schema: type) -> None:
+    assert list(defaults(schema)) == []
