@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,20 @@ class StepSampler(Sampler[list[int]]):
 def in_order(size: int, batch_size: int) -> list[list[int]]:
     """Every row once, for evaluation."""
     return [list(range(start, min(start + batch_size, size))) for start in range(0, size, batch_size)]
+
+
+def even_batches(rows: Sequence[int], size: int, least: bool = False) -> list[list[int]]:
+    """Splits rows into batches of at most ``size``, or with ``least`` of at least ``size``.
+
+    Their sizes differ by at most one, so that no batch is of one sample, which some explainers refuse, unless there is
+    one sample in all or ``size`` is below 3.
+    """
+    return split_evenly(rows, max(1, len(rows) // size) if least else -(-len(rows) // size))
+
+
+def split_evenly(rows: Sequence[int], count: int) -> list[list[int]]:
+    """Splits rows into ``count`` batches, of sizes that differ by at most one."""
+    return [part.tolist() for part in np.array_split(np.asarray(rows, np.int64), count)]
 
 
 class Batches(pl.LightningDataModule):

@@ -25,6 +25,7 @@ from perturbation.config import LocaliseConfig
 from perturbation.localise.metrics import Mask, Scores
 from perturbation.localise.tables import cell
 from perturbation.localise.words import ALL, word_localisation_rows
+from perturbation.report.markdown import markdown_table
 
 PICTURES = 16  # captioned at a time
 KINDS = ("color", "shape", "size", "position", ALL)
@@ -158,8 +159,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: int, data: str, about:
     parts = []
     for metric, title in _HEADS.items():
         cells = {(row["explainer"], row["kind"]): cell(row) for row in rows if row["metric"] == metric}
-        lines = [head, ["---"] * len(head), *([name, *(cells[name, kind] for kind in kinds)] for name in names)]
-        parts.append(f"{title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+        lines = [[name, *(cells[name, kind] for kind in kinds)] for name in names]
+        parts.append(f"{title}\n\n{markdown_table(head, lines, names=len(head))}")
     parts.append(
         f"{data}, {about['pictures']} pictures: {about['true']} captions are true of their scene, {about['captions']} "
         f"of them have words that say which objects they mean, {about['words']} words in all ({left_out} left out: "

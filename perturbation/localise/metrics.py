@@ -22,11 +22,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from perturbation.arrays import Array, Mask
 from perturbation.removal.order import check_scores
 
-Array = NDArray[np.float64]
 Scores = NDArray[np.floating]
-Mask = NDArray[np.bool_]
 
 
 def chance(eligible: Mask, evidence: Mask) -> Array:

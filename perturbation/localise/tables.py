@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from perturbation.arrays import Array
 from perturbation.localise.metrics import METRICS
+from perturbation.report.markdown import markdown_table
 from perturbation.statistics import bootstrap_interval
 
-Array = NDArray[np.float64]
 CHANCE = "chance"
 _HEADS = {"mass_accuracy": "mass", "rank_accuracy": "rank", "pointing_game": "pointing"}
 
@@ -75,15 +75,14 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
     columns = list(dict.fromkeys((row["modality"], row["metric"]) for row in rows))
     names = list(dict.fromkeys(row["explainer"] for row in rows))
     head = ["explainer", *(f"{modality} {_HEADS[metric]}" for modality, metric in columns)]
-    lines = [head, ["---"] * len(head)]
-    lines += [[name, *(cell(cells[name, *column]) for column in columns)] for name in names]
+    lines = [[name, *(cell(cells[name, *column]) for column in columns)] for name in names]
     counts = {row["modality"]: row["samples"] for row in rows}
     used = ", ".join(f"{modality}: {count} ({left_out[modality]} left out)" for modality, count in counts.items())
     note = (
         f"{data}, {questions} correctly answered questions; with evidence, {used}. 95 % bootstrap intervals over "
         "questions. ° not above chance: the interval of the paired difference to chance is not above 0.\n"
     )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + note
+    return markdown_table(head, lines, names=len(head)) + "\n" + note
 
 
 def cell(row: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipmapper.console import progress
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
@@ -18,13 +17,13 @@ from clipmapper.results import write_metrics
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.tracing import Traced
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
+from clipmapper.training.batches import even_batches
 from explain import Explainer
+from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseConfig
 from perturbation.localise.metrics import METRICS, chance
 from perturbation.localise.tables import CHANCE, localisation_rows, markdown
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 MODALITIES = ("image", "text")
 CORRECT = 0.5  # the official accuracy from which an answer counts as correct: two of the annotators gave it
 
@@ -49,7 +48,9 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     trained = load_trained(config, config.split, config.checkpoint)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
     rows = correctly_answered(trained, config)
-    found = localise(trained, evidence, explainers, batches(rows, config.batch_size), config.patch_share)
+    found = localise(
+        trained, evidence, explainers, even_batches(rows, config.batch_size, least=True), config.patch_share
+    )
     tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
     text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", len(rows))
     about = {"checkpoint": str(trained.checkpoint), "questions": len(rows)}
@@ -76,11 +77,6 @@ def correctly_answered(trained: TrainedVQA, config: LocaliseConfig) -> list[int]
         f"samples={config.samples}: the model answers only {len(found)} of the {len(order)} questions of "
         f"split={config.split} correctly; give samples={len(found)} or fewer"
     )
-
-
-def batches(rows: Sequence[int], size: int) -> list[list[int]]:
-    """Rows in batches of at least ``size``, as even as can be: a last batch of one would be no batch for shuffled."""
-    return [part.tolist() for part in np.array_split(np.asarray(rows, np.int64), max(1, len(rows) // size))]
 
 
 def localise(

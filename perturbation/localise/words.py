@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perturbation.arrays import Array
 from perturbation.localise.metrics import METRICS, Mask, Scores, chance
 from perturbation.localise.tables import CHANCE, localisation_rows
 
-Array = NDArray[np.float64]
 RANDOM = "random"
 ALL = "all"
 

@@ -23,6 +23,7 @@ from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, sub_word_weights, word_weights
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
+from clipmapper.training.batches import even_batches
 from explain import Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
@@ -30,7 +31,7 @@ from perturbation.perturb.candidates import Candidate
 from perturbation.perturb.identity import CAPTIONS, digest
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
-from perturbation.perturb.samples import even_batches, sample_rows, split_of
+from perturbation.perturb.samples import sample_rows, split_of
 from perturbation.removal.caption_engine import CaptionEngine
 from perturbation.removal.caption_reader import CaptionReader, CaptionSamples
 

@@ -1,8 +1,6 @@
-"""Which samples of a split are tested, and in which batches."""
+"""Which samples of a split are tested."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,15 +18,6 @@ def sample_rows(count: int, samples: int | None, seed: int, what: str = "questio
     if samples > count:
         raise UserError(f"samples={samples}: the split has {count} {what}; give samples={count} or null")
     return sorted(np.random.default_rng(seed).permutation(count)[:samples].tolist())
-
-
-def even_batches(rows: Sequence[int], size: int) -> list[list[int]]:
-    """Splits rows into batches of at most ``size``, of sizes that differ by at most one.
-
-    So no batch is of one sample, which some explainers refuse, unless there is one sample in all or ``size`` is
-    below 3.
-    """
-    return [part.tolist() for part in np.array_split(np.asarray(rows), -(-len(rows) // size))]
 
 
 def split_of(config: PerturbBaseConfig) -> str:

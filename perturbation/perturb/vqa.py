@@ -14,6 +14,7 @@ from clipmapper.files import read_json, write_json
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
+from clipmapper.training.batches import even_batches
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
@@ -21,7 +22,7 @@ from perturbation.perturb.candidates import Candidate
 from perturbation.perturb.identity import CHOSEN, digest
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
-from perturbation.perturb.samples import even_batches, sample_rows, split_of
+from perturbation.perturb.samples import sample_rows, split_of
 from perturbation.removal.batch_size import fastest
 from perturbation.removal.engine import Engine, Removal
 from perturbation.removal.reader import Modality

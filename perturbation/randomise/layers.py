@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from clipmapper.mapper import Mapper
 from clipmapper.mapper.dual_stream import DualStream
+from perturbation.arrays import Array
 from perturbation.measures.faithfulness import spearman
 
-Array = NDArray[np.float64]
 Part = nn.Module | nn.Parameter
 
 

@@ -11,23 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.results import write_metrics
+from clipmapper.training.batches import even_batches
 from explain import Explainer
 from explain.figures import save
+from perturbation.arrays import Array
 from perturbation.config import SanityConfig
-from perturbation.localise.vqa import batches
 from perturbation.measures.base import ScoredBy, TokenScores
 from perturbation.randomise.figure import draw_curves
 from perturbation.randomise.layers import layers_from_the_top, rank_correlation, redraw
 from perturbation.statistics import bootstrap_interval
 from perturbation.tasks import PERTURB_TASKS
 
-Array = NDArray[np.float64]
 UNTOUCHED = "none"  # what is randomised at a curve's first point
 
 
@@ -60,7 +59,7 @@ def _chosen(task: Any, trained: Any, config: SanityConfig) -> list[Any]:
             f"samples={config.samples}: split={config.split} has {count} {what}; give samples={count} or fewer"
         )
     rows = np.random.default_rng(config.seed).permutation(count)[: config.samples].tolist()
-    found = [task.fixed(trained, part) for part in batches(rows, config.batch_size)]
+    found = [task.fixed(trained, part) for part in even_batches(rows, config.batch_size, least=True)]
     if not (readable := [batch for batch in found if batch is not None]):
         raise UserError(f"samples={config.samples}: none of these {what} can be explained; check data.root")
     return readable

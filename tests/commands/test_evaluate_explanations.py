@@ -21,10 +21,10 @@ from clipmapper.files import read_json
 from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.trained import load_trained
+from clipmapper.training.batches import even_batches
 from explain import TraceError, explainers
 from perturbation.localise.metrics import METRICS, chance, mass_accuracy, pointing_game, rank_accuracy
 from perturbation.localise.tables import localisation_rows, markdown
-from perturbation.localise.vqa import batches
 from perturbation.statistics import bootstrap_interval
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -137,7 +137,7 @@ def test_no_evidence_has_no_value_and_bad_arrays_are_refused(measure: Any) -> No
 def test_batches_hold_every_row_once_and_none_is_alone() -> None:
     for count in range(2, 40):
         for size in range(2, 9):
-            parts = batches(list(range(count)), size)
+            parts = even_batches(list(range(count)), size, least=True)
             assert [row for part in parts for row in part] == list(range(count))
             assert min(map(len, parts)) >= min(size, count)
             assert max(map(len, parts)) < 2 * size

@@ -18,8 +18,9 @@ from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import load_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
+from clipmapper.training.batches import even_batches
 from explain.explainers import Random, Weighted
-from perturbation.perturb.samples import even_batches, sample_rows
+from perturbation.perturb.samples import sample_rows
 
 STEPS = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75, 1.0]
 SHARES = [0.05, 0.1, 0.2, 0.5]

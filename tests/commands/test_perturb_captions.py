@@ -28,12 +28,13 @@ from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption, loa
 from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.vocabulary import build_vocabulary
+from clipmapper.training.batches import even_batches
 from explain.explainers import Random, Weighted
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.perturb import caption as captions
 from perturbation.perturb import lightning as module
 from perturbation.perturb.run import perturb
-from perturbation.perturb.samples import even_batches, sample_rows
+from perturbation.perturb.samples import sample_rows
 
 STEPS = [0.0, 0.1, 0.5, 1.0]
 LENGTH = 6

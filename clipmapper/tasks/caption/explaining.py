@@ -17,6 +17,7 @@ from clipmapper.tasks.caption.sentence import Word, sentence_relevance, split_wo
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch
 from clipmapper.tasks.caption.vocabulary import IGNORED
+from clipmapper.training.batches import split_evenly
 from explain import Explainer, Needs, TraceError
 
 
@@ -99,4 +100,4 @@ def in_chunks(captions: Sequence[Sequence[int]], sub_words: int) -> list[list[in
         return []
     total = sum(len(captions[place]) for place in places)
     count = min(len(places), max(1, total // sub_words))
-    return [part.tolist() for part in np.array_split(np.asarray(places), count)]
+    return split_evenly(places, count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import AnswerTarget
 from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, ScoredAnswer, explain_samples, score_rows
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
+from clipmapper.training.batches import even_batches
 from explain import Explainer
 from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
@@ -57,8 +57,8 @@ def write_pictures(
 
 def _batches(trained: TrainedVQA, rows: Sequence[int], size: int) -> Iterator[QuestionBatch]:
     """At most ``size`` questions at a time, batches of much the same size; those cut off are counted on stderr."""
-    for chunk in np.array_split(rows, math.ceil(len(rows) / size)):
-        for batch in readable(trained.batch, chunk.tolist()):
+    for chunk in even_batches(rows, size):
+        for batch in readable(trained.batch, chunk):
             if cut := batch.text.truncated:
                 context = trained.model.encoder.text.context_length
                 what = f"{cut} questions are longer than the encoder's {context} tokens and were cut off"

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmapper.errors import UserError
+from clipmapper.training.batches import even_batches
 from perturbation.measures.base import SAMPLES
 from perturbation.perturb import parts
 from perturbation.perturb.identity import IDENTITY, open_run
 from perturbation.perturb.parts import copy_parts, finished, merge, write_part
-from perturbation.perturb.samples import even_batches, sample_rows
+from perturbation.perturb.samples import sample_rows
 
 
 def table(*ids: int) -> pa.Table:
