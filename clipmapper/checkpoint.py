@@ -15,8 +15,7 @@ import torch
 from torch import nn
 
 from clipmapper.config.schema import Config, EncoderConfig
-from clipmapper.device import use
-from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.encoder.load import FrozenClip, load_encoder, use
 from clipmapper.errors import UserError
 
 CARD = "clipmapper"

@@ -22,15 +22,15 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from clipmapper import console
 from clipmapper.config.checks import key_problem, unknown_key
-from clipmapper.config.data import DATA_SCHEMAS
-from clipmapper.config.groups import as_added
-from clipmapper.config.schema import Config
-from clipmapper.console import show_bars
+from clipmapper.config.schema import DATA_SCHEMAS, Config
 from clipmapper.errors import UserError
 from clipmapper.places import CHECKOUT, CONFIGS
 from clipmapper.tasks import TASKS
 
+# ``group.names=…``, ``group.NAME={…}`` and ``group.NAME.KEY=…``, of groups of which several may run.
+_BY_NAME = re.compile(r"(explainer|measure)\.(names=|[^.=]+=\{|[^.=]+\.[^=]+=)")
 Task = Callable[[DictConfig, Path], None]
 Member = TypeVar("Member")
 
@@ -70,7 +70,7 @@ def _in_run_folder(task: Task, typed_in: list[str]) -> Callable[[DictConfig], No
     def run(config: DictConfig) -> None:
         sys.argv[:] = typed_in  # Lightning starts the further processes of a run by what was typed
         folder = Path(HydraConfig.get().runtime.output_dir)
-        show_bars(bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True)))
+        console.shown = bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
         logging.getLogger().setLevel(logging.WARNING)  # open_clip logs a lot at INFO
         print(f"run folder: {folder}", flush=True)
         with _errors_in_one_line(folder):  # Hydra would print a line of its own above ours
@@ -182,3 +182,8 @@ def named(config: DictConfig, section: str, members: Mapping[str, Member]) -> Me
     if name not in members:
         raise UserError(f"{section}.name={name} is not one of: {', '.join(members)}")
     return members[name]
+
+
+def as_added(argument: str) -> str:
+    """Have Hydra add an option given by name, which no composed config holds; return other arguments unchanged."""
+    return f"++{argument}" if _BY_NAME.match(argument) else argument

@@ -9,13 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_shown = True
-
-
-def show_bars(shown: bool) -> None:
-    """Switch the progress bars of this process on or off."""
-    global _shown
-    _shown = shown
+shown = True  #: whether the commands of this process show bars
 
 
 @contextmanager
@@ -32,7 +26,7 @@ def progress(total: int, what: str, unit: str) -> Iterator[Callable[..., None]]:
     Yields:
         A function that moves the bar on, by one or by so many.
     """
-    if not (_shown and sys.stderr.isatty()):
+    if not (shown and sys.stderr.isatty()):
         yield lambda count=1: None
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(unit))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
@@ -18,7 +18,7 @@ from perturbation.removal.steps import parse_steps
 class ImageRemovalConfig:
     """What removing a patch means: ``perturbation.removal.engine.Removal``."""
 
-    image: str = "mask"
+    image: str = MISSING
 
     def __post_init__(self) -> None:
         _among("removal.image", [self.image], ("mask", "mean"))
@@ -28,7 +28,7 @@ class ImageRemovalConfig:
 class RemovalConfig(ImageRemovalConfig):
     """And removing a sub-word."""
 
-    text: str = "mask"
+    text: str = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,27 +39,27 @@ class RemovalConfig(ImageRemovalConfig):
 class CeilingConfig:
     """``samples``: how many are searched for the best removals; ``words``: the most sub-words a question may have."""
 
-    samples: int = 0
-    words: int = 8
+    samples: int = MISSING
+    words: int = MISSING
 
 
 @dataclass
 class PerturbBaseConfig(ExplainedConfig):
     """What the perturbation tests of every task have; ``configs/perturb.yaml`` says what each value means."""
 
-    samples: int | None = 1000
-    controls: list[str] = field(default_factory=lambda: ["random", "input_x_gradient"])
-    random_seeds: int = 3
-    direction: list[str] = field(default_factory=lambda: ["positive", "negative"])
-    steps: Any = "paper"
-    measure: dict[str, Any] = field(default_factory=dict)
-    eraser: list[float] = field(default_factory=list)
-    faithfulness: bool = True
-    ceiling: CeilingConfig = field(default_factory=CeilingConfig)
-    removal: ImageRemovalConfig = field(default_factory=ImageRemovalConfig)
-    batch_samples: int = 32
-    engine_batch: int | None = None
-    resume: str | None = None
+    samples: int | None = MISSING
+    controls: list[str] = MISSING
+    random_seeds: int = MISSING
+    direction: list[str] = MISSING
+    steps: Any = MISSING
+    measure: dict[str, Any] = MISSING
+    eraser: list[float] = MISSING
+    faithfulness: bool = MISSING
+    ceiling: CeilingConfig = MISSING
+    removal: ImageRemovalConfig = MISSING
+    batch_samples: int = MISSING
+    engine_batch: int | None = MISSING
+    resume: str | None = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,9 +76,9 @@ class PerturbBaseConfig(ExplainedConfig):
 class PerturbConfig(PerturbBaseConfig):
     """The tests of answers; ``configs/perturb/vqa.yaml`` says what each value means."""
 
-    target: str = "predicted"
-    modality: list[str] = field(default_factory=lambda: ["image", "text"])
-    removal: RemovalConfig = field(default_factory=RemovalConfig)
+    target: str = MISSING
+    modality: list[str] = MISSING
+    removal: RemovalConfig = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,7 +90,7 @@ class PerturbConfig(PerturbBaseConfig):
 class PerturbCaptionsConfig(PerturbBaseConfig):
     """The tests of captions; ``configs/perturb/caption.yaml`` says what each value means."""
 
-    weightings: list[str] = field(default_factory=lambda: list(WEIGHTINGS))
+    weightings: list[str] = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,9 +119,9 @@ def _among(key: str, values: list[str], choices: tuple[str, ...]) -> None:
 class LocaliseConfig(ExplainedConfig):
     """Explanations against ground truth; ``configs/evaluate_explanations.yaml`` says what each value means."""
 
-    samples: int = 1000
-    batch_size: int = 64
-    patch_share: float = 0.25
+    samples: int = MISSING
+    batch_size: int = MISSING
+    patch_share: float = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,8 +134,8 @@ class LocaliseConfig(ExplainedConfig):
 class SanityConfig(ExplainedConfig):
     """The model randomisation test; ``configs/sanity_check.yaml`` says what each value means."""
 
-    samples: int = 200
-    batch_size: int = 64
+    samples: int = MISSING
+    batch_size: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -36,7 +36,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     from safetensors.torch import save_file
     from tiny_runs import Tiny
 
-    from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
+    from clipmapper.encoder.load import EMBEDDED_MODEL, register_embedded
 
     root = tmp_path_factory.mktemp("tiny")
     register_embedded()

@@ -10,7 +10,7 @@ from torch import Tensor
 from clipmapper.benchmarks.random_models import mapper_config, random_model
 from clipmapper.benchmarks.timing import side_by_side
 from clipmapper.encoder.load import TextBatch
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption
 from clipmapper.tasks.caption.tracing import trace_captions

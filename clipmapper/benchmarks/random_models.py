@@ -10,8 +10,7 @@ from torch import Tensor
 
 from clipmapper.config.groups import named_configs
 from clipmapper.config.schema import EncoderConfig, MapperConfig
-from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
-from clipmapper.encoder.load import FrozenClip, TextBatch, load_encoder
+from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, TextBatch, load_encoder, register_embedded
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, build_vqa
 
 LENGTHS = (7, 8, 8, 9, 9, 10, 11, 13)  # sub-words with start and end: VQAv2's questions have 6 words on average

@@ -11,18 +11,16 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from clipmapper import nn as attention_module
 from clipmapper.benchmarks.timing import side_by_side
 from clipmapper.config.schema import Config
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question, VQAData
-from clipmapper.encoder.feature_store import FeatureStore, write_store
-from clipmapper.encoder.features import FrozenFeatures
-from clipmapper.nn import attention as attention_module
-from clipmapper.tasks.vqa.answers import AnswerVocabulary
-from clipmapper.tasks.vqa.data import VQADataset
+from clipmapper.encoder.features import FeatureStore, FrozenFeatures, write_store
+from clipmapper.tasks.vqa.data import AnswerVocabulary, VQADataset
 from clipmapper.tasks.vqa.model import VQAMapper
 from clipmapper.tasks.vqa.training import soft_label_loss
-from clipmapper.training.optimizers import build_optimizer
+from clipmapper.training.module import build_optimizer
 
 IMAGE_TOKENS, ENCODER_WIDTH, CONTEXT, ANSWERS = 37, 128, 40, 35
 ITEMS, ROUNDS = 2000, 8

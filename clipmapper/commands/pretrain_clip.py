@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from clipmapper.cli import command, typed
-from clipmapper.config.schema import PretrainConfig
+from clipmapper.encoder.pretraining.config import PretrainConfig
 
 
 @command("pretrain_clip")

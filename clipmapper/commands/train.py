@@ -42,7 +42,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     """
     import pytorch_lightning as pl
 
-    from clipmapper.results import write_metrics
+    from clipmapper.files import write_metrics
     from clipmapper.training.batches import Batches
     from clipmapper.training.trainer import build_trainer
 
@@ -77,7 +77,7 @@ def _load_best(trainer: pl.Trainer, module: pl.LightningModule) -> None:
 def _to_resume(config: TrainConfig, card: dict[str, Any], run: Path) -> str | None:
     """The last checkpoint of the run to go on with; raises ``UserError`` where there is none or it does not fit."""
     from clipmapper.checkpoint import CARD, read_checkpoint
-    from clipmapper.training.checkpoint_files import LAST, copy_best
+    from clipmapper.training.trainer import LAST, copy_best
 
     if config.resume is None:
         return None

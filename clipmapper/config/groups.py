@@ -7,7 +7,6 @@ which ``--config-dir`` extends, and takes the options that are given below the g
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,13 +24,6 @@ from clipmapper.places import CONFIGS
 
 NAMES = "names"  # the key of a choice that names members instead of being one
 TARGET = "_target_"  # the key of a whole config, which needs no file
-# ``group.names=…``, ``group.NAME={…}`` and ``group.NAME.KEY=…``, of groups of which several may run.
-_BY_NAME = re.compile(r"(explainer|measure)\.(names=|[^.=]+=\{|[^.=]+\.[^=]+=)")
-
-
-def as_added(argument: str) -> str:
-    """Have Hydra add an option given by name, which no composed config holds; return other arguments unchanged."""
-    return f"++{argument}" if _BY_NAME.match(argument) else argument
 
 
 def chosen_configs(

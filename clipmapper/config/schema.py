@@ -1,8 +1,6 @@
-"""Typed schemas of the configs: what every key means, and what is refused.
+"""Typed schemas of the configs: what every key means, and what is refused; values come from the YAML alone.
 
-Hydra composes YAML; ``typed`` turns the result into these dataclasses, and an unknown key, a missing one or a value of
-the wrong kind ends in one line that names the key and the valid choices. Nothing here imports torch: errors in a config
-answer at once. The defaults are in ``configs/``, and nowhere else.
+Nothing here imports torch: errors in a config answer at once.
 """
 
 from __future__ import annotations
@@ -13,15 +11,13 @@ from typing import Any
 from omegaconf import MISSING
 
 from clipmapper.config.checks import at_least, one_of
-from clipmapper.config.data import DataConfig
-from clipmapper.config.tasks import TaskConfig
 from clipmapper.errors import UserError
 
 
 @dataclass
 class MapperConfig:
     """``positions``: none | learnt; ``readout``: cls | eot | token; ``start``: aligned | random first weights
-    (``clipmapper.mapper.initialisation``)."""
+    (``clipmapper.mapper.build``)."""
 
     name: str = MISSING
     layers: int = MISSING
@@ -147,27 +143,137 @@ class EvaluateConfig(Config):
 
 
 @dataclass
-class PretrainConfig:
-    """Pre-training of the embedded encoder. Weights of 0 and the two switches take parts of the recipe out.
+class OptimConfig:
+    """``adam`` (the paper's) or ``muon`` (``clipmapper.training.module``), with a linear warm-up, a constant
+    stretch, and a cosine decay from ``decay_start`` to the last step."""
 
-    ``caption_weight``: open_clip's contrastive loss on pictures and captions; ``patch_weight``: linear heads that read
-    attributes and relations off each patch token; ``prompt_weight``: the same through the text encoder.
+    name: str = MISSING
+    lr: float = MISSING
+    batch_size: int = MISSING
+    warmup_steps: int = MISSING
+    decay_start: int = MISSING
+    weight_decay: float = MISSING
+
+    def __post_init__(self) -> None:
+        one_of("task.optim.name", self.name, ("adam", "muon"))
+        steps = {"warmup_steps": self.warmup_steps, "decay_start": self.decay_start}
+        at_least(0, "task.optim", lr=self.lr, weight_decay=self.weight_decay, **steps)
+        at_least(1, "task.optim", batch_size=self.batch_size)
+
+
+@dataclass
+class TaskConfig:
+    """What every task has.
+
+    ``sees`` is both, or the one modality that a blind baseline sees, with one constant in place of the other.
+    ``steps`` and ``validate_every`` are the trainer's ``max_steps`` and ``val_check_interval`` unless it has its own.
     """
 
+    name: str = MISSING
+    sees: str = MISSING
     steps: int = MISSING
-    batch_size: int = MISSING
-    lr: float = MISSING
-    warmup_steps: int = MISSING
-    caption_weight: float = MISSING
-    patch_weight: float = MISSING
-    prompt_weight: float = MISSING
-    twins: bool = MISSING
-    caption_kinds: bool = MISSING
-    pool_scenes: int = MISSING
-    workers: int = MISSING
-    threads: int | None = MISSING
+    validate_every: int = MISSING
+    optim: OptimConfig = MISSING
+
+    def __post_init__(self) -> None:
+        at_least(1, "task", steps=self.steps, validate_every=self.validate_every)
+
+    def identity(self) -> dict[str, Any]:
+        """The keys in which a checkpoint and a config that is run with it must agree, with their values."""
+        return {"task": self.name, "sees": self.sees}
+
+
+@dataclass
+class DataConfig:
+    """What every data set has; ``root`` is its folder."""
+
+    name: str = MISSING
+    root: str = MISSING
+    on_bad_image: str = MISSING  # fail | skip
+    min_answer_questions: int = MISSING  # an answer belongs to the vocabulary from this many questions on
+    answers_file: str | None = MISSING  # LXMERT's label file instead of a vocabulary built from the data
+    reserved: int = MISSING  # examples taken from the training data for validation
     seed: int = MISSING
-    output: str | None = MISSING  # where the weights go besides the run folder; null: nowhere
-    probe_scenes: int = MISSING
-    save_every: int = MISSING
-    paths: PathsConfig = MISSING
+
+    def __post_init__(self) -> None:
+        one_of("data.on_bad_image", self.on_bad_image, ("fail", "skip"))
+        at_least(0, "data", reserved=self.reserved)
+        at_least(1, "data", min_answer_questions=self.min_answer_questions)
+
+
+@dataclass
+class ShapesConfig(DataConfig):
+    """The embedded data set; scenes a split, questions a scene, pixels a side."""
+
+    train_scenes: int = MISSING
+    val_scenes: int = MISSING
+    test_scenes: int = MISSING
+    questions_per_scene: int = MISSING
+    pixels: int = MISSING
+    workers: int = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = {"train_scenes": self.train_scenes, "val_scenes": self.val_scenes, "test_scenes": self.test_scenes}
+        at_least(1, "data", **sizes, questions_per_scene=self.questions_per_scene)
+        at_least(32, "data", pixels=self.pixels)
+        if self.questions_per_scene > 100:
+            raise UserError(f"data.questions_per_scene={self.questions_per_scene} must be 100 or less")
+
+
+@dataclass
+class EasyVQAConfig(DataConfig):
+    """The PyPI package ``easy-vqa``, written out once."""
+
+
+@dataclass
+class VQAv2Config(DataConfig):
+    """VQAv2's official files. ``reserved`` examples of ``reserve_from`` are kept for validation, the rest trains."""
+
+    train_splits: list[str] = MISSING
+    reserve_from: str = MISSING
+    test_split: str | None = MISSING
+
+
+@dataclass
+class VQAv2HubConfig(DataConfig):
+    """``lmms-lab/VQAv2``-style data through ``datasets``: a hub id or a folder of Parquet files."""
+
+    train_splits: list[str] = MISSING
+    reserve_from: str = MISSING
+    test_split: str | None = MISSING
+
+
+@dataclass
+class CocoConfig(DataConfig):
+    """COCO captions below ``root``; photos are in ``root/{images}/{train2014, val2014}``.
+
+    ``karpathy`` is Karpathy's file with his splits, ``restval`` among the training photos unless it is false. Where
+    ``karpathy`` is null, ``captions`` names COCO's own files, one a split.
+    """
+
+    images: str = MISSING
+    karpathy: str | None = MISSING
+    restval: bool = MISSING
+    captions: str = MISSING
+    train_split: str = MISSING
+    val_split: str = MISSING
+    test_split: str | None = MISSING
+    # Captions have no answers, and no YAML gives these.
+    min_answer_questions: int = 9
+    answers_file: str | None = None
+    reserved: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.karpathy is None and "{split}" not in self.captions:
+            raise UserError(f"data.captions={self.captions} must hold {{split}}, which stands for the split's name")
+
+
+DATA_SCHEMAS: dict[str, type[DataConfig]] = {
+    "shapes": ShapesConfig,
+    "easy_vqa": EasyVQAConfig,
+    "vqav2": VQAv2Config,
+    "vqav2_hub": VQAv2HubConfig,
+    "coco": CocoConfig,
+}

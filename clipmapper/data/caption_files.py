@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipmapper.data.fields import read_field, read_text
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
-from clipmapper.files import read_json
+from clipmapper.files import read_field, read_json, read_text
 
 
 @dataclass(frozen=True, slots=True)

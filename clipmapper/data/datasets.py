@@ -1,6 +1,6 @@
 """Data sets by name: how each reads its questions, its captions, or both, split into training, validation and test.
 
-A new data set is a function here for each kind it has, a schema in :mod:`clipmapper.config.data`, and a config in
+A new data set is a function here for each kind it has, a schema in :mod:`clipmapper.config.schema`, and a config in
 ``configs/data``.
 """
 
@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clipmapper.config.data import CocoConfig, DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
+from clipmapper.config.schema import CocoConfig, DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
 from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_karpathy
-from clipmapper.data.records import VQAData
-from clipmapper.data.splits import Splits, merge, reserve
+from clipmapper.data.records import Splits, VQAData, merge, reserve
 from clipmapper.data.vqa_files import read_vqav2
 from clipmapper.errors import UserError
 

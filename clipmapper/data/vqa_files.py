@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipmapper.data.fields import read_field, read_text
 from clipmapper.data.images import FileImage
-from clipmapper.data.records import Question, VQAData
-from clipmapper.data.splits import merge
+from clipmapper.data.records import Question, VQAData, merge
 from clipmapper.errors import UserError
-from clipmapper.files import read_json
+from clipmapper.files import read_field, read_json, read_text
 
 
 @dataclass(frozen=True)

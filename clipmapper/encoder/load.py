@@ -1,4 +1,4 @@
-"""Loading an open_clip model by name: the embedded one, local weights, or a hub tag; always frozen."""
+"""Loading an open_clip model by name: the embedded one, local weights, or a hub tag; always frozen, on a device."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.embedded import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, register_embedded, restore_token_table
+from clipmapper.config.schema import Config, EncoderConfig, TrainerConfig
 from clipmapper.encoder.towers import TextTower, VisionTower
 from clipmapper.errors import UserError
+
+EMBEDDED_MODEL = "shapes-tiny"
+_FOLDER = Path(__file__).resolve().parent / "embedded"
+EMBEDDED_WEIGHTS = _FOLDER / f"{EMBEDDED_MODEL}.safetensors"
+TOKEN_STD = 0.05
+# CLIP's BPE has 49,408 tokens and the pre-training captions use about a hundred of them. The embedded file holds only
+# those rows of the token table; all others are seeded random numbers, distinct for distinct words.
+_TABLE, _ROWS, _IDS = "token_embedding.weight", "token_embedding.rows", "token_embedding.ids"
 
 
 @dataclass(frozen=True)
@@ -176,3 +184,60 @@ def _load_file(model: nn.Module, name: str, path: Path) -> None:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def use(config: Config) -> torch.device:
+    """Have torch use the config's threads, and return the device it asks for.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    use_threads(config.threads)
+    return pick_device(config.trainer)
+
+
+def use_threads(threads: int | None) -> None:
+    """Have torch use so many threads on the CPU; with None torch decides."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def pick_device(trainer: TrainerConfig) -> torch.device:
+    """Return the trainer's kind of device, where the encoder runs.
+
+    Raises:
+        UserError: there is none.
+    """
+    if trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if trainer.accelerator in ("gpu", "cuda"):
+        raise UserError(f"trainer.accelerator={trainer.accelerator}: torch finds no GPU here; give cpu or auto")
+    return torch.device("cpu")
+
+
+def register_embedded() -> None:
+    """Makes open_clip know the embedded model by name."""
+    if EMBEDDED_MODEL not in open_clip.list_models():
+        open_clip.add_model_config(_FOLDER / f"{EMBEDDED_MODEL}.json")
+
+
+def seeded_token_table(tokens: int, width: int) -> Tensor:
+    """The table before training, [tokens, width]; the same numbers on every machine."""
+    numbers = np.random.Generator(np.random.PCG64(0)).standard_normal((tokens, width), dtype=np.float32)
+    return torch.from_numpy(numbers * TOKEN_STD)
+
+
+def shorten_token_table(state: dict[str, Tensor], trained: Tensor) -> dict[str, Tensor]:
+    """The state dict with only the rows ``trained`` (token ids) of its token table."""
+    short = {name: tensor for name, tensor in state.items() if name != _TABLE}
+    return short | {_ROWS: state[_TABLE][trained].clone(), _IDS: trained}
+
+
+def restore_token_table(state: dict[str, Tensor], tokens: int = 49408) -> dict[str, Tensor]:
+    """The inverse of :func:`shorten_token_table`; a state dict with a whole table stays as it is."""
+    if _ROWS not in state:
+        return state
+    whole = {name: tensor for name, tensor in state.items() if name not in (_ROWS, _IDS)}
+    table = seeded_token_table(tokens, state[_ROWS].shape[1])
+    table[state[_IDS]] = state[_ROWS].to(table.dtype)
+    return whole | {_TABLE: table}

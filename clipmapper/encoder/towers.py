@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clipmapper.errors import UserError
-from clipmapper.nn.attention import attend
-from clipmapper.nn.kv_cache import KeyValues
-from clipmapper.nn.tokens import Tokens, TokenSubset, take
+from clipmapper.nn import KeyValues, Tokens, TokenSubset, attend, take
 from explain.capture.recording import active_recorder
 
 
@@ -142,7 +140,7 @@ class TextTower(nn.Module):
 def run_blocks(
     blocks: Iterable[Any], x: Tensor, mask: Tensor | None, modality: str, caches: Sequence[KeyValues] | None = None
 ) -> Tensor:
-    """The residual stream [B, N, D] through every block; ``mask`` as in :func:`clipmapper.nn.attention.attention`.
+    """The residual stream [B, N, D] through every block; ``mask`` as in :func:`clipmapper.nn.attention`.
 
     With ``caches``, one a block, the tokens also attend to those that are kept there, and are added to them.
     """

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipmapper.config.schema import MapperConfig
-from clipmapper.nn.attention import attend
-from clipmapper.nn.tokens import Tokens, last_valid, take
+from clipmapper.nn import Tokens, attend, last_valid, take
 from explain.capture.recording import active_recorder
 
 

@@ -17,7 +17,7 @@ from clipmapper.mapper.blocks import (
     key_mask,
     pick,
 )
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import Tokens
 from explain.capture.recording import active_recorder
 
 

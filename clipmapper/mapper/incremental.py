@@ -14,8 +14,7 @@ from torch import Tensor
 from clipmapper.mapper.blocks import key_mask
 from clipmapper.mapper.dual_stream import DualStream
 from clipmapper.mapper.single_stream import SingleStream
-from clipmapper.nn.kv_cache import KeyValues
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import KeyValues, Tokens
 
 
 class SingleStreamDecoder:

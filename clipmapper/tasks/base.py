@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from clipmapper.config.explain import PictureConfig
-    from clipmapper.config.schema import Config, EvaluateConfig, TrainConfig
-    from clipmapper.config.tasks import TaskConfig
+    from clipmapper.config.schema import Config, EvaluateConfig, TaskConfig, TrainConfig
     from clipmapper.training.module import MapperTraining
     from explain import Explainer
 

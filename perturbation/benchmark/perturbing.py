@@ -29,10 +29,9 @@ from perturbation.perturb.candidates import Candidate
 from perturbation.perturb.parts import Tables, write_part
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.vqa import explained_questions
-from perturbation.removal.engine import Engine
+from perturbation.removal.engine import Engine, VQAReader
 from perturbation.removal.order import Direction, kept_masks
 from perturbation.removal.steps import parse_steps
-from perturbation.removal.vqa_reader import VQAReader
 from perturbation.report.curves import areas
 
 ONE: dict[str, Explainer] = {"weighted": explainers.Weighted()}

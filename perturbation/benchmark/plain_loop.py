@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
-from clipmapper.nn.tokens import TokenSubset
+from clipmapper.nn import TokenSubset
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import trace_vqa
 from explain import Explainer

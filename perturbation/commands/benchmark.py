@@ -17,9 +17,8 @@ def main(config: DictConfig, run: Path) -> None:
     from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining
     from clipmapper.benchmarks.training import training_step
-    from clipmapper.device import use_threads
-    from clipmapper.files import write_json
-    from clipmapper.results import versions
+    from clipmapper.encoder.load import use_threads
+    from clipmapper.files import versions, write_json
     from perturbation.benchmark.perturbing import perturbing
 
     use_threads(checked.threads)

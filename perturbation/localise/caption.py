@@ -15,7 +15,7 @@ from clipmapper.data.shapes.caption_truth import KnownScene, check_caption
 from clipmapper.data.shapes.caption_words import NamedObjects, named_objects, read_scenes
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
-from clipmapper.results import write_metrics
+from clipmapper.files import write_metrics
 from clipmapper.tasks.caption.explaining import explain_words, in_chunks
 from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
@@ -24,8 +24,8 @@ from explain import Explainer
 from perturbation.config import LocaliseConfig
 from perturbation.localise.metrics import Mask, Scores
 from perturbation.localise.tables import cell
-from perturbation.localise.words import ALL, word_localisation_rows
-from perturbation.report.markdown import markdown_table
+from perturbation.localise.words import ALL, RANDOM, word_localisation_rows
+from perturbation.report.tables import markdown_table
 
 PICTURES = 16  # captioned at a time
 KINDS = ("color", "shape", "size", "position", ALL)
@@ -63,7 +63,8 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     evidence = read_evidence(config.data, config.split)
     trained = load_trained(config, config.split, config.checkpoint)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
-    found = localise_words(trained, evidence, explainers, config)
+    judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables draw their own
+    found = localise_words(trained, evidence, judged, config)
     tables = word_localisation_rows(
         found.relevance, found.evidence, found.kinds, found.captions, config.mapper.name, config.seed
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from perturbation.arrays import Array
 from perturbation.localise.metrics import METRICS
-from perturbation.report.markdown import markdown_table
+from perturbation.report.tables import markdown_table
 from perturbation.statistics import bootstrap_interval
 
 CHANCE = "chance"

@@ -12,8 +12,8 @@ import numpy as np
 from clipmapper.console import progress
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
+from clipmapper.files import write_metrics
 from clipmapper.metrics.vqa import vqa_accuracy
-from clipmapper.results import write_metrics
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.tracing import Traced
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained

@@ -23,9 +23,8 @@ from perturbation.removal.greedy import greedy_masks
 from perturbation.removal.reader import Modality, Read, SubsetOutputs, Subsets
 from perturbation.removal.steps import parse_steps, removed_count
 from perturbation.report.curves import area_under_mean, curves_of_run, value_columns
-from perturbation.report.markdown import markdown_table
 from perturbation.report.rows import Row, finite, matrix
-from perturbation.report.tables import ARROWS
+from perturbation.report.tables import ARROWS, markdown_table
 
 CEILING = "ceiling"  # the table
 ENDS = ("lowest", "mean", "highest")

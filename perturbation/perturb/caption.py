@@ -32,8 +32,7 @@ from perturbation.perturb.identity import CAPTIONS, digest
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
-from perturbation.removal.caption_engine import CaptionEngine
-from perturbation.removal.caption_reader import CaptionReader, CaptionSamples
+from perturbation.removal.caption_engine import CaptionEngine, CaptionReader, CaptionSamples
 
 ENGINE_BATCH = 64  # where the config gives none
 

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipmapper.device import pick_device
+from clipmapper.encoder.load import pick_device
 from clipmapper.errors import UserError
-from clipmapper.files import read_json, write_json
-from clipmapper.results import versions
+from clipmapper.files import read_json, versions, write_json
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
 

@@ -24,9 +24,8 @@ from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
 from perturbation.removal.batch_size import fastest
-from perturbation.removal.engine import Engine, Removal
+from perturbation.removal.engine import Engine, Removal, VQAReader
 from perturbation.removal.reader import Modality
-from perturbation.removal.vqa_reader import VQAReader
 
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clipmapper.mapper import Mapper
+from clipmapper.mapper.build import Mapper
 from clipmapper.mapper.dual_stream import DualStream
 from perturbation.arrays import Array
 from perturbation.measures.faithfulness import spearman

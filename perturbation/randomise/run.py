@@ -15,7 +15,7 @@ from torch import nn
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
-from clipmapper.results import write_metrics
+from clipmapper.files import write_metrics
 from clipmapper.training.batches import even_batches
 from explain import Explainer
 from explain.figures import save

@@ -6,7 +6,6 @@ import csv
 from collections.abc import Sequence
 from io import StringIO
 
-from perturbation.report.markdown import markdown_table
 from perturbation.report.rows import Row
 
 ARROWS = {"positive": "↓", "negative": "↑", "gap": "↑"}
@@ -102,3 +101,9 @@ def _best(cells: Sequence[Row], column: tuple[str, str]) -> float:
 def _text(cell: Row) -> str:
     low, high = cell["ci95"]
     return f"{cell['area']:.1f}" if low is None else f"{cell['area']:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
+    """A table whose first ``names`` columns are text, aligned left, and the others numbers, aligned right."""
+    rules = ["---"] * names + ["---:"] * (len(heads) - names)
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in (heads, rules, *rows))

@@ -20,7 +20,7 @@ from clipmapper.benchmarks.captioning import (
 from clipmapper.benchmarks.explaining import SHARING
 from clipmapper.benchmarks.random_models import random_batch, random_model
 from clipmapper.benchmarks.timing import side_by_side
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.vqa.tracing import trace_vqa
 

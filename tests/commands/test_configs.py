@@ -11,13 +11,13 @@ from tiny_runs import PROJECT, QUIET, SMALL_MAPPER, Tiny, composed, finish, writ
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
 from clipmapper.commands.train import train
-from clipmapper.config.data import DATA_SCHEMAS, VQAv2Config
-from clipmapper.config.schema import EvaluateConfig, PretrainConfig, TrainConfig
+from clipmapper.config.schema import DATA_SCHEMAS, EvaluateConfig, TrainConfig, VQAv2Config
+from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.vqa.config import ExplainConfig
-from clipmapper.training.loggers import build_logger
+from clipmapper.training.trainer import build_logger
 from perturbation.config import LocaliseConfig, PerturbCaptionsConfig, PerturbConfig, PoolConfig, SanityConfig
 
 CONFIGS = PROJECT / "configs"

@@ -14,7 +14,7 @@ from perturb_runs import Trained, key, mean, records, removed, trapezoid
 from clipmapper.data.datasets import load_data
 from clipmapper.encoder.load import TextBatch
 from clipmapper.metrics.vqa import vqa_accuracy
-from clipmapper.nn.tokens import TokenSubset
+from clipmapper.nn import TokenSubset
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import load_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA

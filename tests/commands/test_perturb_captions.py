@@ -21,7 +21,7 @@ from clipmapper.data.images import load_rgb
 from clipmapper.encoder.load import TextBatch, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
-from clipmapper.nn.tokens import TokenSubset
+from clipmapper.nn import TokenSubset
 from clipmapper.tasks.caption import trained as trained
 from clipmapper.tasks.caption.data import captions_of, encode_captions
 from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption, load_caption

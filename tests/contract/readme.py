@@ -101,5 +101,5 @@ def commands_of(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     for call in calls:
         if len(call) > 1 and call[0] == "python" and (m := re.fullmatch(r"scripts/(\w+)\.py", call[1])):
             yield m[1], tuple(call[2:])
-        elif len(call) > 1 and call[0] == "clipmapper":
+        elif len(call) > 1 and call[0] == "clipmapper" and not call[1].startswith("-"):
             yield call[1], tuple(call[2:])

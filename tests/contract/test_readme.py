@@ -43,11 +43,6 @@ TINY = {
 }
 MISSING = re.compile(r"\bFOLDER\b|=F\b|…|data=(vqav2|coco)|resume=|runs=|experiment=|wandb")
 
-#: Lines that do not run as they stand. Delete a line with its fault.
-BROKEN = {
-    "evaluate_explanations task=caption": "explainer=all has random, which the command adds itself and then refuses",
-}
-
 
 def runnable() -> list[Any]:
     """Lines that can run as they stand but for their size; those of the text are slow."""
@@ -56,8 +51,6 @@ def runnable() -> list[Any]:
         typed = " ".join(line.arguments).replace("RUN_FOLDER", "")
         if line.script in TINY and not MISSING.search(typed):
             marks = [] if line.in_block else [pytest.mark.slow]
-            known = [reason for start, reason in BROKEN.items() if f"{line.script} {typed}".startswith(start)]
-            marks += [pytest.mark.xfail(reason=reason, strict=True) for reason in known]
             found.append(pytest.param(line, id=str(line), marks=marks))
     return found
 
@@ -185,10 +178,9 @@ def test_a_config_of_ones_own(
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_text(each.code)
     monkeypatch.syspath_prepend(tmp_path)
-    typed = shlex.split(block.code.splitlines()[0].split("then: ")[1])
+    typed = shlex.split(block.code.splitlines()[0].split("then: ")[1].replace("FOLDER", str(tmp_path / "FOLDER")))
     line = CommandLine(block.page, block.line, Path(typed[1]).stem, tuple(typed[2:]), True)
-    ours = f"hydra.searchpath=[file://{tmp_path / 'configs'}]"
-    status, out, errors = command(line.script, *line.arguments, *small(line, root), ours)
+    status, out, errors = command(line.script, *line.arguments, *small(line, root))
     assert (status, errors) == (0, [])
     assert f"| {Path(name).stem} |" in out
 

@@ -19,7 +19,7 @@ ORDER = tuple(
     f"clipmapper/{room}"
     for room in (
         *("commands", "benchmarks", "tasks", "explaining", "mapper", "metrics"),
-        *("encoder", "training", "data", "nn", "config"),
+        *("encoder", "training", "data", "config"),
     )
 )
 MAX_FILES = 15  #: .py files of one folder, without ``__init__.py``

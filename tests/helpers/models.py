@@ -26,7 +26,7 @@ from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.datasets import load_captions
 from clipmapper.encoder.load import FrozenClip, TextBatch, load_encoder
 from clipmapper.errors import UserError
-from clipmapper.nn.tokens import Tokens, TokenSubset
+from clipmapper.nn import Tokens, TokenSubset
 from clipmapper.tasks.caption.data import captions_of
 from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption, build_caption
 from clipmapper.tasks.caption.vocabulary import CaptionVocabulary, build_vocabulary

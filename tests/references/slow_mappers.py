@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clipmapper.mapper.blocks import FeedForward
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import Tokens
 
 
 def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:

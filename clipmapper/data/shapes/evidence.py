@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmapper.config.data import DataConfig, ShapesConfig
+from clipmapper.config.schema import DataConfig, ShapesConfig
 from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
 from clipmapper.errors import UserError
 from clipmapper.files import read_json

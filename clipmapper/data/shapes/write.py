@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from clipmapper.config.data import ShapesConfig
+from clipmapper.config.schema import ShapesConfig
 from clipmapper.console import progress
 from clipmapper.data.shapes.captions import captions
 from clipmapper.data.shapes.questions import ShapesQuestion, ask_several

@@ -19,8 +19,7 @@ from torch.nn import functional as F
 
 from clipmapper.data.shapes.render import draw_masks, draw_scene
 from clipmapper.data.shapes.scene import COLORS, SHAPES, Scene, Seen, sample_scene, truth
-from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
-from clipmapper.encoder.load import FrozenClip
+from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, register_embedded
 from clipmapper.encoder.pretraining.pool import SCENE_PIXELS
 from clipmapper.encoder.pretraining.targets import ATTRIBUTES, patch_targets
 

@@ -8,15 +8,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from clipmapper.config.schema import PretrainConfig
 from clipmapper.console import progress
-from clipmapper.device import use_threads
-from clipmapper.encoder.embedded import EMBEDDED_MODEL, shorten_token_table
+from clipmapper.encoder.load import EMBEDDED_MODEL, shorten_token_table, use_threads
+from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.encoder.pretraining.pool import draw_pool
 from clipmapper.encoder.pretraining.probes import probe
 from clipmapper.encoder.pretraining.train import Pretraining, pretrain
-from clipmapper.files import write_json
-from clipmapper.results import versions
+from clipmapper.files import versions, write_json
 
 PIXELS = 60
 

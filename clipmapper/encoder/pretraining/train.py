@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from clipmapper.config.schema import PretrainConfig
-from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded, seeded_token_table
+from clipmapper.encoder.load import EMBEDDED_MODEL, register_embedded, seeded_token_table
+from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.encoder.pretraining.pool import CAPTION_KINDS, Batch, Pool, sample_batch
 from clipmapper.encoder.pretraining.targets import (
     ATTRIBUTES,
@@ -28,8 +28,7 @@ from clipmapper.encoder.pretraining.targets import (
     patch_targets,
     relation_prompts,
 )
-from clipmapper.training.muon import Muon
-from clipmapper.training.optimizers import split_matrices
+from clipmapper.training.module import Muon, split_matrices
 
 _ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "place": 0.2}
 Report = Callable[[int, dict[str, float], "Pretraining"], None]

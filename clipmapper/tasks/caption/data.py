@@ -22,7 +22,7 @@ from clipmapper.encoder.features import FrozenFeatures, image_features, ready_en
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
 from clipmapper.files import write_json
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary, build_vocabulary
 

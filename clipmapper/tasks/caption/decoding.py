@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from clipmapper.mapper.incremental import start_decoding
-from clipmapper.nn.kv_cache import KeyValues
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import KeyValues, Tokens
 from clipmapper.tasks.caption.data import CaptionedImages
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.training.batches import in_order

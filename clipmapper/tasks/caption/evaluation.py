@@ -13,13 +13,11 @@ import torch
 from clipmapper.checkpoint import find_checkpoint
 from clipmapper.config.schema import EvaluateConfig, TrainConfig
 from clipmapper.data.caption_files import CaptionImage
-from clipmapper.data.result_files import CAPTIONS, write_results
 from clipmapper.data.shapes.caption_words import caption_judge
 from clipmapper.encoder.load import FrozenClip
-from clipmapper.files import write_json
+from clipmapper.files import CAPTIONS, write_json, write_metrics, write_results
 from clipmapper.metrics.captions import METRICS, build_cider_corpus, score_captions, summary
 from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
-from clipmapper.results import write_metrics
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.data import CaptionedImages, TaskData, check_length, prepare_images
 from clipmapper.tasks.caption.decoding import caption_images

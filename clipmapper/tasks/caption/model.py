@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from clipmapper.checkpoint import fill, open_checkpoint
 from clipmapper.config.schema import Config, MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch
-from clipmapper.mapper import build_mapper
-from clipmapper.nn.tokens import Tokens, TokenSubset
+from clipmapper.mapper.build import build_mapper
+from clipmapper.nn import Tokens, TokenSubset
 from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
 
 

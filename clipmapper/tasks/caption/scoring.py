@@ -7,11 +7,9 @@ from pathlib import Path
 
 from clipmapper.config.schema import EvaluateConfig
 from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_karpathy
-from clipmapper.data.result_files import CAPTIONS, read_results
 from clipmapper.errors import UserError
-from clipmapper.files import read_json
+from clipmapper.files import CAPTIONS, read_json, read_results, write_metrics
 from clipmapper.metrics.captions import CaptionScores, score_captions, summary
-from clipmapper.results import write_metrics
 from clipmapper.tasks.caption.evaluation import table
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from clipmapper.config.schema import TrainConfig
 from clipmapper.encoder.load import FrozenClip
-from clipmapper.mapper.initialisation import start_aligned
+from clipmapper.mapper.build import start_aligned
 from clipmapper.metrics.cider import CiderCorpus
 from clipmapper.metrics.tokens import plain_tokens
 from clipmapper.tasks.caption.config import CaptionTaskConfig

@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from clipmapper.config.checks import one_of
 from clipmapper.config.explain import PictureConfig
-from clipmapper.config.tasks import TaskConfig
+from clipmapper.config.schema import TaskConfig
 from clipmapper.errors import UserError
 
 

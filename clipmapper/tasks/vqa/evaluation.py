@@ -10,12 +10,9 @@ import torch
 
 from clipmapper.checkpoint import find_checkpoint
 from clipmapper.config.schema import EvaluateConfig
-from clipmapper.data.result_files import ANSWERS, write_results
-from clipmapper.files import write_json
+from clipmapper.files import ANSWERS, write_json, write_metrics, write_results
 from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
-from clipmapper.results import write_metrics
-from clipmapper.tasks.vqa.answers import AnswerVocabulary
-from clipmapper.tasks.vqa.data import TaskData, VQADataset, prepare
+from clipmapper.tasks.vqa.data import AnswerVocabulary, TaskData, VQADataset, prepare
 from clipmapper.tasks.vqa.model import VQAMapper, load_vqa
 from clipmapper.training.batches import in_order
 

@@ -6,11 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clipmapper.config.schema import EvaluateConfig
-from clipmapper.data.result_files import ANSWERS, read_results
 from clipmapper.data.vqa_files import check_same_questions, read_questions
 from clipmapper.errors import UserError
+from clipmapper.files import ANSWERS, read_results, write_metrics
 from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
-from clipmapper.results import write_metrics
 
 
 def score_result_file(config: EvaluateConfig, run: Path) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipmapper.config.schema import TrainConfig
-from clipmapper.mapper.initialisation import initialise
+from clipmapper.mapper.build import initialise
 from clipmapper.tasks.vqa.data import TaskData, VQABatch
 from clipmapper.tasks.vqa.model import VQAMapper, build_vqa
 from clipmapper.training.module import MapperTraining

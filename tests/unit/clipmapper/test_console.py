@@ -14,9 +14,9 @@ from clipmapper import console
 
 BAR = """
 import sys
-from clipmapper.console import progress, show_bars
-show_bars({shown})
-with progress(3, "counting", "sheep") as advance:
+from clipmapper import console
+console.shown = {shown}
+with console.progress(3, "counting", "sheep") as advance:
     advance()
     print("a note", file=sys.stderr)
     advance(2)

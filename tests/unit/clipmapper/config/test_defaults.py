@@ -10,18 +10,18 @@ import pytest
 from omegaconf import MISSING
 
 from clipmapper.benchmarks.config import BenchmarkConfig
-from clipmapper.config.data import DATA_SCHEMAS
 from clipmapper.config.schema import (
+    DATA_SCHEMAS,
     EncoderConfig,
     EvaluateConfig,
     LoggerConfig,
     MapperConfig,
+    OptimConfig,
     PathsConfig,
-    PretrainConfig,
     TrainConfig,
     TrainerConfig,
 )
-from clipmapper.config.tasks import OptimConfig
+from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.tasks.caption.config import CaptionTaskConfig, ExplainCaptionConfig
 from clipmapper.tasks.vqa.config import ExplainConfig, VQATaskConfig
 

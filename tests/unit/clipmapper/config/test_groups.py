@@ -8,7 +8,8 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from clipmapper.config.groups import as_added, chosen_configs, named_configs
+from clipmapper.cli import as_added
+from clipmapper.config.groups import chosen_configs, named_configs
 from clipmapper.errors import UserError
 
 

@@ -15,11 +15,9 @@ from PIL import Image
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.images import BadImage, EncodedImage, FileImage, load_rgb
 from clipmapper.data.records import Question, VQAData
-from clipmapper.encoder.embedded import EMBEDDED_MODEL, register_embedded
 from clipmapper.encoder.features import FrozenFeatures, image_features, text_features
-from clipmapper.encoder.load import FrozenClip
-from clipmapper.tasks.vqa.answers import AnswerVocabulary, build_vocabulary
-from clipmapper.tasks.vqa.data import VQADataset
+from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, register_embedded
+from clipmapper.tasks.vqa.data import AnswerVocabulary, VQADataset, build_vocabulary
 
 CPU = torch.device("cpu")
 TEXTS = ["is it red?", "what color is the small thing left of the moon?", "how many?", "¿qué es «это»?", "how many?"]
@@ -50,7 +48,9 @@ def pictures(tmp_path: Path) -> dict[int, Any]:
 
 
 def encoding(**changes: Any) -> EncoderConfig:
-    return EncoderConfig(**{"model": EMBEDDED_MODEL, "weights": "random", "batch_size": 3, **changes})
+    return EncoderConfig(
+        **{"model": EMBEDDED_MODEL, "weights": "random", "batch_size": 3, "feature_dtype": "float32", **changes}
+    )
 
 
 def images_of(encoder: FrozenClip, pictures: dict[int, Any], cache: Path, policy: str = "fail", **changes: Any) -> Any:

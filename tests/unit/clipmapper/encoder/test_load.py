@@ -15,8 +15,7 @@ from models import Pair, encoded, loaded, pictures, random_clip, refusal, regist
 from safetensors.torch import save_file
 
 from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.embedded import EMBEDDED_MODEL
-from clipmapper.encoder.load import load_encoder
+from clipmapper.encoder.load import EMBEDDED_MODEL, load_encoder
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.embedded import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, register_embedded, restore_token_table
-from clipmapper.encoder.load import FrozenClip, load_encoder
-from clipmapper.nn.tokens import TokenSubset
+from clipmapper.encoder.load import (
+    EMBEDDED_MODEL,
+    EMBEDDED_WEIGHTS,
+    FrozenClip,
+    load_encoder,
+    register_embedded,
+    restore_token_table,
+)
+from clipmapper.nn import TokenSubset
 from explain.capture.recording import record
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models import TEXTS, Pair, encoded, pictures
 from torch import Tensor
 
-from clipmapper.nn.tokens import TokenSubset
+from clipmapper.nn import TokenSubset
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 

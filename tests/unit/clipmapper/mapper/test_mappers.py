@@ -13,8 +13,8 @@ from slow_mappers import SLOW
 from torch import Tensor
 
 from clipmapper.config.schema import MapperConfig
-from clipmapper.mapper import Mapper, build_mapper
-from clipmapper.nn.tokens import Tokens, TokenSubset, take
+from clipmapper.mapper.build import Mapper, build_mapper
+from clipmapper.nn import Tokens, TokenSubset, take
 from explain.capture.recording import record
 
 IMAGE_WIDTH, TEXT_WIDTH, PLACES = 10, 6, 9

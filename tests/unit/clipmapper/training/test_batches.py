@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmapper.training.batches import StepSampler, in_order
+from clipmapper.training.batches import StepSampler, even_batches, in_order
 
 SIZES = st.integers(1, 40)
 
@@ -53,3 +53,13 @@ def test_the_processes_share_a_batch_among_them(size: int, batch: int, world: in
 def test_evaluation_reads_every_row_once_in_order() -> None:
     assert in_order(5, 2) == [[0, 1], [2, 3], [4]]
     assert in_order(4, 2) == [[0, 1], [2, 3]]
+
+
+@given(count=st.integers(1, 300), size=st.integers(1, 40))
+def test_batches_hold_every_row_once_and_are_of_almost_one_size(count: int, size: int) -> None:
+    batches = even_batches(list(range(count)), size)
+    assert [row for batch in batches for row in batch] == list(range(count))
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) > 1 or count == 1 or size < 3

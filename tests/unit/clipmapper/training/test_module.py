@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from clipmapper.config.tasks import OptimConfig
+from clipmapper.config.schema import OptimConfig
 from clipmapper.training.module import learning_rate_factor
 
 

@@ -15,7 +15,7 @@ from schemas import mapper_config
 from torch import Tensor
 
 from clipmapper.encoder.load import FrozenClip, TextBatch
-from clipmapper.nn.tokens import Tokens, TokenSubset
+from clipmapper.nn import Tokens, TokenSubset
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, VQAMapper
 from explain import AttentionTrace, Recorder, TraceError, explainers, record
 from explain.lrp import lrp

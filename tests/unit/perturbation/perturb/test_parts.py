@@ -1,4 +1,4 @@
-"""Parts on disk, what a run is known by, and how samples are drawn and put into batches."""
+"""Parts on disk, what a run is known by, and how samples are drawn."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from clipmapper.errors import UserError
-from clipmapper.training.batches import even_batches
 from perturbation.measures.base import SAMPLES
 from perturbation.perturb import parts
 from perturbation.perturb.identity import IDENTITY, open_run
@@ -127,13 +124,3 @@ def test_questions_are_drawn_by_the_seed_without_replacement() -> None:
     assert sample_rows(5, None, 0) == sample_rows(5, 5, 1) == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="samples=6: the split has 5 questions; give samples=5 or null"):
         sample_rows(5, 6, 0)
-
-
-@given(count=st.integers(1, 300), size=st.integers(1, 40))
-def test_batches_hold_every_row_once_and_are_of_almost_one_size(count: int, size: int) -> None:
-    batches = even_batches(list(range(count)), size)
-    assert [row for batch in batches for row in batch] == list(range(count))
-    sizes = {len(batch) for batch in batches}
-    assert max(sizes) <= size
-    assert max(sizes) - min(sizes) <= 1
-    assert min(sizes) > 1 or count == 1 or size < 3

@@ -9,10 +9,9 @@ from models import pictures, random_caption, slow_greedy
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
-from clipmapper.nn.tokens import TokenSubset
+from clipmapper.nn import TokenSubset
 from clipmapper.tasks.caption.model import CLIPMapperCaption
-from perturbation.removal.caption_engine import CaptionEngine
-from perturbation.removal.caption_reader import CaptionReader, CaptionSamples
+from perturbation.removal.caption_engine import CaptionEngine, CaptionReader, CaptionSamples
 from perturbation.removal.reader import Subsets
 
 LENGTH = 6

@@ -10,7 +10,7 @@ from models import random_encoder, random_vqa, samples
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
-from clipmapper.nn.tokens import TokenSubset
+from clipmapper.nn import TokenSubset
 from perturbation.benchmark.plain_loop import plain_logits
 from perturbation.removal.engine import Engine, Removal
 from perturbation.removal.reader import Modality

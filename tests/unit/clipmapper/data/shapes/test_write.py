@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from shapes_data import load, shapes_config, written_shapes
 
-from clipmapper.config.data import ShapesConfig
+from clipmapper.config.schema import ShapesConfig
 from clipmapper.data.datasets import load_data
 from clipmapper.data.images import load_rgb
 from clipmapper.data.shapes import write

@@ -9,8 +9,7 @@ from models import CAPTIONS, LAYERS, image_tokens, pictures, random_caption, slo
 from clipmapper.errors import UserError
 from clipmapper.mapper.blocks import AttentionSublayer
 from clipmapper.mapper.incremental import start_decoding
-from clipmapper.nn.kv_cache import KeyValues
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import KeyValues, Tokens
 from clipmapper.tasks.caption.data import check_length
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption

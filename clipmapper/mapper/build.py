@@ -1,4 +1,6 @@
-"""The mapper's first weights: both modalities begin where CLIP can compare them, and like attends to like.
+"""The mapper that a config names, and its first weights.
+
+Both modalities begin where CLIP can compare them, and like attends to like.
 
 CLIP's own projections map image and text tokens into one space, in which a patch is near the words for it. A mapper
 that begins there, with queries equal to keys, finds out what the question asks about sooner than one that
@@ -16,12 +18,21 @@ from torch import Tensor, nn
 
 from clipmapper.config.schema import MapperConfig
 from clipmapper.encoder.load import FrozenClip
-from clipmapper.mapper import Mapper
 from clipmapper.mapper.blocks import AttentionSublayer, TokenProjection
+from clipmapper.mapper.dual_stream import DualStream
 from clipmapper.mapper.single_stream import SingleStream
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import Tokens
 
+Mapper = SingleStream | DualStream
+MAPPERS: dict[str, type[SingleStream] | type[DualStream]] = {"a": SingleStream, "b": DualStream}
 QUERY_GAIN = 1.4  # of mapper A's initial queries: attention among the tokens of both modalities begins less even
+
+
+def build_mapper(
+    config: MapperConfig, image_width: int, text_width: int, image_tokens: int, text_tokens: int
+) -> Mapper:
+    """The mapper a config names, for encoders of these widths and (at most) these numbers of tokens."""
+    return MAPPERS[config.name](config, image_width, text_width, image_tokens, text_tokens)
 
 
 def initialise(mapper: Mapper, config: MapperConfig, encoder: FrozenClip, samples: tuple[Tokens, Tokens]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from clipmapper.data.result_files import ANSWERS, CAPTIONS, read_results, write_results
 from clipmapper.errors import UserError
+from clipmapper.files import ANSWERS, CAPTIONS, read_results, write_results
 
 
 def test_the_fields_and_the_order_are_the_evaluators(tmp_path: Path) -> None:

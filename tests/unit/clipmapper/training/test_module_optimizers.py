@@ -7,9 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from clipmapper.config.tasks import OptimConfig
-from clipmapper.training.muon import Muon
-from clipmapper.training.optimizers import MuonAdam, build_optimizer
+from clipmapper.config.schema import OptimConfig
+from clipmapper.training.module import Muon, MuonAdam, build_optimizer
 
 
 def make_model() -> nn.Sequential:

@@ -6,9 +6,8 @@ import pytest
 import torch
 from schemas import mapper_config
 
-from clipmapper.mapper import build_mapper
 from clipmapper.mapper.blocks import AttentionSublayer
-from clipmapper.mapper.initialisation import start_aligned
+from clipmapper.mapper.build import build_mapper, start_aligned
 
 
 @pytest.mark.parametrize("name", ["a", "b"])

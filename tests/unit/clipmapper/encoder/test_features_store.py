@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmapper.encoder.feature_store import DamagedStore, FeatureStore, open_or_none, write_store
+from clipmapper.encoder.features import DamagedStore, FeatureStore, open_or_none, write_store
 
 LENGTHS = [3, 1, 0, 5, 2, 4]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import vqa_accuracy
-from clipmapper.tasks.vqa.answers import AnswerVocabulary, build_vocabulary, read_lxmert_labels, soft_targets
+from clipmapper.tasks.vqa.data import AnswerVocabulary, build_vocabulary, read_lxmert_labels, soft_targets
 
 REFERENCES = next(p for p in Path(__file__).parents if p.name == "tests") / "references"
 CASES = json.loads((REFERENCES / "official_vqa_cases.json").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmapper.results import versions
+from clipmapper.files import versions
 
 
 def test_without_git_the_commit_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ import torch
 from schemas import mapper_config
 from torch import Tensor
 
-from clipmapper.mapper import build_mapper
-from clipmapper.mapper.initialisation import QUERY_GAIN, alternate_modalities, start_aligned
+from clipmapper.mapper.build import QUERY_GAIN, alternate_modalities, build_mapper, start_aligned
 from clipmapper.mapper.single_stream import SingleStream
-from clipmapper.nn.tokens import Tokens
+from clipmapper.nn import Tokens
 from explain.capture.recording import record
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from clipmapper.data.fields import read_field, read_text
 from clipmapper.errors import UserError
+from clipmapper.files import read_field, read_text
 
 
 def test_a_field_of_the_wanted_kind_is_returned_as_it_is() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from clipmapper.training.muon import Muon, orthogonal
+from clipmapper.training.module import Muon, orthogonal
 
 SHAPES = [(8, 8), (16, 8), (8, 8), (8, 24), (16, 8)]
 

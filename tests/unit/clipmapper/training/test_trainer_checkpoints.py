@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipmapper.training.checkpoint_files import AtomicCheckpointIO
+from clipmapper.training.trainer import AtomicCheckpointIO
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(

@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipmapper.nn.attention import attend, attention, attention_probabilities, merge_heads, split_heads
-from clipmapper.nn.tokens import Tokens, TokenSubset, take
+from clipmapper.nn import (
+    Tokens,
+    TokenSubset,
+    attend,
+    attention,
+    attention_probabilities,
+    merge_heads,
+    split_heads,
+    take,
+)
 from explain.capture.recording import record
 
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.integers(1, 5))

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmapper.data.images import FileImage
-from clipmapper.data.records import Question, VQAData
-from clipmapper.data.splits import merge, reserve
+from clipmapper.data.records import Question, VQAData, merge, reserve
 from clipmapper.errors import UserError
 
 

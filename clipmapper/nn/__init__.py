@@ -1,1 +1,0 @@
-"""Attention, padded token batches, and cached keys and values."""
