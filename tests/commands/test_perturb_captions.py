@@ -21,6 +21,7 @@ from clipmapper.data.images import load_rgb
 from clipmapper.encoder.load import TextBatch, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
+from clipmapper.metrics.java.meteor import METEOR
 from clipmapper.nn.tokens import TokenSubset
 from clipmapper.tasks.caption import trained as trained
 from clipmapper.tasks.caption.data import captions_of, encode_captions
@@ -272,8 +273,8 @@ def test_a_picture_of_which_nothing_is_said_is_left_out_and_counted(
         captioner.perturb(tmp_path / "all", *silent)
 
 
-def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmapper.metrics.java.meteor._running", {})  # a process of another test would do
+def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path) -> None:
+    METEOR.close()  # of another test, perhaps
     with pytest.raises(UserError, match="words can't be weighted by METEOR: not available: no java found"):
         captioner.perturb(tmp_path, "weightings=[meteor]")
     assert not (tmp_path / "captions.json").exists()
