@@ -24,7 +24,7 @@ from scored_captions import CANDIDATES, METEOR, REFERENCES, WITHOUT_JAVA, random
 
 from clipmapper.errors import UserError
 from clipmapper.metrics.captions import BLEU, METRICS, score_captions, summary
-from clipmapper.metrics.java.meteor import METEOR
+from clipmapper.metrics.java import meteor
 from clipmapper.metrics.java.process import PACKAGE
 from clipmapper.metrics.tokens import plain_tokens
 
@@ -74,7 +74,7 @@ def test_every_number_is_that_of_the_packages_pipeline(ptb_module: ModuleType) -
     tokenize = ptb_module.PTBTokenizer().tokenize
     truth = tokenize({i: [{"caption": text} for text in texts] for i, texts in references.items()})
     own = tokenize({i: [{"caption": text}] for i, text in candidates.items()})
-    shared = SharedMeteor(METEOR._running[os.getpid()]._process)
+    shared = SharedMeteor(meteor.METEOR._running[os.getpid()]._process)
     for names, scorer in [(BLEU, Bleu(4)), (("METEOR",), shared), (("ROUGE-L",), Rouge()), (("CIDEr",), Cider())]:
         value, values = scorer.compute_score(truth, own)
         for name, one, each in zip(names, *((value, values) if len(names) > 1 else ([value], [values])), strict=True):
