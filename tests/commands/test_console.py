@@ -27,9 +27,7 @@ def run(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
-def test_help_lists_every_command_with_a_line(
-    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
-) -> None:
+def test_help_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     assert run(*arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, (_, about) in COMMANDS.items():
