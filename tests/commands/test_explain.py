@@ -253,7 +253,7 @@ def test_the_box_is_what_the_preprocessing_keeps(width: int, height: int, side: 
         assert abs(off[-10:].mean()) < 0.4
 
 
-def test_a_mark_in_the_photo_is_in_its_patch() -> None:
+def test_a_mark_in_the_photo_is_seen_where_it_is() -> None:
     """The middle of the box's patch (1, 3) of 8 × 8 is painted; the encoder's patch (1, 3) holds the colour."""
     side, size = 48, (301, 170)
     left, top, right, _ = seen_box(size, {"size": (side, side), "resize_mode": "shortest"})

@@ -96,7 +96,7 @@ def test_every_caption_is_shown_with_its_own_image(tiny: Tiny) -> None:
     for row in (0, 7, 199):
         image = images.images[row // 5]
         assert data.captions[row] == image.captions[row % 5]
-        own = prepared.features.gather(np.array([prepared.features.place[image.image_id]]))
+        own = prepared.features.store.gather(np.array([prepared.features.place[image.image_id]]))
         assert torch.equal(data[[row]].image.features, own.features)
 
 

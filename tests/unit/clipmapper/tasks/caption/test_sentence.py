@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import bpe
 from programs import needs_java
+from watching import watched
 
 from clipmapper.errors import UserError
-from clipmapper.metrics.captions import build_cider_corpus, score_captions
+from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.metrics.java.meteor import METEOR
 from clipmapper.metrics.java.process import NotAvailable, java_command
 from clipmapper.tasks.caption import sentence
@@ -173,17 +174,12 @@ def test_repeated_words_are_left_out_one_at_a_time() -> None:
     assert first != second
 
 
-def test_equal_texts_are_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_texts_are_scored_once() -> None:
     sent: list[dict[int, str]] = []
-
-    def counted(candidates: dict[int, str], *rest: Any) -> Any:
-        sent.append(candidates)
-        return score_captions(candidates, *rest)
-
-    monkeypatch.setattr(sentence, "score_captions", counted)
     captions = {0: ["a", "a", "ring"], 1: ["a", "ring"], 2: ["a", "a", "ring"], 3: ["a", "a", "ring"]}
     references = {0: REFERENCES[4], 1: REFERENCES[4], 2: REFERENCES[4], 3: REFERENCES[9]}
-    found = word_weights(captions, references, "bleu4")
+    with watched(sentence, "score_captions", lambda candidates, *_: sent.append(candidates)):
+        found = word_weights(captions, references, "bleu4")
     assert found[0] == found[2]
     assert [sorted(texts.values()) for texts in sent] == [
         sorted(["a a ring", "a ring", "a a", "ring", "a", "a a ring", "a ring", "a a"])
