@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_disk import small_disk
 from tiny_runs import Tiny, composed, finish, write_vqav2
 
 from clipmapper.cli import typed
@@ -219,21 +219,12 @@ def test_long_unicode_and_unknown_words_and_answers_are_handled_and_counted(
     assert "1 training questions have no answer in the vocabulary" in told
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file grows beyond 30,000 bytes; the operating system says so as it says that a disk is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_at_the_checkpoint_is_one_line(
-    overrides: tuple[str, ...], tmp_path: Path, command: Command, request: pytest.FixtureRequest
+    overrides: tuple[str, ...], tmp_path: Path, command: Command
 ) -> None:
     command("train", *overrides)  # the features are there
-    request.getfixturevalue("small_disk")
-    status, out, errors = command("train", *overrides)
+    with small_disk(30_000):
+        status, out, errors = command("train", *overrides)
     assert (status, len(errors)) == (1, 1)
     assert "File too large; check that the folder exists, is writable and has space left" in errors[0]
     assert str(tmp_path) in errors[0]

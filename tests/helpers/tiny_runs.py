@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -121,9 +122,9 @@ def finish(name: str, arguments: Sequence[str], **environment: str) -> tuple[int
     return process.returncode, out, err
 
 
-def write_vqav2(root: Path, images: int = 6) -> None:
-    """Official files of both splits with a few noise pictures and two questions each."""
-    for split, start in (("train2014", 1), ("val2014", 101)):
+def write_vqav2(root: Path, images: int = 6, splits: Sequence[str] = ("train2014", "val2014")) -> None:
+    """Official files of some splits with a few noise pictures and two questions each."""
+    for split, start in zip(splits, count(1, 100), strict=False):
         folder = root / "images" / split
         folder.mkdir(parents=True)
         questions, annotations = [], []
