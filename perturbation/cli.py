@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 #: By name: the module whose ``main`` runs, and what ``clipmapper --help`` says of it.
@@ -26,9 +27,13 @@ COMMANDS = {
 }
 
 
-def main() -> None:
-    """Run the sub-command that comes first on the command line, with the overrides that follow it."""
-    name, *overrides = sys.argv[1:] or ["--help"]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the sub-command that comes first, with the overrides that follow it.
+
+    Args:
+        arguments: What is typed behind ``clipmapper``; by default ``sys.argv[1:]``.
+    """
+    name, *overrides = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(_usage())
     elif name in COMMANDS:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client comes in: no test asks the network
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch comes in: one process a core, and one thread in each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -49,18 +50,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, list[str]]]:
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, list[str]]]:
     """Runs a script in this process: exit status, what it printed, and its lines on stderr that begin with error."""
     from tiny_runs import script
 
     def run(name: str, *arguments: str) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
         capsys.readouterr()
         status = 0
         try:
-            script(name).main()
+            script(name).main(arguments)
         except SystemExit as leaving:
             status = int(leaving.code or 0)
         out, err = capsys.readouterr()

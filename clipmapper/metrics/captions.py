@@ -16,7 +16,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from clipmapper.errors import UserError
 from clipmapper.metrics.cider import CiderCorpus
-from clipmapper.metrics.java.meteor import meteor_scores
+from clipmapper.metrics.java.meteor import METEOR
 from clipmapper.metrics.java.process import NotAvailable
 from clipmapper.metrics.java.spice import spice_scores
 from clipmapper.metrics.tokens import plain_tokens, ptb_tokens
@@ -121,7 +121,7 @@ def _tokenised(texts: Iterable[str], tokenize: Tokenizer) -> tuple[dict[str, str
 def _scorers(corpus: CiderCorpus | None) -> list[tuple[tuple[str, ...], _Scorer]]:
     return [
         (BLEU, _bleu),
-        (("METEOR",), lambda own, others: [meteor_scores(own, others)]),
+        (("METEOR",), lambda own, others: [METEOR.scores(own, others)]),
         (("ROUGE-L",), _rouge),
         (("CIDEr",), partial(_cider, corpus)),
         (("SPICE",), lambda own, others: [spice_scores(own, others)]),

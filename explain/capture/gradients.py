@@ -62,7 +62,9 @@ class Items:
                 yield first, last, inside
 
 
-def gradients(target: Tensor, live: Sequence[Tensor], items: Items, retain: bool, batched: bool = True) -> list[Tensor]:
+def gradients(
+    target: Tensor, live: Sequence[Tensor], items: Items, retain: bool, at_once: int = AT_ONCE
+) -> list[Tensor]:
     """∂y/∂Z [M, ...] for each tensor Z [B, ...] of ``live``; 0 where y does not hang on Z.
 
     Samples do not interact, so one backward pass serves all of them; the passes for the places are batched.
@@ -72,14 +74,14 @@ def gradients(target: Tensor, live: Sequence[Tensor], items: Items, retain: bool
         live: What the target was computed from.
         items: Which scalars are wanted.
         retain: Keep the graph.
-        batched: Several passes at a time; not for graphs of autograd functions that are not made for it.
+        at_once: Samples that one batched pass serves; 1 for graphs of autograd functions that are not made for it.
     """
     if items.are_samples:
         each = torch.ones_like(target)
         options = {"retain_graph": retain, "allow_unused": True, "materialize_grads": True}
         return list(torch.autograd.grad(target, live, each, **options))
     found = [tensor.new_zeros(len(items), *tensor.shape[1:]) for tensor in live]
-    groups = list(items.groups(max(1, AT_ONCE // items.shape[0]) if batched else 1))
+    groups = list(items.groups(max(1, at_once // items.shape[0])))
     for number, (first, last, inside) in enumerate(groups):
         keep = retain or number + 1 < len(groups)
         place, sample = items.place[inside] - first, items.sample[inside]

@@ -214,7 +214,7 @@ class Recorder:
         try:
             self._check(target)
             live = [step.tensors["attention"] for step in self._steps]
-            found = gradients(target, live, Items.of(target, wanted), retain=False, batched=False)
+            found = gradients(target, live, Items.of(target, wanted), retain=False, at_once=1)
             return {
                 step.number: pad_map(relevance, *self._missing(step.number, step.query, step.key))
                 for relevance, step in zip(found, self._steps, strict=True)

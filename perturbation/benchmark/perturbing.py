@@ -24,12 +24,12 @@ from explain.targets import given, predicted
 from perturbation.benchmark.operations import Operations
 from perturbation.benchmark.plain_loop import plain_loop
 from perturbation.measures.areas import Areas
-from perturbation.measures.base import SAMPLES, ScoredBy
+from perturbation.measures.base import SAMPLES, ExplainedBatch, ScoredBy
 from perturbation.perturb.candidates import Candidate
 from perturbation.perturb.parts import Tables, write_part
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.vqa import explained_questions
-from perturbation.removal.engine import Engine, VQAReader
+from perturbation.removal.engine import Engine, QuestionSamples, VQAReader
 from perturbation.removal.order import Direction, kept_masks
 from perturbation.removal.steps import parse_steps
 from perturbation.report.curves import areas
@@ -42,25 +42,43 @@ PAPER: dict[str, Explainer] = {
     "genatt": explainers.GenAtt(),
 }
 STEPS, DIRECTIONS = parse_steps("paper"), get_args(Direction)
-SAMPLES_OF = {"tiny": (32, 3), "vit_b_32": (8, 1)}  # in the engine's batch, and through the plain loop
-ENGINE_BATCH = {"tiny": 32, "vit_b_32": 8}
-ROUNDS = 2
-PRODUCT = 2048  # rows and columns of the large product
-MANY, FEW = 800, 100  # samples whose peaks of memory are compared
 
 
-def perturbing(config: Config, size: str) -> dict[str, float]:
-    """Ratios of the samples a second, the operations needed, and the rate at which they are done."""
+@dataclass(frozen=True)
+class Load:
+    """How much is measured."""
+
+    samples: int  #: through the engine
+    plain_samples: int  #: through the plain loop
+    engine_batch: int
+    rounds: int = 2
+    product: int = 2048  #: rows and columns of the large product
+    many: int = 800  #: samples whose peak of memory is compared with that of few
+    few: int = 100
+
+
+LOADS = {"tiny": Load(32, 3, 32), "vit_b_32": Load(8, 1, 8)}
+
+
+def perturbing(config: Config, size: str, load: Load | None = None) -> dict[str, float]:
+    """Ratios of the samples a second, the operations needed, and the rate at which they are done.
+
+    Args:
+        config: The benchmark's.
+        size: The model's.
+        load: How much is measured; by default what suits the size.
+    """
+    load = load or LOADS[size]
     model = random_model(size, config.mapper.name)
-    batch = questions_of(model, SAMPLES_OF[size][0])
+    batch = questions_of(model, load.samples)
     label = f"{size}, mapper {config.mapper.name}:"
     found: dict[str, float] = {}
     for chosen in (ONE, PAPER):
         name = "weighted" if chosen is ONE else f"{len(PAPER)} explainers"
-        found |= {f"{label} {name}, {key}": value for key, value in _rates(model, size, batch, chosen).items()}
-    found |= {f"{label} weighted, {key}": value for key, value in _halved(model, size, batch).items()}
+        found |= {f"{label} {name}, {key}": value for key, value in _rates(model, load, batch, chosen).items()}
+    found |= {f"{label} weighted, {key}": value for key, value in _halved(model, load, batch).items()}
     if size == "tiny":
-        found |= {f"{label} {key}": value for key, value in _growth(model, ENGINE_BATCH[size]).items()}
+        found |= {f"{label} {key}": value for key, value in _growth(model, load).items()}
     return found
 
 
@@ -76,9 +94,13 @@ class CurveRecorder:
         """The records of a batch."""
         reader = VQAReader(Engine(self.model, self.engine_batch))
         samples = reader.samples(batch)
-        answers = samples.inputs.answers
-        explained = explained_questions(self.model, batch, candidates(self.explainers), given(answers))
-        return record_batch({"areas": Areas(STEPS, DIRECTIONS, {})}, explained, reader, samples, answers)
+        target = given(samples.inputs.answers)
+        return read_curves(reader, samples, explained_questions(self.model, batch, candidates(self.explainers), target))
+
+
+def read_curves(reader: VQAReader, samples: QuestionSamples, explained: ExplainedBatch) -> Tables:
+    """The records of samples whose tokens have their scores already."""
+    return record_batch({"areas": Areas(STEPS, DIRECTIONS, {})}, explained, reader, samples, samples.inputs.answers)
 
 
 def candidates(chosen: dict[str, Explainer]) -> list[Candidate]:
@@ -120,32 +142,35 @@ def operations_needed(model: CLIPMapperVQA, batch: QuestionBatch, chosen: dict[s
     return total
 
 
-def _rates(model: CLIPMapperVQA, size: str, batch: QuestionBatch, chosen: dict[str, Explainer]) -> dict[str, float]:
-    recorder, (count, few) = CurveRecorder(model, chosen, ENGINE_BATCH[size]), SAMPLES_OF[size]
-    alone = random_batch(model, few)
-    factor = torch.randn(PRODUCT, PRODUCT)
+def _rates(model: CLIPMapperVQA, load: Load, batch: QuestionBatch, chosen: dict[str, Explainer]) -> dict[str, float]:
+    recorder = CurveRecorder(model, chosen, load.engine_batch)
+    alone = random_batch(model, load.plain_samples)
+    factor = torch.randn(load.product, load.product)
     ways = {
         "plain": lambda: plain_loop(model, *alone, chosen, STEPS),
         "engine": lambda: recorder.record(batch),
         "product": lambda: [factor @ factor for _ in range(4)],
     }
-    seconds = side_by_side(ways, ROUNDS)
+    seconds = side_by_side(ways, load.rounds)
     needed = operations_needed(model, batch, chosen)
-    machine = 4 * 2 * PRODUCT**3 / seconds["product"]
+    machine = 4 * 2 * load.product**3 / seconds["product"]
     return {
-        "samples a second, times the plain loop's": seconds["plain"] / few / (seconds["engine"] / count),
-        "GFLOP needed a sample": needed / count / 1e9,
+        "samples a second, times the plain loop's": seconds["plain"]
+        / load.plain_samples
+        / (seconds["engine"] / load.samples),
+        "GFLOP needed a sample": needed / load.samples / 1e9,
         "rate of needed operations, times a large product's": needed / seconds["engine"] / machine,
     }
 
 
-def _halved(model: CLIPMapperVQA, size: str, batch: QuestionBatch) -> dict[str, float]:
+def _halved(model: CLIPMapperVQA, load: Load, batch: QuestionBatch) -> dict[str, float]:
     """Weights in bfloat16 against float32: the rates, and how far areas move."""
     half = deepcopy(model).to(torch.bfloat16)
     pixels = batch.pixels.to(torch.bfloat16)
     short = replace(batch, pixels=pixels)
-    whole, halved = (CurveRecorder(m, ONE, ENGINE_BATCH[size]) for m in (model, half))
-    seconds = side_by_side({"float": lambda: whole.record(batch), "bfloat": lambda: halved.record(short)}, ROUNDS)
+    whole, halved = (CurveRecorder(m, ONE, load.engine_batch) for m in (model, half))
+    ways = {"float": lambda: whole.record(batch), "bfloat": lambda: halved.record(short)}
+    seconds = side_by_side(ways, load.rounds)
     moved = np.abs(_areas(halved.record(short)) - _areas(whole.record(batch)))
     return {
         "bfloat16 weights, samples a second, times float32's": seconds["float"] / seconds["bfloat"],
@@ -158,14 +183,14 @@ def _areas(tables: Tables) -> Any:
     return np.array([areas(np.array(t["probability"].to_pylist()), STEPS).mean() for t in tables[SAMPLES]])
 
 
-def _growth(model: CLIPMapperVQA, engine_batch: int) -> dict[str, float]:
+def _growth(model: CLIPMapperVQA, load: Load) -> dict[str, float]:
     """Time and memory of many samples against few, each batch written as it comes."""
-    recorder = CurveRecorder(model, ONE, engine_batch)
-    _run(recorder, FEW)
-    few, many = (_measured(recorder, count) for count in (FEW, MANY))
-    label = f"{MANY} samples against {FEW}:"
+    recorder = CurveRecorder(model, ONE, load.engine_batch)
+    _run(recorder, load.few)
+    few, many = (_measured(recorder, count) for count in (load.few, load.many))
+    label = f"{load.many} samples against {load.few}:"
     return {
-        f"{label} seconds a sample, times": many[0] / MANY / (few[0] / FEW),
+        f"{label} seconds a sample, times": many[0] / load.many / (few[0] / load.few),
         f"{label} further peak memory in MiB": (many[1] - few[1]) / 2**20,
     }
 

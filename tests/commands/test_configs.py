@@ -221,12 +221,11 @@ def test_wandb_that_cannot_sign_in_is_one_line(
     tiny: Tiny, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb
-    from pytorch_lightning.loggers import WandbLogger
 
-    def refuse(_: WandbLogger) -> None:
-        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
-
-    monkeypatch.setattr(WandbLogger, "experiment", property(refuse))
+    wandb.teardown()  # what another test set up
+    nobody = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), "WANDB_API_KEY": "", "WANDB_MODE": "online"}
+    for name, value in nobody.items():
+        monkeypatch.setenv(name, value)
     status, _, errors = command("train", *tiny.overrides, "logger=wandb", f"paths.runs={tmp_path}")
     assert (status, len(errors)) == (1, 1)
     assert "wandb login" in errors[0]

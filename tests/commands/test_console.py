@@ -15,21 +15,20 @@ from clipmapper import cli
 from perturbation.cli import COMMANDS, main
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["clipmapper", *arguments])
+def run(*arguments: str) -> int:
+    typed = list(sys.argv)
     try:
-        main()
+        main(arguments)
     except SystemExit as leaving:
         return int(leaving.code or 0)
-    assert sys.argv == ["clipmapper", *arguments]
+    finally:
+        assert sys.argv == typed
     return 0
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
-def test_help_lists_every_command_with_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
-) -> None:
-    assert run(monkeypatch, *arguments) == 0
+def test_help_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    assert run(*arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, (_, about) in COMMANDS.items():
         assert any(line.split() == [name, *about.split()] for line in lines)
@@ -39,8 +38,8 @@ def test_every_script_is_a_command() -> None:
     assert {path.stem for path in (PROJECT / "scripts").glob("*.py")} == set(COMMANDS)
 
 
-def test_an_unknown_command_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "trian", "task=vqa") == 1
+def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("trian", "task=vqa") == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: there is no command trian; did you mean train? choose one of: train, evaluate, ")
@@ -48,14 +47,14 @@ def test_an_unknown_command_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_what_follows_the_name_are_the_overrides(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trained: Trained, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], trained: Trained, tmp_path: Path
 ) -> None:
     quick = ("samples=2", "steps=[0,1]", "controls=[]", f"hydra.run.dir={tmp_path / 'run'}")
     option = "explainer.weighted.importance=token"
-    assert run(monkeypatch, "perturb", *trained.overrides, *quick, "explainer.names=[weighted]", option) == 0
+    assert run("perturb", *trained.overrides, *quick, "explainer.names=[weighted]", option) == 0
     assert (tmp_path / "run" / "perturbation.json").is_file()
     assert capsys.readouterr().out.startswith(f"run folder: {tmp_path / 'run'}\n")
-    assert run(monkeypatch, "perturb", "mapper=c") == 1
+    assert run("perturb", "mapper=c") == 1
     assert capsys.readouterr().err == "error: there is no mapper=c; choose one of: a, b\n"
 
 
@@ -69,8 +68,9 @@ def test_configs_are_checked_before_torch_is_imported(name: str) -> None:
 def test_only_the_scripts_folder_leaves_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "explain.py").touch()  # a folder of the user's with a script of that name
     for first, stays in ((tmp_path, True), (PROJECT, True), (PROJECT / "scripts", False)):
-        monkeypatch.setattr(sys, "path", [str(first), str(tmp_path)])
+        monkeypatch.syspath_prepend(str(first))
         import_module("clipmapper.cli")
-        assert sys.path[0] == str(first)
+        before = list(sys.path)
+        assert before[0] == str(first)
         cli._leave_scripts_folder()
-        assert sys.path == ([str(first), str(tmp_path)] if stays else [str(tmp_path)])
+        assert sys.path == (before if stays else before[1:])

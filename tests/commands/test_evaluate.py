@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import Tiny, checkpoint_of
+from tiny_runs import Tiny, checkpoint_of, write_vqav2
 
 from clipmapper.checkpoint import find_checkpoint, read_checkpoint
 from clipmapper.data.records import VQAData
@@ -125,11 +125,13 @@ def test_questions_without_labels_get_predictions_only(trained: Path, prepared: 
     assert all("accuracy" not in row for row in rows)
 
 
-def test_the_command_on_a_split_without_labels(
-    tiny: Tiny, trained: Path, prepared: TaskData, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(TaskData, "dataset", lambda self, part: unlabelled(prepared))
-    status, out, errors = command("evaluate", *tiny.overrides, f"checkpoint={trained}")
+def test_the_command_on_a_split_without_labels(tiny: Tiny, trained: Path, command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "vqav2"
+    write_vqav2(root, splits=("train2014", "val2014", "test2015"))
+    (root / "v2_mscoco_test2015_annotations.json").unlink()
+    data = ("data=vqav2", f"data.root={root}", "data.reserved=4", "data.test_split=test2015")
+    place = (f"checkpoint={trained}", f"paths.cache={tmp_path / 'cache'}")
+    status, out, errors = command("evaluate", *tiny.base, *data, *place)
     assert (status, errors) == (0, [])
     assert "has no human answers: wrote the predictions only" in out
     assert not (folder_of(out) / "metrics.json").exists()

@@ -22,7 +22,7 @@ from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.trained import load_trained
 from clipmapper.training.batches import even_batches
-from explain import TraceError, explainers
+from explain import explainers
 from perturbation.localise.metrics import METRICS, chance, mass_accuracy, pointing_game, rank_accuracy
 from perturbation.localise.tables import localisation_rows, markdown
 from perturbation.statistics import bootstrap_interval
@@ -270,13 +270,10 @@ def test_bad_input_is_one_line(
 
 
 def test_a_trace_that_an_explainer_refuses_is_one_line(
-    tiny: Tiny, trained: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, trained: Path, command: Command, tmp_path: Path
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise TraceError("step 2 holds NaN")
-
-    monkeypatch.setattr(explainers.Weighted, "__call__", refuse)
-    few = arguments(tiny, trained, tmp_path / "run", "explainer=weighted", "samples=4")
+    odd = ("explainer.names=[odd]", "explainer.odd={_target_:odd_explainers.Refusing}")
+    few = arguments(tiny, trained, tmp_path / "run", *odd, "samples=4")
     status, _, errors = command("evaluate_explanations", *few)
     assert (status, errors) == (1, [f"error: {trained}/checkpoints/best.ckpt can't be explained: step 2 holds NaN"])
 

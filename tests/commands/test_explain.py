@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from tiny_runs import Tiny, composed, finish
+from watching import watched
 
 from clipmapper.cli import typed
 from clipmapper.encoder.pieces import merge_clip_pieces
@@ -171,27 +171,19 @@ def test_a_picture_of_ones_own_needs_no_data(
     assert [word for word, _ in merge_clip_pieces(words.tolist(), [0.0] * len(words))][1:3] == ["what", "'s"]
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
-    """The samples that are drawn from now on."""
+@pytest.fixture
+def drawn() -> Iterator[list[Sample]]:
+    """The samples that are drawn."""
     samples: list[Sample] = []
-    original = picturing.draw
-
-    def watch(sample: Sample, *style: Any) -> Any:
-        samples.append(sample)
-        return original(sample, *style)
-
-    monkeypatch.setattr(picturing, "draw", watch)
-    return samples
+    with watched(picturing, "draw", lambda sample, *_: samples.append(sample)):
+        yield samples
 
 
-def test_what_is_drawn_is_what_is_written(
-    overrides: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    samples = drawn(monkeypatch)
+def test_what_is_drawn_is_what_is_written(overrides: tuple[str, ...], command: Command, drawn: list[Sample]) -> None:
     _, scores = made(command, *overrides, "samples=3", "explainer.names=[uniform,weighted]", "explainer=all")
     shown = scores[~scores["special"]]
     asked = {question.question_id: question for question in subject_of(overrides).questions}
-    for sample, (question_id, rows) in zip(samples, shown.groupby("question_id", sort=False), strict=True):
+    for sample, (question_id, rows) in zip(drawn, shown.groupby("question_id", sort=False), strict=True):
         assert [e.explainer for e in sample.explanations] == ["uniform", "weighted"]
         assert (sample.question, sample.answer) == (rows["question"].iloc[0], rows["answer"].iloc[0])
         counts = pd.Series([a["answer"] for a in asked[question_id].answers]).value_counts()
@@ -207,9 +199,8 @@ def test_what_is_drawn_is_what_is_written(
 
 @pytest.mark.parametrize("given_answer", [None, "yes"])
 def test_another_answer_and_a_margin(
-    overrides: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch, given_answer: str | None
+    overrides: tuple[str, ...], command: Command, drawn: list[Sample], given_answer: str | None
 ) -> None:
-    samples = drawn(monkeypatch)
     answers = subject_of(overrides).model.answers
     options = ["explainer=input_x_gradient", "samples=3", "against='2'"]
     options += [f"answer={given_answer}"] if given_answer else []
@@ -226,7 +217,7 @@ def test_another_answer_and_a_margin(
         np.testing.assert_allclose(rows["score"], direct.scores["x"][b][valid], rtol=1e-4, atol=1e-7)
         assert set(rows["against"]) == {"2"}
         assert set(rows["target"]) == ({given_answer} if given_answer else set(rows["answer"]))
-    assert all("rather than 2 (" in sample.caption for sample in samples)
+    assert all("rather than 2 (" in sample.caption for sample in drawn)
 
 
 @settings(max_examples=40, deadline=None)
@@ -253,7 +244,7 @@ def test_the_box_is_what_the_preprocessing_keeps(width: int, height: int, side: 
         assert abs(off[-10:].mean()) < 0.4
 
 
-def test_a_mark_in_the_photo_is_in_its_patch() -> None:
+def test_a_mark_in_the_photo_is_seen_where_it_is() -> None:
     """The middle of the box's patch (1, 3) of 8 × 8 is painted; the encoder's patch (1, 3) holds the colour."""
     side, size = 48, (301, 170)
     left, top, right, _ = seen_box(size, {"size": (side, side), "resize_mode": "shortest"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from models import CAPTION_TASK, TEST_IMAGES, says, words_of, write_untrained
 from PIL import Image
 from tiny_runs import Tiny, composed
+from watching import watched
 
 from clipmapper.cli import typed
 from clipmapper.metrics.captions import build_cider_corpus
@@ -45,12 +46,11 @@ def overrides(tiny: Tiny, checkpoint: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Caption]:
-    """What would be drawn, instead of drawing it."""
-    found: list[Caption] = []
-    monkeypatch.setattr(picturing, "draw_caption", lambda caption, overlay, scale: found.append(caption))
-    monkeypatch.setattr(picturing, "save", lambda *_: None)
-    return found
+def drawn() -> Iterator[list[Caption]]:
+    """The captions that are drawn."""
+    captions: list[Caption] = []
+    with watched(picturing, "draw_caption", lambda caption, *_: captions.append(caption)):
+        yield captions
 
 
 def subject_of(overrides: tuple[str, ...]) -> TrainedCaptioner:

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import torch
 from clip_scores import slow_clip_scores
+from killed_runs import killed_after
+from models import says
 from perturb_runs import mean, records, removed, results, trapezoid
 from tiny_runs import Tiny, composed
+from watching import watched
 
 from clipmapper.checkpoint import card
 from clipmapper.cli import typed
@@ -21,6 +24,7 @@ from clipmapper.data.images import load_rgb
 from clipmapper.encoder.load import TextBatch, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
+from clipmapper.metrics.java.meteor import METEOR
 from clipmapper.nn import TokenSubset
 from clipmapper.tasks.caption import trained as trained
 from clipmapper.tasks.caption.data import captions_of, encode_captions
@@ -32,7 +36,7 @@ from clipmapper.training.batches import even_batches
 from explain.explainers import Random, Weighted
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.perturb import caption as captions
-from perturbation.perturb import lightning as module
+from perturbation.perturb.parts import finished
 from perturbation.perturb.run import perturb
 from perturbation.perturb.samples import sample_rows
 
@@ -230,51 +234,35 @@ def test_the_other_measures_read_how_well_captions_fit(captioner: Captioner, tmp
     assert low < trapezoid(bound["mean_clip_score"], STEPS) < high
 
 
-class Killed(BaseException):
-    """Nothing catches it but the test."""
-
-
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_killed_run_ends_with_the_same_bytes_and_weighs_once(
-    captioner: Captioner, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
+    captioner: Captioner, whole: Path, tmp_path: Path, in_place: bool
 ) -> None:
     stopped, resumed = tmp_path / "stopped", tmp_path / ("stopped" if in_place else "resumed")
-    original = module.write_part
-    written: list[int] = []
-
-    def dying(run: Path, number: int, tables: Any) -> None:
-        if written:
-            raise Killed
-        original(run, number, tables)
-        written.append(number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_part", dying)
-        with pytest.raises(Killed):
-            captioner.perturb(stopped)
-    assert written == [0]
-    monkeypatch.setattr(captions, "word_weights", None)  # a call ends the test
-    captioner.perturb(resumed, *(() if in_place else (f"resume={stopped}",)))
+    with killed_after(1):
+        captioner.perturb(stopped)
+    assert finished(stopped, 2) == [0]
+    with watched(captions, "word_weights", lambda *_: pytest.fail("words are weighed a second time")):
+        captioner.perturb(resumed, *(() if in_place else (f"resume={stopped}",)))
     assert results(resumed) == results(whole)
 
 
 def test_a_picture_of_which_nothing_is_said_is_left_out_and_counted(
     captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = trained.greedy
     silent = ("samples=3", "direction=[positive]")
-    monkeypatch.setattr(trained, "greedy", lambda *of: [[], *original(*of)[1:]])
+    says(monkeypatch, captioner.tiny, ["", "a red circle", "two stars"])
     content = captioner.perturb(tmp_path / "one", *silent)
     assert "left out: 1 of 3 pictures, of which the model says nothing" in capsys.readouterr().err
     assert {row["samples"] for row in content["rows"]} == {2}
     assert len(read_json(tmp_path / "one" / "captions.json")) == 2
-    monkeypatch.setattr(trained, "greedy", lambda *of: [[] for _ in original(*of)])
+    says(monkeypatch, captioner.tiny, [""])
     with pytest.raises(UserError, match="of which the model says a word"):
         captioner.perturb(tmp_path / "all", *silent)
 
 
-def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmapper.metrics.java.meteor._running", {})  # a process of another test would do
+def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path) -> None:
+    METEOR.close()  # of another test, perhaps
     with pytest.raises(UserError, match="words can't be weighted by METEOR: not available: no java found"):
         captioner.perturb(tmp_path, "weightings=[meteor]")
     assert not (tmp_path / "captions.json").exists()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from perturb_runs import Trained, records
 from tiny_runs import composed
 
-from clipmapper.encoder.load import FrozenClip
+from clipmapper.data.datasets import load_data
 from clipmapper.errors import UserError
-from explain.explainers import Weighted
+from clipmapper.files import read_json, write_json
+from perturbation.perturb.samples import sample_rows
 
 
 @pytest.mark.parametrize(
@@ -29,34 +29,30 @@ def test_other_options_run(trained: Trained, tmp_path: Path, options: tuple[str,
     assert not (tmp_path / "faithfulness.parquet").exists()
 
 
-def test_a_question_without_words_has_a_flat_curve(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_question_without_words_has_a_flat_curve(trained: Trained, tmp_path: Path) -> None:
+    config, data, run = trained.config(), tmp_path / "data", tmp_path / "run"
+    shutil.copytree(config.data.root, data)
+    questions = load_data(config.data).part("test").questions
+    first = questions[sample_rows(len(questions), 3, config.seed)[0]].question_id
+    (file,) = data.glob("v*-40-10-10x*/v2_OpenEnded_shapes_test_questions.json")
+    content = read_json(file)
+    for entry in content["questions"]:
+        if entry["question_id"] == first:
+            entry["question"] = "&nbsp;"  # CLIP's tokenizer reads it as a blank
+    write_json(file, content)
+    found = trained.perturb(run, "samples=3", "modality=[text]", f"data.root={data}")
+    rows = [row for row in records(run) if row["question_id"] == first]
+    assert rows
+    for row in rows:
+        assert len(set(row["probability"])) == len(set(row["correct"])) == 1
+    assert {row["violation"]["left_out"] for row in found["faithfulness"]} == {1}
 
-    original = FrozenClip.tokenize
-    monkeypatch.setattr(FrozenClip, "tokenize", lambda self, texts: original(self, ["", *texts[1:]]))
-    content = trained.perturb(tmp_path, "samples=3", "modality=[text]")
-    first = records(tmp_path)[0]["question_id"]
-    for row in records(tmp_path):
-        if row["question_id"] == first:
-            assert len(set(row["probability"])) == len(set(row["correct"])) == 1
-    assert {row["violation"]["left_out"] for row in content["faithfulness"]} == {1}
 
-
-def test_scores_that_cannot_be_ranked_are_named(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = Weighted.scores
-
-    def broken(self: Weighted, trace: Any, rows: torch.Tensor) -> torch.Tensor:
-        scores = original(self, trace, rows).clone()
-        scores[1, 5] = float("nan")
-        return scores
-
-    monkeypatch.setattr(Weighted, "scores", broken)
-    second = r"explainer=weighted: image token 4 of question \d+ scores nan"
+def test_scores_that_cannot_be_ranked_are_named(trained: Trained, tmp_path: Path) -> None:
+    odd = ("+explainer.names=[odd]", "+explainer.odd={_target_:odd_explainers.Broken}")
+    second = r"explainer=odd: image token 4 of question \d+ scores nan"
     with pytest.raises(UserError, match=second):
-        trained.perturb(tmp_path)
+        trained.perturb(tmp_path, *odd)
 
 
 @pytest.mark.parametrize(

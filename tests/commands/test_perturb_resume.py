@@ -6,60 +6,44 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from killed_runs import killed_after
 from perturb_runs import Trained, results
 from tiny_runs import finish, start
+from watching import watched
 
 from clipmapper.errors import UserError
-from perturbation.perturb import lightning as module
-from perturbation.perturb import vqa as questions
+from perturbation.perturb import lightning
 from perturbation.perturb.identity import identify
-
-
-class Killed(BaseException):
-    """Nothing catches it but the test."""
-
-
-def no_merge(*_: Any) -> None:
-    raise Killed
+from perturbation.perturb.parts import finished
+from perturbation.removal.batch_size import CANDIDATES
 
 
 @pytest.mark.parametrize(("parts", "in_place"), [(0, True), (1, True), (1, False), (2, False)])
 def test_a_killed_run_ends_with_the_same_bytes(
-    trained: Trained, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int, in_place: bool
+    trained: Trained, whole: Path, tmp_path: Path, parts: int, in_place: bool
 ) -> None:
     stopped, resumed = tmp_path / "stopped", tmp_path / ("stopped" if in_place else "resumed")
-    written: list[int] = []
-    original = module.write_part
-
-    def dying(run: Path, number: int, tables: Any) -> None:
-        if len(written) == parts:
-            raise Killed
-        original(run, number, tables)
-        written.append(number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_part", dying)
-        patch.setattr("perturbation.perturb.run.merge", no_merge)
-        with pytest.raises(Killed):
-            trained.perturb(stopped, "ceiling.samples=4")
+    with killed_after(parts):
+        trained.perturb(stopped, "ceiling.samples=4")
     assert not (stopped / "perturbation.json").exists()
-    monkeypatch.setattr(module, "write_part", lambda *a: (written.append(a[1]), original(*a)))
-    trained.perturb(resumed, "ceiling.samples=4", *(() if in_place else (f"resume={stopped}",)))
-    assert sorted(written) == [0, 1]  # nothing was done twice
+    assert finished(stopped, 2) == list(range(parts))
+    written: list[int] = []
+    with watched(lightning, "write_part", lambda _run, number, _tables: written.append(number)):
+        trained.perturb(resumed, "ceiling.samples=4", *(() if in_place else (f"resume={stopped}",)))
+    assert written == list(range(parts, 2))  # nothing was done twice
     assert results(resumed) == results(whole)
 
 
-def test_the_engine_s_batch_is_measured_once(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    monkeypatch.setattr(questions, "fastest", lambda *_: sizes.append(1) or 64)
+def test_the_engine_s_batch_is_measured_once(trained: Trained, tmp_path: Path) -> None:
     small = ("engine_batch=null", "samples=2", "modality=[text]", "faithfulness=false")
     trained.perturb(tmp_path / "one", *small)
-    assert json.loads((tmp_path / "one" / "engine.json").read_text()) == {"engine_batch": 64}
+    chosen = tmp_path / "one" / "engine.json"
+    assert json.loads(chosen.read_text())["engine_batch"] in CANDIDATES["cpu"]
+    chosen.write_text('{"engine_batch": 3}')  # which is no candidate
     trained.perturb(tmp_path / "two", *small, f"resume={tmp_path / 'one'}")
-    assert sizes == [1]
+    assert json.loads((tmp_path / "two" / "engine.json").read_text()) == {"engine_batch": 3}
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 

@@ -18,11 +18,19 @@ from clipmapper.encoder.load import TextBatch
 from explain.targets import predicted
 from perturbation.benchmark import perturbing as benchmark
 from perturbation.benchmark.operations import Operations
-from perturbation.benchmark.perturbing import PAPER, STEPS, CurveRecorder, operations_needed, questions_of
+from perturbation.benchmark.perturbing import (
+    PAPER,
+    STEPS,
+    CurveRecorder,
+    Load,
+    operations_needed,
+    questions_of,
+    read_curves,
+)
 from perturbation.benchmark.plain_loop import plain_loop
 from perturbation.measures.base import SAMPLES
 from perturbation.perturb.vqa import explained_questions
-from perturbation.removal.engine import Engine
+from perturbation.removal.engine import Engine, VQAReader
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +57,7 @@ def test_operations_of_a_reading_are_those_that_are_run(name: str, layers: int) 
     mapper = model.trained.mapper
     for blocks in ("attentions", "feed_forwards", "image_layers", "text_layers"):
         if hasattr(mapper, blocks):
-            setattr(mapper, blocks, getattr(random_vqa(name, seed=2).trained.mapper, blocks)[:layers])
+            mapper.register_module(blocks, mapper.get_submodule(blocks)[:layers])
     if layers == 3 and name == "b":
         for blocks in (mapper.image_layers, mapper.text_layers):
             blocks.append(blocks[1])
@@ -70,19 +78,15 @@ def test_operations_of_a_reading_are_those_that_are_run(name: str, layers: int) 
 def test_operations_needed_are_those_of_the_engine_on_one_sample() -> None:
     model = benchmark.random_model("tiny")
     batch = questions_of(model, 1)
-    recorder = CurveRecorder(model, PAPER, 32)
     operations, n = Operations(model), int(batch.text.valid.sum())
     patches = model.encoder.vision.token_count
     whole = operations.image(patches) + operations.text(n) + operations.answer(patches, n)
     traced = 2 * whole
+
     explained = explained_questions(model, batch, benchmark.candidates(PAPER), predicted)
 
-    def given(*_: object) -> object:
-        return explained
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "explained_questions", given)
-        found = counted(lambda: recorder.record(batch))
+    reader = VQAReader(Engine(model, 32))
+    found = counted(lambda: read_curves(reader, reader.samples(batch), explained))
     assert found + traced == operations_needed(model, batch, PAPER)
 
 
@@ -99,11 +103,9 @@ def test_the_plain_loop_gives_the_engines_results() -> None:
         np.testing.assert_allclose(table["probability"].to_pylist(), wanted, atol=1e-5)
 
 
-def test_every_figure_is_a_positive_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "SAMPLES_OF", {"tiny": (2, 1)})
-    for name, value in {"ROUNDS": 1, "PRODUCT": 64, "MANY": 4, "FEW": 2, "PAPER": {"genatt": PAPER["genatt"]}}.items():
-        monkeypatch.setattr(benchmark, name, value)
-    found = benchmark.perturbing(config(), "tiny")
+def test_every_figure_is_a_positive_number() -> None:
+    little = Load(samples=2, plain_samples=1, engine_batch=32, rounds=1, product=64, many=4, few=2)
+    found = benchmark.perturbing(config(), "tiny", little)
     assert len(found) == 10
     assert all(np.isfinite(value) for value in found.values())
     assert all(value > 0 for name, value in found.items() if "memory" not in name and "change" not in name)

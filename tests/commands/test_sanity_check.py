@@ -12,7 +12,6 @@ from models import CAPTION_TASK, random_vqa, write_untrained
 from tiny_runs import Tiny
 
 from clipmapper.files import read_json
-from explain import TraceError, explainers
 from perturbation.randomise.layers import layers_from_the_top
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -88,13 +87,10 @@ def test_more_pictures_than_there_are(tiny: Tiny, command: Command, tmp_path: Pa
 
 
 def test_a_trace_that_an_explainer_refuses_is_one_line(
-    tiny: Tiny, trained: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, trained: Path, command: Command, tmp_path: Path
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise TraceError("step 2 holds NaN")
-
-    monkeypatch.setattr(explainers.Weighted, "__call__", refuse)
-    place = (f"checkpoint={trained}", f"hydra.run.dir={tmp_path / 'run'}", "samples=4", "explainer=weighted")
-    status, _, errors = command("sanity_check", *tiny.overrides, *place)
+    odd = ("explainer.names=[odd]", "explainer.odd={_target_:odd_explainers.Refusing}")
+    place = (f"checkpoint={trained}", f"hydra.run.dir={tmp_path / 'run'}", "samples=4")
+    status, _, errors = command("sanity_check", *tiny.overrides, *place, *odd)
     assert (status, len(errors)) == (1, 1)
     assert re.fullmatch(r"error: questions \d+ to \d+ can't be explained: step 2 holds NaN", errors[0])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import Tiny, assert_same_weights, checkpoint_of, weights_of
+from killed_runs import killed_at
+from tiny_runs import Tiny, assert_same_weights, checkpoint_of, falls, weights_of
 
 from clipmapper.config.schema import TrainConfig
 from clipmapper.errors import UserError
@@ -25,14 +25,10 @@ from clipmapper.tasks.vqa.model import load_vqa
 QUICK = ("task=caption", "task.val_images=4", "trainer.log_every_n_steps=1", "mapper.dropout=0.2")
 
 
-class Killed(BaseException):
-    """Nothing catches it but the test."""
-
-
 @pytest.fixture(autouse=True)
-def _without_final_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training ends with Java's metrics; what they are is tested elsewhere."""
-    monkeypatch.setattr("clipmapper.tasks.caption.task.evaluate_captions", lambda *_: None)
+def _without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends with the metrics, for some of which starting Java takes seconds; they are tested elsewhere."""
+    monkeypatch.setenv("PATH", "")
 
 
 def logged(run: Path, column: str) -> dict[int, float]:
@@ -100,7 +96,7 @@ def test_every_caption_is_shown_with_its_own_image(tiny: Tiny) -> None:
     for row in (0, 7, 199):
         image = images.images[row // 5]
         assert data.captions[row] == image.captions[row % 5]
-        own = prepared.features.gather(np.array([prepared.features.place[image.image_id]]))
+        own = prepared.features.store.gather(np.array([prepared.features.place[image.image_id]]))
         assert torch.equal(data[[row]].image.features, own.features)
 
 
@@ -133,17 +129,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny: Tiny, tmp_path: Path, 
     """Killed right after a validation, and between two; weights, optimizer, losses, scores."""
     whole, stopped, resumed = (tmp_path / name for name in ("whole", "stopped", "resumed"))
     tiny.train(whole, *QUICK)
-    original = CaptionTraining.training_step
-
-    def dying(self: CaptionTraining, batch: Any, index: int) -> torch.Tensor:
-        if self.global_step == step:
-            raise Killed
-        return original(self, batch, index)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CaptionTraining, "training_step", dying)
-        with pytest.raises(Killed):
-            tiny.train(stopped, *QUICK)
+    with killed_at(CaptionTraining, step):
+        tiny.train(stopped, *QUICK)
     tiny.train(resumed, *QUICK, f"resume={stopped}")
     for name in ("last", "best"):
         assert_same_weights(weights_of(resumed, name), weights_of(whole, name))
@@ -172,16 +159,14 @@ def test_a_run_is_resumed_with_its_own_config_only(
 @pytest.fixture(scope="module")
 def stopped_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("clipmapper.tasks.caption.task.evaluate_captions", lambda *_: None)
+        patch.setenv("PATH", "")
         run = tmp_path_factory.mktemp("stopped") / "run"
         tiny.train(run, *QUICK)
     return run
 
 
 def test_the_greatest_cider_chooses(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        CaptionTraining, "on_validation_epoch_end", lambda self: self.log("val/CIDEr", 1 / max(1, self.global_step))
-    )
+    falls(monkeypatch, CaptionTraining, "on_validation_epoch_end", "val/CIDEr")
     tiny.train(tmp_path / "run", *QUICK)
     assert [checkpoint_of(tmp_path / "run", name)["global_step"] for name in ("best", "last")] == [4, 8]
 

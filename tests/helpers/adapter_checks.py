@@ -4,11 +4,11 @@ import gc
 import weakref
 from collections import Counter
 from contextlib import contextmanager, nullcontext
-from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
+from watching import watched
 
 from explain import Recorder, active_recorder, explainers
 
@@ -93,13 +93,8 @@ def graph(tensor):
 @contextmanager
 def counted_backward():
     """A list that grows by the number of tensors differentiated in each backward pass run inside the block."""
-    passes, grad = [], torch.autograd.grad
-
-    def count(outputs, inputs, *args, **options):
-        passes.append(len(inputs))
-        return grad(outputs, inputs, *args, **options)
-
-    with patch.object(torch.autograd, "grad", count):
+    passes = []
+    with watched(torch.autograd, "grad", lambda _outputs, inputs, *_, **__: passes.append(len(inputs))):
         yield passes
 
 
@@ -154,13 +149,12 @@ def state(model):
 
 def assert_nothing_is_left(model, trace, failing=None):
     """After traces, or after traces that fail, the model is as it was, and no recorded tensor stays behind."""
-    before, recorded, step = state(model), [], Recorder.step
+    before, recorded = state(model), []
 
-    def remember(self, **step_of):
-        recorded.extend(weakref.ref(step_of[name]) for name in ("attention", "residual", "output"))
-        step(self, **step_of)
+    def remember(_, **step):
+        recorded.extend(weakref.ref(step[name]) for name in ("attention", "residual", "output"))
 
-    with patch.object(Recorder, "step", remember):
+    with watched(Recorder, "step", remember):
         for _ in range(20):
             with nullcontext() if failing is None else pytest.raises(failing):
                 trace()

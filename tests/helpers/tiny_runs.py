@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -23,6 +25,7 @@ import clipmapper.cli  # noqa: F401  (its resolvers belong to the configs)
 from clipmapper.cli import typed
 from clipmapper.commands.train import train
 from clipmapper.config.schema import EvaluateConfig, TrainConfig
+from clipmapper.training.module import MapperTraining
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL_MAPPER = ("mapper.width=16", "mapper.heads=2", "mapper.layers=1")
@@ -59,6 +62,15 @@ class Tiny:
     def train(self, run: Path, *overrides: str) -> dict[str, Any]:
         run.mkdir(parents=True)
         return train(self.config(*overrides), run)
+
+
+def falls(patch: pytest.MonkeyPatch, module: type[MapperTraining[Any]], hook: str, measure: str) -> None:
+    """The measure that chooses the best checkpoint is 1 / step, whatever the model has learnt."""
+
+    def log(training: MapperTraining[Any], *_: object) -> None:
+        training.log(measure, 1 / max(1, training.global_step), batch_size=1)
+
+    patch.setattr(module, hook, log)
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
@@ -110,9 +122,9 @@ def finish(name: str, arguments: Sequence[str], **environment: str) -> tuple[int
     return process.returncode, out, err
 
 
-def write_vqav2(root: Path, images: int = 6) -> None:
-    """Official files of both splits with a few noise pictures and two questions each."""
-    for split, start in (("train2014", 1), ("val2014", 101)):
+def write_vqav2(root: Path, images: int = 6, splits: Sequence[str] = ("train2014", "val2014")) -> None:
+    """Official files of some splits with a few noise pictures and two questions each."""
+    for split, start in zip(splits, count(1, 100), strict=False):
         folder = root / "images" / split
         folder.mkdir(parents=True)
         questions, annotations = [], []

@@ -8,6 +8,7 @@ these statements of the balanced accuracy, chance 0.5).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -33,10 +34,28 @@ def probe(weights: dict[str, Tensor], scenes: int, seed: int = 1) -> dict[str, f
     return {**zero_shot(encoder, scenes // 3, seed), **linear_probes(encoder, scenes, seed)}
 
 
-def zero_shot(encoder: FrozenClip, scenes: int, seed: int) -> dict[str, float]:
+@torch.inference_mode()
+def tokens(encoder: FrozenClip, scenes: list[Scene]) -> Tensor:
+    """The encoder's tokens of the scenes' pictures, the class token first, [B, 1 + P, D]."""
+    parts = []
+    for start in range(0, len(scenes), 128):
+        pictures: list[Image.Image] = [draw_scene(scene, SCENE_PIXELS) for scene in scenes[start : start + 128]]
+        parts.append(encoder.vision(encoder.pixels(pictures)).features)
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def pooled(encoder: FrozenClip, scenes: list[Scene]) -> Tensor:
+    """The pictures' embeddings in the shared space, [B, E]."""
+    return tokens(encoder, scenes)[:, 0] @ encoder.vision.visual.proj
+
+
+def zero_shot(
+    encoder: FrozenClip, scenes: int, seed: int, embeddings_of: Callable[[FrozenClip, list[Scene]], Tensor] = pooled
+) -> dict[str, float]:
     """The share of one-object pictures whose nearest prompt names the attribute rightly."""
     drawn = [sample_scene(Random(f"zero-shot {seed} {i}"), 1, 1) for i in range(scenes)]
-    image = F.normalize(_pooled(encoder, drawn), dim=-1)
+    image = F.normalize(embeddings_of(encoder, drawn), dim=-1)
     found = {}
     for name, values in ATTRIBUTES.items():
         values = tuple(value for value in values if value != "background")
@@ -49,7 +68,9 @@ def zero_shot(encoder: FrozenClip, scenes: int, seed: int) -> dict[str, float]:
     return found
 
 
-def linear_probes(encoder: FrozenClip, scenes: int, seed: int) -> dict[str, float]:
+def linear_probes(
+    encoder: FrozenClip, scenes: int, seed: int, tokens_of: Callable[[FrozenClip, list[Scene]], Tensor] = tokens
+) -> dict[str, float]:
     """Held-out accuracy of a ridge regression from single patch tokens."""
     drawn = [sample_scene(Random(f"probe {seed} {i}")) for i in range(scenes)]
     pixels = int(encoder.vision.visual.image_size[0])
@@ -57,9 +78,8 @@ def linear_probes(encoder: FrozenClip, scenes: int, seed: int) -> dict[str, floa
     seen = [truth(scene) for scene in drawn]
     grid = int(encoder.vision.visual.grid_size[0])
     targets = patch_targets(seen, maps, grid, Random(seed))
-    tokens = _tokens(encoder, drawn)
     keep = targets.is_object
-    x = tokens[targets.image, 1 + targets.patch][keep]
+    x = tokens_of(encoder, drawn)[targets.image, 1 + targets.patch][keep]
     held_out = targets.image[keep] >= scenes * 3 // 4
     found = {}
     for k, (name, values) in enumerate(ATTRIBUTES.items()):
@@ -115,17 +135,3 @@ def _encoder(weights: dict[str, Tensor]) -> FrozenClip:
     model = open_clip.create_model(EMBEDDED_MODEL)
     model.load_state_dict(weights)
     return FrozenClip.of(model, EMBEDDED_MODEL)
-
-
-@torch.inference_mode()
-def _tokens(encoder: FrozenClip, scenes: list[Scene]) -> Tensor:
-    parts = []
-    for start in range(0, len(scenes), 128):
-        pictures: list[Image.Image] = [draw_scene(scene, SCENE_PIXELS) for scene in scenes[start : start + 128]]
-        parts.append(encoder.vision(encoder.pixels(pictures)).features)
-    return torch.cat(parts)
-
-
-@torch.inference_mode()
-def _pooled(encoder: FrozenClip, scenes: list[Scene]) -> Tensor:
-    return _tokens(encoder, scenes)[:, 0] @ encoder.vision.visual.proj

@@ -13,7 +13,7 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clipmapper.metrics.java.process import PACKAGE, NotAvailable, java_command, reason
 from clipmapper.metrics.tokens import one_line
@@ -100,26 +100,35 @@ def _score_line(candidate: str, references: Sequence[str]) -> str:
     return " ||| ".join(["SCORE", *fields])
 
 
-_lock = threading.Lock()
-_running: dict[int, Meteor] = {}  # by process id: a forked child must not write into its parent's pipe
+class SharedMeteor:
+    """One METEOR process for the whole program, started by the first call and kept until it is closed.
 
-
-def meteor_scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
-    """METEOR of all tokenised candidates together, and of each, against one or more references each.
-
-    The process is started by the first call and kept until the program ends. Raises ``NotAvailable`` where there is no
-    Java or the process fails; the next call starts it anew.
+    Args:
+        start: Starts a process.
     """
-    with _lock:
-        meteor = _running.get(os.getpid()) or _running.setdefault(os.getpid(), Meteor(meteor_command()))
-        try:
-            return meteor.scores(candidates, references)
-        except BaseException:  # an interrupt too: the answers still under way would be taken for the next ones
-            _close()
-            raise
+
+    def __init__(self, start: Callable[[], Meteor]):
+        self._start, self._lock = start, threading.Lock()
+        self._running: dict[int, Meteor] = {}  # by process id: a forked child must not write into its parent's pipe
+
+    def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
+        """METEOR of all tokenised candidates together, and of each, against one or more references each.
+
+        Raises ``NotAvailable`` where there is no Java or the process fails; the next call starts it anew.
+        """
+        with self._lock:
+            meteor = self._running.get(os.getpid()) or self._running.setdefault(os.getpid(), self._start())
+            try:
+                return meteor.scores(candidates, references)
+            except BaseException:  # an interrupt too: the answers still under way would be taken for the next ones
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Ends the process; the next call starts another."""
+        if meteor := self._running.pop(os.getpid(), None):
+            meteor.close()
 
 
-@atexit.register
-def _close() -> None:
-    if meteor := _running.pop(os.getpid(), None):
-        meteor.close()
+METEOR = SharedMeteor(lambda: Meteor(meteor_command()))
+atexit.register(METEOR.close)

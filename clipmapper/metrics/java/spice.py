@@ -10,22 +10,24 @@ from tempfile import TemporaryDirectory
 
 from clipmapper.metrics.java.process import PACKAGE, NotAvailable, run_java
 
-_JAR = PACKAGE / "spice" / "spice-1.0.jar"
+JAR = PACKAGE / "spice" / "spice-1.0.jar"
 _MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 _NEWEST_JAVA = 14  # it writes its results through Java's JavaScript engine, which Java 15 dropped
 _SECONDS = 3 * 3600.0  # it parses every reference, on all cores
 
 
-def spice_scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
-    """SPICE F-score of all tokenised candidates (the mean), and of each.
+def spice_scores(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], jar: Path = JAR
+) -> tuple[float, list[float]]:
+    """SPICE F-score of all tokenised candidates (the mean), and of each, by the program ``jar``.
 
     Raises ``NotAvailable`` where there is no Java, or none that it runs on, where the models are missing, or it fails.
     """
     version = _java_version()
-    if missing := [name for name in _MODELS if not (_JAR.parent / "lib" / name).is_file()]:
+    if missing := [name for name in _MODELS if not (jar.parent / "lib" / name).is_file()]:
         raise NotAvailable(
             f"{' and '.join(missing)} missing; copy them from stanford-corenlp-full-2015-12-09.zip "
-            f"(nlp.stanford.edu/software) into {_JAR.parent / 'lib'}"
+            f"(nlp.stanford.edu/software) into {jar.parent / 'lib'}"
         )
     if version > _NEWEST_JAVA:
         raise NotAvailable(f"it does not run on Java {version}; put a Java 8 to {_NEWEST_JAVA} first in PATH")
@@ -34,7 +36,7 @@ def spice_scores(candidates: Sequence[str], references: Sequence[Sequence[str]])
         pairs = enumerate(zip(candidates, references, strict=True))
         entries = [{"image_id": i, "test": candidate, "refs": list(refs)} for i, (candidate, refs) in pairs]
         given.write_text(json.dumps(entries), encoding="utf-8")
-        run_java("-Xmx8G", "-jar", str(_JAR), str(given), "-out", str(answer), "-silent", timeout=_SECONDS)
+        run_java("-Xmx8G", "-jar", str(jar), str(given), "-out", str(answer), "-silent", timeout=_SECONDS)
         found = {entry["image_id"]: float(entry["scores"]["All"]["f"]) for entry in json.loads(answer.read_bytes())}
     each = [found[i] for i in range(len(candidates))]
     return sum(each) / len(each), each

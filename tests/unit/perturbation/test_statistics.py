@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
-from perturbation import statistics
 from perturbation.removal.steps import STEP_LISTS
 from perturbation.report.curves import area_under_mean, areas
-from perturbation.statistics import bootstrap_interval, bootstrap_means, holm, seed_interval, sign_flip_p_value
+from perturbation.statistics import (
+    CHUNK_NUMBERS,
+    bootstrap_interval,
+    bootstrap_means,
+    holm,
+    seed_interval,
+    sign_flip_p_value,
+)
 
 
 def exact_sign_flip(differences: np.ndarray) -> float:
@@ -266,20 +273,23 @@ def test_same_seed_same_numbers_and_another_seed_others() -> None:
         assert (first != other).any()
 
 
-@pytest.mark.parametrize("chunk_numbers", [1, 37 * 7, 37 * 64])
-def test_chunks_do_not_matter(chunk_numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).normal(0.2, 1, size=(37, 2))
+@pytest.mark.parametrize("rows", [CHUNK_NUMBERS // 64, CHUNK_NUMBERS // 7, CHUNK_NUMBERS])
+def test_chunks_do_not_matter(rows: int) -> None:
+    """Of so many rows, 64 draws, 7 or 1 are held at a time; a run of fewer draws has the first of them."""
+    values, draws = np.random.default_rng(0).normal(size=(rows, 1)), 2 * min(64, CHUNK_NUMBERS // rows) + 1
+    whole = bootstrap_means(values, resamples=draws)
+    assert len(np.unique(whole)) == draws
+    for fewer in {1, draws // 2, draws - 1}:
+        np.testing.assert_allclose(bootstrap_means(values, resamples=fewer), whole[:fewer], rtol=1e-9, atol=1e-12)
 
-    def everything() -> tuple[np.ndarray, ...]:
-        nested_ends = seed_interval(values[None].repeat(2, 0), shared_samples=False, resamples=150)
-        return bootstrap_interval(values, resamples=150), nested_ends, sign_flip_p_value(values, draws=150)
 
-    expected = everything()
-    monkeypatch.setattr(statistics, "CHUNK_NUMBERS", chunk_numbers)
-    interval, nested_ends, p_value = everything()
-    np.testing.assert_allclose(interval, expected[0], rtol=1e-12)
-    np.testing.assert_allclose(nested_ends, expected[1], rtol=1e-12)
-    np.testing.assert_array_equal(p_value, expected[2])
+def test_chunks_of_sign_flips() -> None:
+    """Where the mean is as many standard errors from 0 as wanted, p is that of the normal distribution."""
+    values = np.random.default_rng(0).normal(size=CHUNK_NUMBERS // 80)
+    values -= values.mean()
+    differences = np.stack([values + z * values.std() / len(values) ** 0.5 for z in (0.5, 1.5)], 1)
+    found = sign_flip_p_value(differences, draws=800)  # in ten chunks
+    np.testing.assert_allclose(found, 2 * norm.sf([0.5, 1.5]), atol=0.06)
 
 
 def test_memory_of_a_large_table() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from watching import watched
 
-from clipmapper.data import easy_vqa
 from clipmapper.data.easy_vqa import EASY_VQA, SPLITS, write_easy_vqa
 from clipmapper.data.images import load_rgb
 from clipmapper.data.records import merge
@@ -67,18 +68,16 @@ def test_a_second_run_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("small_package")
-def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     root = tmp_path / "data" / "easy_vqa"
     copies = []
 
-    def interrupt(source: str, copy: Path) -> None:
+    def interrupt(_source: str, copy: Path) -> None:
         copies.append(copy)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(easy_vqa.shutil, "copyfile", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            write_easy_vqa(root)
+    with watched(shutil, "copyfile", interrupt), pytest.raises(KeyboardInterrupt):
+        write_easy_vqa(root)
     assert copies
     assert list(root.parent.iterdir()) == []
     write_easy_vqa(root)
@@ -86,17 +85,17 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("small_package")
-def test_another_process_may_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_may_be_faster(tmp_path: Path) -> None:
     root = tmp_path / "easy_vqa"
-    package = sys.modules["easy_vqa"]
+    package: Any = sys.modules["easy_vqa"]  # the fixture's own
     questions = package.get_test_questions
 
     def read_while_another_writes() -> Any:
-        monkeypatch.setattr(package, "get_test_questions", questions)
+        package.get_test_questions = questions
         write_easy_vqa(root)
         return questions()
 
-    monkeypatch.setattr(package, "get_test_questions", read_while_another_writes)
+    package.get_test_questions = read_while_another_writes
     write_easy_vqa(root)
     assert len(read_vqav2(root, SPLITS, EASY_VQA).questions) == 4
 

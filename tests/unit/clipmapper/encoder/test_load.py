@@ -175,33 +175,29 @@ def test_hub_weights_for_the_other_activation_are_refused() -> None:
 
 
 @pytest.fixture
-def tag(monkeypatch: pytest.MonkeyPatch, plain: Pair) -> str:
-    """A hub tag of the plain model, with a normalisation of its own."""
-    entry = {"url": "https://example.org/weights.safetensors", "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, plain[0].name, {"mine": entry})
-    return "mine"
+def tags(monkeypatch: pytest.MonkeyPatch, plain: Pair, clip_folder: Path, tmp_path: Path) -> None:
+    """Hub tags of the plain model, with a normalisation of their own; they are downloaded from this disk."""
+    entries = {
+        tag: {"url": (clip_folder / file).as_uri(), "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+        for tag, file in (("mine", "plain.safetensors"), ("gone", "gone.safetensors"))
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, plain[0].name, entries)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where downloads are kept
 
 
-def test_hub_weights_bring_their_own_preprocessing(
-    tag: str, clip_folder: Path, plain: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("tags")
+def test_hub_weights_bring_their_own_preprocessing(plain: Pair) -> None:
     encoder, _ = plain
-    monkeypatch.setattr(
-        open_clip.factory, "download_pretrained", lambda *_, **__: str(clip_folder / "plain.safetensors")
-    )
-    fetched = load_encoder(EncoderConfig(model=encoder.name, weights=tag))
+    fetched = load_encoder(EncoderConfig(model=encoder.name, weights="mine"))
     torch.testing.assert_close(fetched.vision(pictures(1)).features, encoder.vision(pictures(1)).features)
     assert "mean=(0.1, 0.2, 0.3)" in str(fetched.preprocess)
     assert fetched.fingerprint() != encoder.fingerprint()
 
 
-def test_a_failing_download_is_told_in_one_line(tag: str, plain: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any, **__: Any) -> None:
-        raise OSError("no network\nat all")
-
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", fails)
-    message = refusal(plain[0].name, tag)
-    assert "no network at all" in message
+@pytest.mark.usefixtures("tags")
+def test_a_failing_download_is_told_in_one_line(plain: Pair) -> None:
+    message = refusal(plain[0].name, "gone")
+    assert "No such file or directory" in message
     assert "cannot be fetched" in message
 
 

@@ -74,7 +74,7 @@ def test_every_number_is_that_of_the_packages_pipeline(ptb_module: ModuleType) -
     tokenize = ptb_module.PTBTokenizer().tokenize
     truth = tokenize({i: [{"caption": text} for text in texts] for i, texts in references.items()})
     own = tokenize({i: [{"caption": text}] for i, text in candidates.items()})
-    shared = SharedMeteor(meteor._running[os.getpid()]._process)
+    shared = SharedMeteor(meteor.METEOR._running[os.getpid()]._process)
     for names, scorer in [(BLEU, Bleu(4)), (("METEOR",), shared), (("ROUGE-L",), Rouge()), (("CIDEr",), Cider())]:
         value, values = scorer.compute_score(truth, own)
         for name, one, each in zip(names, *((value, values) if len(names) > 1 else ([value], [values])), strict=True):

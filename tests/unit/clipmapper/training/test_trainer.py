@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pytest
-import pytorch_lightning as pl
+from pytorch_lightning.accelerators import CPUAccelerator
 from tiny_runs import Tiny
 
+from clipmapper.training.trainer import build_trainer
 
-def test_lightning_is_told_what_the_config_says(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, Any] = {}
-    original = pl.Trainer.__init__
 
-    def init(self: pl.Trainer, **values: Any) -> None:
-        told.update(values)
-        original(self, **values)
-
-    monkeypatch.setattr(pl.Trainer, "__init__", init)
-    tiny.train(tmp_path / "run", "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=null")
-    assert told["precision"] == "bf16-mixed"
-    assert told["gradient_clip_val"] is None
-    assert told["accelerator"] == "cpu"
+def test_lightning_is_told_what_the_config_says(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny.config("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=null")
+    trainer = build_trainer(config, tmp_path, "val/accuracy")
+    assert trainer.precision == "bf16-mixed"
+    assert trainer.gradient_clip_val is None
+    assert isinstance(trainer.accelerator, CPUAccelerator)
+    assert (trainer.max_steps, trainer.val_check_interval) == (8, 4)
+    assert (
+        build_trainer(tiny.config("trainer.gradient_clip_val=0.5"), tmp_path, "val/accuracy").gradient_clip_val == 0.5
+    )

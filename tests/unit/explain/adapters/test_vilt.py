@@ -46,12 +46,6 @@ def recorded_logits(model, inputs):
     return seen[0]
 
 
-@pytest.fixture
-def _patches_in_order(monkeypatch):
-    """ViLT draws its patches in random order: here each draw gives them as they lie."""
-    monkeypatch.setattr(torch, "multinomial", lambda weights, count, **_: torch.arange(count) % len(weights))
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_the_recorded_forward_is_the_plain_forward(dtype, tolerance):
     model, inputs = tiny_vilt(dtype), vilt_inputs(dtype)

@@ -8,7 +8,7 @@ import torch
 from tiny_attention import SIZES, TinyModel, embeddings
 
 from explain import TraceError, explainers, record
-from explain.capture import gradients
+from explain.capture.gradients import AT_ONCE, Items, gradients
 from explain.lrp import lrp
 
 FIELDS = ("attention", "attention_grad", "residual", "residual_grad", "output", "output_grad")
@@ -39,8 +39,32 @@ def assert_item(trace, m, single):
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 6, 100])
 @pytest.mark.parametrize("batch", [1, 2, 3])
-def test_every_item_is_the_trace_of_its_scalar(monkeypatch, batch, at_once):
-    monkeypatch.setattr(gradients, "AT_ONCE", at_once)
+@pytest.mark.parametrize("some", [False, True])
+def test_gradients_do_not_depend_on_how_many_are_taken_at_once(batch, at_once, some):
+    """Against a backward pass for every scalar; the graph stays where it is to, and is dropped in the end."""
+    wanted = torch.ones(batch, SCALARS, dtype=torch.bool)
+    if some:
+        wanted[0, 1:3] = wanted[-1, 1] = False
+    with record() as recorder:
+        logits = TinyModel()(*embeddings(batch=batch))
+    live = recorder.live()
+    singles = {
+        (sample, place): torch.autograd.grad(logits[sample, place], live, retain_graph=True, materialize_grads=True)
+        for sample, place in wanted.nonzero().tolist()
+    }
+    items = Items.of(logits, wanted)
+    for retain in (True, False):
+        found = gradients(logits, live, items, retain, at_once)
+        assert {len(each) for each in found} == {len(singles)}
+        for m, (sample, _) in enumerate(singles):
+            expected = [grad[sample] for grad in list(singles.values())[m]]
+            torch.testing.assert_close([each[m] for each in found], expected, **EXACT)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        gradients(logits, live, items, False, at_once)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+def test_every_item_is_the_trace_of_its_scalar(batch):
     inputs = embeddings(batch=batch)
     trace = many(inputs)
     assert trace.batch == batch * SCALARS
@@ -49,9 +73,7 @@ def test_every_item_is_the_trace_of_its_scalar(monkeypatch, batch, at_once):
         assert_item(trace, m, alone(inputs, *divmod(m, SCALARS)))
 
 
-@pytest.mark.parametrize("at_once", [1, 6, 100])
-def test_only_what_is_wanted_is_in_the_trace(monkeypatch, at_once):
-    monkeypatch.setattr(gradients, "AT_ONCE", at_once)
+def test_only_what_is_wanted_is_in_the_trace():
     inputs = embeddings(batch=3)
     wanted = torch.tensor([[True, False, False, True], [False] * 4, [False, False, True, True]])
     trace = many(inputs, wanted=wanted, sample_ids=["a", "b", "c"])
@@ -125,11 +147,10 @@ def test_lrp_relevance_joins_the_trace():
     assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("at_once", [2, 100])
-def test_a_recording_that_is_kept_gives_the_same_again_and_then_is_dropped(monkeypatch, at_once):
-    monkeypatch.setattr(gradients, "AT_ONCE", at_once)
+@pytest.mark.parametrize("batch", [2, AT_ONCE])  # all scalars in one pass, and each in a pass of its own
+def test_a_recording_that_is_kept_gives_the_same_again_and_then_is_dropped(batch):
     with record() as recorder:
-        logits = TinyModel()(*embeddings())
+        logits = TinyModel()(*embeddings(batch=batch))
         live = weakref.ref(recorder.live()[0])
         first = recorder.trace(logits, SIZES, retain=True)
         second = recorder.trace(logits, SIZES)

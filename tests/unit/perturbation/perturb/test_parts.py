@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from small_disk import small_disk
 
 from clipmapper.errors import UserError
 from perturbation.measures.base import SAMPLES
@@ -49,37 +51,31 @@ def test_a_damaged_part_is_done_again(tmp_path: Path) -> None:
         merge(tmp_path, 3)
 
 
-def test_a_disk_that_fills_up_leaves_whole_parts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_leaves_whole_parts_only(tmp_path: Path) -> None:
     write_part(tmp_path, 0, {SAMPLES: [table(0)]})
-    original = Path.write_bytes
-
-    def full(self: Path, content: bytes) -> int:
-        original(self, content[:50])
-        raise OSError(28, "No space left on device", str(self))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with small_disk(50), pytest.raises(OSError, match="File too large"):
         write_part(tmp_path, 1, {SAMPLES: [table(1)], "ceiling": [table(1)]})
     assert [file.name for file in (tmp_path / parts.FOLDER).iterdir()] == ["part-000000.samples.parquet"]
 
 
-def test_samples_are_the_last_file_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_way(file: Path) -> None:
+    """Makes writing the file fail: a folder stands where it is written before it is renamed."""
+    file.with_name(f".{file.name}.{os.getpid()}.partial").mkdir(parents=True)
+
+
+def test_samples_are_the_last_file_of_a_part(tmp_path: Path) -> None:
     """So a part that counts as done has its other records too, also where parts are taken over."""
-    written: list[str] = []
-    original = parts.write_atomic
-
-    def noted(path: Path, content: bytes) -> None:
-        written.append(path.name)
-        original(path, content)
-
-    monkeypatch.setattr(parts, "write_atomic", noted)
-    (tmp_path / "one").mkdir()
+    one, two = tmp_path / "one", tmp_path / "two"
     for number in range(2):
-        write_part(tmp_path / "one", number, {SAMPLES: [table(1)], "ceiling": [table(1)]})
-    (tmp_path / "two").mkdir()
-    copy_parts(tmp_path / "one", tmp_path / "two")
-    tables = [name.split(".")[1] for name in written]
-    assert tables == ["ceiling", SAMPLES, "ceiling", SAMPLES, "ceiling", "ceiling", SAMPLES, SAMPLES]
+        write_part(tmp_path, number, {SAMPLES: [table(1)], "ceiling": [table(1)]})
+        in_the_way(one / parts.FOLDER / f"part-00000{number}.ceiling.parquet")
+        with pytest.raises(IsADirectoryError):
+            write_part(one, number, {SAMPLES: [table(1)], "ceiling": [table(1)]})
+    in_the_way(two / parts.FOLDER / "part-000001.ceiling.parquet")
+    with pytest.raises(IsADirectoryError):
+        copy_parts(tmp_path, two)
+    assert list(one.rglob("*.samples.parquet")) == list(two.rglob("*.samples.parquet")) == []
+    assert [file.name for file in two.rglob("part-*")] == ["part-000000.ceiling.parquet"]
 
 
 IDENTITY_OF = {"config": {"samples": 3, "removal": {"text": "mask"}}, "checkpoint": "ab", "versions": {"torch": "1"}}

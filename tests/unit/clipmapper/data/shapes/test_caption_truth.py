@@ -8,16 +8,16 @@ from functools import cache
 from random import Random
 from typing import Any
 
-import pytest
 from caption_evaluator import NUMBERS, TEXTURES, TONES, is_true, labellings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes_data import known, scene_from_seen
 from shapes_evaluator import COLORS, SHAPES, SIZES, values_in
+from watching import watched
 
 from clipmapper.data.shapes import captions as generator
 from clipmapper.data.shapes.caption_truth import CaptionTruth, KnownScene, check_caption, scene_from_side_file
-from clipmapper.data.shapes.scene import Scene, Seen, sample_scene, truth
+from clipmapper.data.shapes.scene import Scene, sample_scene, truth
 from clipmapper.data.shapes.write import _object
 
 SCENES = 1000
@@ -87,21 +87,15 @@ def test_captions_of_other_scenes_are_judged_as_brute_force_judges_them() -> Non
     assert 0 < sum(verdicts) < 0.2 * len(verdicts)
 
 
-def test_words_name_what_the_generator_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_name_what_the_generator_meant() -> None:
     """The objects the generator describes, noted as it does; exactly those where brute force finds no other reading."""
     meant: list[int] = []
-    full = generator._full
-
-    def noted(seen: Seen, rng: Random) -> str:
-        meant.append(seen.index)
-        return full(seen, rng)
-
-    monkeypatch.setattr(generator, "_full", noted)
     certain = 0
     for i, (scene, entry, told, _) in enumerate(cases()[:300]):
         for kind in (generator._list, generator._related, generator._placed):
             meant.clear()
-            text = kind(scene, truth(scene), Random(i))
+            with watched(generator, "_full", lambda seen, _: meant.append(seen.index)):
+                text = kind(scene, truth(scene), Random(i))
             readings = labellings(text, entry)
             found = words_by_phrase(text, check_caption(text, told))
             assert len(found) == len(meant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from shapes_data import load, shapes_config, written_shapes
+from watching import watched
 
-from clipmapper.config.schema import ShapesConfig
 from clipmapper.data.datasets import load_data
 from clipmapper.data.images import load_rgb
 from clipmapper.data.shapes import write
@@ -139,43 +140,34 @@ def test_a_mask_beside_every_picture_names_its_objects() -> None:
         assert set(np.unique(np.asarray(mask))) == set(range(len(objects) + 1))
 
 
-def test_writing_again_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_again_does_nothing(tmp_path: Path) -> None:
     folder = written_of(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr(write, "_write_split", _refuse)
+    folder.with_name(f".{folder.name}.{os.getpid()}").touch()  # in the way of all that would be written
     assert written_of(tmp_path) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def _refuse(*_: object) -> None:
-    raise OSError("the disk is full")
-
-
-def test_a_half_written_folder_is_never_taken_for_a_finished_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_half_written_folder_is_never_taken_for_a_finished_one(tmp_path: Path) -> None:
     whole = tree(written_of(tmp_path / "whole"))
-    real, seen = write._write_split, []
+    seen = []
 
-    def watched(root: Path, split: str, scenes: int, config: ShapesConfig) -> None:
-        real(root, split, scenes, config)
+    def full(_root: Path, split: str, *_: object) -> None:
         seen.append([path.name for path in tmp_path.iterdir() if path.name.startswith("v")])
         if split == "test":
-            _refuse()
+            raise OSError("the disk is full")
 
-    monkeypatch.setattr(write, "_write_split", watched)
-    with pytest.raises(OSError, match="disk is full"):
+    with watched(write, "_write_split", full), pytest.raises(OSError, match="disk is full"):
         written_of(tmp_path)
     assert seen == [[], [], []]  # no folder under its final name while it was being written
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
-    monkeypatch.undo()
     assert tree(written_of(tmp_path)) == whole
 
 
 def test_remains_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
     whole = tree(written_of(tmp_path / "whole"))
     name = next((tmp_path / "whole").iterdir()).name
-    for process in ("1", str(write.os.getpid())):
+    for process in ("1", str(os.getpid())):
         remains = tmp_path / f".{name}.{process}" / "images" / "train"
         remains.mkdir(parents=True)
         (remains / "half.png").write_bytes(b"half")

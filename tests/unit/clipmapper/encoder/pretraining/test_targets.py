@@ -19,7 +19,7 @@ from clipmapper.encoder.pretraining.targets import (
 )
 
 
-def slow_patch(objects: np.ndarray, patch: int, index: int) -> float:
+def slow_share(objects: np.ndarray, patch: int, index: int) -> float:
     """The share of a 10 × 10 patch that belongs to an object; index 0 is any object."""
     top, left = 10 * (patch // 6), 10 * (patch % 6)
     count = 0
@@ -49,13 +49,13 @@ def test_patch_targets_equal_a_slow_loop() -> None:
     expected = {}
     for b, objects in enumerate(maps):
         for s in seen[b]:
-            shares = [slow_patch(objects, patch, s.index + 1) for patch in range(36)]
+            shares = [slow_share(objects, patch, s.index + 1) for patch in range(36)]
             for patch, share in enumerate(shares):
                 if share > min(0.3, 0.8 * max(shares)):
                     expected[b, patch, slow_attributes(s)] = slow_related(s, seen[b])
     assert found == expected
     assert len(background) == len(set(background)) == 12
-    assert all(slow_patch(maps[b], patch, 0) == 0 for b, patch in background)
+    assert all(slow_share(maps[b], patch, 0) == 0 for b, patch in background)
 
 
 def slow_attributes(s: Any) -> tuple[int, ...]:

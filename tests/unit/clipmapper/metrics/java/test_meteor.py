@@ -6,11 +6,13 @@ Its statistics are "1 <words>", and a caption's score is its number of words.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,13 @@ from programs import program
 from scored_captions import CANDIDATES, REFERENCES
 
 from clipmapper.metrics.captions import score_captions
-from clipmapper.metrics.java import meteor
+from clipmapper.metrics.java.meteor import METEOR, Meteor, SharedMeteor
 from clipmapper.metrics.java.process import NotAvailable
 from clipmapper.metrics.tokens import plain_tokens
 
 FAKE = """
 import os, sys, time
-open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
+open({starts}, "a").write(f"{os.getpid()}\\n")
 for line in sys.stdin:
     command, *fields = line.rstrip("\\n").split(" ||| ")
     {misbehave}
@@ -37,23 +39,36 @@ for line in sys.stdin:
 """
 
 
+class Fake:
+    """A shared METEOR over a stand-in for java in a folder of its own, which notes its starts there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.behaves()
+        self.shared = SharedMeteor(lambda: Meteor(self.command))
+
+    def behaves(self, badly: str = "pass") -> None:
+        """What the next process does at each line it reads."""
+        body = FAKE.replace("{starts}", repr(str(self.folder / "starts"))).replace("{misbehave}", badly)
+        program(self.folder / "java", body)
+
+    @property
+    def command(self) -> list[str]:
+        return [str(self.folder / "java")]
+
+    def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
+        return self.shared.scores(candidates, references)
+
+    @property
+    def starts(self) -> list[int]:
+        return [int(line) for line in (self.folder / "starts").read_text().split()]
+
+
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], list[str]]]:
-    """Makes ``meteor_scores`` start a stand-in that misbehaves as told; the command's last part lists the starts."""
-    monkeypatch.setattr(meteor, "_running", {})
-
-    def make(misbehave: str = "pass") -> list[str]:
-        script = program(tmp_path / "fake.py", FAKE.replace("{misbehave}", misbehave))
-        command = [sys.executable, str(script), str(tmp_path / "starts")]
-        monkeypatch.setattr(meteor, "meteor_command", lambda: command)
-        return command
-
-    yield make
-    meteor._close()
-
-
-def starts(command: Sequence[str]) -> list[int]:
-    return [int(line) for line in Path(command[-1]).read_text().split()]
+def fake(tmp_path: Path) -> Iterator[Fake]:
+    fake = Fake(tmp_path)
+    yield fake
+    fake.shared.close()
 
 
 def is_running(pid: int) -> bool:
@@ -64,13 +79,12 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_one_process_serves_every_call_and_every_thread(fake: Callable[..., list[str]]) -> None:
-    command = fake()
+def test_one_process_serves_every_call_and_every_thread(fake: Fake) -> None:
     results: list[tuple[float, list[float]]] = []
 
     def work(words: int) -> None:
         for _ in range(20):
-            results.append(meteor.meteor_scores(["w " * words, "one"], [["r"], ["r", "s"]]))
+            results.append(fake.scores(["w " * words, "one"], [["r"], ["r", "s"]]))
 
     threads = [threading.Thread(target=work, args=(words,)) for words in (3, 5, 7)]
     for thread in threads:
@@ -78,49 +92,42 @@ def test_one_process_serves_every_call_and_every_thread(fake: Callable[..., list
     for thread in threads:
         thread.join()
     assert sorted(results) == sorted((words + 1.0, [float(words), 1.0]) for words in (3, 5, 7) for _ in range(20))
-    assert len(starts(command)) == 1
+    assert len(fake.starts) == 1
 
 
-def test_marks_of_the_protocol_in_a_caption_are_no_marks(fake: Callable[..., list[str]]) -> None:
-    fake()
-    assert meteor.meteor_scores(["a ||| b c\nd", "e"], [["r ||| s"], ["t"]]) == (5, [4, 1])
+def test_marks_of_the_protocol_in_a_caption_are_no_marks(fake: Fake) -> None:
+    assert fake.scores(["a ||| b c\nd", "e"], [["r ||| s"], ["t"]]) == (5, [4, 1])
 
 
-def test_the_process_ends_with_the_program(fake: Callable[..., list[str]]) -> None:
-    command = fake()
-    code = (
-        "from clipmapper.metrics.java import meteor\n"
-        f"meteor.meteor_command = lambda: {command!r}\n"
-        "assert meteor.meteor_scores(['a b'], [['c']]) == (2, [2])\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    (pid,) = starts(command)
+def test_the_process_ends_with_the_program(fake: Fake) -> None:
+    code = "from clipmapper.metrics.java.meteor import METEOR\nassert METEOR.scores(['a b'], [['c']]) == (2, [2])\n"
+    environment = {**os.environ, "PATH": str(fake.folder)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+    (pid,) = fake.starts
     assert not is_running(pid)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_starts_its_own(fake: Callable[..., list[str]]) -> None:
-    command = fake()
-    meteor.meteor_scores(["a"], [["b"]])
+def test_a_forked_child_starts_its_own(fake: Fake) -> None:
+    fake.scores(["a"], [["b"]])
     child = os.fork()
     if child == 0:
-        right = meteor.meteor_scores(["a b c"], [["b"]]) == (3, [3])
-        meteor._close()
+        right = fake.scores(["a b c"], [["b"]]) == (3, [3])
+        fake.shared.close()
         os._exit(0 if right else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert meteor.meteor_scores(["a b"], [["b"]]) == (2, [2])
-    assert len(starts(command)) == 2
+    assert fake.scores(["a b"], [["b"]]) == (2, [2])
+    assert len(fake.starts) == 2
 
 
-def test_much_on_its_standard_error_does_not_halt_it(fake: Callable[..., list[str]]) -> None:
-    fake("sys.stderr.write('warning ' * 100_000)")
-    assert meteor.meteor_scores(["a b"], [["c"]]) == (2, [2])
+def test_much_on_its_standard_error_does_not_halt_it(fake: Fake) -> None:
+    fake.behaves("sys.stderr.write('warning ' * 100_000)")
+    assert fake.scores(["a b"], [["c"]]) == (2, [2])
 
 
-def test_more_than_a_pipe_holds_does_not_deadlock(fake: Callable[..., list[str]]) -> None:
-    fake()
+def test_more_than_a_pipe_holds_does_not_deadlock(fake: Fake) -> None:
     counts = [k % 50 for k in range(3000)]
-    total, each = meteor.meteor_scores(["a " * count for count in counts], [["word " * 500]] * 3000)
+    total, each = fake.scores(["a " * count for count in counts], [["word " * 500]] * 3000)
     assert (total, each) == (sum(counts), counts)
 
 
@@ -135,28 +142,31 @@ def test_more_than_a_pipe_holds_does_not_deadlock(fake: Callable[..., list[str]]
     ],
 )
 def test_a_failing_process_is_a_reason_and_the_next_call_starts_another(
-    fake: Callable[..., list[str]], misbehave: str, message: str
+    fake: Fake, misbehave: str, message: str
 ) -> None:
-    command = fake(misbehave)
+    fake.behaves(misbehave)
     with pytest.raises(NotAvailable, match=message):
-        meteor.meteor_scores(["a b"], [["c"]])
-    fake()
-    assert meteor.meteor_scores(["a b"], [["c"]]) == (2, [2])
-    first, second = starts(command)
+        fake.scores(["a b"], [["c"]])
+    fake.behaves()
+    assert fake.scores(["a b"], [["c"]]) == (2, [2])
+    first, second = fake.starts
     assert not is_running(first)
     assert is_running(second)
 
 
-def test_a_failing_process_is_a_note(fake: Callable[..., list[str]]) -> None:
-    fake("sys.exit(3)")
+def test_a_failing_process_is_a_note(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.behaves("sys.exit(3)")
+    monkeypatch.setenv("PATH", str(fake.folder))
+    METEOR.close()  # of another test, perhaps
     scores = score_captions(CANDIDATES, REFERENCES, metrics=["METEOR", "CIDEr"], tokenize=plain_tokens)
     assert scores.notes["METEOR"].startswith("not available: its process ended")
     assert list(scores.corpus) == ["CIDEr"]
 
 
 @pytest.mark.parametrize("misbehave", ["time.sleep(60)", "if command == 'EVAL': print(1, flush=True); time.sleep(60)"])
-def test_a_silent_process_is_ended_after_its_time(fake: Callable[..., list[str]], misbehave: str) -> None:
-    silent = meteor.Meteor(fake(misbehave), timeout=1.5)
+def test_a_silent_process_is_ended_after_its_time(fake: Fake, misbehave: str) -> None:
+    fake.behaves(misbehave)
+    silent = Meteor(fake.command, timeout=1.5)
     begin = time.monotonic()
     with pytest.raises(NotAvailable, match=r"no answer within 1\.5 s"):
         silent.scores(["a b"], [["c"]])
@@ -164,26 +174,32 @@ def test_a_silent_process_is_ended_after_its_time(fake: Callable[..., list[str]]
     silent.close()
 
 
-def test_a_process_that_does_not_read_is_ended_too(fake: Callable[..., list[str]]) -> None:
+def test_a_process_that_does_not_read_is_ended_too() -> None:
     """What is written is more than its pipe holds, so that writing blocks."""
-    deaf = meteor.Meteor([sys.executable, "-c", "import time; time.sleep(60)"], timeout=1)
+    deaf = Meteor([sys.executable, "-c", "import time; time.sleep(60)"], timeout=1)
     with pytest.raises(NotAvailable, match="no answer within 1 s"):
         deaf.scores(["word " * 10**6], [["c"]])
     deaf.close()
 
 
-def test_an_interrupt_ends_the_process(fake: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals on this system")
+def test_an_interrupt_ends_the_process(fake: Fake) -> None:
     """Its late answer must not become the answer to the next question."""
-    command = fake()
+    fake.behaves("if 'slow' in line: time.sleep(60)")
+    assert fake.scores(["a b"], [["c"]]) == (2, [2])
+    with interrupted_after(0.5), pytest.raises(KeyboardInterrupt):
+        fake.scores(["slow a b"], [["c"]])
+    assert fake.scores(["a"], [["c"]]) == (1, [1])
+    assert len(fake.starts) == 2
 
-    assert meteor.meteor_scores(["a b"], [["c"]]) == (2, [2])
 
-    def interrupted(self: meteor.Meteor) -> str:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(meteor.Meteor, "_reply", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            meteor.meteor_scores(["a b c"], [["c"]])
-    assert meteor.meteor_scores(["a"], [["c"]]) == (1, [1])
-    assert len(starts(command)) == 2
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """What a user's Ctrl-C does, by another signal than the one that pytest itself listens to."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

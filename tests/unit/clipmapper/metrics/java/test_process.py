@@ -9,13 +9,13 @@ from programs import program
 from scored_captions import CANDIDATES, REFERENCES, WITHOUT_JAVA
 
 from clipmapper.metrics.captions import score_captions
-from clipmapper.metrics.java import meteor
+from clipmapper.metrics.java.meteor import METEOR
 from clipmapper.metrics.java.process import NotAvailable, run_java
 
 
 def test_without_java_the_other_metrics_still_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(meteor, "_running", {})
+    METEOR.close()  # of another test, perhaps
     scores = score_captions(CANDIDATES, REFERENCES)
     assert {name: round(value, 4) for name, value in scores.corpus.items()} == WITHOUT_JAVA
     assert scores.notes["METEOR"] == scores.notes["SPICE"] == "not available: no java found; install a Java runtime"
@@ -26,7 +26,7 @@ def test_a_java_that_does_not_work_is_a_note(monkeypatch: pytest.MonkeyPatch, tm
     complaint = "Picked up options\\nUnable to locate a Java Runtime.\\nPlease visit"
     program(tmp_path / "java", f"import sys\nprint('{complaint}', file=sys.stderr)\nsys.exit(1)")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(meteor, "_running", {})
+    METEOR.close()  # of another test, perhaps
     scores = score_captions(CANDIDATES, REFERENCES)
     assert set(scores.notes) == {"tokens", "METEOR", "SPICE"}
     assert all("Unable to locate a Java Runtime" in note and "\n" not in note for note in scores.notes.values())

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from programs import program
 
-from clipmapper.metrics.java import spice
 from clipmapper.metrics.java.process import NotAvailable
+from clipmapper.metrics.java.spice import JAR, spice_scores
 
 FAKE_SPICE = """
 import json, sys
@@ -29,7 +29,6 @@ def spice_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "lib").mkdir()
     for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
         (tmp_path / "lib" / name).touch()
-    monkeypatch.setattr(spice, "_JAR", tmp_path / "spice-1.0.jar")
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path
 
@@ -37,17 +36,17 @@ def spice_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("version", ["1.8.0_312", "11.0.2", "14"])
 def test_spice_runs_where_its_models_are(spice_models: Path, version: str) -> None:
     program(spice_models / "java", FAKE_SPICE.replace("{version}", version))
-    assert spice.spice_scores(["a b", "a b c"], [["x"], ["x", "y"]]) == (1.75, [2, 1.5])
+    assert spice_scores(["a b", "a b c"], [["x"], ["x", "y"]], spice_models / JAR.name) == (1.75, [2, 1.5])
 
 
 def test_spice_says_which_java_it_needs(spice_models: Path) -> None:
     program(spice_models / "java", FAKE_SPICE.replace("{version}", "17.0.15"))
     with pytest.raises(NotAvailable, match=r"does not run on Java 17; put a Java 8 to 14 first in PATH"):
-        spice.spice_scores(["a"], [["b"]])
+        spice_scores(["a"], [["b"]], spice_models / JAR.name)
 
 
 def test_spice_names_the_missing_model(spice_models: Path) -> None:
     program(spice_models / "java", FAKE_SPICE.replace("{version}", "1.8.0"))
     (spice_models / "lib" / "stanford-corenlp-3.6.0-models.jar").unlink()
     with pytest.raises(NotAvailable, match=r"^stanford-corenlp-3.6.0-models.jar missing; copy them from"):
-        spice.spice_scores(["a"], [["b"]])
+        spice_scores(["a"], [["b"]], spice_models / JAR.name)

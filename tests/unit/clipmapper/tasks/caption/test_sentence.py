@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import bpe
 from programs import needs_java
+from watching import watched
 
 from clipmapper.errors import UserError
-from clipmapper.metrics.captions import build_cider_corpus, score_captions
-from clipmapper.metrics.java import meteor
+from clipmapper.metrics.captions import build_cider_corpus
+from clipmapper.metrics.java.meteor import METEOR
 from clipmapper.metrics.java.process import NotAvailable, java_command
 from clipmapper.tasks.caption import sentence
 from clipmapper.tasks.caption.sentence import Word, sentence_relevance, split_words, sub_word_weights, word_weights
@@ -173,17 +174,12 @@ def test_repeated_words_are_left_out_one_at_a_time() -> None:
     assert first != second
 
 
-def test_equal_texts_are_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_texts_are_scored_once() -> None:
     sent: list[dict[int, str]] = []
-
-    def counted(candidates: dict[int, str], *rest: Any) -> Any:
-        sent.append(candidates)
-        return score_captions(candidates, *rest)
-
-    monkeypatch.setattr(sentence, "score_captions", counted)
     captions = {0: ["a", "a", "ring"], 1: ["a", "ring"], 2: ["a", "a", "ring"], 3: ["a", "a", "ring"]}
     references = {0: REFERENCES[4], 1: REFERENCES[4], 2: REFERENCES[4], 3: REFERENCES[9]}
-    found = word_weights(captions, references, "bleu4")
+    with watched(sentence, "score_captions", lambda candidates, *_: sent.append(candidates)):
+        found = word_weights(captions, references, "bleu4")
     assert found[0] == found[2]
     assert [sorted(texts.values()) for texts in sent] == [
         sorted(["a a ring", "a ring", "a a", "ring", "a", "a a ring", "a ring", "a a"])
@@ -200,14 +196,14 @@ def test_meteor_weights_are_the_falls_of_its_own_scores() -> None:
     found = word_weights({key: text.split() for key, text in texts.items()}, others, "meteor")
     for key, words in ((key, text.split()) for key, text in texts.items()):
         tried = [" ".join(words), *(" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))]
-        _, (whole, *parts) = meteor.meteor_scores(tried, [others[key]] * len(tried))
+        _, (whole, *parts) = METEOR.scores(tried, [others[key]] * len(tried))
         falls = [max(0.0, whole - part) for part in parts]
         assert found[key] == pytest.approx([fall / sum(falls) for fall in falls], abs=1e-12)
         assert len(set(falls)) > 2
 
 
-def test_meteor_without_java_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meteor, "_running", {})  # a process of another test would do
+def test_meteor_without_java_is_refused_in_one_line() -> None:
+    METEOR.close()  # of another test, perhaps
     with pytest.raises(UserError, match="METEOR: not available: no java found") as raised:
         word_weights({1: ["a", "ring"]}, {1: REFERENCES[4]}, "meteor")
     assert "\n" not in str(raised.value)
