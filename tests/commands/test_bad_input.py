@@ -140,7 +140,7 @@ def test_a_skipped_picture_changes_nothing_else(
         after = prepare(config)
         assert set(after.images.missing) == {3}
         for image_id in before.splits.images.keys() - {3}:
-            first, second = (p.images.gather(np.array([p.images.place[image_id]])) for p in (before, after))
+            first, second = (p.images.store.gather(np.array([p.images.place[image_id]])) for p in (before, after))
             assert first.features.shape == second.features.shape
             np.testing.assert_allclose(first.features, second.features, rtol=0, atol=1e-6)
         dataset = after.dataset("train")
