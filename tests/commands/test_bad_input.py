@@ -66,10 +66,13 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "missing annotations": (lambda root: (root / ANNOTATIONS.format("val2014")).unlink(), "val2014_annotations.json"),
     "malformed JSON": (lambda root: truncate(root / QUESTIONS.format("val2014")), "not valid JSON"),
     "empty JSON": (lambda root: (root / ANNOTATIONS.format("train2014")).write_text(""), "not valid JSON"),
-    "JSON of something else": (lambda root: (root / QUESTIONS.format("train2014")).write_text("[]"), "has no list"),
+    "JSON of something else": (
+        lambda root: (root / QUESTIONS.format("train2014")).write_text("[]"),
+        'is [], not an object with "questions"',
+    ),
     "empty question": (
         lambda root: edit(root / QUESTIONS.format("train2014"), lambda c: c["questions"][2].update(question="  ")),
-        "question_id 2000 has an empty question",
+        'question_id 2000: "question" is empty',
     ),
     "question without annotation": (
         lambda root: edit(root / ANNOTATIONS.format("train2014"), lambda c: c["annotations"].pop(2)),

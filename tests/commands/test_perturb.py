@@ -27,7 +27,7 @@ SHARES = [0.05, 0.1, 0.2, 0.5]
 
 
 @pytest.fixture(scope="module")
-def trained(trained: Trained) -> TrainedVQA:
+def loaded(trained: Trained) -> TrainedVQA:
     config = trained.config()
     data = load_data(config.data).part("test")
     return TrainedVQA(load_vqa(trained.checkpoint), data.questions, data.images, trained.checkpoint, "fail")
@@ -36,8 +36,8 @@ def trained(trained: Trained) -> TrainedVQA:
 class Plain:
     """One sample, one subset, one full forward pass in which nothing attends to a removed token."""
 
-    def __init__(self, trained: TrainedVQA, batch: QuestionBatch, place: int):
-        self.model, self.question = trained.model, batch.questions[place]
+    def __init__(self, loaded: TrainedVQA, batch: QuestionBatch, place: int):
+        self.model, self.question = loaded.model, batch.questions[place]
         own = int(batch.text.valid[place].sum())
         self.pixels = batch.pixels[place : place + 1]
         ids, valid = batch.text.ids[place : place + 1, :own], batch.text.valid[place : place + 1, :own]
@@ -67,16 +67,16 @@ class Plain:
         return vqa_accuracy(self.model.answers[int(self.logits(modality, gone).argmax())], self.question.answers)
 
 
-def test_every_record_equals_the_plain_loop(whole: Path, trained: TrainedVQA) -> None:
+def test_every_record_equals_the_plain_loop(whole: Path, loaded: TrainedVQA) -> None:
     samples = {key(row, "direction"): row for row in records(whole)}
     measured = {key(row): row for row in records(whole, "faithfulness")}
     explainers = {("weighted", 0): Weighted(), ("random", 0): Random(0), ("random", 1): Random(1)}
-    for rows in even_batches(sample_rows(len(trained.questions), 6, 0), 4):
-        batch = trained.batch(rows)
+    for rows in even_batches(sample_rows(len(loaded.questions), 6, 0), 4):
+        batch = loaded.batch(rows)
         assert batch is not None
-        found = explain(trained.model, batch, {f"{name}{seed}": e for (name, seed), e in explainers.items()})
+        found = explain(loaded.model, batch, {f"{name}{seed}": e for (name, seed), e in explainers.items()})
         for place in range(len(rows)):
-            plain = Plain(trained, batch, place)
+            plain = Plain(loaded, batch, place)
             for name, seed in explainers:
                 for modality in ("image", "text"):
                     scores = found.traced.scores(found.scores[f"{name}{seed}"], modality)[place].tolist()
@@ -166,12 +166,12 @@ def test_no_explainer_passes_the_bounds(whole: Path) -> None:
         assert row["modality"] == "image" or row["share"] is None or row["share"] <= 1 + 1e-6
 
 
-def test_pictures_are_searched_for_an_order(whole: Path, trained: TrainedVQA) -> None:
+def test_pictures_are_searched_for_an_order(whole: Path, loaded: TrainedVQA) -> None:
     """The first step's two removals against plain forward passes; the whole search against random orders."""
     found = {row["question_id"]: row for row in records(whole, "ceiling") if row["modality"] == "image"}
-    batch = trained.batch(even_batches(sample_rows(len(trained.questions), 6, 0), 4)[0])
+    batch = loaded.batch(even_batches(sample_rows(len(loaded.questions), 6, 0), 4)[0])
     assert batch is not None
-    plain = Plain(trained, batch, 0)
+    plain = Plain(loaded, batch, 0)
     row = found[plain.question.question_id]
     for end, best in (("lowest", min), ("highest", max)):
         gone: set[int] = set()

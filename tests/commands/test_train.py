@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from clipmapper.training.optimizers import MuonAdam
 from killed_runs import killed_at
 from tiny_runs import Tiny, assert_same_weights, checkpoint_of, falls, finish, start, weights_of
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -25,6 +24,7 @@ from clipmapper.tasks.vqa.data import prepare
 from clipmapper.tasks.vqa.evaluation import evaluate
 from clipmapper.tasks.vqa.model import load_vqa
 from clipmapper.tasks.vqa.training import VQATraining
+from clipmapper.training.module import MuonAdam
 
 DROPOUT = ("mapper.dropout=0.2", "trainer.log_every_n_steps=1")
 
