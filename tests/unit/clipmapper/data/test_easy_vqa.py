@@ -120,6 +120,7 @@ def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_real_package(tmp_path: Path) -> None:
     """The numbers are those of the package's own README."""
     pytest.importorskip("easy_vqa")

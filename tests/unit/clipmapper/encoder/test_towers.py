@@ -109,6 +109,7 @@ def test_the_shared_projection_is_how_tokens_reach_the_shared_space(layout: str,
         torch.testing.assert_close(moved, change[torch.arange(2), place] @ tower.shared_projection, **CLOSE)
 
 
+@pytest.mark.slow
 def test_vit_b_32_equals_open_clip() -> None:
     name = "ViT-B-32-quickgelu"
     model = random_clip(name, std=0.02)

@@ -31,6 +31,7 @@ from clipmapper.metrics.tokens import plain_tokens
 # The published example
 
 
+@pytest.mark.slow
 @needs_java
 def test_the_published_example() -> None:
     scores = score_captions(CANDIDATES, REFERENCES)

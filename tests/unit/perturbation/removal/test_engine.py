@@ -47,7 +47,7 @@ def random_masks(questions: TextBatch, modality: str, several: int, seed: int) -
     return (kept | protected[:, None]) & present[:, None]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(case=CASES, several=st.integers(2, 6), batch_size=st.integers(1, 20), seed=st.integers(0, 2**20))
 def test_readings_equal_the_plain_loop(
     case: tuple[str, str, str, Modality], several: int, batch_size: int, seed: int
@@ -67,7 +67,7 @@ def test_readings_equal_the_plain_loop(
     torch.testing.assert_close(best, logits.amax(2), **CLOSE)  # the same answer, up to a tie to rounding
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(case=CASES, several=st.integers(2, 6), batch_size=st.integers(1, 20), seed=st.integers(0, 2**20))
 def test_removal_from_both_modalities_equals_the_plain_loop(
     case: tuple[str, str, str, Modality], several: int, batch_size: int, seed: int

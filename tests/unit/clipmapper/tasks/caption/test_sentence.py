@@ -189,6 +189,7 @@ def test_equal_texts_are_scored_once() -> None:
 # METEOR
 
 
+@pytest.mark.slow
 @needs_java
 def test_meteor_weights_are_the_falls_of_its_own_scores() -> None:
     texts = {1: "a red zebra right of the rings", 2: "two two green moons"}
