@@ -25,6 +25,7 @@ from clipmapper.nn import Tokens
 
 Mapper = SingleStream | DualStream
 MAPPERS: dict[str, type[SingleStream] | type[DualStream]] = {"a": SingleStream, "b": DualStream}
+START_SAMPLES = 512  # training samples that tell where the modalities lie
 QUERY_GAIN = 1.4  # of mapper A's initial queries: attention among the tokens of both modalities begins less even
 
 

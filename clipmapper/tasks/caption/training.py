@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from clipmapper.config.schema import TrainConfig
 from clipmapper.encoder.load import FrozenClip
-from clipmapper.mapper.build import start_aligned
+from clipmapper.mapper.build import START_SAMPLES, initialise
 from clipmapper.metrics.cider import CiderCorpus
 from clipmapper.metrics.tokens import plain_tokens
 from clipmapper.tasks.caption.config import CaptionTaskConfig
@@ -25,8 +25,8 @@ def new_module(config: TrainConfig, data: TaskData) -> CaptionTraining:
     assert isinstance(config.task, CaptionTaskConfig)
     encoder, vocabulary = data.prepared.encoder, data.captions.vocabulary
     model = build_caption(config.mapper, encoder, len(vocabulary))
-    if config.mapper.start == "aligned":
-        start_aligned(model.mapper, encoder.vision.shared_projection, encoder.text.shared_projection)
+    some = data.train[list(range(min(START_SAMPLES, len(data.train))))]
+    initialise(model.mapper, config.mapper, encoder, (some.image, some.text))
     validation = GreedyCider(data.images["val"], encoder, vocabulary, config.task.val_images)
     steps = config.trainer.max_steps
     return CaptionTraining(model, config.task, steps, data.card(config), validation, config.seed)

@@ -6,18 +6,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipmapper.config.schema import TrainConfig
-from clipmapper.mapper.build import initialise
+from clipmapper.mapper.build import START_SAMPLES, initialise
 from clipmapper.tasks.vqa.data import TaskData, VQABatch
 from clipmapper.tasks.vqa.model import VQAMapper, build_vqa
 from clipmapper.training.module import MapperTraining
-
-SAMPLES = 512  # training questions, whose tokens' means mapper A begins with
 
 
 def new_module(config: TrainConfig, data: TaskData) -> VQATraining:
     """A new model, ready to be trained; its weights are drawn from torch's generator."""
     model = build_vqa(config.mapper, data.encoder, len(data.answers))
-    some = data.train[list(range(min(SAMPLES, len(data.train))))]
+    some = data.train[list(range(min(START_SAMPLES, len(data.train))))]
     initialise(model.mapper, config.mapper, data.encoder, (some.image, some.text))
     return VQATraining(model, config.task.optim, config.trainer.max_steps, data.card(config), config.seed)
 
