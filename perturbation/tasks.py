@@ -13,8 +13,8 @@ from perturbation.config import PerturbBaseConfig, PerturbCaptionsConfig, Pertur
 class PerturbTask:
     """One task. Its modules, which bring in torch, are imported when they are asked for."""
 
+    name: str  #: the task's, and that of its modules
     schema: type[PerturbBaseConfig]  #: of ``scripts/perturb.py``
-    name: str  #: of its modules
 
     @property
     def perturb(self) -> Any:
@@ -32,7 +32,5 @@ class PerturbTask:
         return import_module(f"perturbation.randomise.{self.name}")
 
 
-PERTURB_TASKS: dict[str, PerturbTask] = {
-    "vqa": PerturbTask(PerturbConfig, "vqa"),
-    "caption": PerturbTask(PerturbCaptionsConfig, "caption"),
-}
+_ALL = (PerturbTask("vqa", PerturbConfig), PerturbTask("caption", PerturbCaptionsConfig))
+PERTURB_TASKS: dict[str, PerturbTask] = {task.name: task for task in _ALL}

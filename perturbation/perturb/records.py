@@ -64,7 +64,10 @@ def _check_scores(batch: ExplainedBatch) -> None:
 
 
 def _tables(batch: ExplainedBatch, rows: Sequence[Rows]) -> Tables:
-    """Rows by table, the columns of those that are the same rows side by side."""
+    """Rows by table, the columns of those that are the same rows side by side.
+
+    Where two measures give one column the first one's stays: those of a user's own change none of ours.
+    """
     joined: dict[tuple[Any, ...], dict[str, NDArray[Any]]] = {}
     for each in rows:
         places = tuple(range(len(batch.ids)) if each.places is None else each.places)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pycocotools.coco import COCO
 
 from clipmapper.errors import UserError
 from clipmapper.files import ANSWERS, CAPTIONS, read_results, write_results
@@ -31,11 +32,10 @@ def test_what_is_written_is_read_again(tmp_path: Path, fields: Any) -> None:
 
 
 def test_cocos_own_code_reads_it(tmp_path: Path) -> None:
-    coco = pytest.importorskip("pycocotools.coco")
     images = [{"id": i, "file_name": f"{i}.jpg"} for i in (3, 9)]
     (tmp_path / "c.json").write_text(json.dumps({"info": {}, "images": images, "annotations": []}))
     write_results(tmp_path / "r.json", CAPTIONS, {9: "a dog", 3: "a cat"})
-    found = coco.COCO(str(tmp_path / "c.json")).loadRes(str(tmp_path / "r.json"))
+    found = COCO(str(tmp_path / "c.json")).loadRes(str(tmp_path / "r.json"))
     assert found.imgToAnns[3][0]["caption"] == "a cat"
 
 

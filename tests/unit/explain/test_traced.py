@@ -84,6 +84,7 @@ def test_it_is_told_in_one_line():
         "Traced(batch of 3, 4 patches, 4 text tokens, 7 steps, logits [3, 2]; no grid, boxes or words)"
     )
     assert repr(made(grid=(2, 2), words=[[]] * 3)).endswith("logits [3, 2]; grid, words)")
+    assert repr(made(picture_ids=[7, 7, 9])).endswith("logits [3, 2]; picture_ids)")
 
 
 class Pieces:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,19 @@ class Both(Measure):
 
     def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
         return {"both": tables["both"].num_rows}
+
+
+class Overwrites(Areas):
+    """Gives a column of the areas other values."""
+
+    def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
+        return [replace(each, columns={"worth": 0 * each.columns["worth"]}) for each in super().record(batch, outputs)]
+
+
+def test_a_further_measure_changes_no_column_of_the_areas() -> None:
+    ours = {"areas": MEASURES["areas"]}
+    both = {**ours, "mine": Overwrites(STEPS, ["positive", "negative"], {"task": "sums"})}
+    assert merged(both, perfect())["samples"].equals(merged(ours, perfect())["samples"])
 
 
 def test_a_measure_over_image_and_text() -> None:
