@@ -1,4 +1,4 @@
-"""Attention traces in, token relevance out: the mathematics alone, on tensors, for any model that yields a trace."""
+"""Explanations of attention models: turn the attention trace of any model into relevance scores for its tokens."""
 
 from explain import explainers, targets
 from explain.capture.needs import Needs

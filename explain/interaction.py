@@ -1,4 +1,4 @@
-"""How the tokens of two modalities bear on each other (Huang et al. 2023, arXiv:2308.10240, Eq. 16-19)."""
+"""Interaction between the tokens of two modalities (Huang et al. 2023, arXiv:2308.10240, Eq. 16-19)."""
 
 import torch
 from torch import Tensor
@@ -10,23 +10,24 @@ from explain.trace import JOINT, AttentionStep, AttentionTrace, TraceError
 
 
 def interaction(trace: AttentionTrace, query: str, key: str, explainer: Accumulation | None = None) -> Tensor:
-    """M_sq, the one-way interaction in which modality s = ``query`` attends to q = ``key``.
+    """Compute M_sq, the one-way interaction of modality s = ``query`` with modality q = ``key``, to which s attends.
 
-    M_sq starts at 0 (Eq. 16). Every step in which s attends to q, as a cross-attention or as a block of a joint
-    attention, adds R_ssᵀ · A*_sq · R_qq, with R as it is before that step's own stage (Eq. 17) and A* not normalised,
-    so that layers keep their different weight (Eq. 18).
+    M_sq starts at 0 (Huang et al. 2023, Eq. 16). Every step in which s attends to q, either as a cross-attention or as
+    a block of a joint attention, adds R_ssᵀ · A*_sq · R_qq, where R is the relevance map before the step's stage
+    changes it (Huang et al. 2023, Eq. 17). A* is not normalised, so layers keep their different weights (Huang et al.
+    2023, Eq. 18). See docs/method.md, Modality interaction.
 
     Args:
-        trace: A trace with all that the explainer needs, and ``attention_grad``.
-        query: Modality s.
-        key: Modality q, another one.
-        explainer: The rule by which R grows; :class:`~explain.explainers.Weighted` by default.
+        trace: A trace with ``attention_grad`` and all fields that the explainer needs.
+        query: Name of modality s.
+        key: Name of modality q, which must differ from s.
+        explainer: The rule that updates R; :class:`~explain.explainers.Weighted` by default.
 
     Returns:
-        [B, n_s, n_q]; 0 for padded tokens.
+        The interaction, [B, n_s, n_q]; 0 for padded tokens.
 
     Raises:
-        TraceError: unknown or equal modalities, or the trace lacks a field.
+        TraceError: A modality is unknown, the two modalities are equal, or the trace lacks a field.
     """
     explainer = Weighted() if explainer is None else explainer
     s, q = trace.span(query), trace.span(key)
@@ -45,12 +46,22 @@ def interaction(trace: AttentionTrace, query: str, key: str, explainer: Accumula
 
 
 def mutual_interaction(trace: AttentionTrace, query: str, key: str, explainer: Accumulation | None = None) -> Tensor:
-    """M = M_sq ⊙ M_qsᵀ (Eq. 19), [B, n_s, n_q]; arguments and errors as in :func:`interaction`."""
+    """Compute the mutual interaction M = M_sq ⊙ M_qsᵀ, [B, n_s, n_q] (Huang et al. 2023, Eq. 19).
+
+    Args:
+        trace: A trace with ``attention_grad`` and all fields that the explainer needs.
+        query: Name of modality s.
+        key: Name of modality q, which must differ from s.
+        explainer: The rule that updates R; :class:`~explain.explainers.Weighted` by default.
+
+    Raises:
+        TraceError: A modality is unknown, the two modalities are equal, or the trace lacks a field.
+    """
     return interaction(trace, query, key, explainer) * interaction(trace, key, query, explainer).mT
 
 
 def _evidence_between(trace: AttentionTrace, step: AttentionStep, query: str, key: str) -> Tensor | None:
-    """A*_sq of a step, [B, n_s, n_q]; None where s does not attend to q in it."""
+    """Return A*_sq of a step, [B, n_s, n_q], or None if s does not attend to q in this step."""
     if (step.query, step.key) == (query, key):
         return positive_evidence(trace, step)
     if step.query == JOINT:

@@ -1,4 +1,4 @@
-"""One attention step of a trace, where its tokens lie in the joint order, and what is refused of it."""
+"""One attention step of a trace, its checks, and the positions of modalities in the joint order."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Protocol
 from torch import Tensor
 
 JOINT = "joint"
-MAPS = ("attention", "attention_grad", "attention_relevance")  # [B, H, n_s, n_q]
-STREAMS = ("residual", "residual_grad", "output", "output_grad")  # [B, n_s, D]
+MAPS = ("attention", "attention_grad", "attention_relevance")  # fields of shape [B, H, n_s, n_q]
+STREAMS = ("residual", "residual_grad", "output", "output_grad")  # fields of shape [B, n_s, D]
 
 
 class TraceError(ValueError):
-    """A trace, or a question asked of it, that does not fit: the message names the step and the tensor."""
+    """A trace that is malformed, or that does not fit the request; the message names the step and the tensor."""
 
 
 def span(sizes: Mapping[str, int], modality: str) -> slice:
-    """The joint positions of a modality's tokens; the joint order is the order of ``sizes``.
+    """Return the joint positions of a modality's tokens; the joint order is the order of ``sizes``.
 
     Raises:
-        TraceError: the modality is neither in ``sizes`` nor ``"joint"``.
+        TraceError: The modality is neither in ``sizes`` nor ``"joint"``.
     """
     if modality == JOINT:
         return slice(0, sum(sizes.values()))
@@ -37,19 +37,21 @@ def span(sizes: Mapping[str, int], modality: str) -> slice:
 class AttentionStep:
     """One attention block of a transformer layer: queries of modality s, keys and values of modality q.
 
-    Only the attention is needed by every explainer; the other tensors may be left out where none that is asked for
-    needs them (``Explainer.needs`` lists what one needs).
+    Every explainer needs ``attention``. The other tensors are optional: ``Explainer.needs`` lists those that an
+    explainer reads, and an absent tensor is None. See docs/method.md, Notation.
     """
 
-    query: str  #: modality s; "joint" for all tokens
-    key: str  #: modality q; equal to ``query`` for self-attention
-    attention: Tensor  #: A [B, H, n_s, n_q], probabilities after the softmax
+    query: str  #: modality s; "joint" means all tokens
+    key: str  #: modality q; equal to ``query`` in a self-attention
+    attention: Tensor  #: A [B, H, n_s, n_q], the probabilities after the softmax
     attention_grad: Tensor | None = None  #: ∂y/∂A [B, H, n_s, n_q]
     residual: Tensor | None = None  #: X [B, n_s, D], the residual stream that enters the block
-    residual_grad: Tensor | None = None  #: ∂y/∂X [B, n_s, D], through the skip connection and the attention branch
-    output: Tensor | None = None  #: Y [B, n_s, D], what the block adds: X' = X + Y
+    residual_grad: Tensor | None = None  #: ∂y/∂X [B, n_s, D], through all paths (skip connection, attention)
+    output: Tensor | None = None  #: Y [B, n_s, D], which the block adds to X: X' = X + Y
     output_grad: Tensor | None = None  #: ∂y/∂Y = ∂y/∂X' [B, n_s, D]
-    stage: int | None = None  #: consecutive steps of one stage run side by side; None: a stage of its own
+    #: Consecutive steps with the same number run in parallel: they read R before any of them changes it. None means
+    #: that the step forms a separate stage.
+    stage: int | None = None
     attention_relevance: Tensor | None = None  #: LRP relevance of A [B, H, n_s, n_q]
 
     def __repr__(self) -> str:
@@ -59,26 +61,36 @@ class AttentionStep:
 
     @property
     def is_cross(self) -> bool:
-        """Whether one modality attends to another."""
+        """Whether the step is a cross-attention: the query and key modalities differ."""
         return self.query != self.key
 
     def tensor(self, name: str) -> Tensor:
-        """One of the step's tensors by its name; raises :class:`TraceError` where it was left out."""
+        """Return one of the step's tensors by name.
+
+        Raises:
+            TraceError: The step does not hold this tensor.
+        """
         tensor: Tensor | None = getattr(self, name)
         if tensor is None:
             raise TraceError(f"a step in which {self.query} attends to {self.key} lacks {name}")
         return tensor
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors that are there, by name."""
+        """Yield the name and value of each tensor that the step holds."""
         for name in MAPS + STREAMS:
             if (tensor := getattr(self, name)) is not None:
                 yield name, tensor
 
     def check(self, label: str, batch: int, sizes: Mapping[str, int]) -> None:
-        """Raise :class:`TraceError`, which calls the step ``label``, unless every tensor has the shape it should."""
+        """Raise :class:`TraceError` if a tensor's shape does not fit the modalities.
+
+        Args:
+            label: The step's name in error messages.
+            batch: B, the expected number of samples.
+            sizes: Number of tokens of each modality, in joint order.
+        """
         if self.is_cross and JOINT in (self.query, self.key):
-            raise TraceError(f"{label}: {JOINT!r} attends to {JOINT!r} alone")
+            raise TraceError(f"{label}: {JOINT!r} can attend only to {JOINT!r}")
         try:
             n_s, n_q = (_length(span(sizes, modality)) for modality in (self.query, self.key))
         except TraceError as error:
@@ -91,25 +103,27 @@ class AttentionStep:
 
 
 class Directed(Protocol):
-    """Who attends to whom."""
+    """Anything with a query and a key modality, such as a step of a trace or of a recording."""
 
     @property
-    def query(self) -> str: ...
+    def query(self) -> str:
+        """Modality s, whose tokens attend."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """Modality q, whose tokens are attended to."""
 
 
 def replaces(later: Directed, earlier: Directed) -> bool:
-    """Whether a step leaves an earlier one no longer the last of its kind.
+    """Return whether the step ``later`` makes ``earlier`` no longer the last of its kind.
 
-    It does where the pair of modalities is the same, and a joint attention replaces every step.
+    This is so if both have the same pair of modalities; a joint attention replaces every earlier step.
     """
     return later.query == JOINT or (later.query, later.key) == (earlier.query, earlier.key)
 
 
 def last_steps(steps: Sequence[Directed]) -> list[int]:
-    """The places of the last step of each pair of modalities that no later joint attention replaces."""
+    """Return the indices of the last step of each pair of modalities, without those that :func:`replaces` rules out."""
     last: list[int] = []
     for place, step in enumerate(steps):
         last = [*(before for before in last if not replaces(step, steps[before])), place]
@@ -117,15 +131,15 @@ def last_steps(steps: Sequence[Directed]) -> list[int]:
 
 
 def check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> None:
-    """Raise :class:`TraceError` unless ``tensor`` has ``shape``; a letter in it stands for any size."""
+    """Raise :class:`TraceError` unless ``tensor`` has ``shape``, in which a letter stands for any size."""
     fits = tensor.ndim == len(shape) and all(
-        isinstance(want, str) or got == want for got, want in zip(tensor.shape, shape, strict=True)
+        isinstance(expected, str) or size == expected for size, expected in zip(tensor.shape, shape, strict=True)
     )
     if not fits:
-        raise TraceError(f"{name}: expected {_shape(shape)}, got {_shape(tensor.shape)}")
+        raise TraceError(f"{name}: expected {_format_shape(shape)}, got {_format_shape(tensor.shape)}")
 
 
-def _shape(shape: Sequence[int | str]) -> str:
+def _format_shape(shape: Sequence[int | str]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 

@@ -1,4 +1,4 @@
-"""What a model hands over to be explained: its attention steps, in the order in which it ran them."""
+"""Attention traces: the attention steps of one forward pass, in the order in which the model ran them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from explain.step import JOINT, AttentionStep, TraceError, check_shape, last_ste
 
 __all__ = ["JOINT", "AttentionStep", "AttentionTrace", "Scalar", "TraceError", "span"]
 
-Scalar = Callable[[Mapping[str, Tensor]], Tensor]  #: y [B] as a function of all ``AttentionTrace.inputs``
-TOKEN_FIELDS = ("inputs", "inputs_grad")  # of the trace: modality → [B, n, D]
+Scalar = Callable[[Mapping[str, Tensor]], Tensor]  #: computes y [B] from all ``AttentionTrace.inputs``
+TOKEN_FIELDS = ("inputs", "inputs_grad")  # fields of the trace that map modality → [B, n, D]
 TRACE_FIELDS = (*TOKEN_FIELDS, "scalar")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionTrace:
-    """The steps of one forward pass, with the gradients of one scalar y per sample.
+    """The attention steps of one forward pass, with the gradients of one scalar y per sample.
 
     Raises:
-        TraceError: a shape, a modality or a mask does not fit, or a tensor holds NaN or Inf; the message names the
+        TraceError: A shape, a modality or a mask does not fit, or a tensor holds NaN or Inf; the message names the
             step's index and the tensor.
     """
 
-    sizes: Mapping[str, int]  #: tokens of each modality, in joint order: {"image": n_v, "text": n_t}
+    sizes: Mapping[str, int]  #: number of tokens of each modality, in joint order: {"image": n_v, "text": n_t}
     steps: Sequence[AttentionStep]
-    valid: Tensor | None = None  #: bool [B, N] in joint order, False for padding; None: no padding
-    inputs: Mapping[str, Tensor] | None = None  #: input token embeddings [B, n, D] of each modality
-    inputs_grad: Mapping[str, Tensor] | None = None  #: their gradients, same shapes
-    sample_ids: Sequence[int | str] | None = None  #: B names of the samples, for what is drawn at random
-    scalar: Scalar | None = None  #: for explainers that ask the model again
+    valid: Tensor | None = None  #: bool [B, N] in joint order, False for padding; None means no padding
+    inputs: Mapping[str, Tensor] | None = None  #: input token embeddings of each modality, [B, n, D]
+    inputs_grad: Mapping[str, Tensor] | None = None  #: gradients of ``inputs``, with the same shapes
+    sample_ids: Sequence[int | str] | None = None  #: names of the B samples, which seed random draws
+    scalar: Scalar | None = None  #: runs the model again, for explainers that need more passes
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -51,22 +51,22 @@ class AttentionTrace:
 
     @property
     def batch(self) -> int:
-        """B."""
+        """B, the number of samples."""
         return self.steps[0].attention.shape[0]
 
     @property
     def tokens(self) -> int:
-        """N, the tokens of all modalities."""
+        """N, the number of tokens of all modalities."""
         return sum(self.sizes.values())
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of relevance: the attention's, but at least float32."""
+        """Data type of relevance: that of the attention, but at least float32."""
         return torch.promote_types(self.steps[0].attention.dtype, torch.float32)
 
     @property
     def device(self) -> torch.device:
-        """Where the attention lies."""
+        """Device that holds the attention."""
         return self.steps[0].attention.device
 
     @property
@@ -75,7 +75,10 @@ class AttentionTrace:
         return any(step.is_cross for step in self.steps)
 
     def stages(self) -> list[list[AttentionStep]]:
-        """The steps in order, those that ran side by side together (neighbours with one stage number)."""
+        """Return the steps in order, grouped by stage.
+
+        Neighbouring steps with the same stage number ran in parallel and form one group.
+        """
         stages: list[list[AttentionStep]] = []
         for step in self.steps:
             if stages and step.stage is not None and stages[-1][0].stage == step.stage:
@@ -85,28 +88,32 @@ class AttentionTrace:
         return stages
 
     def last_steps(self) -> list[AttentionStep]:
-        """The last step of each pair of modalities, and none that a later joint attention replaces."""
+        """Return the last step of each pair of modalities, except those replaced by a later joint attention."""
         return [self.steps[place] for place in last_steps(self.steps)]
 
     def span(self, modality: str) -> slice:
-        """The joint positions of a modality's tokens; raises :class:`TraceError` if there is no such modality."""
+        """Return the joint positions of a modality's tokens.
+
+        Raises:
+            TraceError: The trace has no such modality.
+        """
         return span(self.sizes, modality)
 
     def valid_tokens(self, modality: str) -> Tensor | None:
-        """bool [B, n] of one modality, or None where nothing is padded."""
+        """Return the valid tokens of one modality, bool [B, n], or None if the trace has no padding."""
         return None if self.valid is None else self.valid[:, self.span(modality)]
 
     def identity(self) -> Tensor:
-        """R before the first step, [B, N, N] (Huang et al. 2023, Eq. 8)."""
+        """Return R before the first step, the identity, [B, N, N] (Huang et al. 2023, Eq. 8)."""
         return torch.eye(self.tokens, dtype=self.dtype, device=self.device).repeat(self.batch, 1, 1)
 
     def require(self, *fields: str, by: str, last_only: bool = False) -> None:
-        """Raise :class:`TraceError` for the first of ``fields`` that is missing, in the trace or in a step.
+        """Raise :class:`TraceError` for the first of ``fields`` that is missing in the trace or in one of its steps.
 
         Args:
             fields: Names of optional fields of the trace or of its steps.
-            by: What the error says needs them.
-            last_only: Look at the last attentions alone (:meth:`last_steps`).
+            by: Name of what needs the fields, for the error message.
+            last_only: Check only the last attention steps (:meth:`last_steps`).
         """
         places = last_steps(self.steps) if last_only else range(len(self.steps))
         for field in fields:
@@ -119,18 +126,22 @@ class AttentionTrace:
                     raise TraceError(f"{by} needs {field}, which {_label(place, self.steps[place])} lacks")
 
     def checked_rows(self, rows: Tensor) -> Tensor:
-        """Row indices [B] on the trace's device; raises :class:`TraceError` for a wrong shape, type or range."""
+        """Return row indices as integers on the trace's device, [B].
+
+        Raises:
+            TraceError: The indices have a wrong shape or data type, or are out of range.
+        """
         rows = torch.as_tensor(rows, device=self.device)
         check_shape("rows", rows, (self.batch,))
         if rows.is_floating_point() or rows.dtype == torch.bool:
             raise TraceError(f"rows must be integers, not {rows.dtype}")
         if int(rows.min()) < 0 or int(rows.max()) >= self.tokens:
-            raise TraceError(f"rows must lie in 0..{self.tokens - 1}, got {rows.tolist()}")
+            raise TraceError(f"rows must be in 0..{self.tokens - 1}, got {rows.tolist()}")
         return rows.long()
 
 
 def _check_sizes(trace: AttentionTrace) -> None:
-    """Every tensor has the shape that the sizes ask for."""
+    """Raise :class:`TraceError` if a tensor's shape does not fit the trace's sizes."""
     if JOINT in trace.sizes or not all(isinstance(size, int) and size > 0 for size in trace.sizes.values()):
         raise TraceError(f"sizes must map modalities (none called {JOINT!r}) to positive counts: {dict(trace.sizes)}")
     if not trace.steps:
@@ -150,22 +161,22 @@ def _check_sizes(trace: AttentionTrace) -> None:
 
 
 def _check_stages(trace: AttentionTrace) -> None:
-    """No two steps that run side by side write the same rows of R."""
+    """Raise :class:`TraceError` if two steps that run in parallel write the same rows of R."""
     for stage in trace.stages():
         queries = [step.query for step in stage]
         if len(set(queries)) < len(queries) or (JOINT in queries and len(queries) > 1):
             raise TraceError(
-                f"stage {stage[0].stage}: steps that run side by side need different query modalities, got {queries}"
+                f"stage {stage[0].stage}: steps that run in parallel need different query modalities, got {queries}"
             )
 
 
 def _check_finite(trace: AttentionTrace) -> None:
-    """No NaN and no Inf; one look at the device for all tensors together."""
+    """Raise :class:`TraceError` for NaN or Inf; all tensors are tested in one transfer from the device."""
     named = list(_named_tensors(trace))
     sums = torch.stack([tensor.detach().sum().float() for _, tensor in named])
     if bool(sums.isfinite().all()):
         return
-    # What the forward pass gave comes first: it is the cause of what is wrong with gradients.
+    # Report tensors of the forward pass first: they are the cause if gradients are not finite either.
     for name, tensor in sorted(named, key=lambda pair: "_grad" in pair[0] or "_relevance" in pair[0]):
         if not bool(tensor.isfinite().all()):
             raise TraceError(f"{name} holds NaN or Inf")

@@ -1,4 +1,4 @@
-"""A trace, and what its tokens mean: what every adapter returns, and what figures and measures read."""
+"""A trace together with the meaning of its tokens: what adapters return, and what figures and measures read."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from torch import Tensor
 from explain.explainers.base.explainer import Explainer
 from explain.trace import AttentionTrace
 
-Word = tuple[str, Sequence[int]]  #: a word and the joint positions of its tokens
+Word = tuple[str, Sequence[int]]  #: a word, and the joint positions of its tokens
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Traced:
-    """A trace of B samples with image and text, and what the joint positions are.
+    """A trace of B samples with an image and a text, and the meaning of its joint positions.
 
-    The image's own tokens, such as a class token, come before its patches (or objects); padding comes last.
+    Within the image, special tokens such as a class token come before the patches (or objects), and padding comes last.
     """
 
     trace: AttentionTrace
-    logits: Tensor  #: [B, C]
-    removable: Tensor  #: bool [B, N]: patches and sub-words; neither markers, such as a class token, nor padding
-    #: Modality → joint position [B] whose row of R explains it; the same for all in fusion models.
+    logits: Tensor  #: the model's logits, [B, C]
+    #: bool [B, N]: True for patches and sub-words, False for padding and special tokens, such as a class token.
+    removable: Tensor
+    #: For each modality, the joint position [B] whose row of R explains it. A model that fuses its modalities has the
+    #: same position for all of them.
     readout: Mapping[str, Tensor]
-    grid: tuple[int, int] | None = None  #: rows and columns of the patches; None: no grid, or one of its own a sample
-    #: Where each patch lies in the pixels the model takes: left, top, right, bottom, [P, 4], or [B, P, 4].
+    #: Rows and columns of the patches; None if there is no grid, or if the samples have different grids.
+    grid: tuple[int, int] | None = None
+    #: The box of each patch or object (left, top, right, bottom), [P, 4] or [B, P, 4]: in pixels of the model's input,
+    #: or for LXMERT as fractions of the image's width and height.
     boxes: Tensor | None = None
-    words: Sequence[Sequence[Word]] | None = None  #: the words of each sample's text; None: each token by itself
-    picture_ids: Sequence[int | str] | None = None  #: whose picture each sample shows, B
+    words: Sequence[Sequence[Word]] | None = None  #: the words of each sample's text; None: tokens are not grouped
+    picture_ids: Sequence[int | str] | None = None  #: ids of the B samples' images
 
     def __repr__(self) -> str:
         known = [name for name in ("grid", "boxes", "words", "picture_ids") if getattr(self, name) is not None]
@@ -42,46 +46,53 @@ class Traced:
 
     @property
     def rows(self) -> Tensor:
-        """The joint position of the image's read-out token, [B]: the only one of a model that fuses its modalities."""
+        """Joint position of the image's read-out token, [B]; the only one in a model that fuses its modalities."""
         return self.readout["image"]
 
     @property
     def answers(self) -> Tensor:
-        """The preferred class, [B]."""
+        """Index of the most likely class, [B]."""
         return self.logits.argmax(-1)
 
     @property
     def patches(self) -> int:
-        """P, the image tokens from the first patch (or object) on, padding included."""
+        """P, the number of image tokens from the first patch (or object) on, including padding."""
         of_image = self.removable[:, self.trace.span("image")].any(0)
         return len(of_image) - int(of_image.int().argmax()) if bool(of_image.any()) else 0
 
     def scores(self, scores: Tensor, modality: str) -> Tensor:
-        """The part of scores [B, N] that belongs to patches, [B, P], or to all tokens of the text, [B, n_t]."""
+        """Return one modality's part of the scores [B, N].
+
+        Returns:
+            The scores of the patches, [B, P], or of all text tokens, [B, n_t].
+
+        Raises:
+            TraceError: The trace has no such modality.
+        """
         span = self.trace.span(modality)
         return scores[:, span.stop - self.patches : span.stop] if modality == "image" else scores[:, span]
 
     def explain(self, explainer: Explainer) -> dict[str, Tensor]:
-        """Scores of the patches, ``"image"`` [B, P], and of the words, ``"text"`` [B, n_words].
+        """Score the patches, ``"image"`` [B, P], and the words, ``"text"`` [B, n_words].
 
-        Each modality is scored by the row of its own read-out token. A word has the sum of its tokens' scores, and
-        samples with fewer words end in zeros; where the words are not known, all tokens of the text are scored.
+        Each modality is scored by the row of its read-out token. A word's score is the sum of its tokens' scores.
+        Samples with fewer words are padded with zeros. If the words are unknown, every text token is scored.
 
         Raises:
-            TraceError: the trace lacks what the explainer needs.
+            TraceError: The trace lacks a field that the explainer needs.
         """
-        rows = {modality: self._row(modality) for modality in ("image", "text")}
+        rows = {modality: self._readout_row(modality) for modality in ("image", "text")}
         image = explainer(self.trace, rows["image"])
         shared = rows["text"] is rows["image"]
         text = image if shared else explainer(self.trace, rows["text"])
-        return {"image": self.scores(image, "image"), "text": self._of_words(text)}
+        return {"image": self.scores(image, "image"), "text": self._word_scores(text)}
 
-    def _row(self, modality: str) -> Tensor:
-        """The modality's own row, or the only one."""
+    def _readout_row(self, modality: str) -> Tensor:
+        """Return the modality's read-out position, or the image's if the modality has none."""
         return self.readout.get(modality, self.rows)
 
-    def _of_words(self, scores: Tensor) -> Tensor:
-        """[B, N] → [B, n_words]."""
+    def _word_scores(self, scores: Tensor) -> Tensor:
+        """Sum the scores of each word's tokens: [B, N] → [B, n_words]."""
         if self.words is None:
             return self.scores(scores, "text")
         tokens = [
@@ -96,7 +107,7 @@ class Traced:
 
 
 def grid_boxes(grid: tuple[int, int], patch: tuple[int, int], device: torch.device) -> Tensor:
-    """Left, top, right, bottom in pixels of each patch, row by row, [P, 4]."""
+    """Return the box of each patch in pixels: left, top, right, bottom, [P, 4], row by row."""
     (rows, cols), (height, width) = grid, patch
     row, col = torch.meshgrid(torch.arange(rows, device=device), torch.arange(cols, device=device), indexing="ij")
     corners = torch.stack([col * width, row * height, (col + 1) * width, (row + 1) * height], -1)

@@ -1,10 +1,14 @@
-"""Traces of third-party models, one file a model; each runs the unmodified model and leaves nothing on it.
+"""Adapters: traces of third-party models, one file per model. Each runs the unmodified model and removes its hooks.
 
-traced = trace_vilt(model, inputs)                            # one forward and one backward pass for the batch
-scores = traced.explain(explainers.Weighted())                # {"image": [B, P], "text": [B, n_words]}
-rollout = explainers.Rollout()
-traced = trace_vilt(model, inputs, needs=Needs.of([rollout])) # no more than rollout reads: no backward pass, no graph
-traced = trace_vilt(model, inputs, layers=range(6, 12))       # the last six of twelve; the graph starts there
+Examples::
+
+    traced = trace_vilt(model, inputs)                  # one forward and one backward pass for the batch
+    scores = traced.explain(explainers.Weighted())      # {"image": [B, P], "text": [B, n_words]}
+
+    needs = Needs.of([explainers.Rollout()])
+    traced = trace_vilt(model, inputs, needs=needs)     # only what rollout reads: no backward pass and no graph
+
+    traced = trace_vilt(model, inputs, layers=range(6, 12))  # the last six of twelve layers; the graph starts there
 """
 
 from importlib import import_module
@@ -19,7 +23,7 @@ __all__ = ["trace_lxmert", "trace_open_clip", "trace_vilt"]
 
 
 def __getattr__(name: str) -> Any:
-    """The adapters, each imported when it is asked for: ``trace_vilt`` is in ``explain.adapters.vilt``."""
+    """Import an adapter on first access: ``trace_vilt`` is in ``explain.adapters.vilt``."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{name.removeprefix('trace_')}"), name)

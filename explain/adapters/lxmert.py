@@ -1,4 +1,4 @@
-"""Traces of LXMERT as ``transformers`` has it (Tan and Bansal 2019): two streams, joined by cross-attention."""
+"""Traces of the LXMERT of ``transformers`` (Tan and Bansal 2019): two streams, joined by cross-attention."""
 
 from __future__ import annotations
 
@@ -37,26 +37,28 @@ def trace_lxmert(
     layers: Layers = None,
     tokenizer: Any = None,
 ) -> Traced:
-    """The trace of an ``LxmertForQuestionAnswering``, frozen or not, for a batch.
+    """Run an ``LxmertForQuestionAnswering``, frozen or not, on a batch and return the trace.
 
-    The joint order is the question from [CLS] on, padded, then the image's objects. The answer is read from [CLS], row
-    0 of R. Steps: the language layers, the object layers, then in each cross layer both cross-attentions side by side
-    and both self-attentions side by side. The blocks are post-norm: X is what enters the block, Y what is added to it
-    before the layer norm. ``boxes`` are the objects' own, ``visual_pos`` [B, n_v, 4]: shares of the picture's width and
-    height, since LXMERT sees no pixels; there is no grid.
+    The joint order is the padded question, starting with [CLS], then the image's objects. The answer is read from
+    [CLS], row 0 of R. The steps are the language layers, then the object layers, then the cross layers. In each cross
+    layer, the two cross-attentions run in parallel, and then the two self-attentions run in parallel. The blocks are
+    post-norm: X enters the block, and Y is added to it before the layer norm.
+
+    ``boxes`` are ``visual_pos``, the objects' boxes [B, n_v, 4] as fractions of the image's width and height, because
+    LXMERT sees no pixels. There is no grid.
 
     Args:
-        model: In evaluation mode, with eager attention.
+        model: The model, in evaluation mode and with eager attention.
         inputs: The model's keyword arguments.
         target: y [B] as a function of the logits [B, C].
-        needs: What the trace holds; by default all but LRP relevance.
-        layers: Indices of the layers that are recorded, for every stack or ``{"text": …, "image": …, "cross": …}``; the
-            graph of a stream starts at the lowest, and there what accumulates starts from R = I.
-        tokenizer: The question's tokenizer, if its words are wanted.
+        needs: Fields of the trace; by default all except LRP relevance.
+        layers: Indices of the layers to record in every stack, or ``{"text": …, "image": …, "cross": …}``; None records
+            all. The gradient graph of each stream starts at its lowest recorded layer, where R starts as the identity.
+        tokenizer: The question's tokenizer, needed only to group tokens into ``words``.
 
     Raises:
-        TraceError: the model is another one, attends otherwise, or is in training mode, or a layer in ``layers`` does
-            not exist.
+        TraceError: The model is of another class, does not use eager attention or is in training mode, or a layer in
+            ``layers`` does not exist.
     """
     check_evaluation(model)
     starts = {"text": checked_part(model, "lxmert.embeddings"), "image": checked_part(model, "lxmert.encoder.visn_fc")}
@@ -96,7 +98,7 @@ def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module, chosen
     needs = recorder.needs
     for modality in ("text", "image"):
         recorded, first = recorded_blocks(chosen[modality], needs)
-        if chosen["cross"] and not needs.all_steps:  # the cross layers have the last attentions of all kinds
+        if chosen["cross"] and not needs.all_steps:  # the cross layers contain the last attention of every kind
             recorded = []
         if chosen["cross"] and not needs.gradients_of_all_steps:
             first = None
@@ -115,7 +117,10 @@ def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module, chosen
 
 
 def _watch_crossing(hooks: ExitStack, recorder: Recorder, model: nn.Module, layer: str, starts: bool) -> None:
-    """Both directions run through one module: the text asks where X is the text that entered the layer."""
+    """Watch the two cross-attentions of a layer, which run through the same module.
+
+    A call is the text's if its X is the text that entered the layer.
+    """
     stage = recorder.new_stage()
     texts: list[Tensor] = []
 

@@ -1,4 +1,4 @@
-"""Traces of an open_clip model by itself: two streams that meet only in the similarity of image and text."""
+"""Traces of a plain open_clip model: two streams, joined only by the similarity of image and text."""
 
 from __future__ import annotations
 
@@ -35,29 +35,30 @@ def trace_open_clip(
     layers: Layers = None,
     tokenizer: Any = None,
 ) -> Traced:
-    """The trace of pairs of an image and a text, for a plain CLIP model, frozen or not.
+    """Run a plain CLIP model, frozen or not, on pairs of an image and a text and return the trace.
 
-    y, the only logit, is the cosine of each image with its text, not scaled by the model's temperature (which would
-    scale all gradients alike). The joint order is the class token and the patches, then the text as it was padded;
-    valid is the text from its start to its end token. No step crosses, so R stays block-diagonal, and each modality has
-    a readout row of its own: the image's is the class token's, 0, and the text's is the end token's.
+    y, the only logit, is the cosine of each image with its text. It is not multiplied by the model's temperature, which
+    would only scale all gradients by the same factor. The joint order is the class token and the patches, then the
+    padded text. The valid text tokens are those from the start token to the end token. There is no cross-attention, so
+    R stays block-diagonal and each modality has a separate read-out row: the class token's for the image (row 0) and
+    the end token's for the text.
 
-    LRP: the normalisation of an embedding hands all relevance on, as a layer norm does; the product of the two
-    embeddings follows the rule of matrix products, which halves relevance between them.
+    In LRP, the normalisation of an embedding passes all relevance on, like a layer norm. The product of the two
+    embeddings follows the rule of matrix products, which splits relevance in half between them.
 
     Args:
-        model: In evaluation mode, without gradient checkpointing.
-        images: Pixels [B, 3, H, W].
-        texts: Token ids [B, n_t] as open_clip's tokenizer gives them: the end token has the highest id.
-        needs: What the trace holds; by default all but LRP relevance.
-        layers: Indices of the blocks that are recorded, for both towers or ``{"image": …, "text": …}``; the graph
-            starts at the lowest, and there what accumulates starts from R = I.
-        tokenizer: open_clip's ``SimpleTokenizer``, if the words of the texts are wanted.
+        model: The model, in evaluation mode and without gradient checkpointing.
+        images: Pixels, [B, 3, H, W].
+        texts: Token ids, [B, n_t], from open_clip's tokenizer; the end token has the highest id.
+        needs: Fields of the trace; by default all except LRP relevance.
+        layers: Indices of the blocks to record in both towers, or ``{"image": …, "text": …}``; None records all. The
+            gradient graph of each tower starts at its lowest recorded block, where R starts as the identity.
+        tokenizer: open_clip's ``SimpleTokenizer``, needed only to group tokens into ``words``.
 
     Raises:
-        TraceError: the towers are not a vision transformer read at its class token and a causal text transformer read
-            at its end token, their attention is not PyTorch's own, the model is in training mode, images and texts
-            are not as many, or a block in ``layers`` does not exist.
+        TraceError: The image tower is not a vision transformer read at its class token, the text tower is not a causal
+            transformer read at its end token, their attention is not PyTorch's, the model is in training mode, the
+            numbers of images and texts differ, or a block in ``layers`` does not exist.
     """
     if len(images) != len(texts):
         raise TraceError(f"{len(images)} images and {len(texts)} texts: each image needs its text")
@@ -97,7 +98,7 @@ def trace_open_clip(
 def _watch_tower(
     hooks: ExitStack, recorder: Recorder, modality: str, entered: nn.Module, transformer: Any, chosen: Sequence[int]
 ) -> None:
-    """``entered`` is the module that the embedded tokens enter."""
+    """Watch a tower's blocks and its embedded tokens, which are the input of the module ``entered``."""
 
     def enter(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
         return (recorder.inputs(modality, args[0], start=False),)
@@ -114,7 +115,10 @@ def _watch_tower(
 
 
 def _words(texts: Tensor, ends: Tensor, first: int, tokenizer: Any) -> list[list[Word]]:
-    """The words between start and end token of each text; its first token has joint position ``first``."""
+    """Return the words between the start and the end token of each text.
+
+    ``first`` is the joint position of a text's first token.
+    """
     found = []
     for ids, end in zip(texts.tolist(), ends.tolist(), strict=True):
         words: list[Word] = []
@@ -132,9 +136,10 @@ def _words(texts: Tensor, ends: Tensor, first: int, tokenizer: Any) -> list[list
 def _attend(
     attn: Any, shown: nn.Module, x: Tensor, _key: Tensor, _value: Tensor, attn_mask: Tensor | None = None, **_: Any
 ) -> tuple[Tensor, None]:
-    """``nn.MultiheadAttention`` written out for self-attention, x [B, n, D]; its probabilities pass through ``shown``.
+    """Compute ``nn.MultiheadAttention`` explicitly for self-attention, x [B, n, D].
 
-    (PyTorch's own returns at best a copy of them, through which no gradient flows.)
+    The probabilities pass through the module ``shown``. PyTorch's module returns at most a copy of them, through which
+    no gradient flows.
     """
     q, k, v = (
         part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
@@ -146,7 +151,11 @@ def _attend(
 
 
 def _checked_towers(model: Any) -> tuple[Any, Any]:
-    """The image tower, and what holds the text tower: the model itself, or its ``text``."""
+    """Return the image tower, and the module that holds the text tower: the model itself or its ``text``.
+
+    Raises:
+        TraceError: A tower has another architecture.
+    """
     visual, text = checked_part(model, "visual"), getattr(model, "text", model)
     plain = hasattr(visual, "class_embedding") and getattr(visual, "attn_pool", None) is None
     if not plain or getattr(visual, "pool_type", "tok") != "tok":

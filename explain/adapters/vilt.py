@@ -1,4 +1,4 @@
-"""Traces of ViLT as ``transformers`` has it (Kim et al. 2021): one joint stream, text tokens before image tokens."""
+"""Traces of the ViLT of ``transformers`` (Kim et al. 2021): one joint stream, text tokens before image tokens."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def trace_vilt(
     layers: Layers = None,
     tokenizer: Any = None,
 ) -> Traced:
-    """The trace of a ``ViltForQuestionAnswering``, frozen or not, for a batch.
+    """Run a ``ViltForQuestionAnswering``, frozen or not, on a batch and return the trace.
 
-    The joint order is ViLT's own: the question from [CLS] on, padded; then the image's class token and its patches row
-    by row, padded. (ViLT itself shuffles the patches; they are put in order before its first layer.) The answer is
-    read from [CLS], row 0 of R. Input embeddings are those with positions, before the modality's type embedding. Where
-    the pictures of a batch differ in size there is no common grid, and ``boxes`` are [B, P, 4], 0 for padding.
+    The joint order is ViLT's: the padded question, starting with [CLS], then the image's class token and its patches,
+    padded. ViLT shuffles the patches; the adapter puts them into row-by-row order before the first layer. The answer is
+    read from [CLS], row 0 of R. The input embeddings contain the positions, but not yet the modality's type embedding.
+    If the images of a batch differ in size there is no common grid, and ``boxes`` are [B, P, 4], 0 for padding.
 
     Args:
-        model: In evaluation mode, with eager attention.
+        model: The model, in evaluation mode and with eager attention.
         inputs: The model's keyword arguments, with ``pixel_values``; ``config.max_image_length`` must not drop patches.
         target: y [B] as a function of the logits [B, C].
-        needs: What the trace holds; by default all but LRP relevance.
-        layers: Indices of the layers that are recorded; the graph starts at the lowest, and there what accumulates
-            starts from R = I.
-        tokenizer: The question's tokenizer, if its words are wanted.
+        needs: Fields of the trace; by default all except LRP relevance.
+        layers: Indices of the layers to record; None records all. The gradient graph starts at the lowest recorded
+            layer, where R starts as the identity.
+        tokenizer: The question's tokenizer, needed only to group tokens into ``words``.
 
     Raises:
-        TraceError: the model is another one, attends otherwise or is in training mode, no pixels were given, or a layer
-            in ``layers`` does not exist.
+        TraceError: The model is of another class, does not use eager attention or is in training mode, no pixels were
+            given, or a layer in ``layers`` does not exist.
     """
     check_evaluation(model)
     count = len(checked_part(model, "vilt.encoder.layer"))
@@ -71,14 +71,14 @@ def trace_vilt(
 
     trace, logits = capture(run, target, needs, seen.layout)
     sizes, valid = seen.layout()
-    questions, pictures = valid.split(list(sizes.values()), 1)
+    questions, images = valid.split(list(sizes.values()), 1)
     inside = between_markers(questions)
     boxes, grid = seen.boxes()
     first = torch.zeros(len(valid), dtype=torch.long, device=valid.device)
     return Traced(
         trace=trace,
         logits=logits,
-        removable=torch.cat([inside, torch.zeros_like(pictures[:, :1]), pictures[:, 1:]], 1),
+        removable=torch.cat([inside, torch.zeros_like(images[:, :1]), images[:, 1:]], 1),
         readout=dict.fromkeys(sizes, first),
         grid=grid,
         boxes=boxes,
@@ -98,7 +98,7 @@ def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module, chosen
 
 
 class _Embedded:
-    """What ViLT's embeddings say of the tokens, as they run."""
+    """The layout of the tokens, read from ViLT's embeddings while they run."""
 
     def __init__(self, embeddings: Any):
         self._embeddings = embeddings
@@ -107,7 +107,10 @@ class _Embedded:
         self._places: Tensor | None = None  # row and column of each patch, [B, P, 2]
 
     def watch(self, hooks: ExitStack, recorder: Recorder) -> None:
-        """Look at the embeddings, hand them to the recorder, and put the patches in order, until hooks are closed."""
+        """Watch the embeddings, record them, and put the patches into row-by-row order.
+
+        The model is restored when ``hooks`` is closed.
+        """
         embed_image = self._embeddings.visual_embed
 
         def text(_module: nn.Module, _args: object, text: Tensor) -> Tensor:
@@ -117,10 +120,10 @@ class _Embedded:
         def image(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Any]:
             image, mask, places = embed_image(*args, **options)
             self._sizes["image"] = image.shape[1]
-            order = _row_by_row(mask, places)
+            order = _row_by_row_order(mask, places)
             self._places = places[0].take_along_dim(order[:, :, None], 1)
             tokens = nn.functional.pad(order + 1, (1, 0))  # the class token comes first
-            # Padding is last before and after; ViLT asks for the places no more.
+            # The mask still fits, because padding stays last; ViLT does not use the places again.
             return recorder.inputs("image", image.take_along_dim(tokens[:, :, None], 1), start=False), mask, places
 
         def joint(_module: nn.Module, _args: object, output: tuple[Tensor, Tensor]) -> None:
@@ -131,13 +134,20 @@ class _Embedded:
         hooks.enter_context(self._embeddings.register_forward_hook(joint))
 
     def layout(self) -> tuple[dict[str, int], Tensor]:
-        """Tokens of each modality, and which are valid."""
+        """Return the number of tokens of each modality, and which tokens are valid, bool [B, N].
+
+        Raises:
+            TraceError: The image was not given as pixels.
+        """
         if self._valid is None or self._places is None:
             raise TraceError("the image was given as embeddings: a trace of ViLT needs pixel_values")
         return self._sizes, self._valid
 
     def boxes(self) -> tuple[Tensor, tuple[int, int] | None]:
-        """Left, top, right, bottom in pixels of each patch, and the grid: one for all samples if they are alike."""
+        """Return the box of each patch in pixels (left, top, right, bottom), and the grid.
+
+        If all samples have the same boxes, these are [P, 4]; otherwise they are [B, P, 4] and the grid is None.
+        """
         assert self._places is not None
         assert self._valid is not None
         height, width = self._embeddings.patch_embeddings.projection.weight.shape[2:]
@@ -149,8 +159,13 @@ class _Embedded:
         return corners[0], (int(row.max()) + 1, int(col.max()) + 1)
 
 
-def _row_by_row(mask: Tensor, places: Any) -> Tensor:
-    """Patches by their (row, column) in ``places``, then padding by ``mask``: which comes when, [B, P]."""
+def _row_by_row_order(mask: Tensor, places: Any) -> Tensor:
+    """Return the order that sorts patches by row and column, with padding last, [B, P].
+
+    Args:
+        mask: The image's valid tokens, [B, 1 + P].
+        places: ViLT's patch index: (row, column) of each patch, and the size of the grid.
+    """
     index, (height, width) = places
     at = index[:, :, 0] * width + index[:, :, 1] + (1 - mask[:, 1:]) * height * width
     return at.argsort(dim=1, stable=True)

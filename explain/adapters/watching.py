@@ -1,4 +1,4 @@
-"""What the adapters share: looking at one attention block of a model while it runs, and leaving nothing on it."""
+"""What the adapters share: hooks that observe an attention block while the model runs, and are removed afterwards."""
 
 from __future__ import annotations
 
@@ -11,42 +11,46 @@ from torch import Tensor, nn
 from explain.capture.needs import Needs
 from explain.trace import TraceError
 
-Layers = Collection[int] | Mapping[str, Collection[int]] | None  #: blocks to record, of every stack or by its name
+Layers = Collection[int] | Mapping[str, Collection[int]] | None  #: blocks to record in every stack, or by stack name
 
 
 def checked_part(model: nn.Module, path: str) -> Any:
-    """The submodule at a dotted path; raises :class:`TraceError` where the model has none."""
+    """Return the submodule at a dotted path.
+
+    Raises:
+        TraceError: The model has no such submodule.
+    """
     try:
         return model.get_submodule(path)
     except AttributeError as error:
-        raise TraceError(f"{type(model).__name__} has no {path}: the adapter does not know such a model") from error
+        raise TraceError(f"{type(model).__name__} has no {path}: the adapter does not support such a model") from error
 
 
 def check_evaluation(model: nn.Module) -> None:
-    """Raise :class:`TraceError` for a model in training mode, whose dropout would be explained with it."""
+    """Raise :class:`TraceError` if a model is in training mode, in which dropout would change the explanation."""
     if model.training:
-        raise TraceError(f"{type(model).__name__} is in training mode: call eval() before it is traced")
+        raise TraceError(f"{type(model).__name__} is in training mode: call eval() before tracing it")
 
 
 def chosen_blocks(layers: Layers, counts: Mapping[str, int]) -> dict[str, list[int]]:
-    """The indices of the blocks to record of each stack of a model, in ascending order.
+    """Return the indices of the blocks to record in each stack of a model, in ascending order.
 
     Args:
-        layers: Indices that hold for every stack; or those of each stack, one that is not named being left out; or
-            None for all blocks.
-        counts: How many blocks each stack has.
+        layers: Indices for every stack; or a mapping from stack to indices, which leaves out stacks that it does not
+            contain; or None for all blocks.
+        counts: Number of blocks in each stack.
 
     Raises:
-        TraceError: a stack or a block that there is not, or none at all.
+        TraceError: A stack or a block does not exist, or no block is chosen.
     """
     if layers is None:
         return {stack: list(range(count)) for stack, count in counts.items()}
     named = layers if isinstance(layers, Mapping) else dict.fromkeys(counts, layers)
     for stack, blocks in named.items():
         if stack not in counts:
-            raise TraceError(f"layers: there is no stack of blocks {stack!r}, only {', '.join(map(repr, counts))}")
+            raise TraceError(f"layers: unknown stack {stack!r}; choose one of {', '.join(map(repr, counts))}")
         if missing := sorted(set(blocks) - set(range(counts[stack]))):
-            raise TraceError(f"layers: {stack} has blocks 0 to {counts[stack] - 1}, and none is {missing[0]}")
+            raise TraceError(f"layers: {stack} has no block {missing[0]}; choose from 0 to {counts[stack] - 1}")
     chosen = {stack: sorted(set(named.get(stack, ()))) for stack in counts}
     if not any(chosen.values()):
         raise TraceError("layers: no block is chosen")
@@ -54,7 +58,7 @@ def chosen_blocks(layers: Layers, counts: Mapping[str, int]) -> dict[str, list[i
 
 
 def recorded_blocks(chosen: Sequence[int], needs: Needs) -> tuple[Sequence[int], int | None]:
-    """Which of a stack's chosen blocks are recorded, and the one from which on they are differentiated, if any is."""
+    """Return the chosen blocks of a stack that are recorded, and the first one to be differentiated or None."""
     blocks = chosen if needs.all_steps else chosen[-1:]
     if not blocks:
         return blocks, None
@@ -63,7 +67,7 @@ def recorded_blocks(chosen: Sequence[int], needs: Needs) -> tuple[Sequence[int],
 
 @contextmanager
 def replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Call ``function`` for the module's method of that name inside the block; the method is back afterwards."""
+    """Replace a method of the module by ``function`` inside the block; restore the method afterwards."""
     own = vars(module)
     before = own.get(name)
     own[name] = function
@@ -84,19 +88,19 @@ def watch_block(
     step: Callable[..., None],
     start: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
-    """Call ``step(residual=X, attention=A, output=Y)`` each time the block has run, until ``hooks`` is closed.
+    """Call ``step(residual=X, attention=A, output=Y)`` after each run of the block, until ``hooks`` is closed.
 
     Args:
-        hooks: Holds what is put on the model, and takes it off.
-        name: What errors call the block.
-        block: Takes X [B, n_s, D], from which its skip connection goes out too, as its first argument.
-        probabilities: Its output is the tensor that multiplies the values, A [B, H, n_s, n_q].
-        added: Its output is the tensor that is added to X, Y [B, n_s, D].
-        step: What is done with them.
-        start: What X is replaced by, where the graph starts at this block (``Recorder.start``).
+        hooks: Holds the hooks on the model, and removes them when it is closed.
+        name: The block's name in error messages.
+        block: A module whose first argument is X [B, n_s, D], which also enters the block's skip connection.
+        probabilities: A module whose output is A [B, H, n_s, n_q], the tensor that multiplies the values.
+        added: A module whose output is Y [B, n_s, D], the tensor that is added to X.
+        step: Called with the three tensors.
+        start: Returns the replacement of X if the gradient graph starts at this block (``Recorder.start``).
 
     Raises:
-        TraceError: while the model runs, where one of the three did not pass by: another attention is at work.
+        TraceError: When the model runs, if one of the three tensors was not seen: the attention is not eager.
     """
     seen: dict[str, Tensor] = {}
 
@@ -111,7 +115,7 @@ def watch_block(
         if missing:
             raise TraceError(
                 f"{name} ({type(block).__name__}) ran without showing its {', '.join(missing)}: "
-                "only eager attention can be traced, load the model with attn_implementation='eager'"
+                "only eager attention can be traced; load the model with attn_implementation='eager'"
             )
         step(**seen)
         seen.clear()

@@ -1,4 +1,4 @@
-"""Which tokens of a BERT-like text are its words."""
+"""The words of a BERT-like text, and the tokens that belong to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from explain.traced import Word
 
 
 def between_markers(valid: Tensor) -> Tensor:
-    """The valid tokens of a text but its first and its last, which mark its ends ([CLS], [SEP]): bool [B, n]."""
+    """Return which tokens are part of the text itself, bool [B, n].
+
+    These are the valid tokens except the first and the last one, which mark the ends of the text ([CLS] and [SEP]).
+    """
     inside = valid.clone()
     inside[:, 0] = False
     inside.scatter_(1, (valid.sum(1, keepdim=True) - 1).clamp(min=0), False)
@@ -18,12 +21,12 @@ def between_markers(valid: Tensor) -> Tensor:
 
 
 def wordpiece_words(ids: Tensor, inside: Tensor, tokenizer: Any) -> list[list[Word]]:
-    """The words of each sample with the positions of their tokens in the text.
+    """Return the words of each sample, with the positions of their tokens in the text.
 
     Args:
-        ids: Token ids [B, n].
+        ids: Token ids, [B, n].
         inside: Which tokens belong to words, bool [B, n].
-        tokenizer: A ``transformers`` tokenizer of WordPiece, in which a piece that goes on with a word begins with ##.
+        tokenizer: A WordPiece tokenizer of ``transformers``, in which a piece that continues a word begins with ##.
     """
     texts = []
     for sample, row in enumerate(ids.tolist()):

@@ -1,1 +1,1 @@
-"""Recording of a forward pass, and the gradients of what was recorded."""
+"""Recording of a model's forward pass, and gradients of what was recorded."""

@@ -1,4 +1,4 @@
-"""Gradients of several scalars a sample, such as every word of a caption, from the graph of one forward pass."""
+"""Gradients of several scalars per sample, such as every word of a caption, from the graph of one forward pass."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from torch import Tensor
 
 from explain.trace import TraceError
 
-# Samples that one batched backward pass serves: fewer leave small models to Python's overhead, more leave the cache.
+# Number of samples in one batched backward pass. With fewer, Python's overhead dominates in small models; with more,
+# the data no longer fits into the cache.
 AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """What a trace explains, sample after sample: item m is scalar ``place[m]`` of sample ``sample[m]``, both [M]."""
+    """The scalars that a trace explains, ordered by sample: item m is scalar ``place[m]`` of sample ``sample[m]``.
+
+    Both index tensors are [M].
+    """
 
     sample: Tensor
     place: Tensor
-    shape: tuple[int, int]  #: samples B, and scalars a sample T
+    shape: tuple[int, int]  #: number of samples B, and of scalars per sample T
 
     @classmethod
     def of(cls, target: Tensor, wanted: Tensor | None) -> Items:
-        """The scalars of ``target``, [B] or [B, T]; of the latter those where ``wanted``, bool [B, T], is true.
+        """Return the items of ``target``, [B] or [B, T].
+
+        Args:
+            target: The scalars.
+            wanted: bool [B, T], True for the scalars to include; None includes all.
 
         Raises:
-            TraceError: ``wanted`` does not fit the target, or holds nothing.
+            TraceError: ``wanted`` does not fit the target, or selects nothing.
         """
         batch, scalars = target.shape[0], target.shape[1] if target.ndim == 2 else 1
         if wanted is None:
@@ -36,7 +44,7 @@ class Items:
             raise TraceError(f"wanted: expected bool of the target's shape [B, T], got {list(wanted.shape)}")
         sample, place = wanted.to(target.device).nonzero(as_tuple=True)
         if not len(sample):
-            raise TraceError("wanted: no scalar is wanted of any sample")
+            raise TraceError("wanted: no scalar of any sample is selected")
         return cls(sample, place, (batch, scalars))
 
     def __len__(self) -> int:
@@ -44,17 +52,20 @@ class Items:
 
     @property
     def are_samples(self) -> bool:
-        """Whether every sample is one item."""
+        """Whether each sample is exactly one item."""
         return self.shape[1] == 1 and len(self) == self.shape[0]
 
     def repeated(self, tensor: Tensor) -> Tensor:
-        """Each item's part of what samples have: [B, ...] → [M, ...], a view where that can be."""
+        """Repeat each sample's part of a tensor for its items: [B, ...] → [M, ...], as a view if possible."""
         if self.are_samples:
             return tensor
         return tensor.expand(len(self), *tensor.shape[1:]) if self.shape[0] == 1 else tensor[self.sample]
 
     def groups(self, size: int) -> Iterator[tuple[int, int, Tensor]]:
-        """Places from first to before last, at most ``size`` of them, and which items lie there; none without any."""
+        """Yield ranges of at most ``size`` places, with the items in each.
+
+        A range is the first place and the place after the last one. Ranges without items are left out.
+        """
         for first in range(0, self.shape[1], size):
             last = min(first + size, self.shape[1])
             inside = ((self.place >= first) & (self.place < last)).nonzero()[:, 0]
@@ -65,16 +76,17 @@ class Items:
 def gradients(
     target: Tensor, live: Sequence[Tensor], items: Items, retain: bool, at_once: int = AT_ONCE
 ) -> list[Tensor]:
-    """∂y/∂Z [M, ...] for each tensor Z [B, ...] of ``live``; 0 where y does not hang on Z.
+    """Return ∂y/∂Z, [M, ...], for each tensor Z, [B, ...], of ``live``; 0 if y does not depend on Z.
 
-    Samples do not interact, so one backward pass serves all of them; the passes for the places are batched.
+    Samples do not interact, so one backward pass serves all of them. The passes for different places are batched.
 
     Args:
         target: y, [B] or [B, T].
-        live: What the target was computed from.
-        items: Which scalars are wanted.
-        retain: Keep the graph.
-        at_once: Samples that one batched pass serves; 1 for graphs of autograd functions that are not made for it.
+        live: Tensors that the target was computed from.
+        items: The scalars to differentiate.
+        retain: Whether to keep the graph.
+        at_once: Number of samples that one batched pass serves. Use 1 if the graph has autograd functions that do not
+            support batched gradients.
     """
     if items.are_samples:
         each = torch.ones_like(target)
@@ -92,7 +104,7 @@ def gradients(
 
 
 def _passes(target: Tensor, live: Sequence[Tensor], first: int, last: int, keep: bool) -> list[Tensor | None]:
-    """The gradients [last − first, B, ...] of every sample's scalars at these places."""
+    """Return the gradients of every sample's scalars at places ``first`` to ``last`` − 1, [last − first, B, ...]."""
     one = torch.zeros(last - first, *target.shape, dtype=target.dtype, device=target.device)
     for place in range(first, last):
         one[place - first, :, place] = 1

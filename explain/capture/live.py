@@ -1,4 +1,4 @@
-"""One step of a recording: what is kept of it, with or without its graph, and the step of the trace it becomes."""
+"""One step of a recording, and its conversion into a step of the trace."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from explain.step import AttentionStep, TraceError
 
 @dataclass(frozen=True, eq=False)
 class LiveStep:
-    """A step with the tensors that are kept of it: those to be differentiated with their graph, others without."""
+    """A recorded step with the tensors that are kept of it.
+
+    Tensors that will be differentiated keep their graph; the others are detached.
+    """
 
     query: str
     key: str
     stage: int
-    number: int  # in the order in which the model ran the steps
+    number: int  # position in the order in which the model ran the steps
     tensors: dict[str, Tensor]  # attention, residual, output
-    versions: dict[str, int]  # how often each had been written in place when it was handed over
+    versions: dict[str, int]  # PyTorch's version counter of each tensor when it was recorded
 
     @property
     def label(self) -> str:
+        """The step's name in error messages."""
         return f"step {self.number} ({self.query} attends to {self.key})"
 
     def keeping(self, fields: frozenset[str]) -> LiveStep:
-        """The step with what these fields need of it."""
+        """Return the step with only the tensors that ``fields`` need."""
         kept = {}
         for name, tensor in self.tensors.items():
             if f"{name}_grad" in fields:
@@ -38,30 +42,35 @@ class LiveStep:
         return replace(self, tensors=kept)
 
     def check_graph(self, fields: frozenset[str]) -> None:
-        """Raise :class:`TraceError` if a tensor whose gradient is among ``fields`` has no graph."""
+        """Raise :class:`TraceError` if a tensor whose gradient is in ``fields`` has no gradient graph."""
         for name in self.differentiated(fields):
             if not self.tensors[name].requires_grad:
                 raise TraceError(
                     f"{self.label}: {name} requires no grad; watch() the embeddings before the first block, and do not "
-                    "run it under no_grad"
+                    "run the model under no_grad"
                 )
 
     def check_versions(self) -> None:
-        """Raise :class:`TraceError` if a tensor was changed in place since it was recorded."""
+        """Raise :class:`TraceError` if a tensor was changed in place after it was recorded."""
         for name, tensor in self.tensors.items():
             if tensor._version != self.versions[name]:
                 raise TraceError(f"{self.label}: {name} was changed in place after it was recorded")
 
     def differentiated(self, fields: frozenset[str]) -> list[str]:
-        """The names of the tensors whose gradient is among ``fields``."""
+        """Return the names of the tensors whose gradient is in ``fields``."""
         return [name for name in self.tensors if f"{name}_grad" in fields]
 
     def detached(
         self, fields: frozenset[str], items: Items, grads: Iterator[Tensor], queries: int, keys: int
     ) -> AttentionStep:
-        """The step with what ``fields`` name: its tensors detached, and their gradients, next in ``grads``.
+        """Return the step of the trace that holds ``fields``: detached tensors and their gradients.
 
-        ``queries`` and ``keys`` are the tokens that its modalities lack at their front.
+        Args:
+            fields: Names of the fields to hold.
+            items: The scalars that the trace explains.
+            grads: Gradients of the differentiated tensors; the next ones belong to this step.
+            queries: Number of tokens to add at the front of the query side.
+            keys: Number of tokens to add at the front of the key side.
         """
         kept = (name for name in self.tensors if name in fields or name == "attention")
         tensors = {name: items.repeated(self.tensors[name].detach()) for name in kept}
@@ -74,10 +83,10 @@ class LiveStep:
 
 
 def pad_map(attention: Tensor, queries: int, keys: int) -> Tensor:
-    """Zeros for tokens missing at the front: [B, H, n_s, n_q] → [B, H, queries + n_s, keys + n_q]."""
+    """Add zeros for missing tokens at the front: [B, H, n_s, n_q] → [B, H, queries + n_s, keys + n_q]."""
     return pad(attention, (keys, 0, queries, 0)) if queries or keys else attention
 
 
 def pad_stream(stream: Tensor, tokens: int) -> Tensor:
-    """Zeros for tokens missing at the front: [B, n, D] → [B, tokens + n, D]."""
+    """Add zeros for missing tokens at the front: [B, n, D] → [B, tokens + n, D]."""
     return pad(stream, (0, 0, tokens, 0)) if tokens else stream

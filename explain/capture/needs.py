@@ -1,4 +1,4 @@
-"""What a trace has to hold for the explainers that read it: nothing else is recorded, nothing else differentiated."""
+"""The fields that a trace must hold for given explainers; a recording keeps and differentiates nothing else."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ ATTENTION, GRADIENT, RELEVANCE = "attention", "attention_grad", "attention_relev
 
 @dataclass(frozen=True)
 class Needs:
-    """Names of fields: of every step, of the last attentions alone (``AttentionTrace.last_steps``), and of the trace.
+    """Names of the fields to record, of every step, of the last steps only, and of the trace.
 
-    A step that is not the last of its kind is recorded only where ``every`` holds its attention. The attention of the
-    last steps is always there.
+    ``AttentionTrace.last_steps`` defines the last steps. Their attention is always recorded. The other steps are
+    recorded only if ``every`` contains ``"attention"``.
 
     Raises:
-        TraceError: a name is no field of a step or a trace.
+        TraceError: A name is not a field of a step or of a trace.
     """
 
-    every: frozenset[str] = frozenset()
-    last: frozenset[str] = frozenset()
-    trace: frozenset[str] = frozenset()
+    every: frozenset[str] = frozenset()  #: fields of every step
+    last: frozenset[str] = frozenset()  #: further fields of the last steps
+    trace: frozenset[str] = frozenset()  #: fields of the trace
 
     def __post_init__(self) -> None:
         unknown = (self.every | self.last) - {*MAPS, *STREAMS} | self.trace - {*TRACE_FIELDS}
         if unknown:
-            raise TraceError(f"needs: {min(unknown)} is no field of a trace or of its steps")
+            raise TraceError(f"needs: {min(unknown)} is not a field of a trace or of its steps")
 
     @classmethod
     def of(cls, explainers: Iterable[Explainer]) -> Needs:
-        """The union of what explainers read (``Explainer.needs`` and ``Explainer.last_only``)."""
+        """Return the union of what the explainers read (``Explainer.needs`` and ``Explainer.last_only``)."""
         union = cls()
         for explainer in explainers:
             of_trace = frozenset(explainer.needs) & {*TRACE_FIELDS}
@@ -46,27 +46,27 @@ class Needs:
         return union
 
     def __or__(self, other: Needs) -> Needs:
-        """What the two need together."""
+        """Return what both need together."""
         return Needs(self.every | other.every, self.last | other.last, self.trace | other.trace)
 
     @classmethod
     def everything(cls, lrp: bool = False) -> Needs:
-        """All that a trace can hold; LRP relevance costs a pass of its own, and is left out unless asked for."""
+        """Return all that a trace can hold; LRP relevance, which needs a separate pass, only if ``lrp``."""
         fields = frozenset({*MAPS, *STREAMS})
         return cls(fields if lrp else fields - {RELEVANCE}, frozenset(), frozenset(TRACE_FIELDS))
 
     def of_step(self, last: bool) -> frozenset[str]:
-        """The fields of a step that is the last of its kind, or is not."""
+        """Return the fields of a step; ``last`` says whether it is the last of its kind."""
         return self.every | self.last if last else self.every
 
     @property
     def all_steps(self) -> bool:
-        """Whether steps before the last ones are recorded."""
+        """Whether steps other than the last ones are recorded."""
         return ATTENTION in self.every
 
     @property
     def gradients_of_all_steps(self) -> bool:
-        """Whether steps before the last ones are differentiated."""
+        """Whether steps other than the last ones are differentiated."""
         return _any_gradient(self.every)
 
     @property
@@ -76,7 +76,7 @@ class Needs:
 
     @property
     def lrp(self) -> Needs | None:
-        """What a second recording under :func:`explain.lrp.lrp` differentiates; None where no relevance is needed."""
+        """Needs of the second recording under :func:`explain.lrp.lrp`; None if no LRP relevance is needed."""
         if RELEVANCE in self.every:
             return Needs(every=frozenset({ATTENTION, GRADIENT}))
         return Needs(last=frozenset({GRADIENT})) if RELEVANCE in self.last else None
@@ -87,5 +87,5 @@ def _any_gradient(fields: frozenset[str]) -> bool:
 
 
 EVERYTHING = Needs.everything()
-# Gradients through the model from given inputs, for ``AttentionTrace.scalar``.
+# For ``AttentionTrace.scalar``: gradients with respect to given inputs, and no steps.
 FROM_INPUTS = Needs(trace=frozenset({"inputs_grad"}))

@@ -1,4 +1,4 @@
-"""The passes through a model that a trace needs: the recorded one, one for LRP relevance, more for ``scalar``."""
+"""The forward passes that a trace needs: a recorded one, one for LRP relevance, and more on demand for ``scalar``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from explain.lrp import lrp
 from explain.targets import Target, given, predicted
 from explain.trace import AttentionTrace
 
-Run = Callable[[Recorder], Tensor]  #: runs the model, which hands its steps to the recorder, the active one → logits
+Run = Callable[[Recorder], Tensor]  #: runs the model with the active recorder, and returns the logits
 
 
 def capture(
@@ -22,18 +22,19 @@ def capture(
     layout: Callable[[], tuple[Mapping[str, int], Tensor | None]],
     sample_ids: Sequence[int | str] | None = None,
 ) -> tuple[AttentionTrace, Tensor]:
-    """The trace of a model and its logits [B, C], without a graph.
+    """Run a model and return its trace and its logits [B, C], both without a graph.
 
     Args:
-        run: One pass through the model; gives the logits [B, C].
-        target: y [B] as a function of the logits; ``predicted`` means the class preferred in the first pass, in every
-            further pass too.
-        needs: What the trace holds. ``attention_relevance`` runs the model a second time.
-        layout: Tokens of each modality in joint order, and which are valid, bool [B, N]; asked after the first pass.
-        sample_ids: Names of the samples, for what is drawn at random.
+        run: Runs the model once and returns the logits [B, C].
+        target: y [B] as a function of the logits. ``predicted`` is the most likely class in the first pass; later
+            passes use the same class.
+        needs: Fields of the trace. ``attention_relevance`` needs a second run of the model.
+        layout: Returns the number of tokens of each modality in joint order, and the valid ones, bool [B, N]; called
+            after the first pass.
+        sample_ids: Names of the samples, which seed random draws.
 
     Raises:
-        TraceError: the model hands over no step, LRP has no rule for an operation, or a tensor holds NaN or Inf.
+        TraceError: The model records no step, LRP has no rule for an operation, or a tensor holds NaN or Inf.
     """
     with record(needs=needs) as recorder:
         logits = run(recorder)
@@ -52,13 +53,16 @@ def capture(
 def lrp_relevance(
     run: Run, y: Callable[[Tensor], Tensor], needs: Needs, wanted: Tensor | None = None
 ) -> dict[int, Tensor] | None:
-    """LRP relevance of each step's attention, by the step's number, from a pass of its own; None where not needed.
+    """Return the LRP relevance of each step's attention, by step number, from a separate pass.
 
     Args:
-        run: One pass through the model; gives the logits.
-        y: The scalars explained, [B] or [B, T], as a function of the logits.
-        needs: What the trace holds.
-        wanted: bool [B, T], the scalars to explain; by default all.
+        run: Runs the model once and returns the logits.
+        y: The explained scalars, [B] or [B, T], as a function of the logits.
+        needs: Fields of the trace.
+        wanted: bool [B, T], True for the scalars to explain; None explains all.
+
+    Returns:
+        The relevance, or None if ``needs`` contains no LRP relevance.
     """
     if needs.lrp is None:
         return None

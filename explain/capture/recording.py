@@ -1,12 +1,12 @@
-"""A recording of one forward pass: the model hands over its live tensors, one backward pass gives their gradients.
+"""Recording of one forward pass: the model passes its tensors to a recorder, and a backward pass gives their gradients.
 
-A model asks for the recorder that is at work, and hands over what it has only where there is one::
+A model asks for the active recorder, and records its tensors only if there is one::
 
     recorder = active_recorder()
     if recorder is not None:
         recorder.step(query="image", key="image", attention=A, residual=X, output=Y)
 
-Who wants the trace records around the forward pass::
+To get a trace, run the model in a :func:`record` block::
 
     with record() as recorder:
         logits = model(images, questions)
@@ -33,19 +33,19 @@ _ACTIVE: ContextVar[Recorder | None] = ContextVar("active_recorder", default=Non
 
 
 def active_recorder() -> Recorder | None:
-    """The recorder of the innermost :func:`record` block, or None outside of any."""
+    """Return the recorder of the innermost :func:`record` block, or None outside of such blocks."""
     return _ACTIVE.get()
 
 
 @contextmanager
 def record(inputs: Mapping[str, Tensor] | None = None, needs: Needs = EVERYTHING) -> Iterator[Recorder]:
-    """Record the forward passes run inside the block; on leaving, no recorder is active.
+    """Record the forward passes that run inside the block.
 
-    Gradients are enabled inside if any is needed, and disabled if none is. :meth:`Recorder.trace` may be called inside
-    the block or after it. An error inside drops what was recorded.
+    Inside the block, gradients are enabled if any is needed, and disabled otherwise. :meth:`Recorder.trace` can be
+    called inside or after the block. An error inside the block drops the recording.
 
     Args:
-        inputs: Embeddings of each modality [B, n, D] that take the place of those that the model hands over.
+        inputs: Embeddings of each modality, [B, n, D], that replace those of the model.
         needs: What is kept and differentiated.
     """
     recorder = Recorder(inputs, needs)
@@ -61,37 +61,43 @@ def record(inputs: Mapping[str, Tensor] | None = None, needs: Needs = EVERYTHING
 
 
 class Recorder:
-    """Collects the attention steps of a forward pass and turns them into an :class:`AttentionTrace`.
+    """A recorder of the attention steps of a forward pass, which turns them into an :class:`AttentionTrace`.
 
     Args:
-        inputs: Embeddings that take the place of the model's.
-        needs: What is kept and differentiated; a step that nothing needs any more is dropped at once.
+        inputs: Embeddings that replace those of the model.
+        needs: What is kept and differentiated. A step that is no longer needed is dropped immediately.
     """
 
     def __init__(self, inputs: Mapping[str, Tensor] | None = None, needs: Needs = EVERYTHING) -> None:
         self.needs = needs
-        self._given = inputs or {}
+        self._replacements = inputs or {}
         self._steps: list[LiveStep] = []
         self._inputs: dict[str, Tensor] = {}
-        self._prepended: list[tuple[str, int]] = []  # modality, steps handed over before
+        self._prepended: list[tuple[str, int]] = []  # modality, number of steps recorded before
         self._started: set[str] = set()
-        self._count = 0  # steps handed over
+        self._count = 0  # number of steps recorded so far
         self._stages = 0
 
     def watch(self, x: Tensor) -> Tensor:
-        """``x`` itself if it requires grad or no gradient is needed, else a leaf, at which the graph starts."""
+        """Return a tensor from which the gradient graph can start.
+
+        This is ``x`` itself if it requires grad or if no gradient is needed, otherwise a leaf with the values of ``x``.
+        """
         return x if x.requires_grad or not self.needs.gradients else x.detach().requires_grad_()
 
     def inputs(self, modality: str, embeddings: Tensor, start: bool = True) -> Tensor:
-        """Record a modality's input token embeddings [B, n, D]; the model must go on with the returned tensor.
+        """Record a modality's input token embeddings, [B, n, D].
+
+        The model must continue with the returned tensor.
 
         Args:
-            modality: The modality.
+            modality: Name of the modality.
             embeddings: Its embeddings.
-            start: The graph starts here; False where :meth:`start` is called later, and their gradients are not needed.
+            start: Whether the gradient graph starts here. Use False if :meth:`start` is called later; the graph then
+                starts here only if the gradients of the inputs are needed.
         """
-        if modality in self._given:  # which may begin with a prepended token that is not yet there
-            embeddings = self._given[modality][:, -embeddings.shape[1] :]
+        if modality in self._replacements:  # they may begin with a token that the model prepends later
+            embeddings = self._replacements[modality][:, -embeddings.shape[1] :]
         if start or "inputs_grad" in self.needs.trace:
             embeddings = self.watch(embeddings)
         if {"inputs", "inputs_grad"} & self.needs.trace:
@@ -99,10 +105,10 @@ class Recorder:
         return embeddings
 
     def start(self, modality: str, x: Tensor) -> Tensor:
-        """The residual stream [B, n, D] that enters the first block whose gradients are needed.
+        """Start the gradient graph at the residual stream, [B, n, D], that enters the first differentiated block.
 
-        The model must go on with the returned tensor: the graph starts there, once for each modality, and what lies
-        before is differentiated only where the inputs' gradients are needed.
+        The model must continue with the returned tensor. The graph starts here once per modality. Everything before it
+        is differentiated only if the gradients of the inputs are needed.
         """
         if modality in self._started or "inputs_grad" in self.needs.trace or not self.needs.gradients:
             return x
@@ -110,14 +116,14 @@ class Recorder:
         return x.detach().requires_grad_()
 
     def prepend(self, modality: str) -> None:
-        """A modality's stream grows by a token of the model's own at its front.
+        """Record that the model adds a token, such as a learnt one, at the front of a modality's stream.
 
-        In the trace the steps and the inputs recorded before have that token too, as one that attends to nothing.
+        In the trace, the steps and inputs recorded earlier contain this token too, as a token that attends to nothing.
         """
         self._prepended.append((modality, self._count))
 
     def new_stage(self) -> int:
-        """A number for steps that run side by side: pass it as ``stage`` to each of them."""
+        """Return a new stage number; pass it as ``stage`` to each of the steps that run in parallel."""
         self._stages += 1
         return self._stages
 
@@ -129,15 +135,15 @@ class Recorder:
         Args:
             query: Modality s, or ``"joint"``.
             key: Modality q.
-            attention: A [B, H, n_s, n_q], the very tensor that multiplies the values.
-            residual: X [B, n_s, D], the very tensor that enters both the skip connection and the block.
-            output: Y [B, n_s, D], the very tensor that is added to X.
-            stage: The number of :meth:`new_stage` that the steps running side by side share; by default the step runs
+            attention: A, [B, H, n_s, n_q], the same tensor object that multiplies the values.
+            residual: X, [B, n_s, D], the same tensor object that enters both the skip connection and the block.
+            output: Y, [B, n_s, D], the same tensor object that is added to X.
+            stage: A number from :meth:`new_stage`, shared by the steps that run in parallel; None if the step runs
                 alone.
 
         Raises:
-            TraceError: a tensor to be differentiated has no gradient graph; :meth:`watch` the embeddings before the
-                first block.
+            TraceError: A tensor that must be differentiated has no gradient graph; call :meth:`watch` on the embeddings
+                before the first block.
         """
         tensors = {"attention": attention, "residual": residual, "output": output}
         versions = {name: tensor._version for name, tensor in tensors.items()}
@@ -146,11 +152,11 @@ class Recorder:
         step.check_graph(self.needs.every)
         self._count += 1
         if self.needs.last - self.needs.every or not self.needs.all_steps:
-            self._steps = [one for old in self._steps for one in self._outlived(old, step)]
+            self._steps = [kept for old in self._steps for kept in self._still_needed(old, step)]
         self._steps.append(step.keeping(self.needs.of_step(last=True)))
 
     def live(self) -> list[Tensor]:
-        """The recorded tensors that are to be differentiated, with their graph."""
+        """Return the recorded tensors that will be differentiated, with their graph."""
         return [tensor for step in self._steps for tensor in step.tensors.values() if tensor.requires_grad]
 
     def trace(
@@ -164,26 +170,26 @@ class Recorder:
         wanted: Tensor | None = None,
         retain: bool = False,
     ) -> AttentionTrace:
-        """The gradients of y with respect to all that was recorded; those that do not exist are 0.
+        """Differentiate y with respect to the recorded tensors, and return the trace.
 
-        With T scalars a sample, the trace has an item for each that is wanted, M in all, sample after sample; what
-        samples have is repeated for their items.
+        Gradients of tensors that y does not depend on are 0. With T scalars per sample, the trace has one item for each
+        scalar to explain, M in all, ordered by sample; values of a sample are repeated for its items.
 
         Args:
-            target: y, [B], one scalar per sample, or [B, T], T of them; samples of a batch must not interact.
-            sizes: Tokens of each modality in joint order.
-            valid: bool [B, N], False for padding; or [B, T, N], where the scalars of a sample see different tokens.
-            sample_ids: Names of the B samples, for what is drawn at random.
-            attention_relevance: LRP relevance by step, from :meth:`attention_relevance` of another recording with the
-                same scalars wanted.
-            scalar: y of every item as a function of the inputs (``AttentionTrace.scalar``).
-            wanted: bool [B, T], the scalars to explain; by default all.
-            retain: Keep the recording and its graph for another target; by default both are dropped, also after an
-                error.
+            target: y, [B] for one scalar per sample or [B, T] for T of them; samples of a batch must not interact.
+            sizes: Number of tokens of each modality, in joint order.
+            valid: bool [B, N], False for padding; or [B, T, N] if the scalars of a sample see different tokens.
+            sample_ids: Names of the B samples, which seed random draws.
+            attention_relevance: LRP relevance by step number, from :meth:`attention_relevance` of another recording
+                with the same ``wanted``.
+            scalar: Computes y of every item from the inputs (``AttentionTrace.scalar``).
+            wanted: bool [B, T], True for the scalars to explain; None explains all.
+            retain: Whether to keep the recording and its graph for another target. If False, both are dropped, even
+                after an error.
 
         Raises:
-            TraceError: nothing was recorded, the target fits nothing recorded, nothing is wanted, a recorded tensor was
-                changed in place since, or the trace is not valid (see :class:`AttentionTrace`).
+            TraceError: Nothing was recorded, the target does not fit the recording, ``wanted`` selects nothing, a
+                recorded tensor was changed in place, or the trace is not valid (see :class:`AttentionTrace`).
         """
         try:
             self._check(target)
@@ -204,73 +210,81 @@ class Recorder:
                 self.clear()
 
     def attention_relevance(self, target: Tensor, wanted: Tensor | None = None) -> dict[int, Tensor]:
-        """What each item of the target passes back to every recorded step's A, [M, H, n_s, n_q], by the step's number.
+        """Return what each item of the target propagates back to the attention of every step.
 
-        After a forward pass within :class:`explain.lrp.lrp` that is its LRP relevance. The recording is dropped.
+        After a forward pass within :func:`explain.lrp.lrp`, this is the LRP relevance of A. The recording is dropped.
+
+        Args:
+            target: y, [B] or [B, T].
+            wanted: bool [B, T], True for the scalars to explain; None explains all.
+
+        Returns:
+            One tensor [M, H, n_s, n_q] for each step number.
 
         Raises:
-            TraceError: as :meth:`trace`.
+            TraceError: Nothing was recorded, the target does not fit the recording, ``wanted`` selects nothing, or a
+                recorded tensor was changed in place.
         """
         try:
             self._check(target)
             live = [step.tensors["attention"] for step in self._steps]
             found = gradients(target, live, Items.of(target, wanted), retain=False, at_once=1)
             return {
-                step.number: pad_map(relevance, *self._missing(step.number, step.query, step.key))
+                step.number: pad_map(relevance, *self._missing_tokens(step.number, step.query, step.key))
                 for relevance, step in zip(found, self._steps, strict=True)
             }
         finally:
             self.clear()
 
     def clear(self) -> None:
-        """Drop all that was recorded."""
+        """Drop the recording."""
         self._steps.clear()
         self._inputs.clear()
         self._prepended.clear()
         self._started.clear()
         self._count = 0
 
-    def _outlived(self, old: LiveStep, new: LiveStep) -> list[LiveStep]:
-        """What stays of a step after a newer one."""
+    def _still_needed(self, old: LiveStep, new: LiveStep) -> list[LiveStep]:
+        """Return what is kept of an old step after a new one: the step, a part of it, or nothing."""
         if not replaces(new, old):
             return [old]
         return [old.keeping(self.needs.every)] if self.needs.all_steps else []
 
-    def _missing(self, number: int, *modalities: str) -> list[int]:
-        """How many tokens each modality's stream grew by after a step was recorded."""
+    def _missing_tokens(self, number: int, *modalities: str) -> list[int]:
+        """Return how many tokens were prepended to each modality after a step was recorded."""
         return [sum(name == modality and number < count for name, count in self._prepended) for modality in modalities]
 
     def _check(self, target: Tensor) -> None:
         if not self._steps:
-            raise TraceError("nothing was recorded: the model handed over no attention step inside record()")
+            raise TraceError("nothing was recorded: the model passed no attention step to the recorder inside record()")
         batch = self._steps[0].tensors["attention"].shape[0]
         if target.ndim not in (1, 2) or len(target) != batch:
             raise TraceError(
-                f"target: expected one scalar a sample, [{batch}], or several, [{batch}, T], got {list(target.shape)}"
+                f"target: expected one scalar per sample, [{batch}], or several, [{batch}, T], got {list(target.shape)}"
             )
         if self.needs.gradients and target.grad_fn is None:
             raise TraceError("target has no gradient graph: compute it from the model's output, not under no_grad")
-        for step, fields in self._with_fields():
+        for step, fields in self._steps_with_fields():
             step.check_versions()
             step.check_graph(fields)
 
-    def _with_fields(self) -> list[tuple[LiveStep, frozenset[str]]]:
-        """The steps, and the fields that each is to have in the trace."""
+    def _steps_with_fields(self) -> list[tuple[LiveStep, frozenset[str]]]:
+        """Return each step with the fields that it has in the trace."""
         last = last_steps(self._steps)
         return [(step, self.needs.of_step(place in last)) for place, step in enumerate(self._steps)]
 
     def _gradients(
         self, target: Tensor, items: Items, retain: bool
     ) -> tuple[list[AttentionStep], dict[str, Tensor] | None, dict[str, Tensor] | None]:
-        """Steps, inputs and gradients of inputs, all detached."""
+        """Return the steps, the inputs and the gradients of the inputs, all detached."""
         of_inputs = list(self._inputs.values()) if "inputs_grad" in self.needs.trace else []
-        live = [s.tensors[name] for s, fields in self._with_fields() for name in s.differentiated(fields)]
+        live = [s.tensors[name] for s, fields in self._steps_with_fields() for name in s.differentiated(fields)]
         grads = iter(gradients(target, live + of_inputs, items, retain) if live or of_inputs else [])
         steps = [
-            step.detached(fields, items, grads, *self._missing(step.number, step.query, step.key))
-            for step, fields in self._with_fields()
+            step.detached(fields, items, grads, *self._missing_tokens(step.number, step.query, step.key))
+            for step, fields in self._steps_with_fields()
         ]
-        missing = {modality: self._missing(-1, modality)[0] for modality in self._inputs}
+        missing = {modality: self._missing_tokens(-1, modality)[0] for modality in self._inputs}
         inputs = {m: pad_stream(items.repeated(x.detach()), missing[m]) for m, x in self._inputs.items()}
         inputs_grad = {m: pad_stream(grad, missing[m]) for m, grad in zip(self._inputs, grads, strict=False)}
         return steps, inputs or None, inputs_grad or None

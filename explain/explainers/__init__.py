@@ -1,4 +1,4 @@
-"""One class an explainer: each takes a trace to relevance (``configs/explainer/`` has one file for each)."""
+"""Explainers: each class turns a trace into relevance (``configs/explainer/`` has one file for each)."""
 
 from explain.explainers.accumulation.constant import Constant
 from explain.explainers.accumulation.genatt import GenAtt

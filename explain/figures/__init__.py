@@ -1,13 +1,15 @@
-"""Pictures of explanations for publication: arrays in, matplotlib figures and files out; no model, no global state.
+"""Figures of explanations for papers: arrays in, matplotlib figures and files out, without models or global state.
 
-words, word_scores = zip(*merge_pieces(["what", "col", "or"], [True, False, True], [0.1, 0.6, 0.3]))
-photo = Photo(image, (left, top, right, bottom))                   # image: PIL, or uint8 [H, W, 3]; what was seen of it
-weighted = Explanation("weighted", patch_scores, word_scores)      # patch_scores: [rows, cols]
-sample = Sample(photo, "What color?", words, "red", 0.73, [weighted])
-save(draw(sample, overlay="bilinear", scale="each"), "figures/1")  # figures/1.png, figures/1.pdf
-save(draw_interaction(photo, words, matrix, (7, 7)), "figures/1_interaction")  # matrix: [n_words, 49]
-said = Caption(photo, "a red car", ["a", "red", "car"], [WordMaps("weighted", word_maps, whole)])
-save(draw_caption(said), "figures/1_caption")                      # word_maps: [n_words, rows, cols]
+Examples::
+
+    words, word_scores = zip(*merge_pieces(["what", "col", "or"], [True, False, True], [0.1, 0.6, 0.3]))
+    photo = Photo(image, (left, top, right, bottom))  # a PIL image or uint8 [H, W, 3], and the box that the encoder saw
+    weighted = Explanation("weighted", patch_scores, word_scores)  # patch_scores: [rows, cols]
+    sample = Sample(photo, "What color?", words, "red", 0.73, [weighted])
+    save(draw(sample, overlay="bilinear", scale="each"), "figures/1")  # figures/1.png, figures/1.pdf
+    save(draw_interaction(photo, words, matrix, (7, 7)), "figures/1_interaction")  # matrix: [n_words, 49]
+    caption = Caption(photo, "a red car", ["a", "red", "car"], [WordMaps("weighted", word_maps, whole)])
+    save(draw_caption(caption), "figures/1_caption")  # word_maps: [n_words, rows, cols]
 """
 
 from explain.figures.caption import Caption, WordMaps, draw_caption

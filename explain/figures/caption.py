@@ -1,4 +1,4 @@
-"""A caption: the photo, and for each explainer a heat map for every word and one for all of them."""
+"""Figures of captions: the photo, and for each explainer a heat map for every word and one for the whole caption."""
 
 from __future__ import annotations
 
@@ -28,21 +28,27 @@ from explain.figures.layout import (
 from explain.figures.photo import Overlay, Photo, checked_overlay
 from explain.figures.scale import Array, Scale, checked_scale, finite
 
-CELL = 47.0  # nine cells are as wide as the text of a two-column paper
+CELL = 47.0  # nine cells are as wide as the text of a two-column paper, in points
 MOST_COLUMNS = 9
-PHOTO = 76.0
+PHOTO = 76.0  # width of the photo
 TEXT, NAME, WORD, NOTE = 9.0, 8.0, 7.0, 6.0  # font sizes
-BLOCK_GAP = 8.0  # above each explainer
-WHOLE = "all words"  # on one line of a cell
-LABELS = ("relevance to a word", "relevance to all words")  # of the colour bars
+BLOCK_GAP = 8.0  # space above each explainer
+WHOLE = "all words"  # short enough for one line of a cell
+LABELS = ("relevance to a word", "relevance to all words")  # labels of the colour bars
 
 
 @dataclass(frozen=True, eq=False)
 class WordMaps:
-    """What an explainer says of a caption: a map for each word, [n_words, rows, cols], and for all, [rows, cols].
+    """An explainer's heat maps of a caption: one for each word and one for the whole caption.
+
+    Args:
+        explainer: Name of the explainer.
+        words: Scores of the patches for each word, [n_words, rows, cols].
+        whole: Scores of the patches for the whole caption, [rows, cols].
 
     Raises:
-        ValueError: naming the explainer: maps that are no grids or not of one shape, or scores that are not finite.
+        ValueError: The maps are not grids or have different shapes, or a score is not finite; the message names the
+            explainer.
     """
 
     explainer: str
@@ -53,18 +59,18 @@ class WordMaps:
         words, whole = self.word_scores, self.whole_scores
         if words.ndim != 3 or words.size == 0 or words.shape[1:] != whole.shape:
             raise ValueError(
-                f"{self.explainer}: maps of words are [n_words, rows, cols] and that of all [rows, cols], not "
+                f"{self.explainer}: maps of words must be [n_words, rows, cols] and the map of all [rows, cols], not "
                 f"{list(words.shape)} and {list(whole.shape)}"
             )
 
     @property
     def word_scores(self) -> Array:
-        """[n_words, rows, cols]."""
+        """Scores for each word, [n_words, rows, cols]."""
         return finite(self.words, f"{self.explainer}: scores of words")
 
     @property
     def whole_scores(self) -> Array:
-        """[rows, cols]."""
+        """Scores for the whole caption, [rows, cols]."""
         return finite(self.whole, f"{self.explainer}: scores of the caption")
 
 
@@ -73,14 +79,14 @@ class Caption:
     """A generated caption and its explanations.
 
     Args:
-        photo: The photo and the part of it that the encoder saw.
-        text: The caption as it is read.
-        words: Its words, each with a map, [n_words].
-        explanations: One or more.
-        note: A further small line, such as what people said.
+        photo: The photo, and the part of it that the encoder saw.
+        text: The caption.
+        words: The words of the caption, each with a map, [n_words].
+        explanations: At least one.
+        note: A second, small line of text, such as a caption written by a person.
 
     Raises:
-        ValueError: no explanation, or one whose words are not as many as ``words``.
+        ValueError: There is no explanation, or an explanation's number of words differs from ``words``.
     """
 
     photo: Photo
@@ -91,25 +97,26 @@ class Caption:
 
     def __post_init__(self) -> None:
         if not self.explanations:
-            raise ValueError("a caption needs an explanation")
+            raise ValueError("a caption needs at least one explanation")
         for e in self.explanations:
             if len(e.word_scores) != len(self.words):
                 raise ValueError(f"{e.explainer}: maps of {len(e.word_scores)} words for {len(self.words)} words")
 
 
 def draw_caption(caption: Caption, overlay: Overlay = "bilinear", scale: Literal["each", "common"] = "each") -> Figure:
-    """The photo and the caption; under them, for each explainer, lines of maps: all words, then the whole caption.
+    """Draw the photo with the caption, and below it for each explainer the maps of all words and of the whole caption.
 
-    Zero is colourless, more is darker. If scores of both signs are to be shown, red is positive and blue negative.
+    A score of zero has no colour, and larger scores are darker. If any drawn score is negative, positive scores are red
+    and negative scores are blue.
 
     Args:
         caption: The caption.
-        overlay: ``bilinear`` for smooth maps, ``patches`` for the patches as they are.
-        scale: ``each``: every explainer fills the colours, all its words on one scale, the whole caption on another.
-            ``common``: these two are those of the whole figure. Colour bars stand over what they are for.
+        overlay: ``bilinear`` for smooth maps, ``patches`` for one flat colour per patch.
+        scale: ``each``: an explainer has one colour scale for all its words, and one for the whole caption. ``common``:
+            all explainers share these two scales. The colour bars are drawn above the maps that they belong to.
 
     Raises:
-        ValueError: another ``overlay`` or ``scale``.
+        ValueError: ``overlay`` or ``scale`` is unknown.
     """
     checked_scale(scale)
     checked_overlay(overlay)
@@ -134,24 +141,26 @@ def draw_caption(caption: Caption, overlay: Overlay = "bilinear", scale: Literal
 
 @dataclass(frozen=True)
 class _Header:
-    """The photo, and beside it the caption, the note, and at the bottom the bars of common scales."""
+    """The photo, and to its right the caption and the note, with the colour bars of common scales at the bottom."""
 
     caption: Caption
-    room: float  # beside the photo
+    room: float  # width to the right of the photo
     scales: tuple[Scale, Scale] | None
 
     @property
     def _texts(self) -> Iterator[tuple[list[str], float, bool, str]]:
-        """Lines, font size, bold, colour."""
+        """Text blocks as (lines, font size, bold, colour)."""
         yield wrapped(self.caption.text, self.room, TEXT, bold=True), TEXT, True, "black"
         yield wrapped(self.caption.note, self.room, NOTE), NOTE, False, GREY
 
     @property
     def height(self) -> float:
+        """Height of the header in points."""
         texts = SPACE + sum(lines_height(len(lines), size) for lines, size, _, _ in self._texts)
         return max(texts + (BAR_ROOM if self.scales else 0), PHOTO * min(self.caption.photo.ratio, TALLEST))
 
     def draw(self, page: Page) -> None:
+        """Draw the header on the page."""
         self.caption.photo.show(picture_axes(page, self.caption.photo, MARGIN, MARGIN, PHOTO))
         y = MARGIN
         for lines, size, bold, color in self._texts:
@@ -161,7 +170,7 @@ class _Header:
 
 
 def _scales(explanations: Sequence[WordMaps]) -> tuple[Scale, Scale]:
-    """The scales of words and of whole captions."""
+    """Return the scale of words and the scale of whole captions."""
     return Scale.pair((e.word_scores for e in explanations), (e.whole_scores for e in explanations))
 
 

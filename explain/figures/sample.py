@@ -1,4 +1,4 @@
-"""One sample: the photo, the question, the answer, and what each explainer makes of them."""
+"""Figures of samples: the photo, the question, the answer, and the scores of each explainer."""
 
 from __future__ import annotations
 
@@ -29,18 +29,23 @@ from explain.figures.layout import (
 from explain.figures.photo import Overlay, Photo, checked_overlay
 from explain.figures.scale import Array, Scale, checked_scale, finite
 
-CELL = 92.0  # five cells are as wide as the text of a two-column paper
-MOST_COLUMNS = 4  # of explainers
+CELL = 92.0  # five cells are as wide as the text of a two-column paper, in points
+MOST_COLUMNS = 4  # columns of explainers
 TITLE, ANSWER, QUESTION, CAPTION = 8.0, 8.0, 7.0, 6.0  # font sizes
-LABELS = ("relevance of a patch", "relevance of a word")  # of the colour bars
+LABELS = ("relevance of a patch", "relevance of a word")  # labels of the colour bars
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What an explainer says: a score each patch of the box, [rows, cols], and each word, [n_words].
+    """An explainer's scores of the patches and words of a sample.
+
+    Args:
+        explainer: Name of the explainer.
+        patches: Scores of the patches in the box, [rows, cols].
+        words: Scores of the words, [n_words].
 
     Raises:
-        ValueError: naming the explainer: patches that are no grid, or scores that are not finite numbers.
+        ValueError: The scores have another shape or are not finite; the message names the explainer.
     """
 
     explainer: str
@@ -49,18 +54,20 @@ class Explanation:
 
     def __post_init__(self) -> None:
         if self.patch_scores.ndim != 2 or self.patch_scores.size == 0:
-            raise ValueError(f"{self.explainer}: patch scores are [rows, cols], not {list(self.patch_scores.shape)}")
+            raise ValueError(
+                f"{self.explainer}: patch scores must be [rows, cols], not {list(self.patch_scores.shape)}"
+            )
         if self.word_scores.ndim != 1:
-            raise ValueError(f"{self.explainer}: word scores are [n_words], not {list(self.word_scores.shape)}")
+            raise ValueError(f"{self.explainer}: word scores must be [n_words], not {list(self.word_scores.shape)}")
 
     @property
     def patch_scores(self) -> Array:
-        """[rows, cols]."""
+        """Scores of the patches, [rows, cols]."""
         return finite(self.patches, f"{self.explainer}: patch scores")
 
     @property
     def word_scores(self) -> Array:
-        """[n_words]."""
+        """Scores of the words, [n_words]."""
         return finite(self.words, f"{self.explainer}: word scores")
 
 
@@ -69,16 +76,17 @@ class Sample:
     """A prediction and its explanations.
 
     Args:
-        photo: The photo and the part of it that the encoder saw.
-        question: The question as it was asked.
-        words: The words that have scores, such as the question's as the tokenizer cut them, [n_words].
-        answer: What the model says.
-        probability: Of the answer, 0 to 1.
-        explanations: One or more.
-        caption: A further small line, such as what people answered.
+        photo: The photo, and the part of it that the encoder saw.
+        question: The question.
+        words: The words that have scores, such as the tokenizer's words of the question, [n_words].
+        answer: The predicted answer.
+        probability: Probability of the answer, from 0 to 1.
+        explanations: At least one.
+        caption: Another small line of text, such as the answers of people.
 
     Raises:
-        ValueError: a probability outside 0 to 1, no explanation, or one whose words are not as many as ``words``.
+        ValueError: The probability is outside 0..1, there is no explanation, or an explanation's number of words
+            differs from ``words``.
     """
 
     photo: Photo
@@ -91,27 +99,28 @@ class Sample:
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
-            raise ValueError(f"a probability lies between 0 and 1, not at {self.probability}")
+            raise ValueError(f"a probability must be between 0 and 1, not {self.probability}")
         if not self.explanations:
-            raise ValueError("a sample needs an explanation")
+            raise ValueError("a sample needs at least one explanation")
         for e in self.explanations:
             if len(e.word_scores) != len(self.words):
                 raise ValueError(f"{e.explainer}: {len(e.word_scores)} word scores for {len(self.words)} words")
 
 
 def draw(sample: Sample, overlay: Overlay = "bilinear", scale: Literal["each", "common"] = "each") -> Figure:
-    """The photo, answer and question at the left; beside it a heat map and coloured words for each explainer.
+    """Draw the photo, answer and question on the left, and each explainer's heat map and coloured words on the right.
 
-    Zero is colourless, more is darker. If scores of both signs are to be shown, red is positive and blue negative.
+    A score of zero has no colour, and larger scores are darker. If any drawn score is negative, positive scores are red
+    and negative scores are blue.
 
     Args:
         sample: The sample.
-        overlay: ``bilinear`` for smooth maps, ``patches`` for the patches as they are.
-        scale: ``each``: every explainer fills the colours, patches and words each by their own largest score.
-            ``common``: one score is one colour in every column, and colour bars tell which.
+        overlay: ``bilinear`` for smooth maps, ``patches`` for one flat colour per patch.
+        scale: ``each``: every explainer has separate scales for patches and words, up to its largest score. ``common``:
+            a colour means the same score in every column, and colour bars show the scales.
 
     Raises:
-        ValueError: another ``overlay`` or ``scale``.
+        ValueError: ``overlay`` or ``scale`` is unknown.
     """
     checked_scale(scale)
     checked_overlay(overlay)
@@ -121,7 +130,7 @@ def draw(sample: Sample, overlay: Overlay = "bilinear", scale: Literal["each", "
     grid = Grid.of(sample.photo, titles, TITLE, CELL, columns, room=SPACE + words_height(words))
     legend = grid.title_height + grid.picture_height + _legend_height(sample)
     bars = BAR_ROOM if scale == "common" else 0.0
-    # Beside a single explainer, a bar has to stand under the legend.
+    # Next to a single explainer there is no space for the bars, so they are drawn below the legend.
     height = max(grid.height, legend) + bars if columns == 1 else max(grid.height + bars, legend)
     page = Page(2 * MARGIN + CELL + GAP + grid.width, 2 * MARGIN + height)
     _draw_prediction(page, sample, grid.title_height)
@@ -134,7 +143,7 @@ def draw(sample: Sample, overlay: Overlay = "bilinear", scale: Literal["each", "
 
 
 def _scales(explanations: Sequence[Explanation]) -> tuple[Scale, Scale]:
-    """The scales of patches and of words."""
+    """Return the scale of patches and the scale of words."""
     return Scale.pair((e.patch_scores for e in explanations), (e.word_scores for e in explanations))
 
 
@@ -154,7 +163,7 @@ def _draw_explanation(
 
 
 def _legend(sample: Sample) -> list[tuple[list[str], float, bool, str]]:
-    """What stands under the photo: lines, font size, bold, colour."""
+    """Return the text below the photo, as blocks of (lines, font size, bold, colour)."""
     percent = sample.probability * 100
     share = f"{percent:.0f}" if percent >= 0.5 or percent == 0 else "<1"
     answer = f"{sample.answer} ({share}{NBSP}%)"
@@ -170,7 +179,7 @@ def _legend_height(sample: Sample) -> float:
 
 
 def _draw_prediction(page: Page, sample: Sample, top: float) -> None:
-    """The photo, its top ``top`` below the margin, and the legend."""
+    """Draw the photo, with its upper edge ``top`` below the margin, and the legend."""
     axes = picture_axes(page, sample.photo, MARGIN, MARGIN + top, CELL)
     sample.photo.show(axes)
     y = page.height * (1 - axes.get_position().y0) + SPACE

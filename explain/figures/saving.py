@@ -1,4 +1,4 @@
-"""Figures as files."""
+"""Saving of figures to files."""
 
 import os
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-# Without dates and versions, the same figure gives the same bytes.
+# Leave out dates and versions, so that the same figure gives the same bytes.
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-# 42: fonts go in as TrueType, which publishers ask for. The others undo what a user's matplotlibrc may say.
+# Font type 42 embeds TrueType fonts, which publishers require. The other settings override the user's matplotlibrc.
 SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "pdf.use14corefonts": False,
@@ -25,18 +25,21 @@ SETTINGS: dict[Any, Any] = {
 
 
 def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
-    """Write ``path.png`` and ``path.pdf``; the same figure gives the same bytes. A file is whole or not there.
+    """Write a figure to ``path.png`` and ``path.pdf``.
+
+    The same figure always gives the same bytes. If writing fails, an existing file is kept, and no partial file is
+    left.
 
     Args:
         figure: The figure.
-        path: Path without the suffix; folders that are missing are made.
-        formats: ``png``, ``pdf``.
+        path: Path without the suffix; missing folders are created.
+        formats: ``png``, ``pdf`` or both.
 
     Returns:
-        The files, in the order of ``formats``.
+        The paths of the files, in the order of ``formats``.
 
     Raises:
-        ValueError: another format.
+        ValueError: A format is unknown.
     """
     if unknown := [name for name in formats if name not in METADATA]:
         raise ValueError(f"unknown format {unknown[0]!r}; a figure is saved as {' or '.join(METADATA)}")
@@ -48,7 +51,7 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "pdf
 
 
 def _write(figure: Figure, file: Path, name: str) -> None:
-    """Write to a temporary name, then rename: nobody sees half a file."""
+    """Write to a temporary file, then rename it, so that a partial file is never visible."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with matplotlib.rc_context(SETTINGS):

@@ -1,4 +1,4 @@
-"""Scores as colours: one map for scores of one sign, one for both, zero always colourless."""
+"""Colour scales of scores: one colour map for scores of one sign, one for both signs; zero has no colour in both."""
 
 from __future__ import annotations
 
@@ -10,59 +10,65 @@ import numpy as np
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from numpy.typing import ArrayLike, NDArray
 
-OPACITY = 0.82
-# Below 1, so that weak scores are seen: the colour comes quicker than the map alone would bring it.
-OPACITY_POWER = 0.6
-ROUNDING = 1e-6  # negative scores this small beside the largest are rounding errors
+OPACITY = 0.82  # opacity of the largest score
+OPACITY_POWER = 0.6  # opacity grows with this power of the score; a power below 1 makes weak scores visible
+ROUNDING = 1e-6  # negative scores this small, relative to the largest score, are rounding errors
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Scores from 0 (or ``-limit`` if ``signed``) to ``limit``."""
+    """A colour scale from 0 (or ``-limit`` if ``signed``) to ``limit``."""
 
     limit: float
     signed: bool
 
     @classmethod
     def over(cls, arrays: Iterable[Array]) -> Scale:
-        """The scale that just holds every score of the arrays."""
+        """Return the smallest scale that contains all scores of the arrays."""
         scores = np.concatenate([np.ravel(a) for a in arrays])
         limit = float(np.abs(scores).max(initial=0))
         return cls(limit, bool(scores.min(initial=0) < -ROUNDING * limit))
 
     @classmethod
     def pair(cls, first: Iterable[Array], second: Iterable[Array]) -> tuple[Scale, Scale]:
-        """Scales of two kinds of scores: a limit each, since one kind often weighs more, but one sign convention."""
+        """Return the scales of two kinds of scores, such as patches and words.
+
+        Each kind has a separate limit, because one is often larger than the other. Either both scales are signed or
+        neither.
+        """
         one, other = cls.over(first), cls.over(second)
         signed = one.signed or other.signed
         return cls(one.limit, signed), cls(other.limit, signed)
 
     @property
     def norm(self) -> Normalize:
-        """For shares of the limit, see :meth:`share`."""
+        """Normalisation of values returned by :meth:`share`."""
         return Normalize(-1 if self.signed else 0, 1)
 
     @property
     def colormap(self) -> Colormap:
-        """Transparent at zero; perceptually uniform (one sign) or diverging (both), and safe for the colour-blind."""
+        """A colour map that is transparent at zero and suitable for colour-blind readers.
+
+        It is perceptually uniform if scores have one sign, and diverging if they have both.
+        """
         return _SIGNED if self.signed else _UNSIGNED
 
     def share(self, scores: Array) -> Array:
-        """Scores as shares of the limit, which keeps tiny and huge ones exact."""
+        """Return scores divided by the limit, which keeps tiny and huge scores exact."""
         return scores / self.limit if self.limit else np.zeros_like(scores)
 
     def on_white(self, scores: Array) -> Array:
-        """The colours of scores on a white page, RGB from 0 to 1, [..., 3]."""
+        """Return the colours of scores on a white page, RGB from 0 to 1, [..., 3]."""
         rgba = self.colormap(self.norm(self.share(scores)))
         return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
 
 
 def finite(scores: ArrayLike, name: str) -> Array:
-    """The scores as an array.
+    """Return the scores as an array.
 
     Raises:
-        ValueError: naming them, where one is not a finite number.
+        ValueError: A score is not a finite number; the message contains ``name``.
     """
     array = np.asarray(scores, dtype=np.float64)
     if bad := int((~np.isfinite(array)).sum()):
@@ -71,13 +77,13 @@ def finite(scores: ArrayLike, name: str) -> Array:
 
 
 def checked_scale(scale: str) -> None:
-    """Raise ValueError for a choice of scales that there is not."""
+    """Raise ValueError for an unknown scale name."""
     if scale not in ("each", "common"):
-        raise ValueError(f"scale is each or common, not {scale!r}")
+        raise ValueError(f"scale must be each or common, not {scale!r}")
 
 
 def readable_on(colour: Array) -> str:
-    """Black or white, whichever stands out more from an RGB colour (WCAG 2.1, relative luminance)."""
+    """Return black or white, the one with more contrast to an RGB colour (WCAG 2.1, relative luminance)."""
     linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return "black" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "white"

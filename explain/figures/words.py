@@ -1,21 +1,25 @@
-"""Sub-word pieces and their scores merged into words."""
+"""Merging of sub-word pieces and their scores into words."""
 
 from collections.abc import Sequence
 
 
 def merge_pieces(pieces: Sequence[str], is_end: Sequence[bool], scores: Sequence[float]) -> list[tuple[str, float]]:
-    """Words with the sum of their pieces' scores, in order; a last word without an end counts as one.
+    """Return the words, each with the sum of its pieces' scores, in order.
+
+    Pieces at the end that no end flag follows form a last word.
 
     Args:
-        pieces: The text of each sub-word piece, [N].
+        pieces: Text of each sub-word piece, [N].
         is_end: Whether a word ends with the piece, [N].
-        scores: A score each piece, [N].
+        scores: Score of each piece, [N].
 
     Raises:
-        ValueError: the three differ in length.
+        ValueError: The three differ in length.
     """
     if not len(pieces) == len(is_end) == len(scores):
-        raise ValueError(f"{len(pieces)} pieces, {len(is_end)} end flags and {len(scores)} scores do not fit together")
+        raise ValueError(
+            f"{len(pieces)} pieces, {len(is_end)} end flags and {len(scores)} scores: the numbers must be equal"
+        )
     words: list[tuple[str, float]] = []
     word, total, open_word = "", 0.0, False
     for piece, end, score in zip(pieces, is_end, scores, strict=True):

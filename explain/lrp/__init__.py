@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation (LRP) of any model written with ordinary torch operations."""
+"""Layer-wise relevance propagation (LRP) through any model written with ordinary torch operations."""
 
 from explain.lrp.mode import lrp
 

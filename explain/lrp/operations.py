@@ -1,7 +1,7 @@
-"""Which rule each torch function follows; a function that is not listed has none.
+"""The table of LRP rules: which rule each torch function follows. A function that is not listed has no rule.
 
-A handler returns the value of a call, joined to the graph by a rule, or ``NotImplemented`` where the arguments fit no
-rule.
+A handler returns the value of a call, added to the graph by a rule, or ``NotImplemented`` if no rule fits the
+arguments.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,20 @@ class Call:
     func: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    live: list[Tensor]  #: the tensors among the arguments that take relevance, at least one
+    live: list[Tensor]  #: the tensor arguments that take relevance, at least one
 
     def value(self) -> Any:
-        """The function's value, without a graph."""
+        """Return the function's value without a graph."""
         with torch.no_grad():
             return self.func(*self.args, **self.kwargs)
 
     def run(self) -> Any:
-        """The function's value, with the graph that autograd builds."""
+        """Return the function's value with the graph that autograd builds."""
         return self.func(*self.args, **self.kwargs)
 
 
 def _identity(call: Call) -> Any:
-    """All relevance to the first argument, if it is the only one that takes any."""
+    """Pass all relevance to the first argument, if it is the only one that takes relevance."""
     first = call.args[0] if call.args else call.kwargs.get("input")
     if len(call.live) != 1 or first is not call.live[0]:
         return NotImplemented
@@ -42,7 +42,7 @@ def _identity(call: Call) -> Any:
 
 
 def _with_constant(call: Call) -> Any:
-    """All relevance to the one operand that takes any, whichever it is."""
+    """Pass all relevance to the only operand that takes relevance, in any position."""
     return Identity.apply(call.live[0], call.value()) if len(call.live) == 1 else NotImplemented
 
 
@@ -62,7 +62,7 @@ def _linear(call: Call) -> Any:
 
 
 def _matmul(call: Call) -> Any:
-    """The linear rule where the second factor is a constant matrix, else the rule of matrix products."""
+    """Apply the linear rule if the second factor is a constant matrix, else the rule of matrix products."""
     if call.kwargs or min(factor.ndim for factor in call.args) < 2:
         return NotImplemented
     x, y = (factor if any(factor is one for one in call.live) else factor.detach() for factor in call.args)
@@ -71,7 +71,7 @@ def _matmul(call: Call) -> Any:
     return Matmul.apply(x, y, call.value())
 
 
-# Entries are moved, copied, cast or left out: relevance flows as a gradient does.
+# Functions that move, copy, cast or select entries: relevance flows like a gradient.
 _SHAPES = (
     "T mT adjoint broadcast_to cat chunk clone concat concatenate contiguous expand expand_as flatten flip movedim "
     "moveaxis narrow pad permute repeat repeat_interleave reshape reshape_as roll select split split_with_sizes "
@@ -89,5 +89,5 @@ HANDLERS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(["matmul", "bmm", "mm"], _matmul),
     "add": _add,
     "linear": _linear,
-    "sigmoid": Call.value,  # a gate takes no relevance: from here on it is a constant
+    "sigmoid": Call.value,  # a gate takes no relevance: its value is treated as a constant
 }

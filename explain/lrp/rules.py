@@ -1,9 +1,11 @@
-"""The LRP rules: autograd functions whose backward pass hands on relevance instead of a gradient.
+"""The LRP rules, as autograd functions whose backward pass propagates relevance instead of a gradient.
 
-Each takes the operands and the value that torch computed from them, and returns that value unchanged. The rules are
-those of Chefer et al. 2021 (CVPR), section 3, and of its reference implementation, but sums run over each sample alone.
-The clone rule, x · Σ_i sd(R_i, x), needs no function: it is the plain sum of the R_i where x ≠ 0, to rounding, and that
-is how autograd already adds up what reaches a tensor by several ways.
+Each function takes the operands and the value that torch computed from them, and returns that value unchanged. The
+rules are those of Chefer et al. 2021 (CVPR), section 3, and of its reference implementation, except that sums run over
+each sample separately. See docs/method.md, Baselines.
+
+The clone rule, x · Σ_i sd(R_i, x), needs no function. Up to rounding it is the sum of the R_i where x ≠ 0, and autograd
+already adds up what reaches a tensor on several paths.
 """
 
 from typing import Any
@@ -16,9 +18,14 @@ EPSILON = 1e-9
 
 
 def safe_divide(a: Tensor, b: Tensor) -> Tensor:
-    """sd(a, b) = a / (b + 1e-9), and 0 where b = 0; operands of one shape or broadcastable to one.
+    """Return sd(a, b) = a / (b + 1e-9), and 0 where b = 0.
 
-    1e-9 is added whatever the sign of b, as the rules have it; only at b = −1e-9 itself it replaces the 0 that results.
+    1e-9 is added for either sign of b, as the rules say. Where b + 1e-9 is 0, which is at b = −1e-9, the divisor is
+    1e-9.
+
+    Args:
+        a: Dividend.
+        b: Divisor, of the same shape or broadcastable with ``a``.
     """
     denominator = b + EPSILON
     denominator.masked_fill_(denominator == 0, EPSILON)
@@ -26,33 +33,37 @@ def safe_divide(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Identity(Function):
-    """All relevance goes to ``x``: softmax, norms, activations, and sums and products with a constant."""
+    """The identity rule: all relevance goes to ``x`` (softmax, norms, activations, operations with a constant)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        """Return ``value``, and save the shape of ``x``."""
         ctx.shape = x.shape
         return value.detach()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
+        """Return the relevance of ``x``, summed over broadcast dimensions."""
         return relevance.sum_to_size(ctx.shape), None
 
 
 class Linear(Function):
-    """x Wᵀ with a constant ``weight`` W [out, in]; a bias takes no relevance (α = 1, β = 0).
+    """The rule of x Wᵀ with a constant ``weight`` W [out, in]; a bias takes no relevance (α = 1, β = 0).
 
-    Z = x⁺W⁺ᵀ + x⁻W⁻ᵀ, S = sd(R, Z), R_x = x⁺ ⊙ (S W⁺) + x⁻ ⊙ (S W⁻), with (·)⁻ = min(·, 0).
+    R_x = x⁺ ⊙ (S W⁺) + x⁻ ⊙ (S W⁻), with Z = x⁺W⁺ᵀ + x⁻W⁻ᵀ, S = sd(R, Z) and (·)⁻ = min(·, 0).
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, value: Tensor) -> Tensor:
+        """Return ``value``, and save what the backward pass needs."""
         ctx.save_for_backward(x, weight)
         return value.detach()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:
+        """Return the relevance R_x; the weight takes none."""
         x, weight = ctx.saved_tensors
         x_pos, x_neg = x.clamp(min=0), x.clamp(max=0)
         w_pos, w_neg = weight.clamp(min=0), weight.clamp(max=0)
@@ -61,10 +72,14 @@ class Linear(Function):
 
 
 class Matmul(Function):
-    """XY: S = sd(R, XY), R_X = X ⊙ (S Yᵀ), R_Y = Y ⊙ (Xᵀ S), both halved if both operands take relevance."""
+    """The rule of a matrix product XY: R_X = X ⊙ (S Yᵀ) and R_Y = Y ⊙ (Xᵀ S), with S = sd(R, XY).
+
+    If both operands take relevance, both results are halved.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, value: Tensor) -> Tensor:
+        """Return ``value``, and save what the backward pass needs."""
         out = value.detach()
         ctx.save_for_backward(x, y, out)
         return out
@@ -72,6 +87,7 @@ class Matmul(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Return R_X and R_Y, or None for an operand that takes no relevance."""
         x, y, out = ctx.saved_tensors
         for_x, for_y, _ = ctx.needs_input_grad
         s = safe_divide(relevance, out)
@@ -83,14 +99,15 @@ class Matmul(Function):
 
 
 class Add(Function):
-    """a + b, both taking relevance: a ⊙ S and b ⊙ S with S = sd(R, a + b), each rescaled.
+    """The rule of a + b where both take relevance: a ⊙ S and b ⊙ S with S = sd(R, a + b), each rescaled.
 
-    With Σ_a and Σ_b the sums of the two, they are rescaled to sum to |Σ_a| / (|Σ_a| + |Σ_b|) and
-    |Σ_b| / (|Σ_a| + |Σ_b|) of ΣR. The sums run over one sample: all dimensions of the result but the first.
+    Let Σ_a and Σ_b be the sums of the two. After rescaling, the two sum to |Σ_a| / (|Σ_a| + |Σ_b|) and
+    |Σ_b| / (|Σ_a| + |Σ_b|) of ΣR. The sums run over one sample, that is, all dimensions of the result except the first.
     """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, value: Tensor) -> Tensor:
+        """Return ``value``, and save what the backward pass needs."""
         out = value.detach()
         ctx.save_for_backward(a, b, out)
         return out
@@ -98,6 +115,7 @@ class Add(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the rescaled relevance of both operands."""
         a, b, out = ctx.saved_tensors
         s = safe_divide(relevance, out)
         parts = a * s, b * s
@@ -109,7 +127,7 @@ class Add(Function):
 
 
 def _sample_sums(x: Tensor) -> Tensor:
-    """[B, ...] → [B, 1, ...]; a tensor without further dimensions is its own sum."""
+    """Sum each sample: [B, ...] → [B, 1, ...]; a tensor of fewer than two dimensions is returned as it is."""
     if x.ndim < 2:
         return x
     return x.sum(dim=tuple(range(1, x.ndim)), keepdim=True)

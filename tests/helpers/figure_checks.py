@@ -1,4 +1,4 @@
-"""Samples to draw, and what came out of a figure: its pixels, texts and places."""
+"""Samples to draw, and the pixels, texts and positions of the resulting figures."""
 
 import itertools
 
@@ -20,30 +20,32 @@ def one_hot(row, column, grid=GRID):
 
 
 def make_sample(*explanations, image=WHITE, box=BOX, words=("is", "it"), question="Is it?", answer="yes", caption=""):
+    """Return a sample with the given explanations and defaults for everything else."""
     return Sample(Photo(image, box), question, words, answer, 0.73, explanations, caption)
 
 
-def many(n, words=("is", "it"), grid=GRID):
+def random_explanations(n, words=("is", "it"), grid=GRID):
+    """Return ``n`` random explanations, named ``explainer_0`` and so on."""
     rng = np.random.default_rng(n)
     return [Explanation(f"explainer_{k}", rng.random(grid), rng.random(len(words))) for k in range(n)]
 
 
 def rendered(figure):
-    """RGB [h, w, 3], and for each picture the slice of rows and of columns that it fills."""
+    """Return the figure's pixels, RGB [h, w, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(float)
 
 
 def pictures(figure):
-    """Axes with pictures: the photo first, then those with a heat map over it."""
+    """Return the axes with images: first the photo, then the heat maps over it."""
     return [
         axes for axes in figure.axes if axes.images and axes.images[0].get_array().ndim == 3 and axes.get_ylim()[0] > 1
     ]
 
 
 def cut(figure, axes):
-    """The pixels of one picture, without the outermost, which may be blended with the page."""
+    """Return the pixels of one image, without its outermost pixels, which can be blended with the page."""
     page, place = rendered(figure), axes.get_position()
     height, width, _ = page.shape
     rows = slice(round((1 - place.y1) * height), round((1 - place.y0) * height))
@@ -51,11 +53,12 @@ def cut(figure, axes):
 
 
 def boxes(figure):
-    """Colours of the word boxes, in order."""
+    """Return the colours of the word boxes, in order."""
     return [np.array(p.get_facecolor())[:3] for p in figure.axes[0].patches if p.get_fill()]
 
 
 def texts(figure):
+    """Return the texts on the figure, in order."""
     return [text.get_text() for text in figure.axes[0].texts]
 
 
@@ -82,6 +85,7 @@ ODD = [
 
 
 def no_overlap(figure):
+    """Check that no text or image is clipped by the page or overlaps another."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     items = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
     items += [axes.get_window_extent(renderer) for axes in figure.axes[1:]]
@@ -93,4 +97,4 @@ def no_overlap(figure):
         assert item.y1 < height
     for a, b in itertools.combinations(items, 2):
         across, down = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert min(across, down) < 3  # pixels at 300 dpi: side bearings
+        assert min(across, down) < 3  # pixels at 300 dpi; glyphs have white space at their sides

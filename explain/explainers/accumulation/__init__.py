@@ -1,1 +1,1 @@
-"""Explainers that accumulate relevance attention step by attention step."""
+"""Explainers that accumulate relevance over the attention steps."""

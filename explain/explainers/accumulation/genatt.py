@@ -1,7 +1,4 @@
-"""GenAtt: Chefer et al. 2021, Generic Attention-model Explainability (ICCV).
-
-Equation numbers are those of Huang et al. 2023 (arXiv:2308.10240), appendix A.
-"""
+"""GenAtt (Chefer et al. 2021, Generic Attention-model Explainability, ICCV)."""
 
 import torch
 from torch import Tensor
@@ -12,23 +9,32 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class GenAtt(Accumulation):
-    """Relevance that grows by A* = E_h[(∇A ⊙ A)⁺] (Eq. 27-34); rows are not normalised.
+    """GenAtt (Chefer et al. 2021), as written in Huang et al. 2023, appendix A, Eq. 27-34.
 
-    Self-attention: R_ss += A*·R_ss and R_sq += A*·R_sq; joint attention: R += A*·R.
-    Cross-attention: R_sq += norm(R_ss)ᵀ·A*·norm(R_qq) and R_ss += A*·R_qs, both from R as it was before the step, with
-    norm(R) = I + rownorm(R − I), in which rows of zeros stay zero (the original divides 0 by 0 there).
+    Relevance grows by A* = E_h[(∇A ⊙ A)⁺], and rows of R are not normalised:
+
+    - Self-attention: R_ss += A* · R_ss and R_sq += A* · R_sq.
+    - Joint attention: R += A* · R.
+    - Cross-attention: R_sq += norm(R_ss)ᵀ · A* · norm(R_qq) and R_ss += A* · R_qs. Both read R before the step changes
+      it. norm(R) = I + rownorm(R − I), where rows of zeros stay zero (the original code divides 0 by 0 there).
+
+    See docs/method.md, Baselines.
     """
 
     needs = ("attention_grad",)
     linear_cross_attention = False
 
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
-        """R[s] += A* · R[s] of a self- or joint attention (Eq. 29-30)."""
+        """Return the update R[s] += A* · R[s] of a self- or joint attention (Huang et al. 2023, Eq. 29-30)."""
         evidence = positive_evidence(trace, step)
         return Update(trace.span(step.query), trace.span(step.key), evidence.new_ones(1, 1, 1), evidence)
 
     def writes(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> list[Write]:
-        """R_sq and R_ss of a cross-attention (Eq. 31-34), all of R[s] of a self-attention."""
+        """Return the new values of R that the step writes.
+
+        A cross-attention writes R_sq and R_ss (Huang et al. 2023, Eq. 31-34); a self- or joint attention writes all of
+        R[s].
+        """
         if not step.is_cross:
             return super().writes(trace, step, relevance)
         s, q = trace.span(step.query), trace.span(step.key)
@@ -39,6 +45,6 @@ class GenAtt(Accumulation):
 
 
 def _norm(relevance: Tensor) -> Tensor:
-    """I + rownorm(R − I) (Eq. 33-34), [B, n, n]."""
+    """Return norm(R) = I + rownorm(R − I), [B, n, n] (Huang et al. 2023, Eq. 33-34)."""
     identity = torch.eye(relevance.shape[-1], dtype=relevance.dtype, device=relevance.device)
     return identity + normalise_rows(relevance - identity)

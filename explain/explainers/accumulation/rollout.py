@@ -1,7 +1,4 @@
-"""Attention rollout (Abnar and Zuidema 2020), with the cross-modal scores of Chefer et al. 2021.
-
-Equation numbers are those of Huang et al. 2023 (arXiv:2308.10240), appendix A.
-"""
+"""Attention rollout (Abnar and Zuidema 2020), with the cross-modal scores of Chefer et al. 2021."""
 
 from torch import Tensor
 
@@ -11,22 +8,27 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class Rollout(Accumulation):
-    """The product of rownorm(E_h[A] + I) over the self-attentions (Eq. 24-25); gradients play no part.
+    """Rollout (Abnar and Zuidema 2020), as written in Huang et al. 2023, appendix A, Eq. 24-26.
 
-    A cross-attention sets R_sq = R_ssᵀ · E_h[A] · R_qq from R as it is at that step (Eq. 26), so the last one counts;
-    in a trace with cross-attentions a self-attention changes R_ss only. Joint attention multiplies all of R.
+    The map is the product of rownorm(E_h[A] + I) over the self-attentions (Huang et al. 2023, Eq. 24-25); it uses no
+    gradients. A joint attention multiplies all of R. A cross-attention sets R_sq = R_ssᵀ · E_h[A] · R_qq, where R is
+    read before the step (Huang et al. 2023, Eq. 26), so only the last cross-attention counts. In a trace with
+    cross-attentions, a self-attention changes only R_ss. See docs/method.md, Baselines.
     """
 
     linear_cross_attention = False
 
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
-        """rownorm(E_h[A] + I) of a self- or joint attention, the identity's share apart."""
+        """Return the update of a self- or joint attention by rownorm(E_h[A] + I).
+
+        The part that comes from I is ``keep``, and the part that comes from E_h[A] is ``mix``.
+        """
         attention = mean_attention(trace, step)
         keep = 1 / (1 + attention.sum(-1, keepdim=True))
         return Update(trace.span(step.query), trace.span(step.key), keep, attention.mul_(keep))
 
     def writes(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> list[Write]:
-        """R_sq of a cross-attention, R_ss of a self-attention."""
+        """Return the new values of R that the step writes: R_sq of a cross-attention, R_ss of a self-attention."""
         if self.is_linear(trace):
             return super().writes(trace, step, relevance)
         s, q = trace.span(step.query), trace.span(step.key)

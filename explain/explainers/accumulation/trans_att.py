@@ -1,4 +1,4 @@
-"""TransAtt: Chefer et al. 2021, Transformer Interpretability Beyond Attention Visualization (CVPR)."""
+"""TransAtt (Chefer et al. 2021, Transformer Interpretability Beyond Attention Visualization, CVPR)."""
 
 from torch import Tensor
 
@@ -8,22 +8,23 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class TransAtt(Accumulation):
-    """R_ss ← R_ss + E_h[(∇A ⊙ Rel_A)⁺] · R_ss in self- and joint attention, Rel_A the LRP relevance of A.
+    """TransAtt (Chefer et al., CVPR 2021), which multiplies gradients by the LRP relevance of the attention, Rel_A.
 
-    R_sq is E_h[(∇A ⊙ Rel_A)⁺] of the last cross-attention; in a trace with cross-attentions a self-attention changes
-    R_ss only.
+    A self- or joint attention updates R_ss ← R_ss + E_h[(∇A ⊙ Rel_A)⁺] · R_ss. R_sq is E_h[(∇A ⊙ Rel_A)⁺] of the last
+    cross-attention. In a trace with cross-attentions, a self-attention changes only R_ss. See docs/method.md,
+    Baselines.
     """
 
     needs = ("attention_grad", "attention_relevance")
     linear_cross_attention = False
 
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
-        """R + E_h[(∇A ⊙ Rel_A)⁺] · R of a self- or joint attention."""
+        """Return the update R[s] + E_h[(∇A ⊙ Rel_A)⁺] · R[s] of a self- or joint attention."""
         evidence = positive_evidence(trace, step, "attention_relevance")
         return Update(trace.span(step.query), trace.span(step.key), evidence.new_ones(1, 1, 1), evidence)
 
     def writes(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> list[Write]:
-        """R_sq of a cross-attention, R_ss of a self-attention."""
+        """Return the new values of R that the step writes: R_sq of a cross-attention, R_ss of a self-attention."""
         if self.is_linear(trace):
             return super().writes(trace, step, relevance)
         s, q = trace.span(step.query), trace.span(step.key)

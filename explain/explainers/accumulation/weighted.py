@@ -12,17 +12,18 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class Weighted(Accumulation):
-    """R[s] ← w_X · R[s] + w_Y · Ā · R[q], weighted by the importance of the block's input and output (Eq. 1-11).
+    """Weighted relevance: R[s] ← w_X · R[s] + w_Y · Ā · R[q] in every step (Huang et al. 2023, Eq. 1-11).
 
-    Every row of R is non-negative and sums to 1 after every step.
+    The weights w_X and w_Y measure how important the block's input X and output Y are to the explained scalar. Every
+    row of R is non-negative and sums to 1 after every step. See docs/method.md, Weighted relevance.
 
     Args:
-        residual_gradient: ∇X of Eq. 7: ``total``, through the skip connection and the attention branch, or
-            ``branch``, through the skip connection alone (∂y/∂X').
-        importance: ``matrix``, one pair of weights per sample and step, or ``token``, one per query token.
+        residual_gradient: The ∇X of Huang et al. 2023, Eq. 7. ``total`` goes through all paths (the skip connection and
+            the attention branch); ``branch`` goes through the skip connection only (∂y/∂X').
+        importance: ``matrix`` for one pair of weights per sample and step, ``token`` for one pair per query token.
 
     Raises:
-        ValueError: an option is none of these.
+        ValueError: An option has an unknown value.
     """
 
     def __init__(self, residual_gradient: ResidualGradient = "total", importance: Importance = "matrix") -> None:
@@ -33,5 +34,5 @@ class Weighted(Accumulation):
         self.needs = needed_fields(residual_gradient)
 
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
-        """Eq. 4, 9, 10, 11."""
+        """Return ``keep`` and ``mix`` for one step (Huang et al. 2023, Eq. 4 and 9-11)."""
         return weighted_update(trace, step, residual_weight(trace, step, self.residual_gradient, self.importance))

@@ -1,1 +1,1 @@
-"""What explainers share: the base class and the machinery of each family."""
+"""Code that explainers share: the base class, and one helper module for each family of explainers."""

@@ -1,4 +1,4 @@
-"""What an explainer is: a rule that turns a trace into relevance."""
+"""The base class of explainers, which turn a trace into relevance."""
 
 from __future__ import annotations
 
@@ -15,47 +15,50 @@ from explain.trace import AttentionTrace
 
 
 class Passes(NamedTuple):
-    """How often an explanation runs the model."""
+    """Number of forward and backward passes through the model for one explanation."""
 
     forward: int
     backward: int
 
 
 class Explainer(ABC):
-    """Subclasses give :meth:`matrix`, and :meth:`scores` where a row alone is cheaper.
+    """Base class of explainers.
 
-    What an explainer reads and costs stands on its class; whoever runs it asks these attributes, never its type.
+    Subclasses implement :meth:`matrix`, and override :meth:`scores` if a single row is cheaper to compute. Class
+    attributes describe what an explainer reads and what it costs; callers should use these attributes instead of
+    testing its type.
 
-    Padding: a padded token gets no relevance from a valid one, and its own row is the unit row of the token itself
-    unless the explainer says otherwise.
+    A padded token gets no relevance from a valid token. The row of a padded token is 1 at the token itself and 0
+    elsewhere, unless the explainer documents something else.
     """
 
-    needs: Sequence[str] = ()  #: the optional fields of the trace and its steps that must be there
-    last_only: bool = False  #: no step but the last attention of each kind is read (``AttentionTrace.last_steps``)
-    min_batch: int = 1  #: fewer samples than this are refused
-    seeded: bool = False  #: scores are drawn at random, by ``seed``
-    seed: int = 0
+    needs: Sequence[str] = ()  #: names of the optional fields of traces and steps that it reads
+    last_only: bool = False  #: whether it reads only the last steps (``AttentionTrace.last_steps``)
+    min_batch: int = 1  #: smallest batch that it accepts
+    seeded: bool = False  #: whether its scores are random and depend on ``seed``
+    seed: int = 0  #: seed of random scores
 
     @abstractmethod
     def matrix(self, trace: AttentionTrace) -> Tensor:
-        """R after the last step, [B, N, N]."""
+        """Return R after the last step, [B, N, N]."""
 
     def scores(self, trace: AttentionTrace, rows: Tensor) -> Tensor:
-        """Row ``rows[b]`` of each sample's R, [B, N]."""
+        """Return row ``rows[b]`` of each sample's R, [B, N]."""
         return pick_rows(self.matrix(trace), rows)
 
     @property
     def passes(self) -> Passes:
-        """Passes through the model for one explanation, the trace included; a pass serves the whole batch.
+        """Passes through the model for one explanation, including those that record the trace.
 
-        One forward pass, one backward pass if gradients are read, and one of each more for LRP relevance.
+        One pass serves the whole batch. There is one forward pass, and one backward pass if gradients are read. LRP
+        relevance needs one more pass of each kind.
         """
         lrp = "attention_relevance" in self.needs
         gradients = any(field.endswith("_grad") for field in self.needs)
         return Passes(1 + lrp, gradients + lrp)
 
     def with_seed(self, seed: int) -> Self:
-        """The explainer that draws by another seed; only where ``seeded``."""
+        """Return a copy of the explainer with a different seed; useful only if ``seeded``."""
         other = copy.copy(self)
         other.seed = seed
         return other
@@ -67,10 +70,17 @@ class Explainer(ABC):
     def __call__(self, trace: AttentionTrace, rows: Tensor) -> Tensor: ...
 
     def __call__(self, trace: AttentionTrace, rows: Tensor | None = None) -> Relevance | Tensor:
-        """The whole map, or with ``rows`` (int [B], joint positions) the scores [B, N] of one row a sample.
+        """Return the whole relevance map, or one row of it per sample.
+
+        Args:
+            trace: The trace to explain.
+            rows: Joint position of the row to return for each sample, int [B]; None returns the whole map.
+
+        Returns:
+            The map, or the scores [B, N] if ``rows`` is given.
 
         Raises:
-            TraceError: the trace lacks a field that this explainer needs, or ``rows`` does not fit.
+            TraceError: The trace lacks a field that the explainer needs, or ``rows`` does not fit.
         """
         trace.require(*self.needs, by=type(self).__name__, last_only=self.last_only)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How much relevance stays on the skip connection: the weights of Huang et al. 2023 (arXiv:2308.10240), Eq. 5-7."""
+"""Weights of the skip connection and the attention (Huang et al. 2023, arXiv:2308.10240, Eq. 5-7)."""
 
 from typing import Literal, get_args
 
@@ -13,13 +13,22 @@ Importance = Literal["matrix", "token"]
 def residual_weight(
     trace: AttentionTrace, step: AttentionStep, residual_gradient: ResidualGradient, importance: Importance
 ) -> Tensor:
-    """w_X = S_X / (S_X + S_Y), ½ where nothing is important (Eq. 5); w_Y = 1 − w_X (Eq. 6).
+    """Return w_X = S_X / (S_X + S_Y), the weight of the skip connection (Huang et al. 2023, Eq. 5).
 
-    S_X = mean((X ⊙ ∇X)⁺) and S_Y = mean((Y ⊙ ∇Y)⁺) over valid tokens and channels (Eq. 7). With the ``branch`` gradient
-    ∇X is ∂y/∂X', through the skip connection alone, which equals ∇Y.
+    The weight of the attention is w_Y = 1 − w_X (Huang et al. 2023, Eq. 6). Both are ½ if S_X + S_Y = 0. The
+    importances are S_X = mean((X ⊙ ∇X)⁺) and S_Y = mean((Y ⊙ ∇Y)⁺) (Huang et al. 2023, Eq. 7). See docs/method.md,
+    Weighted relevance.
+
+    Args:
+        trace: The trace that contains the step.
+        step: The attention step.
+        residual_gradient: ``total``: ∇X goes through all paths. ``branch``: ∇X = ∂y/∂X', which goes through the skip
+            connection only and equals ∇Y.
+        importance: ``matrix``: the mean runs over valid tokens and channels. ``token``: it runs over the channels of
+            each token.
 
     Returns:
-        [B, 1, 1] for ``matrix``; [B, n_s, 1] for ``token``, the mean over each token's own channels.
+        w_X, [B, 1, 1] for ``matrix`` and [B, n_s, 1] for ``token``.
     """
     skip_grad = "residual_grad" if residual_gradient == "total" else "output_grad"
     residual = _importance(trace, step, "residual", skip_grad, importance)
@@ -29,13 +38,13 @@ def residual_weight(
 
 
 def needed_fields(residual_gradient: ResidualGradient) -> tuple[str, ...]:
-    """The fields of a step that weighted relevance reads."""
+    """Return the names of the step's optional fields that weighted relevance reads."""
     fields = ("attention_grad", "residual", "output", "output_grad")
     return (*fields, "residual_grad") if residual_gradient == "total" else fields
 
 
 def check_option(name: str, value: str, options: object) -> None:
-    """Raise ValueError, naming the valid choices, unless ``value`` is one of the literal type's ``options``."""
+    """Raise ValueError, with the valid choices, unless ``value`` is one of the literal type ``options``."""
     if value not in get_args(options):
         raise ValueError(f"{name}={value!r}: choose one of {', '.join(get_args(options))}")
 

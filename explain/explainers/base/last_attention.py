@@ -1,4 +1,4 @@
-"""Explainers that look at the last attention of each kind and accumulate nothing."""
+"""Base class of explainers that read only the last attention of each kind."""
 
 from abc import abstractmethod
 
@@ -10,20 +10,20 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class LastAttention(Explainer):
-    """R_sq is the map of the last step in which s attends to q, self-attention included; one update each.
+    """Base class of explainers that accumulate nothing: R_sq is a map of the last step in which s attends to q.
 
-    A joint attention sets all of R and overrides all earlier steps. Where s never attends to q, R_sq stays as it
-    starts: I for s = q, else 0.
+    This includes self-attention (s = q). A joint attention sets all of R and replaces all earlier steps. If s never
+    attends to q, R_sq keeps its start value: I for s = q, else 0.
     """
 
     last_only = True
 
     @abstractmethod
     def attention_map(self, trace: AttentionTrace, step: AttentionStep) -> Tensor:
-        """The step's map over its heads, [B, n_s, n_q]; what it says of padding is dropped."""
+        """Return one map for the step's heads together, [B, n_s, n_q]; entries at padding are ignored."""
 
     def matrix(self, trace: AttentionTrace) -> Tensor:
-        """The last maps in their blocks, [B, N, N]."""
+        """Return R, [B, N, N], whose blocks are the maps of the last steps."""
         relevance = trace.identity()
         for step in trace.last_steps():
             attention = zero_padding(trace, step, self.attention_map(trace, step))

@@ -1,4 +1,4 @@
-"""Explainers that score the input tokens without a map."""
+"""Base class of explainers that score the input tokens directly, without a relevance map."""
 
 from abc import abstractmethod
 
@@ -9,23 +9,24 @@ from explain.trace import AttentionTrace
 
 
 class TokenScores(Explainer):
-    """One score per token for the scalar y itself, so every row of R, of padded tokens too, holds the same scores.
+    """Base class of explainers that give one score per token, for the scalar y itself.
 
-    No attention is read. Padded tokens score 0.
+    They read no attention. Every row of R holds the same scores, including the rows of padded tokens. Padded tokens
+    score 0.
     """
 
     last_only = True
 
     @abstractmethod
     def token_scores(self, trace: AttentionTrace) -> Tensor:
-        """[B, N]; what it says of padding is dropped."""
+        """Return the scores of all tokens, [B, N]; entries at padding are ignored."""
 
     def matrix(self, trace: AttentionTrace) -> Tensor:
-        """The scores in every row: a read-only view [B, N, N]."""
+        """Return R with the scores in every row, a read-only view [B, N, N]."""
         return self._unpadded(trace)[:, None, :].expand(-1, trace.tokens, -1)
 
     def scores(self, trace: AttentionTrace, rows: Tensor) -> Tensor:
-        """The scores [B, N], whatever the rows."""
+        """Return the scores [B, N], which are the same for all ``rows``."""
         return self._unpadded(trace)
 
     def _unpadded(self, trace: AttentionTrace) -> Tensor:

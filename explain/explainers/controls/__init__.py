@@ -1,1 +1,1 @@
-"""Controls: scores that explain nothing, which every table stands beside."""
+"""Controls: scores that explain nothing, for comparison in every table."""

@@ -1,4 +1,4 @@
-"""A control: a random order of the tokens."""
+"""A control that ranks the tokens at random."""
 
 from random import Random as Generator
 
@@ -10,13 +10,14 @@ from explain.trace import AttentionTrace
 
 
 class Random(TokenScores):
-    """Uniform scores from 0 to 1; what a sample draws depends on the seed, its name and its modality's token alone.
+    """Uniform random scores from 0 to 1.
 
-    So a sample named in ``AttentionTrace.sample_ids`` scores the same in any batch, at any padding, on any device, and
-    in a run that was taken up again. Without names its place in the batch is its name.
+    A token's score depends only on the seed, the sample's name, the modality and the token's position in it. A sample
+    named in ``AttentionTrace.sample_ids`` therefore gets the same scores in any batch, with any padding, on any device
+    and in a resumed run. Without names, the sample's position in the batch is its name. See docs/method.md, Controls.
 
     Args:
-        seed: Another seed gives another order.
+        seed: Seed of the draw.
     """
 
     seeded = True
@@ -25,7 +26,7 @@ class Random(TokenScores):
         self.seed = seed
 
     def token_scores(self, trace: AttentionTrace) -> Tensor:
-        """[B, N], uniform."""
+        """Return uniform random scores of all tokens, [B, N]."""
         names = range(trace.batch) if trace.sample_ids is None else trace.sample_ids
         draws = [[u for modality in trace.sizes for u in self._draw(trace, name, modality)] for name in names]
         return torch.tensor(draws, dtype=trace.dtype, device=trace.device)

@@ -1,4 +1,4 @@
-"""Input × gradient on the input token embeddings, a control that looks at no attention."""
+"""Input × gradient on the input token embeddings, a control that reads no attention."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,18 @@ from explain.trace import AttentionTrace, TraceError
 
 
 class InputXGradient(TokenScores):
-    """Σ_channels E ⊙ ∂y/∂E of each token's input embedding E: its first-order share in y, signed.
+    """Signed scores Σ_channels E ⊙ ∂y/∂E, where E is a token's input embedding.
+
+    A score is the token's first-order contribution to y. See docs/method.md, Controls.
 
     Raises:
-        TraceError: when called on a trace without the embeddings or the gradients of every modality.
+        TraceError: When called on a trace that lacks the embeddings or the gradients of a modality.
     """
 
     needs = ("inputs", "inputs_grad")
 
     def token_scores(self, trace: AttentionTrace) -> Tensor:
-        """[B, N], in joint order."""
+        """Return the scores of all tokens in joint order, [B, N]."""
         inputs, grads = trace.inputs or {}, trace.inputs_grad or {}
         for modality in trace.sizes:
             if modality not in inputs or modality not in grads:

@@ -1,4 +1,4 @@
-"""Integrated Gradients (Sundararajan et al. 2017) on the input token embeddings, by captum."""
+"""Integrated gradients (Sundararajan et al. 2017) on the input token embeddings, computed by captum."""
 
 import torch
 from torch import Tensor
@@ -9,17 +9,17 @@ from explain.trace import AttentionTrace
 
 
 class IntegratedGradients(TokenScores):
-    """Σ_channels of (E − E₀) ⊙ ∫ ∂y/∂E along the straight line from E₀ to the embeddings E, signed.
+    """Signed scores Σ_channels (E − E₀) ⊙ ∫ ∂y/∂E along the straight line from E₀ to the input embeddings E.
 
-    Every token of E₀ is the mean of the sample's own embeddings of that modality, which tells the tokens apart in
-    nothing. Zeros would be no start: a layer norm takes no notice of the length of its input, so that all of y's change
-    along the line would lie next to zero. The scores sum to y(E) − y(E₀), up to the error of the integral's sum.
+    Every token of E₀ is the mean of the sample's embeddings of that modality, so E₀ does not distinguish between
+    tokens. Zeros would be a bad start: a layer norm ignores the length of its input, so nearly all of the change in y
+    along the line would happen close to zero. The scores sum to y(E) − y(E₀), up to the error of numerical integration.
 
     Args:
-        steps: Points of the line at which gradients are taken (Gauss-Legendre).
+        steps: Number of points on the line at which gradients are computed (Gauss-Legendre).
 
     Raises:
-        ValueError: fewer than one step.
+        ValueError: ``steps`` is less than 1.
     """
 
     needs = ("inputs", "scalar")
@@ -31,12 +31,12 @@ class IntegratedGradients(TokenScores):
 
     @property
     def passes(self) -> Passes:
-        """The trace's forward pass, and one of each kind at every point of the line."""
+        """The trace's forward pass, and one forward and one backward pass at every point of the line."""
         return Passes(1 + self.steps, self.steps)
 
     def token_scores(self, trace: AttentionTrace) -> Tensor:
-        """[B, N], in joint order."""
-        from captum.attr import IntegratedGradients as CaptumIntegratedGradients  # imports slowly
+        """Return the scores of all tokens in joint order, [B, N]."""
+        from captum.attr import IntegratedGradients as CaptumIntegratedGradients  # imported here because it is slow
 
         assert trace.inputs is not None
         assert trace.scalar is not None
@@ -50,13 +50,13 @@ class IntegratedGradients(TokenScores):
                 tuple(trace.inputs[modality] for modality in modalities),
                 baselines=tuple(_mean_token(trace, modality) for modality in modalities),
                 n_steps=self.steps,
-                internal_batch_size=trace.batch,  # one point of every sample's line at a time
+                internal_batch_size=trace.batch,  # one point per sample in each pass
             )
         return torch.cat([share.detach().sum(-1, dtype=trace.dtype) for share in shares], dim=1)
 
 
 def _mean_token(trace: AttentionTrace, modality: str) -> Tensor:
-    """[B, n, D], the mean over the valid tokens in every place."""
+    """Return the mean of each sample's valid tokens, repeated at every position, [B, n, D]."""
     assert trace.inputs is not None
     inputs, valid = trace.inputs[modality], trace.valid_tokens(modality)
     valid = inputs.new_ones(inputs.shape[:2], dtype=torch.bool) if valid is None else valid

@@ -1,4 +1,4 @@
-"""GradCAM (Selvaraju et al. 2017) on attention, as in Chefer et al. 2021."""
+"""GradCAM (Selvaraju et al. 2017) applied to attention, as in Chefer et al. 2021."""
 
 from torch import Tensor
 
@@ -7,21 +7,22 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class AttentionGradCAM(LastAttention):
-    """(E_h[g_h · A_h])⁺ of the last attention of each kind, g_h the mean of ∇A_h over the map.
+    """The map (E_h[g_h · A_h])⁺ of the last attention of each kind, where g_h is the mean of ∇A_h over the map.
 
-    The mean leaves padded queries and keys out. Entries that a causal mask closes count, as in the reference code.
+    The mean excludes padded queries and keys. It includes entries that a causal mask sets to zero, as the reference
+    code does. See docs/method.md, Baselines.
     """
 
     needs = ("attention_grad",)
 
     def attention_map(self, trace: AttentionTrace, step: AttentionStep) -> Tensor:
-        """(E_h[g_h · A_h])⁺."""
+        """Return (E_h[g_h · A_h])⁺ of the step, [B, n_s, n_q]."""
         weighted = _mean_gradient(trace, step) * step.attention
         return weighted.mean(1, dtype=trace.dtype).clamp_(min=0)
 
 
 def _mean_gradient(trace: AttentionTrace, step: AttentionStep) -> Tensor:
-    """g_h, the mean of ∇A_h over valid queries and keys, [B, H, 1, 1]."""
+    """Return g_h, the mean of ∇A_h over valid queries and keys, [B, H, 1, 1]."""
     grad = step.tensor("attention_grad")
     queries, keys = trace.valid_tokens(step.query), trace.valid_tokens(step.key)
     if queries is None or keys is None:

@@ -1,4 +1,4 @@
-"""Partial LRP (Voita et al. 2019): layer-wise relevance propagation down to the last attention."""
+"""Partial LRP (Voita et al. 2019): layer-wise relevance propagation from the output to the last attention."""
 
 from torch import Tensor
 
@@ -7,13 +7,14 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class PartialLRP(LastAttention):
-    """E_h[Rel_A] of the last attention of each kind, Rel_A the LRP relevance of A; scores may be negative.
+    """The map E_h[Rel_A] of the last attention of each kind, where Rel_A is the LRP relevance of A.
 
-    The reference code then rescales to 0..1, which leaves the order of the tokens as it is; here nothing is rescaled.
+    Scores can be negative. The reference code rescales them to 0..1 afterwards; this does not change the order of the
+    tokens, so it is left out here. See docs/method.md, Baselines.
     """
 
     needs = ("attention_relevance",)
 
     def attention_map(self, trace: AttentionTrace, step: AttentionStep) -> Tensor:
-        """E_h[Rel_A]."""
+        """Return E_h[Rel_A] of the step, [B, n_s, n_q]."""
         return step.tensor("attention_relevance").mean(1, dtype=trace.dtype)

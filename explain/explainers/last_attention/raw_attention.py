@@ -1,4 +1,4 @@
-"""Raw attention: what the last attention of each kind looks at."""
+"""Raw attention: the weights of the last attention of each kind."""
 
 from torch import Tensor
 
@@ -7,8 +7,11 @@ from explain.trace import AttentionStep, AttentionTrace
 
 
 class RawAttention(LastAttention):
-    """E_h[A] of the last self-attention (R_ss), cross-attention (R_sq) or joint attention (R)."""
+    """The map E_h[A] of the last self-attention (R_ss), cross-attention (R_sq) or joint attention (R).
+
+    See docs/method.md, Baselines.
+    """
 
     def attention_map(self, trace: AttentionTrace, step: AttentionStep) -> Tensor:
-        """E_h[A]."""
+        """Return E_h[A] of the step, [B, n_s, n_q]."""
         return step.attention.mean(1, dtype=trace.dtype)

@@ -1,4 +1,4 @@
-"""Small tensors are faster on one thread."""
+"""One thread for all tests of this folder, because small tensors are faster that way."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What imports what: torch and numpy alone are enough, and no room looks up or round."""
+"""Imports: torch and numpy are enough for explain, and each part of it imports only the parts below it."""
 
 import ast
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 import explain
 
 ROOT = Path(explain.__file__).parent
-# Each room with the rooms below it.
-ROOMS = {
+# Each part of the package, with the parts that it may import.
+ALLOWED = {
     "step": [],
     "trace": ["step"],
     "targets": [],
@@ -26,7 +26,7 @@ ROOMS = {
 }
 
 
-def test_explain_needs_torch_and_numpy_alone():
+def test_explain_needs_only_torch_and_numpy():
     code = """
 import sys
 from explain import AttentionTrace, Needs, Traced, explainers, interaction, record, targets
@@ -40,24 +40,24 @@ print(" ".join(sorted(heavy)))
 
 
 def imported(path):
-    """The modules of explain that a file imports, wherever in it."""
+    """Yield the modules of explain that a file imports, at any depth, as lists of names."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = [node.module] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         yield from (name.split(".") for name in names if name and name.split(".")[0] == "explain")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_those_below_it(room):
-    files = [ROOT / f"{room}.py"] if (ROOT / f"{room}.py").exists() else list((ROOT / room).rglob("*.py"))
+@pytest.mark.parametrize("part", ALLOWED)
+def test_each_part_imports_only_the_parts_below_it(part):
+    files = [ROOT / f"{part}.py"] if (ROOT / f"{part}.py").exists() else list((ROOT / part).rglob("*.py"))
     assert files
     for file in files:
         for _, *path in imported(file):
-            assert path, f"{file} imports explain itself"
-            assert path[0] in (room, *ROOMS[room]), f"{file} imports explain.{'.'.join(path)}"
+            assert path, f"{file} imports the whole of explain"
+            assert path[0] in (part, *ALLOWED[part]), f"{file} imports explain.{'.'.join(path)}"
 
 
-def test_adapters_are_found_by_name_alone():
+def test_adapters_are_imported_by_name():
     from explain import adapters
 
     assert adapters.__all__ == ["trace_lxmert", "trace_open_clip", "trace_vilt"]

@@ -1,4 +1,4 @@
-"""Modality interaction (Eq. 16-19) against loops."""
+"""Modality interaction (Huang et al. 2023, Eq. 16-19), compared with the formulas written as loops."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def expected_interaction(trace, sample, query, key):
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_the_formulas(shape, case, padded):
+def test_the_interaction_equals_the_formulas(shape, case, padded):
     trace = make_trace(shape, seed=2, padded=padded, case=case)
     to_text, to_image = interaction(trace, "image", "text"), interaction(trace, "text", "image")
     for sample in range(3):
@@ -32,14 +32,14 @@ def test_equals_the_formulas(shape, case, padded):
     torch.testing.assert_close(mutual_interaction(trace, "image", "text"), to_text * to_image.mT)
 
 
-def test_another_rule_for_the_map_may_be_given():
+def test_the_relevance_map_can_use_another_explainer():
     trace = make_trace("b")
     uniform = interaction(trace, "image", "text", explainers.Uniform())
     assert uniform.shape == (3, 5, 4)
     assert not torch.allclose(uniform, interaction(trace, "image", "text"))
 
 
-def test_errors_name_what_is_wrong():
+def test_errors_name_the_cause():
     trace = make_trace("b")
     with pytest.raises(TraceError, match="two different modalities"):
         interaction(trace, "image", "image")

@@ -1,4 +1,4 @@
-"""What a trace refuses, and in which words; stages; the views of a relevance map."""
+"""Validation of traces and its messages, stages, and the views of a relevance map."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from explain import AttentionStep, AttentionTrace, Relevance, TraceError, explai
 
 
 def changed(index=1, shape="a", **values):
-    """A trace in which one step has other values."""
+    """Return a trace in which one step has the given values."""
     trace = make_trace(shape)
     steps = list(trace.steps)
     steps[index] = dataclasses.replace(steps[index], **values)
@@ -33,10 +33,10 @@ def changed(index=1, shape="a", **values):
         ({"output_grad": torch.full((3, 5, 3), torch.nan)}, r"step 1 .*: output_grad holds NaN or Inf"),
         ({"attention_grad": torch.full((3, 2, 5, 5), torch.inf)}, r"step 1 .*: attention_grad holds NaN or Inf"),
         ({"query": "sound", "key": "sound"}, r"step 1 .*: unknown modality 'sound'; this trace has 'image', 'text'"),
-        ({"key": "joint"}, r"step 1 .*: 'joint' attends to 'joint' alone"),
+        ({"key": "joint"}, r"step 1 .*: 'joint' can attend only to 'joint'"),
     ],
 )
-def test_a_wrong_step_is_named(values, message):
+def test_errors_name_the_invalid_step(values, message):
     with pytest.raises(TraceError, match=message):
         changed(**values)
 
@@ -54,12 +54,12 @@ def test_a_wrong_step_is_named(values, message):
         ({"sample_ids": [1, 2]}, "sample_ids: expected 3 names, got 2"),
     ],
 )
-def test_a_wrong_trace_is_named(values, message):
+def test_errors_name_the_invalid_field_of_the_trace(values, message):
     with pytest.raises(TraceError, match=message):
         dataclasses.replace(make_trace("a"), **values)
 
 
-def test_large_finite_numbers_are_not_taken_for_inf():
+def test_large_finite_numbers_are_accepted():
     huge = torch.full((3, 5, 3), 3e38)
     assert changed(residual=huge, residual_grad=huge, output=huge, output_grad=huge).batch == 3
 
@@ -73,7 +73,7 @@ def test_large_finite_numbers_are_not_taken_for_inf():
         (explainers.TransAtt(), "attention_relevance"),
     ],
 )
-def test_a_missing_field_is_named(explainer, field):
+def test_errors_name_the_missing_field(explainer, field):
     trace = changed(index=2, **{field: None})
     with pytest.raises(TraceError, match=rf"{type(explainer).__name__} needs {field}, which step 2 \(text attends"):
         explainer(trace)
@@ -81,7 +81,7 @@ def test_a_missing_field_is_named(explainer, field):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["raw_attention", "attention_gradcam", "partial_lrp", "random", "input_x_gradient"])
-def test_who_reads_the_last_attentions_alone_needs_no_field_of_the_others(name, shape):
+def test_explainers_of_the_last_attentions_need_no_fields_of_other_steps(name, shape):
     explainer, trace = EXPLAINERS[name], make_trace(shape)
     assert explainer.last_only
     last = trace.last_steps()
@@ -97,7 +97,7 @@ def test_who_reads_the_last_attentions_alone_needs_no_field_of_the_others(name, 
             explainer(dataclasses.replace(trace, steps=broken))
 
 
-def test_missing_inputs_are_named():
+def test_errors_name_missing_inputs():
     with pytest.raises(TraceError, match="InputXGradient needs inputs, which this trace lacks"):
         explainers.InputXGradient()(dataclasses.replace(make_trace("a"), inputs=None))
 
@@ -109,7 +109,7 @@ def test_branch_gradient_needs_no_total_gradient():
     assert torch.equal(branch(dataclasses.replace(trace, steps=bare)).matrix, branch(trace).matrix)
 
 
-def test_attention_alone_is_enough_for_what_needs_no_gradient():
+def test_explainers_without_gradients_need_only_attention():
     step = AttentionStep(query="joint", key="joint", attention=torch.full((1, 2, 3, 3), 1 / 3))
     trace = AttentionTrace({"image": 2, "text": 1}, [step])
     for explainer in (explainers.RawAttention(), explainers.Rollout(), explainers.Random()):
@@ -121,23 +121,23 @@ def test_attention_alone_is_enough_for_what_needs_no_gradient():
     [
         (torch.tensor([0, 1]), r"rows: expected \[3\], got \[2\]"),
         (torch.tensor([0.0, 1.0, 2.0]), "rows must be integers"),
-        (torch.tensor([0, 9, 2]), r"rows must lie in 0\.\.8"),
-        (torch.tensor([0, -1, 2]), r"rows must lie in 0\.\.8"),
+        (torch.tensor([0, 9, 2]), r"rows must be in 0\.\.8"),
+        (torch.tensor([0, -1, 2]), r"rows must be in 0\.\.8"),
     ],
 )
-def test_wrong_rows_are_refused(rows, message):
+def test_invalid_rows_are_refused(rows, message):
     with pytest.raises(TraceError, match=message):
         explainers.Weighted()(make_trace("a"), rows=rows)
 
 
-def test_stages_are_runs_of_neighbours_and_none_stands_alone():
+def test_neighbours_with_one_number_form_a_stage_and_none_is_a_separate_stage():
     trace = make_trace("b")
     assert [len(stage) for stage in trace.stages()] == [1, 1, 1, 1, 2, 2, 2, 2]
     alone = dataclasses.replace(trace, steps=[dataclasses.replace(step, stage=None) for step in trace.steps])
     assert [len(stage) for stage in alone.stages()] == [1] * 12
 
 
-def test_steps_side_by_side_read_what_was_there_before():
+def test_parallel_steps_read_the_map_before_their_stage():
     trace = make_trace("b")
     together = explainers.Weighted()(trace).matrix
     one_by_one = [dataclasses.replace(step, stage=None) for step in trace.steps]
@@ -148,7 +148,7 @@ def test_steps_side_by_side_read_what_was_there_before():
 
 
 @pytest.mark.parametrize(("shape", "index"), [("a", 5), ("b", 5)])
-def test_two_writers_of_the_same_rows_cannot_run_side_by_side(shape, index):
+def test_parallel_steps_cannot_write_the_same_rows(shape, index):
     before = make_trace(shape).steps[index - 1]
     with pytest.raises(TraceError, match="different query modalities"):
         changed(index, shape, stage=before.stage, query=before.query, key=before.key, **_tensors(before))
@@ -159,7 +159,7 @@ def _tensors(step):
     return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
 
 
-def test_views_of_the_map():
+def test_blocks_and_rows_of_the_map():
     matrix = torch.arange(50.0).view(2, 5, 5)
     relevance = Relevance(matrix, {"image": 3, "text": 2})
     assert torch.equal(relevance.block("text", "image"), matrix[:, 3:, :3])
@@ -170,7 +170,7 @@ def test_views_of_the_map():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_trace_its_steps_and_a_map_are_told_in_a_few_words(shape):
+def test_reprs_of_traces_steps_and_maps_are_short(shape):
     trace = make_trace(shape, padded=True, batch=20)
     lines = repr(trace).splitlines()
     assert len(lines) <= 3

@@ -1,4 +1,4 @@
-"""What a traced batch says of its tokens, against rows of R taken by hand."""
+"""Tokens, words, boxes and scores of traced batches, compared with rows of R that are picked by hand."""
 
 import pytest
 import torch
@@ -11,17 +11,17 @@ from explain.adapters import trace_lxmert, trace_open_clip, trace_vilt
 WEIGHTED = explainers.Weighted()
 
 
-def made(readout=None, **options):
-    """Three samples: a class token and 4 patches, 4 text tokens of which 1 and 2 are the question's."""
+def make_traced(readout=None, **options):
+    """Return three samples: a class token and 4 patches, and 4 text tokens of which the question has tokens 1 and 2."""
     removable = torch.tensor([[False] + [True] * 4 + [False, True, True, False]] * 3)
     readout = {"image": torch.tensor([0, 0, 0])} if readout is None else readout
     logits = torch.tensor([[0.0, 1.0], [3.0, 2.0], [0.0, 1.0]])
     return Traced(trace=make_trace("a"), logits=logits, removable=removable, readout=readout, **options)
 
 
-def test_each_modality_is_explained_from_its_own_row():
+def test_each_modality_is_explained_by_the_row_of_its_readout():
     image, text = torch.tensor([0, 1, 0]), torch.tensor([8, 7, 6])
-    traced = made({"image": image, "text": text})
+    traced = make_traced({"image": image, "text": text})
     matrix = WEIGHTED(traced.trace).matrix
     found = traced.explain(WEIGHTED)
     for b in range(3):
@@ -31,9 +31,9 @@ def test_each_modality_is_explained_from_its_own_row():
 
 
 @pytest.mark.parametrize("named", [("image",), ("image", "text")])
-def test_a_fusion_model_has_one_row_for_both(named):
+def test_a_fusion_model_has_one_row_for_both_modalities(named):
     rows = torch.tensor([0, 5, 8])
-    traced = made(dict.fromkeys(named, rows))
+    traced = make_traced(dict.fromkeys(named, rows))
     calls = []
 
     class Counting(explainers.Weighted):
@@ -48,19 +48,19 @@ def test_a_fusion_model_has_one_row_for_both(named):
     torch.testing.assert_close(found["text"], row[:, 5:])
 
 
-def test_a_word_has_the_sum_of_its_tokens():
+def test_a_words_score_is_the_sum_of_its_tokens_scores():
     words = [[("circle", [6, 7])], [("a", [6]), ("b", [7]), ("c", [8])], []]
-    found = made(words=words).explain(WEIGHTED)["text"]
+    found = make_traced(words=words).explain(WEIGHTED)["text"]
     row = WEIGHTED(make_trace("a"), rows=torch.zeros(3, dtype=torch.long))
     expected = torch.zeros(3, 3, dtype=torch.float64)
     expected[0, 0] = row[0, 6] + row[0, 7]
     expected[1] = row[1, 6:9]
     torch.testing.assert_close(found, expected)
-    assert made(words=[[], [], []]).explain(WEIGHTED)["text"].shape == (3, 0)
+    assert make_traced(words=[[], [], []]).explain(WEIGHTED)["text"].shape == (3, 0)
 
 
-def test_parts_of_scores_and_answers():
-    traced = made()
+def test_scores_of_each_modality_and_answers():
+    traced = make_traced()
     scores = torch.arange(9).expand(3, -1)
     assert traced.patches == 4
     assert traced.scores(scores, "image")[0].tolist() == [1, 2, 3, 4]
@@ -70,32 +70,32 @@ def test_parts_of_scores_and_answers():
         traced.scores(scores, "sound")
 
 
-def test_patches_are_counted_whichever_sample_is_padded():
-    removable = made().removable
+def test_the_number_of_patches_does_not_depend_on_which_sample_is_padded():
+    removable = make_traced().removable
     removable[0, 3:5] = False
-    traced = Traced(trace=make_trace("a"), logits=torch.zeros(3, 1), removable=removable, readout=made().readout)
+    traced = Traced(trace=make_trace("a"), logits=torch.zeros(3, 1), removable=removable, readout=make_traced().readout)
     assert traced.patches == 4
     removable[:, :5] = False
     assert traced.patches == 0
 
 
-def test_it_is_told_in_one_line():
-    assert repr(made()) == (
+def test_the_repr_is_one_line():
+    assert repr(make_traced()) == (
         "Traced(batch of 3, 4 patches, 4 text tokens, 7 steps, logits [3, 2]; no grid, boxes or words)"
     )
-    assert repr(made(grid=(2, 2), words=[[]] * 3)).endswith("logits [3, 2]; grid, words)")
-    assert repr(made(picture_ids=[7, 7, 9])).endswith("logits [3, 2]; picture_ids)")
+    assert repr(make_traced(grid=(2, 2), words=[[]] * 3)).endswith("logits [3, 2]; grid, words)")
+    assert repr(make_traced(picture_ids=[7, 7, 9])).endswith("logits [3, 2]; picture_ids)")
 
 
 class Pieces:
-    """A WordPiece tokenizer of numbers: odd ones go on with a word."""
+    """A WordPiece tokenizer of numbers, in which odd numbers continue a word."""
 
     def convert_ids_to_tokens(self, number):
         return f"##{number}" if number % 2 else f"w{number}"
 
 
 class BytePairs:
-    """open_clip's tokenizer of numbers: even ones end a word."""
+    """A tokenizer of numbers like open_clip's, in which even numbers end a word."""
 
     def __init__(self):
         self.decoder = {number: f"p{number}" + ("" if number % 2 else "</w>") for number in range(30)}
@@ -104,7 +104,7 @@ class BytePairs:
         return "".join(self.decoder[number] for number in ids).replace("</w>", " ")
 
 
-def test_what_is_said_of_open_clip():
+def test_tokens_words_boxes_and_scores_of_open_clip():
     pytest.importorskip("open_clip")
     traced = trace_open_clip(tiny_clip(), images(), TEXTS, tokenizer=BytePairs())
     patches, outside = [False] + [True] * 9, [False] * 3
@@ -128,8 +128,8 @@ def test_what_is_said_of_open_clip():
     torch.testing.assert_close(found["text"][1], torch.stack([matrix[1, 14, 11:14].sum()]))
 
 
-def test_a_patch_of_open_clip_lies_in_its_box():
-    """Only the patch whose pixels are changed has another embedding."""
+def test_a_patch_of_open_clip_depends_on_the_pixels_of_its_box():
+    """A change of the pixels of one box changes only that patch's embedding."""
     pytest.importorskip("open_clip")
     plain = trace_open_clip(tiny_clip(), images(), TEXTS)
     for place, (left, top, right, bottom) in enumerate(plain.boxes.tolist()):
@@ -140,7 +140,7 @@ def test_a_patch_of_open_clip_lies_in_its_box():
         assert changed.nonzero().tolist() == [[0, 1 + place], [1, 1 + place]]
 
 
-def test_what_is_said_of_vilt():
+def test_tokens_words_boxes_and_scores_of_vilt():
     pytest.importorskip("transformers")
     traced = trace_vilt(tiny_vilt(), vilt_inputs(), tokenizer=Pieces())
     assert traced.removable.tolist() == [
@@ -149,7 +149,7 @@ def test_what_is_said_of_vilt():
     ]
     assert {m: rows.tolist() for m, rows in traced.readout.items()} == {"text": [0, 0], "image": [0, 0]}
     assert traced.words == [[("##7", [1])], [("##9", [1]), ("w87", [2, 3])]]
-    assert traced.grid is None  # the pictures differ in size
+    assert traced.grid is None  # the images differ in size
     assert traced.boxes.shape == (2, 9, 4)
     assert traced.boxes[0, [0, 2, 3]].tolist() == [[0, 0, 8, 8], [16, 0, 24, 8], [0, 8, 8, 16]]
     assert traced.boxes[1, [0, 1, 2, 5]].tolist() == [[0, 0, 8, 8], [8, 0, 16, 8], [0, 8, 8, 16], [8, 16, 16, 24]]
@@ -162,7 +162,7 @@ def test_what_is_said_of_vilt():
 
 
 @pytest.mark.parametrize("sample", [0, 1])
-def test_pictures_of_one_size_have_a_grid(sample):
+def test_images_of_one_size_have_a_grid(sample):
     pytest.importorskip("transformers")
     width = (24, 16)[sample]
     inputs = {name: tensor[sample : sample + 1] for name, tensor in vilt_inputs().items()}
@@ -181,7 +181,7 @@ def test_pictures_of_one_size_have_a_grid(sample):
         assert changed.nonzero().tolist() == [[0, 1 + place]]
 
 
-def test_what_is_said_of_lxmert():
+def test_tokens_words_boxes_and_scores_of_lxmert():
     pytest.importorskip("transformers")
     inputs = lxmert_inputs()
     traced = trace_lxmert(tiny_lxmert(), inputs, tokenizer=Pieces())

@@ -1,4 +1,4 @@
-"""What the tests of adapters share."""
+"""Fixtures of the adapters' tests."""
 
 import pytest
 import torch
@@ -6,5 +6,5 @@ import torch
 
 @pytest.fixture
 def _patches_in_order(monkeypatch):
-    """ViLT draws its patches in random order: here each draw gives them as they lie."""
+    """Make ViLT, which draws its patches in random order, draw them row by row."""
     monkeypatch.setattr(torch, "multinomial", lambda weights, count, **_: torch.arange(count) % len(weights))

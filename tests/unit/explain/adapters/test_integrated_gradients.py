@@ -1,4 +1,4 @@
-"""Integrated gradients of adapters' traces against a loop over the points of the line, on the untouched model."""
+"""Integrated gradients of the adapters' traces, compared with a loop over the points on the unmodified model."""
 
 from contextlib import ExitStack
 
@@ -14,7 +14,7 @@ pytest.importorskip("open_clip")
 pytest.importorskip("transformers")
 
 STEPS = 6
-CLOSE = {"rtol": 1e-6, "atol": 1e-7}  # captum holds the points of the line in single precision
+CLOSE = {"rtol": 1e-6, "atol": 1e-7}  # captum stores the points of the line in single precision
 ANSWERS = torch.tensor([3, 1])
 
 
@@ -54,7 +54,7 @@ def lxmert():
 
 
 def with_embeddings(y, places, given):
-    """y of the untouched model whose embeddings are those given; also those it would have had."""
+    """Return y of the unmodified model with the given embeddings, and the embeddings that it would have used."""
     seen = {}
 
     def on_input(name, args):
@@ -76,7 +76,10 @@ def with_embeddings(y, places, given):
 
 
 def slow_integrated_gradients(y, places, valid):
-    """Σ_channels (E − E₀) ⊙ ∫ ∂y/∂E by Gauss-Legendre, E₀ the mean of the sample's valid tokens; by modality."""
+    """Return Σ_channels (E − E₀) ⊙ ∫ ∂y/∂E by Gauss-Legendre integration, for each modality.
+
+    E₀ is the mean of the sample's valid tokens.
+    """
     _, whole = with_embeddings(y, places, {})
     start = {name: torch.empty_like(x) for name, x in whole.items()}
     for name, x in whole.items():
@@ -95,7 +98,7 @@ def slow_integrated_gradients(y, places, valid):
 
 @pytest.mark.usefixtures("_patches_in_order")
 @pytest.mark.parametrize("build", [clip, vilt, lxmert])
-def test_scores_equal_a_loop_on_the_untouched_model(build):
+def test_scores_equal_a_loop_on_the_unmodified_model(build):
     trace_of, y, places = build()
     explainer = explainers.IntegratedGradients(steps=STEPS)
     traced = trace_of(needs=Needs.of([explainer]))
@@ -112,7 +115,7 @@ def test_scores_equal_a_loop_on_the_untouched_model(build):
 
 @pytest.mark.usefixtures("_patches_in_order")
 @pytest.mark.parametrize("build", [clip, vilt, lxmert])
-def test_inputs_and_scalar_go_with_a_choice_of_layers(build):
+def test_inputs_and_scalar_work_with_chosen_layers(build):
     trace_of, _, _ = build()
     explainer = explainers.IntegratedGradients(steps=2)
     whole, part = trace_of().trace, trace_of(layers=[0]).trace

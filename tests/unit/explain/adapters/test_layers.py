@@ -1,4 +1,4 @@
-"""Traces of some layers, and of no more than the explainers need: what is recorded, and how far the graph reaches."""
+"""Traces of chosen layers, and of only what explainers need: what is recorded, and where the graph starts."""
 
 import pytest
 import torch
@@ -15,12 +15,12 @@ pytest.importorskip("transformers")
 
 
 class Spied:
-    """A model's adapter, and the logits of each of the model's passes, with their graph."""
+    """A model's adapter that also keeps the logits of each of the model's passes, with their graph."""
 
     def __init__(self, name, frozen=True):
         make = {"open_clip": tiny_clip, "vilt": tiny_vilt, "lxmert": tiny_lxmert}[name]
         self.model, self.name, self.logits = make().requires_grad_(not frozen), name, []
-        if name == "open_clip":  # its two towers are run one after the other, and the adapter takes their cosine
+        if name == "open_clip":  # its two towers run one after the other, and the adapter computes their cosine
             encode_image, encode_text = self.model.encode_image, self.model.encode_text
             self.model.encode_image = lambda *args, **options: self.see(encode_image(*args, **options))
             self.model.encode_text = lambda *args, **options: self.join(encode_text(*args, **options))
@@ -49,8 +49,8 @@ class Spied:
         return [graph(logits)["SoftmaxBackward0"] for logits in self.logits]
 
 
-BLOCKS = {"open_clip": 4, "vilt": 3, "lxmert": 11}  # steps of the whole model
-LAST = {"open_clip": 2, "vilt": 1, "lxmert": 4}
+BLOCKS = {"open_clip": 4, "vilt": 3, "lxmert": 11}  # number of steps of the whole model
+LAST = {"open_clip": 2, "vilt": 1, "lxmert": 4}  # number of last steps
 names = pytest.mark.parametrize("name", BLOCKS)
 
 
@@ -69,12 +69,12 @@ def test_without_gradients_there_is_no_backward_pass_and_no_graph(name, explaine
 
 
 @names
-def test_gradcam_differentiates_the_last_attentions_from_the_last_blocks_on(name):
+def test_gradcam_differentiates_only_the_last_attentions_and_the_graph_starts_there(name):
     spied = Spied(name)
     with counted_backward() as passes:
         traced = spied(needs=Needs.of([explainers.AttentionGradCAM()]))
     assert passes == [LAST[name]]
-    # In LXMERT's last layer the image no longer reaches the answer: its two maps are not in the graph.
+    # In LXMERT's last layer the image no longer affects the answer, so its two maps are not in the graph.
     assert spied.attentions_in_the_graph == [{"open_clip": 2, "vilt": 1, "lxmert": 2}[name]]
     assert all([field for field, _ in s.tensors()] == ["attention", "attention_grad"] for s in traced.trace.steps)
     assert_same_scores(spied(), traced, [explainers.AttentionGradCAM(), explainers.RawAttention()])
@@ -82,14 +82,14 @@ def test_gradcam_differentiates_the_last_attentions_from_the_last_blocks_on(name
 
 @names
 @pytest.mark.parametrize("explainer", EXPLAINERS)
-def test_what_is_needed_is_enough_and_gives_the_same(name, explainer):
+def test_a_trace_of_only_what_is_needed_gives_the_same_scores(name, explainer):
     spied = Spied(name)
     whole = spied(needs=Needs.everything(lrp=True))
     assert_same_scores(whole, spied(needs=Needs.of([EXPLAINERS[explainer]])), [EXPLAINERS[explainer]])
 
 
 @names
-def test_rollout_beside_gradcam_records_all_and_differentiates_the_last(name):
+def test_rollout_with_gradcam_records_all_steps_and_differentiates_the_last(name):
     spied, both = Spied(name), [explainers.Rollout(), explainers.AttentionGradCAM()]
     with counted_backward() as passes:
         traced = spied(needs=Needs.of(both))
@@ -113,12 +113,12 @@ def test_rollout_beside_gradcam_records_all_and_differentiates_the_last(name):
     ],
 )
 @pytest.mark.parametrize("frozen", [True, False])
-def test_chosen_layers_are_those_of_the_whole_trace(name, layers, steps, attentions, frozen):
-    """``attentions``: those that lie between the lowest chosen layer and y."""
+def test_chosen_layers_equal_those_of_the_whole_trace(name, layers, steps, attentions, frozen):
+    """``attentions`` is the number of attentions between the lowest chosen layer and y."""
     spied = Spied(name, frozen)
     whole = spied().trace
     part = spied(layers=layers, needs=Needs.of([explainers.Weighted()])).trace
-    if frozen:  # else a stream without a chosen layer has the graph of the weights
+    if frozen:  # otherwise a stream without a chosen layer has the graph of its weights
         assert spied.attentions_in_the_graph == [attentions]
     for step, expected in zip(part.steps, [whole.steps[index] for index in steps], strict=True):
         assert (step.query, step.key) == (expected.query, expected.key)
@@ -135,7 +135,7 @@ def test_relevance_starts_as_the_identity_at_the_lowest_layer():
 
 
 @names
-def test_relevance_by_lrp_of_chosen_layers(name):
+def test_lrp_relevance_of_chosen_layers(name):
     spied, last = Spied(name), {"open_clip": [1], "vilt": [2], "lxmert": {"cross": [1]}}[name]
     whole = spied(needs=Needs.everything(lrp=True)).trace
     part = spied(layers=last, needs=Needs.of([explainers.TransAtt()])).trace
@@ -146,10 +146,10 @@ def test_relevance_by_lrp_of_chosen_layers(name):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([2], "layers: image has blocks 0 to 1, and none is 2"),
-        ([-1], "layers: image has blocks 0 to 1, and none is -1"),
-        ({"text": [5]}, "layers: text has blocks 0 to 2, and none is 5"),
-        ({"sound": [0]}, "layers: there is no stack of blocks 'sound', only 'image', 'text'"),
+        ([2], "layers: image has no block 2; choose from 0 to 1"),
+        ([-1], "layers: image has no block -1; choose from 0 to 1"),
+        ({"text": [5]}, "layers: text has no block 5; choose from 0 to 2"),
+        ({"sound": [0]}, "layers: unknown stack 'sound'; choose one of 'image', 'text'"),
         ([], "layers: no block is chosen"),
         ({"text": []}, "layers: no block is chosen"),
     ],
@@ -160,8 +160,8 @@ def test_layers_that_do_not_exist_are_refused(layers, message):
 
 
 @names
-def test_adapters_refuse_them_before_the_model_runs(name):
+def test_adapters_refuse_unknown_layers_before_the_model_runs(name):
     spied = Spied(name)
-    with pytest.raises(TraceError, match="and none is 9"):
+    with pytest.raises(TraceError, match="has no block 9"):
         spied(layers=[9])
     assert spied.logits == []

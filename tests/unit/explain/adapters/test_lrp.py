@@ -1,4 +1,4 @@
-"""LRP relevance of adapters' traces against loops over the model's weights, and what is explained with it."""
+"""LRP relevance of the adapters' traces, compared with loops over the model's weights; explainers that use it."""
 
 import adapter_lrp_reference as slow
 import explain_reference
@@ -35,8 +35,8 @@ TRACED = {
 adapters = pytest.mark.parametrize("name", TRACED)
 
 
-def by_loops(name, trace, sample):
-    """Rel_A of one sample's steps, without its padding."""
+def relevance_by_loops(name, trace, sample):
+    """Return Rel_A of one sample's steps, without the sample's padding."""
     one, _ = unpadded_sample(trace, sample)
     entering = {}
     for step in one.steps:
@@ -54,7 +54,7 @@ def by_loops(name, trace, sample):
 def test_relevance_of_attention_equals_a_pass_in_loops(name):
     trace = TRACED[name](ALL).trace
     for sample in range(2):
-        expected = by_loops(name, trace, sample)
+        expected = relevance_by_loops(name, trace, sample)
         steps = unpadded_sample(trace, sample)[0].steps
         assert max(abs(maps).max() for maps in expected) > 1e-3
         for step, maps in zip(steps, expected, strict=True):
@@ -63,12 +63,12 @@ def test_relevance_of_attention_equals_a_pass_in_loops(name):
 
 @adapters
 @pytest.mark.parametrize("explainer", [explainers.TransAtt(), explainers.PartialLRP()])
-def test_explanations_equal_the_formulas_on_relevance_by_loops(name, explainer):
+def test_explanations_equal_the_formulas_with_relevance_from_loops(name, explainer):
     traced = TRACED[name](Needs.of([explainer]))
     whole = TRACED[name](ALL).trace
     for sample in range(2):
         one, kept = unpadded_sample(whole, sample)
-        for step, maps in zip(one.steps, by_loops(name, whole, sample), strict=True):
+        for step, maps in zip(one.steps, relevance_by_loops(name, whole, sample), strict=True):
             object.__setattr__(step, "attention_relevance", torch.from_numpy(maps)[None])
         if isinstance(explainer, explainers.TransAtt):
             matrix = explain_reference.trans_att(one)

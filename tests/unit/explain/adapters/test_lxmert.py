@@ -1,4 +1,4 @@
-"""Traces of a tiny random LXMERT: layers of one modality, then cross-attentions side by side, with true gradients."""
+"""Traces of a tiny random LXMERT: single-modality layers, parallel cross-attentions, and correct gradients."""
 
 from contextlib import ExitStack
 
@@ -27,7 +27,7 @@ pytest.importorskip("transformers")
 T, V = "text", "image"
 CROSS_LAYER = [(T, V), (V, T), (T, T), (V, V)]
 STEPS = [(T, T), (T, T), (V, V), *CROSS_LAYER, *CROSS_LAYER]
-UNREAD = [8, 10]  # in the last layer nothing of the image stream reaches [CLS] any more
+UNREAD = [8, 10]  # in the last layer the image stream no longer affects [CLS]
 
 
 def alone(inputs, sample):
@@ -39,7 +39,7 @@ def alone(inputs, sample):
 
 
 def blocks(model):
-    """Each step's block, its attention's name in it, and which of its calls the step is."""
+    """Return each step's block, the name of the attention in it, and which of the block's calls is the step."""
     encoder = model.lxmert.encoder
     found = [(layer.attention, "self", 0) for layer in [*encoder.layer, *encoder.r_layers]]
     for layer in encoder.x_layers:
@@ -49,7 +49,10 @@ def blocks(model):
 
 
 def nudge_stream(model, index, delta):
-    """X of a cross-attention is also what the other direction reads, so it is nudged where it enters the layer."""
+    """Return a hook that adds ``delta`` to X of a step.
+
+    X of a cross-attention is also read by the other direction, so ``delta`` is added where X enters the layer.
+    """
     query, key = STEPS[index]
     if query == key:
         return add_to_input(blocks(model)[index][0], delta)
@@ -71,13 +74,13 @@ def test_steps_stages_sizes_and_padding():
     assert trace.valid.tolist() == [[True] * 3 + [False] + [True] * 4, [True] * 7 + [False]]
 
 
-def test_without_masks_all_is_valid():
+def test_without_masks_all_tokens_are_valid():
     inputs = {name: tensor for name, tensor in lxmert_inputs().items() if "mask" not in name}
     assert bool(trace_lxmert(tiny_lxmert(), inputs).trace.valid.all())
 
 
-def test_attention_is_what_the_library_reports():
-    """It reports the attention of the single-modality layers, and of each cross layer the text's look at the image."""
+def test_attention_equals_what_the_library_reports():
+    """The library reports the single-modality layers, and in each cross layer the text's attention to the image."""
     model, inputs = tiny_lxmert(), lxmert_inputs()
     plain = model(**inputs, output_attentions=True)
     attention = [step.attention for step in trace_lxmert(model, inputs).trace.steps]
@@ -97,7 +100,7 @@ def test_the_sum_of_stream_and_output_enters_the_layer_norm():
 
 
 @pytest.mark.parametrize("index", range(len(STEPS)))
-def test_gradients_are_slopes(index):
+def test_gradients_equal_slopes(index):
     model, inputs, target = tiny_lxmert(), lxmert_inputs(), given([1, 3])
     step = trace_lxmert(model, inputs, target).trace.steps[index]
     block, attention, call = blocks(model)[index]
@@ -113,13 +116,13 @@ def test_gradients_are_slopes(index):
         )
 
 
-def test_all_steps_but_the_last_of_the_image_reach_the_answer():
+def test_all_steps_except_the_last_of_the_image_affect_the_answer():
     reach = reaching(trace_lxmert(tiny_lxmert(), lxmert_inputs()).trace)
     assert [index for index, reached in enumerate(reach) if not reached] == UNREAD
 
 
 @pytest.mark.parametrize("modality", [T, V])
-def test_gradients_of_inputs_are_slopes(modality):
+def test_gradients_of_inputs_equal_slopes(modality):
     model, inputs = tiny_lxmert(), lxmert_inputs()
     trace = trace_lxmert(model, inputs, given(2)).trace
     start = model.lxmert.embeddings if modality == T else model.lxmert.encoder.visn_fc
@@ -130,21 +133,21 @@ def test_gradients_of_inputs_are_slopes(modality):
     )
 
 
-def test_a_padded_batch_equals_its_samples_alone():
+def test_a_padded_batch_equals_its_single_samples():
     model, inputs = tiny_lxmert(), lxmert_inputs()
     trace = trace_lxmert(model, inputs).trace
     for sample in range(2):
         assert_sample_alone_equals_batch(trace_lxmert(model, alone(inputs, sample)).trace, trace, sample)
 
 
-def test_explainers_run_and_the_question_sees_the_image():
+def test_explainers_run_and_the_question_depends_on_the_image():
     trace = trace_lxmert(tiny_lxmert(), lxmert_inputs()).trace
     rows = torch.tensor([0, 0])
     assert_explained(trace, rows)
     assert bool((explainers.Weighted()(trace, rows=rows)[:, trace.span(V)].sum(1) > 0).all())
 
 
-def test_a_model_that_is_not_frozen_gives_the_same():
+def test_a_model_that_is_not_frozen_gives_the_same_gradients():
     model, inputs = tiny_lxmert(), lxmert_inputs()
     frozen = trace_lxmert(model, inputs).trace
     trained = trace_lxmert(model.requires_grad_(True), inputs).trace
@@ -163,8 +166,8 @@ def test_nothing_is_left_after_errors():
         assert_nothing_is_left(model, lambda: trace_lxmert(model, inputs), failing=RuntimeError)
 
 
-class ShowsNothing(nn.Module):
-    """Attention that shows no probabilities, in the place of LXMERT's own."""
+class AttentionWithoutProbabilities(nn.Module):
+    """Attention without probabilities, which replaces LXMERT's attention."""
 
     def __init__(self, eager):
         super().__init__()
@@ -174,10 +177,10 @@ class ShowsNothing(nn.Module):
         return (x + context.mean(1, keepdim=True),)
 
 
-def test_attention_that_cannot_be_seen_is_refused_by_name():
+def test_attention_without_probabilities_is_refused_by_name():
     model, inputs = tiny_lxmert(), lxmert_inputs()
     block = model.lxmert.encoder.x_layers[1].visual_attention
-    block.att = ShowsNothing(block.att)
+    block.att = AttentionWithoutProbabilities(block.att)
     refused = r"lxmert\.encoder\.x_layers\.1\.visual_attention \(LxmertCrossAttentionLayer\) ran without showing its at"
     with pytest.raises(TraceError, match=refused):
         trace_lxmert(model, inputs)

@@ -1,4 +1,4 @@
-"""Traces of tiny random open_clip models: two streams of self-attention and their cosine, with true gradients."""
+"""Traces of tiny random open_clip models: two streams of self-attention, their cosine, and correct gradients."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def blocks(model):
 @pytest.mark.parametrize("kind", ["CLIP", "CustomTextCLIP"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_the_recorded_forward_is_the_plain_forward(kind, dtype, tolerance):
-    """The plain one runs without gradients, in PyTorch's fused attention."""
+    """The plain forward pass runs without gradients, and so with PyTorch's fused attention."""
     model, recorded = tiny_clip(dtype, kind), []
 
     def spy(encode):
@@ -58,7 +58,7 @@ def test_steps_sizes_and_padding(kind):
     assert trace.valid.tolist() == [[True] * 13 + [False] * 5, [True] * 15 + [False] * 3]
 
 
-def test_attention_and_output_are_those_of_pytorch():
+def test_attention_and_output_equal_pytorchs():
     model = tiny_clip()
     for step, block in zip(trace_open_clip(model, images(), TEXTS).trace.steps, blocks(model), strict=True):
         x = block.ln_1(step.residual)
@@ -69,7 +69,10 @@ def test_attention_and_output_are_those_of_pytorch():
 
 
 def add_to_attention(attn, delta):
-    """Of PyTorch's own attention only the output can be nudged: by what ``delta`` [B, H, n, n] adds to it, δV W_o."""
+    """Return a hook that has the effect of adding ``delta`` [B, H, n, n] to the attention probabilities.
+
+    Only the output of PyTorch's attention can be changed, so the hook adds δV W_o to it.
+    """
 
     def add(_, args, output):
         value = nn.functional.linear(args[2], *(part.chunk(3)[2] for part in (attn.in_proj_weight, attn.in_proj_bias)))
@@ -80,7 +83,7 @@ def add_to_attention(attn, delta):
 
 
 @pytest.mark.parametrize("index", range(len(STEPS)))
-def test_gradients_are_slopes(index):
+def test_gradients_equal_slopes(index):
     model = tiny_clip()
     trace = trace_open_clip(model, images(), TEXTS).trace
     assert all(reaching(trace))
@@ -94,7 +97,7 @@ def test_gradients_are_slopes(index):
         assert_gradient_is_the_slope(getattr(step, f"{name}_grad"), nudged, lambda: cosine(model))
 
 
-def test_gradients_of_inputs_are_slopes():
+def test_gradients_of_inputs_equal_slopes():
     model = tiny_clip()
     trace = trace_open_clip(model, images(), TEXTS).trace
     for modality, start in {"image": model.visual.ln_pre, "text": model.transformer}.items():
@@ -103,8 +106,11 @@ def test_gradients_of_inputs_are_slopes():
         )
 
 
-def test_a_padded_batch_equals_its_samples_alone():
-    """A model takes 8 tokens, so that a sample alone is padded too: what lies behind the end token may be anything."""
+def test_a_padded_batch_equals_its_single_samples():
+    """The model always takes 8 tokens, so a single sample is padded too.
+
+    The test changes the tokens after the end token, which must have no effect.
+    """
     model = tiny_clip()
     trace = trace_open_clip(model, images(), TEXTS).trace
     for sample in range(2):
@@ -125,7 +131,7 @@ def test_explainers_run_and_modalities_do_not_mix():
     assert bool((matrix[torch.arange(2), N_IMAGE + TEXTS.argmax(1), N_IMAGE] > 0).all())  # the start token
 
 
-def test_a_model_that_is_not_frozen_gives_the_same():
+def test_a_model_that_is_not_frozen_gives_the_same_gradients():
     model = tiny_clip()
     frozen = trace_open_clip(model, images(), TEXTS).trace
     trained = trace_open_clip(model.requires_grad_(True), images(), TEXTS).trace

@@ -1,4 +1,4 @@
-"""Traces of a tiny random ViLT: what it ran, in its order, with true gradients."""
+"""Traces of a tiny random ViLT: its steps in order, and correct gradients."""
 
 from contextlib import ExitStack
 
@@ -63,8 +63,8 @@ def test_steps_sizes_and_padding():
 
 
 @pytest.mark.usefixtures("_patches_in_order")
-def test_attention_and_streams_are_those_the_model_reports():
-    """Against what the library itself gives out: attentions, hidden states, and the sum X + Y before the next norm."""
+def test_attention_and_streams_equal_what_the_library_reports():
+    """The library reports attentions and hidden states; the sum X + Y is read before the next norm."""
     model, inputs, sums = tiny_vilt(), vilt_inputs(), []
     with ExitStack() as hooks:
         for layer in model.vilt.encoder.layer:
@@ -76,7 +76,7 @@ def test_attention_and_streams_are_those_the_model_reports():
         torch.testing.assert_close(step.residual + step.output, sums[index])
 
 
-def test_patches_lie_row_by_row_however_vilt_shuffles_them():
+def test_patches_are_in_row_by_row_order_although_vilt_shuffles_them():
     model, inputs = tiny_vilt(), vilt_inputs()
     embeddings = model.vilt.embeddings
     patches = (
@@ -93,7 +93,7 @@ def test_patches_lie_row_by_row_however_vilt_shuffles_them():
 
 @pytest.mark.usefixtures("_patches_in_order")
 @pytest.mark.parametrize("index", range(LAYERS))
-def test_gradients_are_slopes(index):
+def test_gradients_equal_slopes(index):
     model, inputs = tiny_vilt(), vilt_inputs()
     target = given([1, 3])
     trace = trace_vilt(model, inputs, target).trace
@@ -109,32 +109,32 @@ def test_gradients_are_slopes(index):
 
 
 @pytest.mark.usefixtures("_patches_in_order")
-def test_gradients_of_inputs_are_slopes():
+def test_gradients_of_inputs_equal_slopes():
     model, inputs = tiny_vilt(), vilt_inputs()
     trace = trace_vilt(model, inputs, given(2)).trace
     text = model.vilt.embeddings.text_embeddings
     assert_gradient_is_the_slope(
         trace.inputs_grad["text"], lambda delta: add_to_output(text, delta), lambda: model(**inputs).logits[:, 2]
     )
-    whole = model.vilt.embeddings.dropout  # the class token and all patches of both pictures
+    whole = model.vilt.embeddings.dropout  # the class token and all patches of both images
     assert_gradient_is_the_slope(
         trace.inputs_grad["image"], lambda delta: add_to_output(whole, delta), lambda: model(**inputs).logits[:, 2]
     )
 
 
-def test_a_padded_batch_equals_its_samples_alone():
+def test_a_padded_batch_equals_its_single_samples():
     model, inputs = tiny_vilt(), vilt_inputs()
     trace = trace_vilt(model, inputs).trace
     for sample in range(2):
         assert_sample_alone_equals_batch(trace_vilt(model, alone(inputs, sample)).trace, trace, sample)
 
 
-def test_explainers_run_and_see_both_modalities():
+def test_explainers_run():
     trace = trace_vilt(tiny_vilt(), vilt_inputs()).trace
     assert_explained(trace, torch.tensor([0, 0]))
 
 
-def test_a_model_that_is_not_frozen_gives_the_same():
+def test_a_model_that_is_not_frozen_gives_the_same_gradients():
     model, inputs = tiny_vilt(), vilt_inputs()
     frozen = trace_vilt(model, inputs).trace
     trained = trace_vilt(model.requires_grad_(True), inputs).trace
@@ -154,7 +154,7 @@ def test_nothing_is_left_after_errors():
 
 
 class FusedAttention(nn.Module):
-    """Attention that shows no probabilities, in the place of ViLT's own."""
+    """Attention without probabilities, which replaces ViLT's attention."""
 
     def __init__(self, eager):
         super().__init__()
@@ -165,7 +165,7 @@ class FusedAttention(nn.Module):
         return (scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2),)
 
 
-def test_attention_that_cannot_be_seen_is_refused_by_name():
+def test_attention_without_probabilities_is_refused_by_name():
     model, inputs = tiny_vilt(), vilt_inputs()
     attention = model.vilt.encoder.layer[1].attention
     attention.attention = FusedAttention(attention.attention)

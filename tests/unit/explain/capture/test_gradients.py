@@ -1,4 +1,4 @@
-"""Several scalars a sample from one recording, against a recording and a backward pass for each of them."""
+"""Several scalars per sample from one recording, compared with a separate recording and backward pass for each."""
 
 import gc
 import weakref
@@ -41,7 +41,10 @@ def assert_item(trace, m, single):
 @pytest.mark.parametrize("batch", [1, 2, 3])
 @pytest.mark.parametrize("some", [False, True])
 def test_gradients_do_not_depend_on_how_many_are_taken_at_once(batch, at_once, some):
-    """Against a backward pass for every scalar; the graph stays where it is to, and is dropped in the end."""
+    """Compare with one backward pass per scalar.
+
+    The graph is kept as long as ``retain`` is true, and is dropped in the end.
+    """
     wanted = torch.ones(batch, SCALARS, dtype=torch.bool)
     if some:
         wanted[0, 1:3] = wanted[-1, 1] = False
@@ -73,7 +76,7 @@ def test_every_item_is_the_trace_of_its_scalar(batch):
         assert_item(trace, m, alone(inputs, *divmod(m, SCALARS)))
 
 
-def test_only_what_is_wanted_is_in_the_trace():
+def test_the_trace_contains_only_the_selected_scalars():
     inputs = embeddings(batch=3)
     wanted = torch.tensor([[True, False, False, True], [False] * 4, [False, False, True, True]])
     trace = many(inputs, wanted=wanted, sample_ids=["a", "b", "c"])
@@ -83,7 +86,7 @@ def test_only_what_is_wanted_is_in_the_trace():
         assert_item(trace, m, alone(inputs, sample, scalar))
 
 
-def test_one_scalar_a_sample_in_two_dimensions():
+def test_one_scalar_per_sample_in_two_dimensions():
     inputs = embeddings()
     with record() as recorder:
         trace = recorder.trace(TinyModel()(*inputs)[:, 2:3], SIZES)
@@ -91,8 +94,8 @@ def test_one_scalar_a_sample_in_two_dimensions():
         assert_item(trace, m, alone(inputs, m, 2))
 
 
-def test_what_a_scalar_does_not_see_has_gradient_zero():
-    """The first scalar is of the first block, the second of the other; the text is seen by neither."""
+def test_gradients_of_steps_that_a_scalar_does_not_depend_on_are_zero():
+    """The first scalar depends only on the first block, the second only on the second, and neither on the text."""
     model, (image, text) = TinyModel(), embeddings()
     with record() as recorder:
         image, text = recorder.inputs("image", image), recorder.inputs("text", text)
@@ -106,7 +109,7 @@ def test_what_a_scalar_does_not_see_has_gradient_zero():
     assert trace.inputs_grad["text"].shape == (4, 2, 4)
 
 
-def test_masks_of_samples_and_of_scalars():
+def test_masks_per_sample_and_per_scalar():
     valid = torch.ones(2, 5, dtype=torch.bool)
     valid[1, 4] = False
     repeated = many(embeddings(), valid=valid).valid
@@ -137,7 +140,7 @@ def test_lrp_relevance_of_every_item(batch):
         torch.testing.assert_close(chosen, expected[wanted], **EXACT)
 
 
-def test_lrp_relevance_joins_the_trace():
+def test_lrp_relevance_is_added_to_the_trace():
     inputs = embeddings()
     with record() as again, lrp():
         logits = TinyModel()(*inputs)
@@ -147,8 +150,8 @@ def test_lrp_relevance_joins_the_trace():
     assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("batch", [2, AT_ONCE])  # all scalars in one pass, and each in a pass of its own
-def test_a_recording_that_is_kept_gives_the_same_again_and_then_is_dropped(batch):
+@pytest.mark.parametrize("batch", [2, AT_ONCE])  # all scalars in one pass, and one pass for each
+def test_a_retained_recording_gives_the_same_trace_again_and_is_then_dropped(batch):
     with record() as recorder:
         logits = TinyModel()(*embeddings(batch=batch))
         live = weakref.ref(recorder.live()[0])
@@ -161,14 +164,14 @@ def test_a_recording_that_is_kept_gives_the_same_again_and_then_is_dropped(batch
         assert torch.equal(one.attention_grad, other.attention_grad)
 
 
-def test_errors_say_what_is_wrong():
+def test_errors_name_the_cause():
     with pytest.raises(TraceError, match=r"wanted: expected bool of the target's shape \[B, T\], got \[2, 3\]"):
         many(embeddings(), wanted=torch.ones(2, 3, dtype=torch.bool))
     with pytest.raises(TraceError, match=r"wanted: expected bool"):
         many(embeddings(), wanted=torch.ones(2, SCALARS))
-    with pytest.raises(TraceError, match="wanted: no scalar is wanted"):
+    with pytest.raises(TraceError, match="wanted: no scalar of any sample is selected"):
         many(embeddings(), wanted=torch.zeros(2, SCALARS, dtype=torch.bool))
     with record() as recorder:
         logits = TinyModel()(*embeddings())
-        with pytest.raises(TraceError, match=r"one scalar a sample, \[2\], or several, \[2, T\], got \[1, 4\]"):
+        with pytest.raises(TraceError, match=r"one scalar per sample, \[2\], or several, \[2, T\], got \[1, 4\]"):
             recorder.trace(logits[:1], SIZES)

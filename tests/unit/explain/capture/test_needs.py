@@ -1,4 +1,4 @@
-"""What explainers need together; and that a recording keeps and differentiates that and nothing else, by counting."""
+"""The union of what explainers need, and a check by counting that a recording does nothing more."""
 
 import dataclasses
 
@@ -21,16 +21,16 @@ def needs(*names):
 
 
 def run(recorder):
-    """Logits of the tiny model: image, text, both cross-attentions and a joint one, five steps."""
+    """Return the logits of the tiny model, which has five steps: image, text, two cross-attentions and a joint one."""
     return TinyModel()(*embeddings())
 
 
-def trace_of(wanted):
-    return capture(run, predicted, wanted, lambda: (SIZES, None))[0]
+def trace_of(needs):
+    return capture(run, predicted, needs, lambda: (SIZES, None))[0]
 
 
-def held(trace):
-    """The names of the tensors of each step."""
+def field_names(trace):
+    """Return the names of the tensors of each step."""
     return [[name for name, _ in step.tensors()] for step in trace.steps]
 
 
@@ -48,12 +48,12 @@ def test_needs_are_the_union():
     assert needs("weighted_branch").every == needs("weighted").every - {"residual_grad"}
 
 
-def test_a_field_that_there_is_not_is_named():
+def test_errors_name_an_unknown_field():
     class Wrong(explainers.Weighted):
         def __init__(self):
             self.needs = ("attention", "attentions")
 
-    with pytest.raises(TraceError, match="needs: attentions is no field of a trace or of its steps"):
+    with pytest.raises(TraceError, match="needs: attentions is not a field of a trace or of its steps"):
         Needs.of([Wrong()])
 
 
@@ -78,11 +78,13 @@ def test_a_field_that_there_is_not_is_named():
         (["trans_att", "attention_gradcam"], [[*STEPS, "attention_relevance"]] * 5, [5, 5]),
     ],
 )
-def test_a_trace_holds_what_is_needed_and_differentiates_no_more(names, steps, differentiated):
-    """``differentiated``: the number of tensors in each backward pass, LRP's first."""
+def test_only_what_is_needed_is_recorded_and_differentiated(names, steps, differentiated):
+    """``differentiated`` is the number of tensors in each backward pass, with the LRP pass first."""
     with counted_backward() as passes:
         trace = trace_of(needs(*names))
-    assert held(trace) == [sorted(fields, key=[*STEPS, "attention_relevance", *STREAMS].index) for fields in steps]
+    assert field_names(trace) == [
+        sorted(fields, key=[*STEPS, "attention_relevance", *STREAMS].index) for fields in steps
+    ]
     assert passes == differentiated
     assert (trace.inputs is not None) == any(name in ("input_x_gradient", "integrated_gradients") for name in names)
     assert (trace.inputs_grad is not None) == ("input_x_gradient" in names)
@@ -92,20 +94,20 @@ def test_a_trace_holds_what_is_needed_and_differentiates_no_more(names, steps, d
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)
-def test_what_is_needed_is_enough_and_gives_the_same(name):
+def test_a_trace_of_only_what_is_needed_gives_the_same_map(name):
     whole, lean = trace_of(Needs.everything(lrp=True)), trace_of(needs(name))
     assert torch.equal(EXPLAINERS[name](lean).matrix, EXPLAINERS[name](whole).matrix)
 
 
 def test_all_explainers_together_share_a_trace():
     whole, shared = trace_of(Needs.everything(lrp=True)), trace_of(needs(*EXPLAINERS))
-    assert held(shared) == held(whole)
+    assert field_names(shared) == field_names(whole)
     for explainer in EXPLAINERS.values():
         assert torch.equal(explainer(shared).matrix, explainer(whole).matrix)
 
 
 @pytest.mark.parametrize("name", ["rollout", "raw_attention", "random", "integrated_gradients"])
-def test_where_no_gradient_is_needed_there_is_no_graph(name):
+def test_without_needed_gradients_there_is_no_graph(name):
     with record(needs=needs(name)) as recorder:
         logits = run(recorder)
         assert not torch.is_grad_enabled()
@@ -114,7 +116,7 @@ def test_where_no_gradient_is_needed_there_is_no_graph(name):
     assert torch.is_grad_enabled()
 
 
-def test_live_tensors_are_those_to_be_differentiated():
+def test_live_tensors_are_those_that_will_be_differentiated():
     counts = {}
     for name in ("weighted", "genatt", "attention_gradcam"):
         with record(needs=needs(name)) as recorder:
@@ -124,13 +126,13 @@ def test_live_tensors_are_those_to_be_differentiated():
     assert counts == {"weighted": 15, "genatt": 5, "attention_gradcam": 1}
 
 
-def test_everything_is_all_but_relevance():
+def test_everything_includes_all_fields_except_lrp_relevance():
     fields = {field.name for field in dataclasses.fields(trace_of(EVERYTHING).steps[0])}
     assert set(EVERYTHING.every) == fields - {"query", "key", "stage", "attention_relevance"}
     assert Needs.everything(lrp=True).every - EVERYTHING.every == {"attention_relevance"}
 
 
-def test_the_graph_starts_where_the_recorder_says():
+def test_the_graph_starts_where_the_recorder_starts_it():
     x = torch.ones(2, 3, 4)
     for name, starts in [("weighted", True), ("input_x_gradient", False), ("rollout", False)]:
         with record(needs=needs(name)) as recorder:
@@ -144,7 +146,7 @@ def test_the_graph_starts_where_the_recorder_says():
         assert recorder.inputs("image", x, start=False).requires_grad
 
 
-def test_a_last_attention_without_a_graph_is_named():
+def test_errors_name_a_last_attention_without_a_graph():
     x = torch.ones(2, 1, 3, 3)
     with record(needs=needs("attention_gradcam")) as recorder:
         recorder.step(query="image", key="image", attention=x, residual=x[:, 0], output=x[:, 0])

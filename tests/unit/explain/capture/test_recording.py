@@ -1,4 +1,4 @@
-"""The recorder on a tiny attention model: gradients against finite differences, and nothing left behind."""
+"""The recorder on a tiny attention model: gradients equal finite differences, and nothing stays in memory."""
 
 import gc
 import weakref
@@ -46,7 +46,7 @@ def test_input_gradients_equal_finite_differences(modality):
     torch.testing.assert_close((trace.inputs_grad[modality] * direction).flatten(1).sum(1), slope, rtol=1e-6, atol=1e-8)
 
 
-def test_the_trace_holds_what_the_model_did():
+def test_the_trace_contains_the_models_steps():
     trace = traced(TinyModel(), *embeddings(), sample_ids=["a", "b"], valid=torch.ones(2, 5, dtype=torch.bool))
     steps = [(step.query, step.key) for step in trace.steps]
     assert steps == [("image", "image"), ("text", "text"), ("image", "text"), ("text", "image"), ("joint", "joint")]
@@ -56,7 +56,7 @@ def test_the_trace_holds_what_the_model_did():
     assert explainers.Weighted()(trace, rows=torch.tensor([0, 0])).shape == (2, 5)
 
 
-def test_what_the_target_does_not_see_has_gradient_zero():
+def test_gradients_of_steps_that_the_target_does_not_depend_on_are_zero():
     model, image = TinyModel(), embeddings()[0]
     with record() as recorder:
         image = recorder.inputs("image", image)
@@ -68,7 +68,7 @@ def test_what_the_target_does_not_see_has_gradient_zero():
     assert trace.steps[1].attention_grad.abs().sum() > 0
 
 
-def test_samples_of_a_batch_have_their_own_gradients():
+def test_a_samples_gradients_do_not_depend_on_the_batch():
     image, text = embeddings(batch=3)
     together, alone = traced(TinyModel(), image, text), traced(TinyModel(), image[1:2], text[1:2])
     for a, b in zip(together.steps, alone.steps, strict=True):
@@ -105,7 +105,7 @@ def test_recording_works_under_no_grad_and_after_the_block():
     assert trace.steps[0].attention_grad.abs().sum() > 0
 
 
-def test_blocks_may_nest_and_none_is_left_active():
+def test_blocks_can_be_nested_and_no_recorder_stays_active():
     assert active_recorder() is None
     with record() as outer:
         with record() as inner:
@@ -114,7 +114,7 @@ def test_blocks_may_nest_and_none_is_left_active():
     assert active_recorder() is None
 
 
-def test_after_an_error_nothing_is_left():
+def test_after_an_error_the_recording_is_dropped():
     model, inputs = TinyModel(), embeddings()
     model.nudges = {(4, "output"): torch.zeros(7)}  # cannot be added
     recorders = []
@@ -132,7 +132,7 @@ def test_after_an_error_nothing_is_left():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_memory_is_flat_over_fifty_calls(fails):
+def test_memory_does_not_grow_over_fifty_calls(fails):
     model, inputs, dead = TinyModel(), embeddings(), []
 
     def call():
@@ -162,7 +162,7 @@ def test_a_recorder_drops_its_tensors_as_soon_as_the_trace_is_made():
         assert live() is None
 
 
-def test_watch_leaves_alone_what_already_has_a_graph():
+def test_watch_returns_a_tensor_with_a_graph_unchanged():
     x = torch.zeros(2, requires_grad=True)
     with record() as recorder:
         assert recorder.watch(x) is x
@@ -171,7 +171,7 @@ def test_watch_leaves_alone_what_already_has_a_graph():
         assert not plain.requires_grad
 
 
-def _recorded(recorder, x):
+def _record_step(recorder, x):
     recorder.step(query="image", key="image", attention=x, residual=x, output=x)
 
 
@@ -179,9 +179,9 @@ def test_errors_name_the_step_and_the_tensor():
     x = torch.ones(2, 3, requires_grad=True) * 1
     with record() as recorder:
         with pytest.raises(TraceError, match=r"step 0 \(image attends to image\): attention requires no grad; watch"):
-            _recorded(recorder, torch.zeros(2, 3))
-        _recorded(recorder, x)
-        with pytest.raises(TraceError, match=r"target: expected one scalar a sample, \[2\], .* got \[1, 3\]"):
+            _record_step(recorder, torch.zeros(2, 3))
+        _record_step(recorder, x)
+        with pytest.raises(TraceError, match=r"target: expected one scalar per sample, \[2\], .* got \[1, 3\]"):
             recorder.trace(x[:1] * 2, SIZES, retain=True)
         with pytest.raises(TraceError, match="target has no gradient graph"):
             recorder.trace(torch.zeros(2), SIZES, retain=True)
@@ -190,7 +190,7 @@ def test_errors_name_the_step_and_the_tensor():
             recorder.trace(x.sum(1), SIZES)
 
 
-def test_a_gradient_that_is_not_finite_is_named():
+def test_errors_name_a_gradient_that_is_not_finite():
     with record() as recorder:
         logits = TinyModel()(*embeddings())
         with pytest.raises(TraceError, match=r"step 0 \(image attends to image\): attention_grad holds NaN or Inf"):

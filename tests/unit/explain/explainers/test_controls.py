@@ -1,4 +1,4 @@
-"""The controls: shuffled weights, a random order, input × gradient; and the options that explainers refuse."""
+"""The controls (shuffled weights, random order, input × gradient), and invalid options of explainers."""
 
 import explain_reference as reference
 import pytest
@@ -9,7 +9,7 @@ from explain import TraceError, explainers
 
 
 @pytest.mark.parametrize("shape", ["a", "b"])
-def test_shuffled_takes_the_weights_of_the_sample_before(shape):
+def test_shuffled_uses_the_weights_of_the_previous_sample(shape):
     trace = make_trace(shape, seed=1)
     matrix = explainers.Shuffled()(trace).matrix
     for sample, before in [(0, 2), (1, 0), (2, 1)]:
@@ -24,18 +24,18 @@ def test_shuffled_needs_another_sample():
         explainers.Shuffled()(select(make_trace("a"), [0]))
 
 
-def test_uniform_and_constant_are_the_same_at_one_half():
+def test_constant_with_weight_one_half_equals_uniform():
     trace = make_trace("b")
     uniform, constant = explainers.Uniform()(trace), explainers.Constant(weight=0.5)(trace)
     assert torch.equal(uniform.matrix, constant.matrix)
 
 
-def test_all_on_the_skip_connection_leaves_the_identity():
+def test_with_all_weight_on_the_skip_connection_the_map_stays_the_identity():
     matrix = explainers.Constant(weight=1)(make_trace("b")).matrix
     assert torch.equal(matrix, torch.eye(9, dtype=torch.float64).expand(3, 9, 9))
 
 
-def test_random_depends_on_seed_sample_and_token_alone():
+def test_random_depends_only_on_seed_sample_and_token():
     rows = torch.zeros(3, dtype=torch.long)
     scores = explainers.Random(seed=3)(make_trace("a", seed=0), rows=rows)
     again = explainers.Random(seed=3)(make_trace("b", seed=1), rows=rows)
@@ -47,14 +47,14 @@ def test_random_depends_on_seed_sample_and_token_alone():
     assert 0 <= scores.min() <= scores.max() < 1
 
 
-def test_random_without_names_counts_the_batch():
+def test_random_without_names_uses_the_position_in_the_batch():
     trace = make_trace("a")
     object.__setattr__(trace, "sample_ids", None)
     scores = explainers.Random()(trace, rows=torch.zeros(3, dtype=torch.long))
     assert len(set(scores.flatten().tolist())) == 27
 
 
-def test_input_x_gradient_equals_the_formula_and_zeroes_padding():
+def test_input_x_gradient_equals_the_formula_and_is_zero_at_padding():
     trace = make_trace("a", padded=True)
     relevance = explainers.InputXGradient()(trace)
     for sample in range(3):
@@ -71,7 +71,7 @@ def test_input_x_gradient_names_the_missing_modality():
         explainers.InputXGradient()(trace)
 
 
-def test_unknown_options_name_the_valid_ones():
+def test_errors_for_unknown_options_list_the_valid_ones():
     with pytest.raises(ValueError, match=r"residual_gradient='skip'.*total, branch"):
         explainers.Weighted(residual_gradient="skip")
     with pytest.raises(ValueError, match=r"importance='head'.*matrix, token"):
@@ -83,7 +83,7 @@ def test_unknown_options_name_the_valid_ones():
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_integrated_gradients_of_a_sum_over_tokens_are_each_tokens_own_rise(padded):
+def test_integrated_gradients_of_a_sum_over_tokens_are_each_tokens_increase(padded):
     trace = make_trace("a", padded=padded)
     scores = explainers.IntegratedGradients(steps=64)(trace, rows=torch.zeros(3, dtype=torch.long))
     for b in range(3):
@@ -91,10 +91,10 @@ def test_integrated_gradients_of_a_sum_over_tokens_are_each_tokens_own_rise(padd
             span = trace.span(modality)
             valid = torch.ones(len(x[b]), dtype=torch.bool) if trace.valid is None else trace.valid[b, span]
             mean = x[b][valid].mean(0) if valid.any() else torch.zeros_like(x[b, 0])
-            risen = (x[b].tanh() - mean.tanh()).sum(-1) * valid
-            torch.testing.assert_close(scores[b, span], risen, atol=1e-8, rtol=1e-8)
+            increase = (x[b].tanh() - mean.tanh()).sum(-1) * valid
+            torch.testing.assert_close(scores[b, span], increase, atol=1e-8, rtol=1e-8)
 
 
-def test_integrated_gradients_take_at_least_one_step():
+def test_integrated_gradients_need_at_least_one_step():
     with pytest.raises(ValueError, match="steps=0: must be 1 or more"):
         explainers.IntegratedGradients(steps=0)

@@ -1,4 +1,4 @@
-"""One config an explainer; a user's own needs a class and a config, and no file of ours."""
+"""One config per explainer; a user's explainer needs a class and a config, and no change to the project's files."""
 
 import re
 from pathlib import Path
@@ -15,19 +15,19 @@ CONFIGS = sorted(path for path in GROUP.glob("*.yaml") if path.stem not in ("all
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_builds_an_explainer_that_works(path):
+def test_each_config_builds_a_working_explainer(path):
     explainer = instantiate(OmegaConf.load(path))
     assert explainer(make_trace("b")).matrix.shape == (3, 9, 9)
 
 
-def test_every_explainer_has_a_config_of_its_name():
+def test_every_explainer_has_a_config_with_its_name():
     targets = {path.stem: OmegaConf.load(path)["_target_"].rsplit(".", 1)[1] for path in CONFIGS}
     assert sorted(targets.values()) == sorted(explainers.__all__)
     letters = {stem: re.sub("_", "", stem) for stem in targets}
     assert all(letters[stem] == name.lower() for stem, name in targets.items())
 
 
-def test_an_explainer_of_ones_own_touches_no_file_of_ours(tmp_path, monkeypatch):
+def test_a_custom_explainer_needs_no_change_to_the_project(tmp_path, monkeypatch):
     (tmp_path / "my_explainer.py").write_text(
         "from explain import Explainer\n\n\n"
         "class Distance(Explainer):\n"

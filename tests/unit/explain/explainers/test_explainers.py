@@ -1,4 +1,4 @@
-"""Each explainer against the formulas written out in loops, on unpadded single samples."""
+"""Each explainer compared with its formulas written as loops, on single samples without padding."""
 
 import dataclasses
 
@@ -13,7 +13,10 @@ pytestmark = pytest.mark.parametrize("shape", SHAPES)
 
 
 def expected_matrix(name, trace, sample):
-    """The slow map of one sample, put back among its padded tokens: no relevance in their columns, unit rows."""
+    """Return the reference map of one sample, with its padded tokens inserted again.
+
+    The columns of padded tokens are zero except on the diagonal, and their rows are unit rows.
+    """
     alone, kept = unpadded_sample(trace, sample)
     matrix = torch.eye(trace.tokens, dtype=torch.float64)
     matrix[kept[:, None], kept] = torch.tensor(REFERENCES[name](alone), dtype=torch.float64)
@@ -23,7 +26,7 @@ def expected_matrix(name, trace, sample):
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize(("seed", "case"), [*((0, case) for case in CASES), (1, "plain"), (2, "plain")])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_equals_the_formulas(name, shape, seed, case, padded):
+def test_the_map_equals_the_formulas(name, shape, seed, case, padded):
     trace = make_trace(shape, seed, padded=padded, case=case)
     matrix = EXPLAINERS[name](trace).matrix
     for sample in range(trace.batch):
@@ -32,7 +35,7 @@ def test_equals_the_formulas(name, shape, seed, case, padded):
 
 @pytest.mark.parametrize(("case", "padded"), [("no_importance", False), ("no_evidence", True)])
 @pytest.mark.parametrize("name", EXPLAINERS)
-def test_a_row_alone_equals_the_row_of_the_matrix(name, shape, case, padded):
+def test_a_single_row_equals_the_row_of_the_matrix(name, shape, case, padded):
     trace = make_trace(shape, seed=3, padded=padded, case=case)
     matrix = EXPLAINERS[name](trace).matrix
     for rows in ([0, 0, 0], [8, 3, 5], [6, 1, 2]):
@@ -59,7 +62,7 @@ def test_half_precision_traces_are_explained_in_single_precision(shape):
 
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("name", [name for name in EXPLAINERS if name != "shuffled"])
-def test_a_sample_alone_and_in_any_order_is_explained_alike(name, shape, padded):
+def test_a_samples_map_does_not_depend_on_the_batch(name, shape, padded):
     trace = make_trace(shape, seed=5, padded=padded)
     matrix = EXPLAINERS[name](trace).matrix
     for samples in ([1], [2, 0, 1]):
@@ -68,7 +71,7 @@ def test_a_sample_alone_and_in_any_order_is_explained_alike(name, shape, padded)
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)
-def test_padded_tokens_get_nothing_and_change_nothing(name, shape):
+def test_padded_tokens_get_no_relevance_and_change_nothing(name, shape):
     trace = make_trace(shape, seed=6, padded=True)
     other = make_trace(shape, seed=7, padded=True)
     garbled = _with_padding_of(trace, other)
@@ -79,7 +82,7 @@ def test_padded_tokens_get_nothing_and_change_nothing(name, shape):
 
 
 def _with_padding_of(trace, other):
-    """``trace`` with the entries of its padded tokens taken from another trace."""
+    """Return ``trace`` with the entries of its padded tokens replaced by those of another trace."""
 
     def mix(step, name, there):
         own, queries = getattr(step, name), trace.valid[:, trace.span(step.query)]
@@ -96,12 +99,12 @@ def _with_padding_of(trace, other):
 
 
 @pytest.mark.parametrize("name", ["weighted", "weighted_branch_token", "uniform", "constant", "genatt", "trans_att"])
-def test_nothing_attends_and_the_map_stays_the_identity(name, shape):
+def test_without_gradients_the_map_stays_the_identity(name, shape):
     matrix = EXPLAINERS[name](make_trace(shape, case="zero_gradients")).matrix
     torch.testing.assert_close(matrix, torch.eye(9, dtype=torch.float64).expand(3, 9, 9), rtol=0, atol=1e-15)
 
 
-def test_a_custom_number_of_modalities_and_their_order(shape):
+def test_modalities_can_have_another_order_and_size(shape):
     trace = make_trace(shape, seed=8, sizes={"text": 2, "image": 3})
     relevance = explainers.Weighted()(trace)
     torch.testing.assert_close(relevance.block("text", "image"), relevance.matrix[:, :2, 2:], rtol=0, atol=0)

@@ -1,4 +1,4 @@
-"""What explainers say of themselves: passes against a count, samples and seeds."""
+"""The attributes of explainers: number of passes, smallest batch and seeds, compared with what really happens."""
 
 import inspect
 from collections import Counter
@@ -16,7 +16,7 @@ from explain.targets import predicted
 
 
 @pytest.mark.parametrize("name", [*EXPLAINERS, "more_steps"])
-def test_passes_are_as_many_as_it_says(name):
+def test_the_number_of_passes_is_correct(name):
     explainer = EXPLAINERS.get(name, explainers.IntegratedGradients(steps=5))
     model, forward = TinyModel(), Counter()
 
@@ -31,7 +31,7 @@ def test_passes_are_as_many_as_it_says(name):
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)
-def test_fewer_samples_than_it_says_are_refused(name):
+def test_fewer_samples_than_min_batch_are_refused(name):
     explainer, trace = EXPLAINERS[name], make_trace("b")
     assert explainer.min_batch == (2 if name == "shuffled" else 1)
     assert explainer(select(trace, range(explainer.min_batch))).matrix.isfinite().all()
@@ -41,7 +41,7 @@ def test_fewer_samples_than_it_says_are_refused(name):
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)
-def test_the_seed_matters_where_it_says(name):
+def test_the_seed_changes_only_the_scores_of_seeded_explainers(name):
     explainer, trace = EXPLAINERS[name], make_trace("b")
     rows = torch.zeros(3, dtype=torch.long)
     scores, other = explainer(trace, rows), explainer.with_seed(5)(trace, rows)
@@ -53,7 +53,7 @@ def test_the_seed_matters_where_it_says(name):
         assert torch.equal(other, type(explainer)(seed=5)(trace, rows))
 
 
-def test_explainers_without_options_can_be_made_by_name():
+def test_every_explainer_can_be_created_without_options():
     for name in explainers.__all__:
         assert inspect.isclass(getattr(explainers, name))
         assert isinstance(getattr(explainers, name)().passes.forward, int)

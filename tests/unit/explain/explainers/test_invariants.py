@@ -1,4 +1,4 @@
-"""What holds for every trace, however odd: drawn by hypothesis."""
+"""Properties that hold for every trace, tested on traces drawn by hypothesis."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ WEIGHTED = {
 
 
 def scaled(trace, scale):
-    """The trace with all gradients times ``scale``."""
+    """Return the trace with all gradients multiplied by ``scale``."""
     grads = ("attention_grad", "residual_grad", "output_grad")
     steps = [dataclasses.replace(s, **{name: getattr(s, name) * scale for name in grads}) for s in trace.steps]
     return dataclasses.replace(trace, steps=steps)
@@ -38,7 +38,7 @@ def scaled(trace, scale):
 @pytest.mark.parametrize("name", WEIGHTED)
 @settings(max_examples=25, deadline=None)
 @given(trace=traces)
-def test_rows_are_shares_after_every_step(name, trace):
+def test_rows_are_non_negative_and_sum_to_one_after_every_step(name, trace):
     for end in range(1, len(trace.steps) + 1):
         matrix = WEIGHTED[name](dataclasses.replace(trace, steps=trace.steps[:end])).matrix
         assert matrix.min() >= 0
@@ -55,7 +55,7 @@ def test_the_scale_of_the_explained_scalar_does_not_matter(name, trace, exponent
 
 @settings(max_examples=25, deadline=None)
 @given(trace=traces, data=st.data())
-def test_one_row_is_the_row_of_the_map(trace, data):
+def test_a_single_row_equals_the_row_of_the_map(trace, data):
     rows = torch.tensor(
         data.draw(st.lists(st.integers(0, trace.tokens - 1), min_size=trace.batch, max_size=trace.batch))
     )
@@ -65,7 +65,7 @@ def test_one_row_is_the_row_of_the_map(trace, data):
 
 @settings(max_examples=25, deadline=None)
 @given(trace=traces)
-def test_rollout_of_self_attention_is_shares_too(trace):
+def test_rows_of_rollout_of_self_attention_sum_to_one(trace):
     steps = [step for step in trace.steps if not step.is_cross]
     matrix = explainers.Rollout()(dataclasses.replace(trace, steps=steps)).matrix
     torch.testing.assert_close(matrix.sum(-1), torch.ones_like(matrix[:, 0]), rtol=0, atol=1e-12)
@@ -73,6 +73,6 @@ def test_rollout_of_self_attention_is_shares_too(trace):
 
 @settings(max_examples=25, deadline=None)
 @given(trace=traces)
-def test_every_explainer_answers_every_trace_with_finite_numbers(trace):
+def test_every_explainer_gives_finite_numbers_for_every_trace(trace):
     for name in explainers.__all__:
         assert bool(getattr(explainers, name)()(trace).matrix.isfinite().all())

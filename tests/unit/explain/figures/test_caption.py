@@ -1,4 +1,4 @@
-"""Figures of captions, judged by the pixels, texts and places that come out."""
+"""Figures of captions, checked by their pixels, texts and positions."""
 
 import numpy as np
 import pytest
@@ -29,17 +29,17 @@ def caption(words, explanations, photo=ALL, note=""):
 
 
 def shade(figure, axes):
-    """The darkest colour of a map."""
+    """Return the brightness of the darkest pixel of a map, summed over RGB."""
     return cut(figure, axes).sum(2).min()
 
 
 def places(figure):
-    """Left and top of each map, in points of the page."""
+    """Return the left and the top edge of each map, in points of the page."""
     width, height = figure.get_size_inches() * 72
     return [(p.x0 * width, (1 - p.y1) * height) for p in (axes.get_position() for axes in pictures(figure))]
 
 
-def test_each_word_and_the_whole_caption_have_their_own_map():
+def test_each_word_and_the_whole_caption_have_a_map():
     hot = {"first": [(0, 1), (2, 3), (1, 1)], "second": [(2, 0), (0, 3), (0, 0)]}
     maps = [WordMaps(name, [one_hot(*at) for at in where[:2]], one_hot(*where[2])) for name, where in hot.items()]
     figure = draw_caption(caption(["red", "star"], maps), "patches")
@@ -51,7 +51,7 @@ def test_each_word_and_the_whole_caption_have_their_own_map():
         assert (int(y), int(x)) == (row, column)
 
 
-def test_what_is_written():
+def test_the_figure_shows_caption_note_explainers_and_words():
     figure = draw_caption(caption(["red", "star"], random_maps(2), note="people: a star"))
     written = texts(figure)
     assert written[:2] == ["red star", "people: a star"]
@@ -64,7 +64,7 @@ def test_what_is_written():
         ]
 
 
-def test_a_name_stands_over_its_map():
+def test_each_word_is_above_its_map():
     words = [f"w{k}" for k in range(14)]
     figure = draw_caption(caption(words, random_maps(14, ("e",))))
     canvas = FigureCanvasAgg(figure)
@@ -77,7 +77,7 @@ def test_a_name_stands_over_its_map():
 
 
 @pytest.mark.parametrize("n_words", [1, 8, 9, 17, 19])
-def test_long_captions_wrap_into_even_lines_on_a_page_of_a_papers_width(n_words):
+def test_long_captions_wrap_into_rows_of_similar_length_within_a_papers_width(n_words):
     figure = draw_caption(caption(["word"] * n_words, random_maps(n_words)))
     lines = {}
     for left, top in places(figure)[1:]:
@@ -106,7 +106,7 @@ def test_any_word_is_drawn(tmp_path):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_common_scales_give_one_score_one_colour(sign):
+def test_with_common_scales_equal_scores_have_equal_colours(sign):
     maps = [
         WordMaps("strong", [one_hot(0, 0, 4.0 * sign), one_hot(0, 0, 2.0 * sign)], one_hot(0, 0, 1.0 * sign)),
         WordMaps("weak", [one_hot(0, 0, 2.0 * sign), one_hot(0, 0, 1.0 * sign)], one_hot(0, 0, 0.5 * sign)),
@@ -115,13 +115,13 @@ def test_common_scales_give_one_score_one_colour(sign):
     a, b, whole, weak_a, weak_b, weak_whole = (shade(figure, axes) for axes in pictures(figure)[1:])
     assert a < b == weak_a < weak_b
     assert whole < weak_whole
-    assert whole == a  # the caption's own limit
+    assert whole == a  # the whole caption has a separate limit
     figure = draw_caption(caption(["a", "b"], maps), "patches", "each")
     a, b, whole, weak_a, weak_b, weak_whole = (shade(figure, axes) for axes in pictures(figure)[1:])
     assert a == weak_a == whole == weak_whole < b == weak_b
 
 
-def test_colour_bars_tell_the_limits():
+def test_colour_bars_show_the_limits():
     maps = [WordMaps(name, [one_hot(0, 0, k)], one_hot(0, 0, k / 10)) for name, k in (("x", 4.0), ("y", 2.0))]
     each, common = (texts(draw_caption(caption(["a"], maps), scale=scale)) for scale in ("each", "common"))
     assert {"4", "2", "0.4", "0.2"} <= set(each)
@@ -130,7 +130,7 @@ def test_colour_bars_tell_the_limits():
     assert each.count("relevance to a word") == 2 * common.count("relevance to a word") == 2
 
 
-def test_one_negative_score_makes_every_map_of_the_explainer_signed():
+def test_one_negative_score_makes_every_map_of_an_explainer_signed():
     signed = WordMaps("e", [one_hot(0, 0), one_hot(1, 1)], one_hot(2, 2, -1.0))
     figure = draw_caption(caption(["a", "b"], [signed]), "patches")
     for axes, kind in zip(pictures(figure)[1:], ("red", "red", "blue"), strict=True):
@@ -142,18 +142,18 @@ def test_one_negative_score_makes_every_map_of_the_explainer_signed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Caption(ALL, "a", ["a"], []), "a caption needs an explanation"),
+        (lambda: Caption(ALL, "a", ["a"], []), "a caption needs at least one explanation"),
         (lambda: Caption(ALL, "a", ["a"], random_maps(2)), "weighted: maps of 2 words for 1 words"),
-        (lambda: WordMaps("e", np.ones((2, 3)), np.ones((2, 3))), r"e: maps of words are .* not \[2, 3\]"),
-        (lambda: WordMaps("e", np.ones((0, 2, 3)), np.ones((2, 3))), "e: maps of words are"),
+        (lambda: WordMaps("e", np.ones((2, 3)), np.ones((2, 3))), r"e: maps of words must be .* not \[2, 3\]"),
+        (lambda: WordMaps("e", np.ones((0, 2, 3)), np.ones((2, 3))), "e: maps of words must be"),
         (lambda: WordMaps("e", np.ones((1, 2, 3)), np.ones((3, 2))), r"\[1, 2, 3\] and \[3, 2\]"),
         (lambda: WordMaps("e", [[[np.nan]]], [[1]]), "e: scores of words: 1 of 1 are not finite"),
         (lambda: WordMaps("e", [[[1]]], [[np.inf]]), "e: scores of the caption: 1 of 1 are not finite"),
-        (lambda: draw_caption(caption(["a"], random_maps(1)), scale="all"), "scale is each or common, not 'all'"),
-        (lambda: draw_caption(caption(["a"], random_maps(1)), "smooth"), "overlay is bilinear or patches"),
+        (lambda: draw_caption(caption(["a"], random_maps(1)), scale="all"), "scale must be each or common, not 'all'"),
+        (lambda: draw_caption(caption(["a"], random_maps(1)), "smooth"), "overlay must be bilinear or patches"),
     ],
 )
-def test_errors_name_what_is_wrong(make, message):
+def test_errors_name_the_cause(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

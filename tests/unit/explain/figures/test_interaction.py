@@ -1,4 +1,4 @@
-"""Figures of interactions, judged by the pixels, texts and places that come out."""
+"""Figures of interactions, checked by their pixels, texts and positions."""
 
 import numpy as np
 import pytest
@@ -13,14 +13,14 @@ def test_nothing_is_clipped_or_overlaps_in_an_interaction():
 
 
 @pytest.mark.parametrize(("words", "lines"), [(6, [7]), (7, [4, 4]), (8, [5, 4]), (14, [5, 5, 5])])
-def test_an_interaction_has_lines_of_much_the_same_length(words, lines):
+def test_rows_of_maps_have_similar_length(words, lines):
     figure = draw_interaction(Photo(WHITE, BOX), ["w"] * words, np.ones((words, 12)), GRID)
-    tops = [round(axes.get_position().y1, 3) for axes in figure.axes[1:-1]]  # but the page and the colour bar
+    tops = [round(axes.get_position().y1, 3) for axes in figure.axes[1:-1]]  # all except the page and the colour bar
     assert [tops.count(top) for top in sorted(set(tops), reverse=True)] == lines
 
 
 @pytest.mark.parametrize("overlay", ["bilinear", "patches"])
-def test_each_word_has_its_own_row_of_the_matrix(overlay):
+def test_each_words_map_shows_its_row_of_the_matrix(overlay):
     matrix = np.zeros((3, 12))
     hot = [(0, 1), (2, 3), (1, 0)]
     for word, (row, column) in enumerate(hot):

@@ -1,4 +1,4 @@
-"""Text made printable, measured and broken into lines."""
+"""Text made printable, measured, and broken into lines."""
 
 import itertools
 import warnings
@@ -11,7 +11,7 @@ from explain.figures.layout import flow, printable, width_of, wrapped
 
 @settings(deadline=None)
 @given(st.text())
-def test_printable_text_is_one_line_of_known_characters(text):
+def test_printable_text_is_one_line_of_characters_of_the_font(text):
     line = printable(text)
     assert line == line.strip(" ")
     assert all(c.isprintable() or c == "\u00a0" for c in line)

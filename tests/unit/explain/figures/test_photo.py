@@ -1,8 +1,8 @@
-"""Where a heat map lies over the photo, judged by the pixels that come out."""
+"""Positions of heat maps over the photo, checked by the pixels of the figure."""
 
 import numpy as np
 import pytest
-from figure_checks import BOX, GRID, HEIGHT, WHITE, WIDTH, cut, make_sample, many, one_hot, pictures
+from figure_checks import BOX, GRID, HEIGHT, WHITE, WIDTH, cut, make_sample, one_hot, pictures, random_explanations
 from PIL import Image
 
 from explain.figures import Explanation, draw, save
@@ -10,8 +10,8 @@ from explain.figures import Explanation, draw, save
 
 @pytest.mark.parametrize("overlay", ["bilinear", "patches"])
 @pytest.mark.parametrize("hot", [(0, 0), (1, 2), (2, 3)])
-def test_a_patch_lands_where_it_lies_in_the_photo(overlay, hot):
-    """On a white photo the darkest pixel is the hottest."""
+def test_a_patch_is_drawn_at_its_position_in_the_photo(overlay, hot):
+    """The photo is white, so the darkest pixel is the one with the highest score."""
     figure = draw(make_sample(Explanation("e", one_hot(*hot), [0, 0])), overlay)
     pixels = cut(figure, pictures(figure)[1]).sum(2)
     shape = np.array(pixels.shape)
@@ -23,8 +23,8 @@ def test_a_patch_lands_where_it_lies_in_the_photo(overlay, hot):
     assert row * 20 < y < (row + 1) * 20
 
 
-def test_a_patch_covers_just_its_pixels():
-    """A patch's colour covers what a black block at the same place of the photo covers, to a pixel."""
+def test_a_patch_covers_exactly_its_pixels():
+    """A patch's colour covers the same pixels as a black block at its position in the photo, up to one pixel."""
     black = WHITE.copy()
     black[20:40, 50:65] = 0
     heat = draw(make_sample(Explanation("e", one_hot(1, 2), [0, 0])), "patches")
@@ -33,8 +33,8 @@ def test_a_patch_covers_just_its_pixels():
     dark = cut(block, pictures(block)[0]).mean(2) < 128
     assert coloured.shape == dark.shape
     for axis in (0, 1):
-        found, wanted = (np.flatnonzero(mask.any(axis))[[0, -1]] for mask in (coloured, dark))
-        assert np.abs(found - wanted).max() <= 1
+        found, expected = (np.flatnonzero(mask.any(axis))[[0, -1]] for mask in (coloured, dark))
+        assert np.abs(found - expected).max() <= 1
     assert np.abs(coloured.mean() - 15 * 20 / (WIDTH * HEIGHT)) < 0.003
 
 
@@ -49,31 +49,32 @@ def test_nothing_is_coloured_outside_the_box(overlay):
     assert (left, top, right, bottom) == BOX
 
 
-def test_the_photo_is_untouched_at_the_left_and_seen_through_the_heat():
+def test_the_photo_is_unchanged_on_the_left_and_visible_under_the_heat():
     image = np.random.default_rng(0).integers(0, 256, (4, 4, 3)).astype(np.uint8)
     photo = {"image": image, "box": (0, 0, 4, 4)}
     figure = draw(make_sample(Explanation("e", np.ones((1, 1)), [0, 0]), **photo))
-    untouched, heat = (cut(figure, axes) for axes in pictures(figure))
-    step = len(untouched) / 4
+    unchanged, heat = (cut(figure, axes) for axes in pictures(figure))
+    step = len(unchanged) / 4
     centres = (np.arange(4) * step + step / 2).astype(int)
-    np.testing.assert_allclose(untouched[np.ix_(centres, centres)], image, atol=1)
+    np.testing.assert_allclose(unchanged[np.ix_(centres, centres)], image, atol=1)
     grey = np.asarray(Image.fromarray(image).convert("L"), float)
     assert np.corrcoef(heat[np.ix_(centres, centres)].sum(2).ravel(), grey.ravel())[0, 1] > 0.98
 
 
-def test_pictures_keep_the_shape_of_the_photo():
+def test_images_keep_the_shape_of_the_photo():
     for height, width in ((60, 100), (100, 60), (300, 20)):
         photo = {"image": np.zeros((height, width, 3), np.uint8), "box": (0, 0, width, height)}
-        figure = draw(make_sample(*many(2), **photo))
+        figure = draw(make_sample(*random_explanations(2), **photo))
         for axes in pictures(figure):
             size = axes.get_position().size * figure.get_size_inches()
             assert size[1] / size[0] == pytest.approx(height / width)
 
 
-def test_a_pil_image_of_any_mode_draws_as_its_rgb_array(tmp_path):
+def test_a_pil_image_of_any_mode_is_drawn_like_its_rgb_array(tmp_path):
     image = Image.effect_noise((WIDTH, HEIGHT), 50)
     array = np.asarray(image.convert("RGB"))
     files = [
-        save(draw(make_sample(*many(1), image=i)), tmp_path / str(k), ["png"])[0] for k, i in enumerate((image, array))
+        save(draw(make_sample(*random_explanations(1), image=i)), tmp_path / str(k), ["png"])[0]
+        for k, i in enumerate((image, array))
     ]
     assert files[0].read_bytes() == files[1].read_bytes()

@@ -1,19 +1,32 @@
-"""Figures of samples, judged by the pixels and texts that come out, and what is refused."""
+"""Figures of samples, checked by their pixels and texts, and invalid arguments."""
 
 import warnings
 
 import matplotlib
 import numpy as np
 import pytest
-from figure_checks import BOX, HEIGHT, ODD, WHITE, WIDTH, boxes, cut, make_sample, many, no_overlap, pictures, texts
+from figure_checks import (
+    BOX,
+    HEIGHT,
+    ODD,
+    WHITE,
+    WIDTH,
+    boxes,
+    cut,
+    make_sample,
+    no_overlap,
+    pictures,
+    random_explanations,
+    texts,
+)
 from matplotlib.figure import Figure
 
 from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_common_scale_gives_one_score_one_colour(sign):
-    """The second explainer scores half of everything: its largest score is the half of the first one's."""
+def test_with_a_common_scale_equal_scores_have_equal_colours(sign):
+    """The largest score of the second explainer is half of the first explainer's largest score."""
     first = Explanation("first", [[1, 0.5 * sign]], [1, 0.5 * sign])
     second = Explanation("second", [[0.5 * sign, 0.25]], [0.5 * sign, 0.25])
     colours = {}
@@ -45,7 +58,7 @@ def test_words_are_coloured_in_order():
     assert drawn[-4:] == ["a", "b", "c", "d"]
 
 
-def test_parts_of_a_long_word_have_its_colour():
+def test_parts_of_a_long_word_have_the_words_colour():
     words = ("short", "x" * 60, "end")
     figure = draw(make_sample(Explanation("e", [[0]], [0.2, 1, 0.5]), words=words))
     colours, parts = boxes(figure), texts(figure)[-len(boxes(figure)) :]
@@ -56,8 +69,8 @@ def test_parts_of_a_long_word_have_its_colour():
 
 
 @pytest.mark.parametrize(("patch", "word"), [(-1, 1), (1, -1)])
-def test_patches_and_words_of_an_explainer_share_the_kind_of_map(patch, word):
-    """One negative score anywhere: negative is blue and positive is red in both."""
+def test_patches_and_words_of_an_explainer_have_the_same_kind_of_colour_map(patch, word):
+    """One negative score anywhere makes negative scores blue and positive scores red in both."""
     e = Explanation("e", [[patch]], [word, word])
     figure = draw(make_sample(e, box=(0, 0, WIDTH, HEIGHT)))
     for colour, score in ((cut(figure, pictures(figure)[1])[40, 40] / 255, patch), (boxes(figure)[0], word)):
@@ -66,7 +79,7 @@ def test_patches_and_words_of_an_explainer_share_the_kind_of_map(patch, word):
 
 
 @pytest.mark.parametrize("usetex", [False, True])
-def test_any_text_is_drawn_as_it_is(usetex, tmp_path):
+def test_any_text_is_drawn_literally(usetex, tmp_path):
     question = "Is $x_1$ {worth\t$\\frac{ 😀🐶\u202e\ud800\x07?"
     e = Explanation("$\\alpha$_e", np.ones((2, 2)), np.arange(len(ODD)))
     with warnings.catch_warnings(), matplotlib.rc_context({"text.usetex": usetex}):
@@ -85,12 +98,14 @@ def test_any_text_is_drawn_as_it_is(usetex, tmp_path):
 def test_nothing_is_clipped_or_overlaps(n, scale):
     words = ("what", "is", "the", "colour", "of", "the", "antidisestablishmentarianism", "?") * 2
     photo = {"image": np.zeros((40 + n, 50, 3), np.uint8), "box": (0, 0, 40, 40)}
-    sample = make_sample(*many(n, words), words=words, question=" ".join(words), caption="people: " * 9, **photo)
+    sample = make_sample(
+        *random_explanations(n, words), words=words, question=" ".join(words), caption="people: " * 9, **photo
+    )
     no_overlap(draw(sample, scale=scale))
 
 
 @pytest.mark.parametrize(("probability", "shown"), [(1, "100"), (0, "0"), (0.004, "<1"), (0.125, "12"), (0.996, "100")])
-def test_the_probability_is_in_percent(probability, shown):
+def test_the_probability_is_shown_in_percent(probability, shown):
     sample = Sample(Photo(WHITE, BOX), "Is it?", ["it"], "yes", probability, [Explanation("e", [[1]], [1])])
     assert f"yes ({shown}\u00a0%)" in texts(draw(sample))
 
@@ -100,30 +115,33 @@ def test_the_probability_is_in_percent(probability, shown):
     [
         (lambda: Explanation("rollout", [[1, np.nan]], [1, 1]), "rollout: patch scores: 1 of 2 are not finite"),
         (lambda: Explanation("rollout", [[1]], [1, np.inf]), "rollout: word scores: 1 of 2 are not finite"),
-        (lambda: Explanation("rollout", [1, 2], [1]), r"rollout: patch scores are \[rows, cols\], not \[2\]"),
+        (lambda: Explanation("rollout", [1, 2], [1]), r"rollout: patch scores must be \[rows, cols\], not \[2\]"),
         (lambda: Explanation("rollout", np.zeros((0, 3)), [1]), r"rollout: patch scores .* not \[0, 3\]"),
-        (lambda: Explanation("rollout", [[1]], [[1]]), r"rollout: word scores are \[n_words\], not \[1, 1\]"),
+        (lambda: Explanation("rollout", [[1]], [[1]]), r"rollout: word scores must be \[n_words\], not \[1, 1\]"),
         (lambda: make_sample(Explanation("rollout", [[1]], [1])), "rollout: 1 word scores for 2 words"),
-        (lambda: make_sample(), "needs an explanation"),
-        (lambda: Sample(Photo(WHITE, BOX), "", [], "", 1.5, many(1, ())), "between 0 and 1, not at 1.5"),
-        (lambda: Sample(Photo(WHITE, BOX), "", [], "", np.nan, many(1, ())), "between 0 and 1, not at nan"),
-        (lambda: Photo(WHITE, (20, 0, 101, 60)), "does not lie inside the image of 100 × 60"),
-        (lambda: Photo(WHITE, (20, 0, 20, 60)), "does not lie inside"),
+        (lambda: make_sample(), "a sample needs at least one explanation"),
+        (lambda: Sample(Photo(WHITE, BOX), "", [], "", 1.5, random_explanations(1, ())), "between 0 and 1, not 1.5"),
+        (lambda: Sample(Photo(WHITE, BOX), "", [], "", np.nan, random_explanations(1, ())), "between 0 and 1, not nan"),
+        (lambda: Photo(WHITE, (20, 0, 101, 60)), "is not inside the image of 100 × 60"),
+        (lambda: Photo(WHITE, (20, 0, 20, 60)), "is not inside"),
         (lambda: Photo(WHITE / 255, BOX), r"uint8 \[H, W, 3\], not float64 \[60, 100, 3\]"),
         (lambda: Photo(WHITE[..., 0], BOX), r"uint8 \[H, W, 3\], not uint8 \[60, 100\]"),
-        (lambda: draw(make_sample(*many(1)), "nearest"), "overlay is bilinear or patches, not 'nearest'"),
-        (lambda: draw(make_sample(*many(1)), scale="both"), "scale is each or common, not 'both'"),
+        (
+            lambda: draw(make_sample(*random_explanations(1)), "nearest"),
+            "overlay must be bilinear or patches, not 'nearest'",
+        ),
+        (lambda: draw(make_sample(*random_explanations(1)), scale="both"), "scale must be each or common, not 'both'"),
         (
             lambda: draw_interaction(Photo(WHITE, BOX), ["a"], np.zeros((1, 5)), (2, 3)),
             r"1 words and 2 × 3 .* \[1, 5\]",
         ),
         (lambda: draw_interaction(Photo(WHITE, BOX), [], np.zeros((0, 6)), (2, 3)), "0 words"),
         (lambda: draw_interaction(Photo(WHITE, BOX), ["a"], [[np.nan]], (1, 1)), "interaction: 1 of 1 are not finite"),
-        (lambda: draw_interaction(Photo(WHITE, BOX), ["a"], [[1]], (1, 1), "x"), "overlay is bilinear or patches"),
+        (lambda: draw_interaction(Photo(WHITE, BOX), ["a"], [[1]], (1, 1), "x"), "overlay must be bilinear or patches"),
         (lambda: save(Figure(), "x", ["svg"]), "unknown format 'svg'; a figure is saved as png or pdf"),
     ],
 )
-def test_errors_name_what_is_wrong(make, message):
+def test_errors_name_the_cause(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

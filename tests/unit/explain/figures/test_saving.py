@@ -1,4 +1,4 @@
-"""Figures as files: the same bytes each time, whole or not there."""
+"""Saving of figures: the same bytes every time, and no partial files."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from figure_checks import (
     make_sample,
-    many,
+    random_explanations,
 )
 from PIL import Image
 from small_disk import small_disk
@@ -19,7 +19,7 @@ from explain.figures import Explanation, draw, save
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
-    sample = make_sample(*many(2))
+    sample = make_sample(*random_explanations(2))
     figure = draw(sample)
     first, again = save(figure, tmp_path / "a"), save(figure, tmp_path / "b.c" / "d.e")
     user = {
@@ -42,7 +42,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
         assert not {"Software", "Creation Time"} & set(png.info)
 
 
-def test_another_process_writes_the_same_bytes_and_leaves_pyplot_alone(tmp_path):
+def test_another_process_writes_the_same_bytes_without_importing_pyplot(tmp_path):
     code = """
 import sys, numpy as np
 from explain.figures import *
@@ -61,8 +61,8 @@ assert "matplotlib.pyplot" not in sys.modules
         assert file.read_bytes() == (tmp_path / f"other{file.suffix}").read_bytes()
 
 
-def test_a_file_is_whole_or_the_old_one(tmp_path):
-    figure = draw(make_sample(*many(1)))
+def test_a_failed_save_keeps_the_old_file(tmp_path):
+    figure = draw(make_sample(*random_explanations(1)))
     (tmp_path / "a.png").write_bytes(b"old")
     with small_disk(1000), pytest.raises(OSError, match="File too large"):
         save(figure, tmp_path / "a")

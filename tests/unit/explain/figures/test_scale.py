@@ -1,4 +1,4 @@
-"""Scores as colours."""
+"""Colour scales of scores."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_zero_is_colourless_and_signs_differ():
 
 
 def test_more_is_darker():
-    """Relative luminance falls from zero outwards, on both sides: seen without telling hues apart."""
+    """Relative luminance falls from zero outwards on both sides, so the order is visible without colour vision."""
     linear = lambda c: np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)  # noqa: E731
     outwards = np.linspace(0, 1, 60)
     for scale, scores in ((Scale(1, False), outwards), (Scale(1, True), outwards), (Scale(1, True), -outwards)):
@@ -30,7 +30,7 @@ def test_more_is_darker():
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_words_stay_readable(signed):
-    """Contrast of at least 4.5, what WCAG asks of small text."""
+    """The contrast is at least 4.5, which WCAG requires for small text."""
     for colour in Scale(1, signed).on_white(np.linspace(-1 if signed else 0, 1, 101)):
         linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
         luminance = linear @ [0.2126, 0.7152, 0.0722] + 0.05
@@ -39,6 +39,6 @@ def test_words_stay_readable(signed):
 
 
 @pytest.mark.parametrize("size", [1e-310, 1e300])
-def test_tiny_and_huge_scores_draw_alike(size):
+def test_tiny_and_huge_scores_give_the_same_figure(size):
     figures = [draw(make_sample(Explanation("e", one_hot(1, 1) * s, [0, s])), "patches") for s in (1.0, size)]
     np.testing.assert_array_equal(rendered(figures[0]), rendered(figures[1]))

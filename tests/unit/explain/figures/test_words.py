@@ -1,4 +1,4 @@
-"""Pieces of a tokenizer put together to words: no letter and no score is lost."""
+"""Merging of tokenizer pieces into words, which must lose no letter and no score."""
 
 import pytest
 from hypothesis import given
@@ -18,6 +18,6 @@ def test_merging_keeps_letters_and_the_sum(rows):
     assert len(words) == sum(ends) + (bool(ends) and not ends[-1])
 
 
-def test_pieces_and_scores_are_as_many():
+def test_different_numbers_of_pieces_and_scores_are_refused():
     with pytest.raises(ValueError, match="1 pieces, 1 end flags and 0 scores"):
         merge_pieces(["a"], [True], [])

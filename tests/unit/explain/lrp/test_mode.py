@@ -1,4 +1,4 @@
-"""LRP through whole models: against a relevance pass in loops, batches against single samples, and its explainers."""
+"""LRP through whole models: compared with loops, and batches compared with single samples; explainers that use it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def inputs(encoder: FrozenClip) -> tuple[Tensor, TextBatch, TokenSubset, TokenSu
 
 
 def relevances(run: Callable[[Recorder], Tensor], answers: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Logits under LRP, every recorded A, and its relevance for the chosen logits."""
+    """Return the logits under LRP, every recorded A, and the relevance of each A for the chosen logits."""
     attentions: list[Tensor] = []
     with record() as recorder:
         take_step = recorder.step
@@ -66,7 +66,7 @@ def relevances(run: Callable[[Recorder], Tensor], answers: Tensor) -> tuple[Tens
 
 
 def traced(model: Any, given: tuple[Any, ...]) -> AttentionTrace:
-    """The gradients, from a recording without LRP."""
+    """Return the trace of a recording without LRP."""
     with record() as recorder:
         logits = model(*given)
         sizes = {"image": given[2].index.shape[1], "text": given[3].index.shape[1]}
@@ -78,7 +78,7 @@ def traced(model: Any, given: tuple[Any, ...]) -> AttentionTrace:
 
 
 @pytest.mark.parametrize("mapper", ["a", "b"])
-def test_values_are_the_same_and_gradients_outside_are_untouched(mapper: str, encoder: FrozenClip) -> None:
+def test_values_do_not_change_and_later_gradients_are_not_affected(mapper: str, encoder: FrozenClip) -> None:
     model, given = whole_model(encoder, mapper), inputs(encoder)
     before = traced(model, given)
     with torch.no_grad():
@@ -96,13 +96,13 @@ def test_values_are_the_same_and_gradients_outside_are_untouched(mapper: str, en
 
 def test_a_model_with_fused_attention_is_refused(encoder: FrozenClip) -> None:
     visual: Any = encoder.vision.visual
-    hidden = pictures(2, 32)[:, 0].requires_grad_()  # [B, N, D] as far as a block can tell
+    hidden = pictures(2, 32)[:, 0].requires_grad_()  # has the shape [B, N, D] that a block expects
     message = "multi_head_attention_forward: run the model with explicit attention"
     with pytest.raises(TraceError, match=message), lrp():
         visual.transformer.resblocks[0](hidden)
 
 
-# --- against loops -----------------------------------------------------------------------------------------------
+# --- compared with loops ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -137,7 +137,7 @@ def test_relevance_of_attention_equals_a_pass_in_loops(seed: int) -> None:
 
 
 def tokens(lengths: list[int], width: int) -> Tokens:
-    """Random tokens with padding of 50."""
+    """Return random tokens, with features of 50 at padding."""
     n = max(lengths)
     valid = torch.arange(n) < torch.tensor(lengths)[:, None]
     features = torch.randn(len(lengths), n, width, dtype=torch.float64).masked_fill(~valid[..., None], 50.0)
@@ -149,7 +149,7 @@ def tokens(lengths: list[int], width: int) -> Tokens:
 
 @pytest.mark.parametrize("readout", ["cls", "token", "eot"])
 @pytest.mark.parametrize("mapper", ["a", "b"])
-def test_a_batch_equals_its_samples_one_at_a_time(mapper: str, readout: str, encoder: FrozenClip) -> None:
+def test_relevance_in_a_batch_equals_that_of_single_samples(mapper: str, readout: str, encoder: FrozenClip) -> None:
     model = copy.deepcopy(whole_model(encoder, mapper, readout)).double()
     pixels, questions, image, text = inputs(encoder)
     pixels = pixels.double()
@@ -172,11 +172,11 @@ def test_a_batch_equals_its_samples_one_at_a_time(mapper: str, readout: str, enc
     assert len(steps) == len(together)
 
 
-# --- what is explained with it -----------------------------------------------------------------------------------
+# --- explainers that use LRP -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mapper", ["a", "b"])
-def test_trans_att_and_partial_lrp_explain_with_it(mapper: str, encoder: FrozenClip) -> None:
+def test_trans_att_and_partial_lrp_use_the_relevance(mapper: str, encoder: FrozenClip) -> None:
     model, given = whole_model(encoder, mapper), inputs(encoder)
     trace = traced(model, given)
     _, _, found = relevances(lambda _: model(*given), ANSWERS)

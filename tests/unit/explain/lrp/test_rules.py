@@ -1,4 +1,4 @@
-"""Every rule of LRP against loops over plain numbers; what it conserves; what it refuses; that it leaves nothing."""
+"""Every LRP rule compared with loops over plain numbers; conservation; what is refused; and no side effects."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def draw(seed: int, *shape: int, zeros: float = 0.2) -> Tensor:
-    """Normal numbers, some of them 0."""
+    """Draw normal numbers, some of which are set to 0."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(*shape, generator=generator, dtype=torch.float64)
     return x.masked_fill(torch.rand(*shape, generator=generator) < zeros, 0)
 
 
 def relevances(function: Callable[..., Tensor], r: Tensor | int, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """The relevance of each input, given that of the result (a seed draws it); the value must be as without LRP."""
+    """Return the relevance of each input, and check that the value is the same as without LRP.
+
+    ``r`` is the relevance of the result, or a seed that draws it.
+    """
     leaves = [one.clone().requires_grad_() for one in inputs]
     with lrp():
         value = function(*leaves)
@@ -47,7 +50,7 @@ def arrays(*tensors: Tensor) -> list[Any]:
 # --- the rules ---------------------------------------------------------------------------------------------------
 
 
-def test_safe_division_adds_the_same_whatever_the_sign_and_gives_nothing_at_zero() -> None:
+def test_safe_division_adds_epsilon_for_both_signs_and_gives_zero_at_zero() -> None:
     b = torch.tensor([2.0, -2.0, 1e-9, -3e-9, -1e-9, 0.0, -0.0], dtype=torch.float64)
     expected = torch.tensor([3 / (2 + 1e-9), -3 / (2 - 1e-9), 1.5e9, -1.5e9, 3e9, 0, 0], dtype=torch.float64)
     torch.testing.assert_close(safe_divide(torch.tensor(3.0, dtype=torch.float64), b), expected)
@@ -93,7 +96,7 @@ def test_matmul_equals_loops_and_broadcasts(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_matmul_with_a_constant_gives_it_no_half(seed: int) -> None:
+def test_matmul_with_a_constant_gives_all_relevance_to_the_other_operand(seed: int) -> None:
     x, y, r = draw(seed, 2, 4, 5), draw(seed + 50, 2, 5, 3), draw(seed + 90, 2, 4, 3)
     both = relevances(lambda x, y: x @ y, r, x, y)
     torch.testing.assert_close(relevances(lambda x: x @ y, r, x)[0], 2 * both[0], **CLOSE)
@@ -118,7 +121,7 @@ def test_add_equals_loops_over_each_sample(seed: int, shape_a: tuple[int, ...], 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_used_twice_follows_the_clone_rule(seed: int) -> None:
+def test_a_tensor_used_twice_follows_the_clone_rule(seed: int) -> None:
     x, r, w = draw(seed, 2, 3, zeros=0), draw(seed + 50, 2, 6), draw(seed + 90, 3, 3)
     (found,) = relevances(lambda x: torch.cat([x.tanh(), x @ w], 1), r, x)
     for b in range(2):
@@ -144,10 +147,10 @@ IDENTITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "divided": lambda x: x / 3 / M,
     "plus a constant": lambda x: 1 + x + M,
     "plus a parameter": lambda x: x + nn.Parameter(M),
-    "what parameters give": lambda x: x + (nn.Parameter(M) ** 2).exp() + F.embedding(torch.arange(3), nn.Parameter(M)),
+    "from parameters alone": lambda x: x + (nn.Parameter(M) ** 2).exp() + F.embedding(torch.arange(3), nn.Parameter(M)),
     "minus": lambda x: 2 - (x - M - 1),
     "quick gelu": lambda x: x * torch.sigmoid(1.702 * x),
-    "what is cut off": lambda x: x * x.detach().exp(),
+    "detached factor": lambda x: x * x.detach().exp(),
 }
 
 
@@ -158,7 +161,7 @@ def test_identities_pass_all_relevance_on(name: str) -> None:
     torch.testing.assert_close(found, r, rtol=1e-6 if "precision" in name else 0, atol=1e-7 * ("precision" in name))
 
 
-def test_dropout_in_training_passes_on_what_falls_on_dropped_entries_too() -> None:
+def test_dropout_in_training_also_passes_on_the_relevance_of_dropped_entries() -> None:
     x, r = draw(0, 2, 50).requires_grad_(), draw(1, 2, 50)
     with lrp():
         value = F.dropout(x, 0.5)
@@ -196,7 +199,7 @@ MOVES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_moved_entries_take_their_relevance_along(name: str) -> None:
+def test_relevance_follows_moved_entries(name: str) -> None:
     x = draw(0, 2, 3, 4).float().double()
     (found,) = relevances(MOVES[name], 1, x)
     leaf = x.clone().requires_grad_()
@@ -209,7 +212,7 @@ def test_moved_entries_take_their_relevance_along(name: str) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 4), m=st.integers(1, 4))
-def test_products_conserve_relevance_where_they_are_not_zero(seed: int, n: int, m: int) -> None:
+def test_products_conserve_relevance_except_where_they_are_zero(seed: int, n: int, m: int) -> None:
     x, w, y = (draw(seed + i, *shape).mul(4).round() / 4 for i, shape in enumerate([(2, n, 3), (m, 3), (2, 3, m)]))
     r, one_sample = draw(seed + 3, 2, n, m), (1, 2)
     z = x.clamp(min=0) @ w.T.clamp(min=0) + x.clamp(max=0) @ w.T.clamp(max=0)
@@ -222,10 +225,10 @@ def test_products_conserve_relevance_where_they_are_not_zero(seed: int, n: int, 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 4), m=st.integers(1, 4))
-def test_a_sum_conserves_relevance_in_every_sample_and_no_share_exceeds_it(seed: int, n: int, m: int) -> None:
+def test_a_sum_conserves_relevance_in_every_sample_and_no_part_exceeds_it(seed: int, n: int, m: int) -> None:
     a, b, r = (draw(seed + i, 2, n, m, zeros=0) for i in range(3))
     of_a, of_b = (part.sum((1, 2)) for part in relevances(lambda a, b: a + b, r, a, b))
-    assume(min(of_a.abs().min(), of_b.abs().min()) > 1e-3)  # else 1e-9 counts
+    assume(min(of_a.abs().min(), of_b.abs().min()) > 1e-3)  # otherwise the added 1e-9 matters
     total = r.sum((1, 2))
     torch.testing.assert_close(of_a + of_b, total, rtol=1e-5, atol=1e-5)
     for part in (of_a, of_b):
@@ -289,7 +292,7 @@ def _written(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_has_no_rule_is_refused_by_name_and_leaves_nothing_behind(message: str) -> None:
+def test_a_function_without_a_rule_is_refused_by_name_and_leaves_no_mode_active(message: str) -> None:
     x = draw(0, 2, 3, 4).requires_grad_()
     with pytest.raises(TraceError, match=message), lrp():
         REFUSED[message](x)
@@ -298,7 +301,7 @@ def test_what_has_no_rule_is_refused_by_name_and_leaves_nothing_behind(message: 
     torch.testing.assert_close(gradient, 2 * x.detach())
 
 
-def test_what_was_computed_outside_is_refused() -> None:
+def test_a_tensor_computed_outside_is_refused() -> None:
     before = draw(0, 2, 3).requires_grad_().exp()
     with lrp():
         assert before.shape == (2, 3)
@@ -316,10 +319,10 @@ def test_relevance_has_no_derivative() -> None:
         relevance.sum().backward()
 
 
-# --- what is left alone ------------------------------------------------------------------------------------------
+# --- what LRP does not affect ------------------------------------------------------------------------------------
 
 
-def test_tensors_that_take_no_relevance_may_do_anything() -> None:
+def test_tensors_without_relevance_can_be_used_freely() -> None:
     weight = nn.Parameter(M.clone())
     x = draw(0, 2, 3, 4).requires_grad_()
     with lrp():
@@ -335,7 +338,7 @@ def test_tensors_that_take_no_relevance_may_do_anything() -> None:
     assert (weight.exp()).requires_grad
 
 
-def test_grad_modes_set_inside_hold() -> None:
+def test_grad_modes_set_inside_take_effect() -> None:
     weight, x = nn.Parameter(M.clone()), draw(0, 2, 3, 4).requires_grad_()
     with lrp():
         with torch.no_grad():
@@ -348,7 +351,7 @@ def test_grad_modes_set_inside_hold() -> None:
         assert (x + weight).requires_grad
 
 
-def test_the_pass_may_run_inside_or_after_and_more_than_once() -> None:
+def test_the_backward_pass_can_run_inside_or_after_and_several_times() -> None:
     x, w = draw(0, 2, 3, 4).requires_grad_(), draw(1, 4, 4)
 
     def value() -> Tensor:
@@ -373,7 +376,7 @@ def test_the_pass_may_run_inside_or_after_and_more_than_once() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_low_precision_gives_what_double_gives_up_to_its_rounding(dtype: torch.dtype) -> None:
+def test_low_precision_equals_double_precision_up_to_rounding(dtype: torch.dtype) -> None:
     x, w, r = (draw(seed, 2, 4, 4, zeros=0).abs().to(dtype) for seed in (0, 1, 2))
     low = relevances(lambda x: (F.linear(x, w[0]) + x).softmax(-1) @ w, r, x)[0]
     high = relevances(lambda x: (F.linear(x, w[0].double()) + x).softmax(-1) @ w.double(), r.double(), x.double())[0]

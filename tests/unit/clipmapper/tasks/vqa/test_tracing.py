@@ -185,7 +185,7 @@ def test_bad_targets_are_refused_by_name() -> None:
     model = random_vqa("b")
     with pytest.raises(ValueError, match="one for each of 4 samples"):
         traced(model, target=targets.given([1, 2]))
-    with pytest.raises(ValueError, match=r"must lie in 0\.\.4"):
+    with pytest.raises(ValueError, match=r"must be in 0\.\.4"):
         traced(model, target=targets.given(5))
 
 
