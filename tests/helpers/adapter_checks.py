@@ -1,4 +1,4 @@
-"""What every adapter must keep to: slopes, explainers that run, nothing left on the model."""
+"""Checks for every adapter: gradients equal slopes, explainers run, and nothing is left on the model."""
 
 import gc
 import weakref
@@ -26,7 +26,10 @@ TRACE_ONLY = [
 
 
 def randomise(model, seed=0):
-    """No weight is 0 or 1, so that none that is left out or swapped goes unnoticed; frozen, in evaluation mode."""
+    """Return the frozen model in evaluation mode, with random parameters.
+
+    No weight is exactly 0 or 1, so a weight that is left out or swapped changes the result.
+    """
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in model.parameters():
@@ -42,7 +45,7 @@ def normal(*shape, seed=0, dtype=torch.float64):
 
 
 def add_to_input(module, delta, position=0):
-    """A hook that adds to one of the module's positional inputs; it goes with its ``with`` block."""
+    """Return a hook that adds ``delta`` to a positional input of the module; used as a context manager."""
 
     def add(_, args):
         return (*args[:position], args[position] + delta, *args[position + 1 :])
@@ -51,7 +54,7 @@ def add_to_input(module, delta, position=0):
 
 
 def add_to_output(module, delta, call=0):
-    """A hook that adds to what the module gives in its first, second … call."""
+    """Return a hook that adds ``delta`` to the output of one call of the module, counted from 0."""
     calls = []
 
     def add(_, __, output):
@@ -62,7 +65,13 @@ def add_to_output(module, delta, call=0):
 
 
 def assert_gradient_is_the_slope(gradient, nudged, y):
-    """``nudged(delta)`` changes the untouched model while it is entered; ``y()`` runs it, [B]."""
+    """Check a gradient against finite differences on the unmodified model.
+
+    Args:
+        gradient: ∂y/∂Z, [B, ...].
+        nudged: ``nudged(delta)`` is a context manager that adds ``delta`` to Z in the model.
+        y: Runs the model and returns y [B].
+    """
     for seed in range(2):
         direction = normal(*gradient.shape, seed=seed)
         ends = []
@@ -74,12 +83,15 @@ def assert_gradient_is_the_slope(gradient, nudged, y):
 
 
 def reaching(trace):
-    """Which steps the target depends on: there the slopes do not compare 0 with 0."""
+    """Return for each step whether the target depends on it.
+
+    Comparing gradients with slopes is meaningful only for these steps; for the others, both are 0.
+    """
     return [bool(step.attention_grad.abs().sum() > 0 and step.output_grad.abs().sum() > 0) for step in trace.steps]
 
 
 def graph(tensor):
-    """How many nodes of each kind the tensor's gradient graph has, such as one SoftmaxBackward0 an attention."""
+    """Count the nodes of each kind in the tensor's gradient graph, such as one SoftmaxBackward0 per attention."""
     kinds, open_nodes, seen = Counter(), [tensor.grad_fn], set()
     while open_nodes:
         node = open_nodes.pop()
@@ -92,20 +104,21 @@ def graph(tensor):
 
 @contextmanager
 def counted_backward():
-    """A list that grows by the number of tensors differentiated in each backward pass run inside the block."""
+    """Yield a list that gets the number of differentiated tensors of each backward pass inside the block."""
     passes = []
     with watched(torch.autograd, "grad", lambda _outputs, inputs, *_, **__: passes.append(len(inputs))):
         yield passes
 
 
 def assert_same_scores(first, second, explainers):
-    """Of two :class:`Traced` of one model and batch."""
+    """Check that two :class:`Traced` of the same model and batch give the same scores."""
     for explainer in explainers:
         for modality, scores in first.explain(explainer).items():
             torch.testing.assert_close(second.explain(explainer)[modality], scores, rtol=1e-9, atol=1e-12)
 
 
 def assert_explained(trace, rows):
+    """Check the maps, rows, padding and sums of all explainers that need only a trace."""
     for explainer in TRACE_ONLY:
         matrix = explainer(trace).matrix
         assert matrix.shape == (trace.batch, trace.tokens, trace.tokens)
@@ -118,7 +131,7 @@ def assert_explained(trace, rows):
 
 
 def assert_sample_alone_equals_batch(alone, trace, sample):
-    """All of a trace of one unpadded sample against its part of the padded batch's, and what it explains."""
+    """Check that the trace and map of a single unpadded sample equal its part of the padded batch."""
     keep = {modality: trace.valid_tokens(modality)[sample] for modality in trace.sizes}
     keep["joint"] = trace.valid[sample]
     for one, step in zip(alone.steps, trace.steps, strict=True):
@@ -133,14 +146,14 @@ def assert_sample_alone_equals_batch(alone, trace, sample):
 
 
 def assert_same_gradients(first, second):
-    """Of two traces of one model, frozen and not."""
+    """Check that two traces of the same model, frozen and not frozen, have the same gradients."""
     for a, b in zip(first.steps, second.steps, strict=True):
         torch.testing.assert_close(a.residual_grad, b.residual_grad)
         torch.testing.assert_close(a.attention_grad, b.attention_grad)
 
 
 def state(model):
-    """All that hooks and patches could leave on a model."""
+    """Return everything that hooks and patches could leave on a model."""
     return [
         (name, sorted(vars(module)), {key: dict(value) for key, value in vars(module).items() if "hooks" in key})
         for name, module in model.named_modules()
@@ -148,7 +161,13 @@ def state(model):
 
 
 def assert_nothing_is_left(model, trace, failing=None):
-    """After traces, or after traces that fail, the model is as it was, and no recorded tensor stays behind."""
+    """Check that traces leave the model unchanged and keep no recorded tensor in memory.
+
+    Args:
+        model: The model.
+        trace: Traces the model.
+        failing: The exception that every trace raises, if any.
+    """
     before, recorded = state(model), []
 
     def remember(_, **step):
@@ -168,7 +187,7 @@ def assert_nothing_is_left(model, trace, failing=None):
 
 @contextmanager
 def breaking(module):
-    """The module raises RuntimeError when it is called."""
+    """Make the module raise RuntimeError when it is called inside the block."""
 
     def fail(*_):
         raise RuntimeError("broken")

@@ -1,4 +1,4 @@
-"""Tiny random models of each adapter, and padded batches for them."""
+"""Tiny random models for each adapter, with padded batches."""
 
 import torch
 from adapter_checks import normal, randomise
@@ -36,7 +36,7 @@ def tiny_vilt(dtype=torch.float64):
 
 
 def vilt_inputs(dtype=torch.float64):
-    """A whole picture with a short question, and a picture of 3 × 2 patches with a long one."""
+    """Return an image of full size with a short question, and an image of 3 × 2 patches with a long one."""
     ids = torch.tensor([[2, 7, 3, 0, 0], [2, 9, 8, 7, 3]])
     pixels, pixel_mask = normal(2, 3, 24, 24, dtype=dtype), torch.ones(2, 24, 24, dtype=torch.long)
     pixels[1, :, :, 16:], pixel_mask[1, :, 16:] = 0, 0
@@ -67,7 +67,7 @@ def tiny_lxmert(dtype=torch.float64):
 
 
 def lxmert_inputs(dtype=torch.float64):
-    """As many tokens as objects, so that no shape tells the modalities apart."""
+    """Return as many tokens as objects, so that the modalities cannot be distinguished by their shapes."""
     ids = torch.tensor([[2, 7, 3, 0], [2, 9, 8, 3]])
     return {
         "input_ids": ids,

@@ -1,4 +1,4 @@
-"""Every explainer with its slow counterpart: a new one gets all cross-checks by one line."""
+"""All explainers with their slow references; a new explainer gets all cross-checks with one line per table."""
 
 import explain_reference as reference
 

@@ -1,4 +1,7 @@
-"""Random traces: unimodal steps, then joint ones (a), or self- and cross-attentions in stages (b), or all of it."""
+"""Random traces of several shapes.
+
+``a`` has unimodal steps, then joint ones; ``b`` has stages of self- and cross-attentions; ``mixed`` has all kinds.
+"""
 
 import dataclasses
 
@@ -42,7 +45,7 @@ CASES = ("plain", "no_evidence", "no_importance", "zero_gradients")
 
 
 def make_trace(shape="a", seed=0, batch=3, padded=False, case="plain", dtype=torch.float64, sizes=None):
-    """A seeded trace; padded entries hold arbitrary finite numbers, which no explainer may read."""
+    """Return a seeded trace; entries at padding are arbitrary finite numbers, which no explainer may read."""
     sizes = SIZES if sizes is None else sizes
     generator = torch.Generator().manual_seed(seed)
 
@@ -57,12 +60,12 @@ def make_trace(shape="a", seed=0, batch=3, padded=False, case="plain", dtype=tor
 
 
 def scalar(inputs):
-    """y [B] of the traces: a sum over tokens and channels, so that what each has in it is known."""
+    """Return y [B] of a trace: a sum over tokens and channels, so that the contribution of each is known."""
     return sum(x.tanh().sum((1, 2)) for x in inputs.values())
 
 
 def select(trace, samples):
-    """The trace of some samples of the batch, in the order given."""
+    """Return the trace of some samples of the batch, in the given order."""
     index = torch.as_tensor(samples)
 
     def pick(value):
@@ -81,7 +84,7 @@ def select(trace, samples):
 
 
 def unpadded_sample(trace, sample):
-    """One sample with its padded tokens cut out of every tensor, and the joint positions of those that stay."""
+    """Return one sample without its padded tokens, and the joint positions of the tokens that are kept."""
     valid = torch.ones(trace.batch, trace.tokens, dtype=torch.bool) if trace.valid is None else trace.valid
     one = select(trace, [sample])
     keep = {m: valid[sample, trace.span(m)].nonzero()[:, 0] for m in (*trace.sizes, "joint")}
@@ -119,7 +122,7 @@ def _step(normal, batch, sizes, case, index, query, key, stage):
 
 def _valid(batch, tokens, generator):
     valid = torch.rand(batch, tokens, generator=generator) < 0.7
-    valid[:, 0] = True  # the class token
+    valid[:, 0] = True  # keep the class token
     valid[:, -1] = True
     return valid
 

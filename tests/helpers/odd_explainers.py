@@ -1,4 +1,4 @@
-"""Explainers that go wrong, chosen as a user's own are: ``explainer.names=[odd] explainer.odd={_target_:…}``."""
+"""Explainers that fail, selected like a user's explainer: ``explainer.names=[odd] explainer.odd={_target_:…}``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from explain import AttentionTrace, TraceError, explainers
 
 
 class Refusing(explainers.Weighted):
-    """Finds something wrong with every trace."""
+    """An explainer that reports an error for every trace."""
 
     def scores(self, trace: AttentionTrace, rows: Tensor) -> Tensor:
         raise TraceError("step 2 holds NaN")
 
 
 class Broken(explainers.Weighted):
-    """Scores one image token of the second sample NaN."""
+    """An explainer that gives one image token of the second sample the score NaN."""
 
     def scores(self, trace: AttentionTrace, rows: Tensor) -> Tensor:
         scores = super().scores(trace, rows).clone()

@@ -1,4 +1,4 @@
-"""A tiny attention model that hands what it runs to a recorder."""
+"""A tiny attention model that records its steps."""
 
 import torch
 from torch import nn
@@ -10,9 +10,9 @@ SIZES = {"image": 3, "text": 2}
 
 
 class TinyModel(nn.Module):
-    """Image and text self-attention, both cross-attentions side by side, joint attention; sums of tanh as logits.
+    """Image and text self-attention, then two parallel cross-attentions, then a joint attention; the logits are tanh.
 
-    ``nudges`` are added to a block's tensors where the recorder would see them: {(step, name): tensor}.
+    ``nudges`` are added to a block's tensors before they are recorded: {(step, name): tensor}.
     """
 
     def __init__(self):

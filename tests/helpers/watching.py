@@ -1,4 +1,4 @@
-"""Calls watched as they go by: what is called runs as ever."""
+"""Observation of calls, which still run as usual."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 @contextmanager
 def watched(owner: Any, name: str, see: Callable[..., object]) -> Iterator[None]:
-    """Calls ``see`` with the arguments of each call of a module's function or a class's method, before the call."""
+    """Call ``see`` with the arguments of each call of a module's function or a class's method, before the call."""
     original = getattr(owner, name)
 
     def call(*args: Any, **options: Any) -> Any:

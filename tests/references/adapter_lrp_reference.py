@@ -1,4 +1,4 @@
-"""LRP through CLIP, ViLT and LXMERT, one sample at a time, in the loops of ``lrp_reference``: Rel_A of every step."""
+"""LRP through CLIP, ViLT and LXMERT for one sample, with the loops of ``lrp_reference``: Rel_A of every step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lrp_reference import Array, Attention, FeedForward, Layer, PostNorm
 
 
 def clip(model: Any, image: Array, text: Array, end: int) -> list[Array]:
-    """Rel_A of the image's blocks, then of the text's; ``image`` and ``text`` [n, D] enter the first blocks."""
+    """Return Rel_A of the image's blocks, then the text's; ``image`` and ``text`` [n, D] enter the first blocks."""
     sentence = getattr(model, "text", model)
     towers = [
         (model.visual.transformer, image, 0, model.visual.ln_post, slow.vector(model.visual.proj).T, None),
@@ -45,7 +45,7 @@ def _clip_layer(block: Any, mask: Array | None) -> Layer:
 
 
 def vilt(model: Any, x: Array, answer: int) -> list[Array]:
-    """Rel_A of every layer; ``x`` [N, D] enters the first."""
+    """Return Rel_A of every layer; ``x`` [N, D] is the input of the first layer."""
     layers = [_vilt_layer(layer) for layer in model.vilt.encoder.layer]
     for layer in layers:
         x = layer.forward(x)
@@ -71,9 +71,9 @@ def _attention(own: Any, output: Any) -> Attention:
 def _pooled(
     dense: Any, first: Array, inner: Any, inner_norm: Any, outer: Any, answer: int, late: bool = False
 ) -> Array:
-    """Relevance of the read-out token for one logit, through a pooler (tanh) and a head of two layers.
+    """Return the relevance of the read-out token for one logit, through a pooler (tanh) and a head of two layers.
 
-    The head's norm stands before its GELU, or after it where it is ``late``.
+    The head's norm comes before its GELU, or after it if ``late``.
     """
     pooled = np.tanh(slow.affine(dense, first))
     hidden = slow.affine(inner, pooled)
@@ -82,8 +82,8 @@ def _pooled(
     return slow.linear(first, slow.matrix(dense), slow.linear(pooled, slow.matrix(inner), r))
 
 
-class _Self:
-    """Post-norm self-attention and, in a layer of one modality, the feed-forward block after it."""
+class _SelfAttentionLayer:
+    """Post-norm self-attention, and the feed-forward block after it in the same modality."""
 
     def __init__(self, attention: Any, inner: Any, outer: Any) -> None:
         self.one = PostNorm(attention.output.LayerNorm, _attention(attention.self, attention.output))
@@ -99,10 +99,10 @@ class _Self:
 
 
 def lxmert(model: Any, text: Array, image: Array, answer: int) -> list[Array]:
-    """Rel_A of every step, in the adapter's order; ``text`` and ``image`` [n, D] enter the first layers."""
+    """Return Rel_A of every step in the adapter's order; ``text`` and ``image`` [n, D] are the first layers' inputs."""
     encoder, inner = model.lxmert.encoder, model.answer_head.logit_fc
     stacks = [
-        [_Self(layer.attention, layer.intermediate, layer.output) for layer in stack]
+        [_SelfAttentionLayer(layer.attention, layer.intermediate, layer.output) for layer in stack]
         for stack in (encoder.layer, encoder.r_layers)
     ]
     for layer in stacks[0]:
@@ -131,16 +131,16 @@ def _cross(layer: Any, crossings: list[Any], text: Array, image: Array) -> tuple
     block = layer.visual_attention
     both = [PostNorm(block.output.LayerNorm, _attention(block.att, block.output)) for _ in range(2)]
     selves = [
-        _Self(layer.lang_self_att, layer.lang_inter, layer.lang_output),
-        _Self(layer.visn_self_att, layer.visn_inter, layer.visn_output),
+        _SelfAttentionLayer(layer.lang_self_att, layer.lang_inter, layer.lang_output),
+        _SelfAttentionLayer(layer.visn_self_att, layer.visn_inter, layer.visn_output),
     ]
     crossings.append((both, selves, text, image))
-    met = both[0].forward(text, image), both[1].forward(image, text)
-    return selves[0].forward(met[0]), selves[1].forward(met[1])
+    crossed = both[0].forward(text, image), both[1].forward(image, text)
+    return selves[0].forward(crossed[0]), selves[1].forward(crossed[1])
 
 
 def _uncross(
-    both: list[PostNorm], selves: list[_Self], text: Array, image: Array, of_text: Array, of_image: Array
+    both: list[PostNorm], selves: list[_SelfAttentionLayer], text: Array, image: Array, of_text: Array, of_image: Array
 ) -> tuple[Array, Array, list[Array]]:
     of_text, text_map = selves[0].backward(of_text)
     of_image, image_map = selves[1].backward(of_image)

@@ -1,4 +1,4 @@
-"""The formulas again, slowly: one unpadded sample, plain Python numbers, a loop over every token and head."""
+"""The explainers' formulas written slowly: one unpadded sample, plain numbers, a loop over every token and head."""
 
 from explain import AttentionTrace
 
@@ -12,7 +12,7 @@ def identity(n):
 
 
 class Step:
-    """One sample's step as nested lists, with the joint positions of its queries and keys."""
+    """One sample's attention step as nested lists, with the joint positions of its queries and keys."""
 
     def __init__(self, trace, step):
         starts, start = {"joint": 0}, 0
@@ -30,29 +30,33 @@ class Step:
         self.heads = range(len(self.A))
 
     def over_heads(self, value):
-        """E_h of value(h, i, j)."""
+        """Return E_h of value(h, i, j)."""
         return [
             [sum(value(h, i, j) for h in self.heads) / len(self.heads) for j in range(len(self.q))]
             for i in range(len(self.s))
         ]
 
     def mean_attention(self):
+        """Return E_h[A]."""
         return self.over_heads(lambda h, i, j: self.A[h][i][j])
 
     def evidence(self):
+        """Return A* = E_h[(∇A ⊙ A)⁺] (Huang et al. 2023, Eq. 18)."""
         return self.over_heads(lambda h, i, j: max(self.gA[h][i][j] * self.A[h][i][j], 0.0))
 
     def lrp_evidence(self):
+        """Return E_h[(∇A ⊙ Rel_A)⁺]."""
         return self.over_heads(lambda h, i, j: max(self.gA[h][i][j] * self.relA[h][i][j], 0.0))
 
     def gradcam(self):
+        """Return (E_h[g_h · A_h])⁺, where g_h is the mean of ∇A_h."""
         means = [sum(map(sum, self.gA[h])) / (len(self.s) * len(self.q)) for h in self.heads]
         mean = self.over_heads(lambda h, i, j: means[h] * self.A[h][i][j])
         return [[max(v, 0.0) for v in row] for row in mean]
 
 
 def stages(trace: AttentionTrace):
-    """Neighbouring steps of one stage number, together."""
+    """Group neighbouring steps that have the same stage number."""
     groups = []
     for step in (Step(trace, s) for s in trace.steps):
         if groups and groups[-1][0].stage == step.stage:
@@ -63,7 +67,7 @@ def stages(trace: AttentionTrace):
 
 
 def weights(step, residual_gradient, importance):
-    """Eq. 5-7: (w_X, w_Y) of each query token."""
+    """Return (w_X, w_Y) of each query token (Huang et al. 2023, Eq. 5-7)."""
     gX = step.gX if residual_gradient == "total" else step.gY
     n, d = len(step.s), len(step.X[0])
     s_x = [sum(max(step.X[i][c] * gX[i][c], 0.0) for c in range(d)) / d for i in range(n)]
@@ -74,7 +78,10 @@ def weights(step, residual_gradient, importance):
 
 
 def weighted(trace, weigh):
-    """Eq. 1-11; ``weigh(step)`` gives (w_X, w_Y) of each query token. Also: R before each stage, with its steps."""
+    """Return R (Huang et al. 2023, Eq. 1-11), and the steps of each stage with R before the stage.
+
+    ``weigh(step)`` returns (w_X, w_Y) of each query token.
+    """
     n = sum(trace.sizes.values())
     R, history = identity(n), []
     for stage in stages(trace):
@@ -93,13 +100,16 @@ def weighted(trace, weigh):
     return R, history
 
 
-def own_columns(trace, step):
-    """What a self-attention changes in rollout and TransAtt: R_ss where the trace has cross-attentions, else R[s]."""
+def changed_columns(trace, step):
+    """Return the columns of R[s] that a self-attention changes in rollout and TransAtt.
+
+    These are the columns of s if the trace has cross-attentions, otherwise all columns.
+    """
     return step.s if any(s.query != s.key for s in trace.steps) else range(sum(trace.sizes.values()))
 
 
 def rollout(trace):
-    """Eq. 24-26."""
+    """Return R of rollout (Abnar and Zuidema 2020), as written in Huang et al. 2023, appendix A, Eq. 24-26."""
     n = sum(trace.sizes.values())
     R = identity(n)
     for stage in stages(trace):
@@ -111,7 +121,7 @@ def rollout(trace):
                 continue
             for i, row in enumerate(step.s):
                 total = sum(A[i]) + 1
-                for column in own_columns(trace, step):
+                for column in changed_columns(trace, step):
                     attended = sum(A[i][j] * old[token][column] for j, token in enumerate(step.q))
                     R[row][column] = (attended + old[row][column]) / total
     return R
@@ -128,7 +138,7 @@ def _set_cross(R, old, step, A):
 
 
 def norm(R, tokens):
-    """I + rownorm(R − I) of one modality, as a dict by token positions."""
+    """Return I + rownorm(R − I) of one modality, as a dict from pairs of positions to values."""
     result = {}
     for i in tokens:
         hat = {j: R[i][j] - float(i == j) for j in tokens}
@@ -139,7 +149,7 @@ def norm(R, tokens):
 
 
 def genatt(trace):
-    """Eq. 27-34."""
+    """Return R of GenAtt (Chefer et al. 2021), as written in Huang et al. 2023, appendix A, Eq. 27-34."""
     n = sum(trace.sizes.values())
     R = identity(n)
     for stage in stages(trace):
@@ -166,7 +176,7 @@ def genatt(trace):
 
 
 def trans_att(trace):
-    """R_ss ← R_ss + E_h[(∇A ⊙ Rel_A)⁺]·R_ss; R_sq of the last cross-attention."""
+    """Return R of TransAtt: R_ss ← R_ss + E_h[(∇A ⊙ Rel_A)⁺] · R_ss, and R_sq of the last cross-attention."""
     n = sum(trace.sizes.values())
     R = identity(n)
     for stage in stages(trace):
@@ -178,13 +188,13 @@ def trans_att(trace):
                     for j, token in enumerate(step.q):
                         R[row][token] = A[i][j]
                     continue
-                for column in own_columns(trace, step):
+                for column in changed_columns(trace, step):
                     R[row][column] += sum(A[i][j] * old[token][column] for j, token in enumerate(step.q))
     return R
 
 
 def last(trace, attention_map):
-    """Blocks set by the last attention of each kind: later steps overwrite earlier ones."""
+    """Return R with blocks from the last attention of each kind, because later steps overwrite earlier ones."""
     R = identity(sum(trace.sizes.values()))
     for stage in stages(trace):
         for step in stage:
@@ -196,7 +206,7 @@ def last(trace, attention_map):
 
 
 def input_x_gradient(trace):
-    """Σ_channels E ⊙ ∇E in every row."""
+    """Return Σ_channels E ⊙ ∇E in every row."""
     scores = []
     for modality in trace.sizes:
         embeddings, grads = trace.inputs[modality][0].tolist(), trace.inputs_grad[modality][0].tolist()
@@ -205,7 +215,7 @@ def input_x_gradient(trace):
 
 
 def interaction(trace, query, key, weigh):
-    """Eq. 16-18 with R of the weighted method."""
+    """Return M_sq with the R of the weighted method (Huang et al. 2023, Eq. 16-18)."""
     spans = {}
     start = 0
     for modality, size in trace.sizes.items():

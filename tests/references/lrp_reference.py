@@ -1,4 +1,4 @@
-"""The LRP rules of one sample and a transformer's relevance pass, written out in float64 loops over plain numbers."""
+"""The LRP rules for one sample, and LRP through a transformer, written as loops over plain float64 numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def sd(a: float, b: float) -> float:
+    """Return safe division: a / (b + 1e-9), and 0 where b = 0."""
     return 0.0 if b == 0 else a / (b + 1e-9)
 
 
 def linear(x: Array, weight: Array, r: Array) -> Array:
-    """x [n, in], weight [out, in], r [n, out] → [n, in]."""
+    """Return the relevance of x [n, in] in x Wᵀ, from weight [out, in] and relevance r [n, out]."""
     out = np.zeros_like(x)
     for n, o in product(*map(range, r.shape)):
         z = 0.0
@@ -30,7 +31,7 @@ def linear(x: Array, weight: Array, r: Array) -> Array:
 
 
 def matmul(x: Array, y: Array, r: Array) -> tuple[Array, Array]:
-    """x [n, k], y [k, m], r [n, m] → both relevances, halved."""
+    """Return the relevance of both factors of a product, halved: x [n, k], y [k, m], relevance r [n, m]."""
     x_out, y_out = np.zeros_like(x), np.zeros_like(y)
     for n, m in product(*map(range, r.shape)):
         s = sd(r[n, m], sum(x[n, k] * y[k, m] for k in range(x.shape[1])))
@@ -41,7 +42,7 @@ def matmul(x: Array, y: Array, r: Array) -> tuple[Array, Array]:
 
 
 def add(a: Array, b: Array, r: Array) -> tuple[Array, Array]:
-    """a, b and r of one sample, all of one shape."""
+    """Return the relevance of both terms of a + b for one sample; a, b and r have the same shape."""
     a_out, b_out = np.zeros_like(r), np.zeros_like(r)
     for at in np.ndindex(*r.shape):
         a_out[at] = a[at] * sd(r[at], a[at] + b[at])
@@ -53,6 +54,7 @@ def add(a: Array, b: Array, r: Array) -> tuple[Array, Array]:
 
 
 def clone(x: Array, *relevances: Array) -> Array:
+    """Return the relevance of a tensor x that is used several times, x · Σ_i sd(R_i, x)."""
     out = np.zeros_like(x)
     for at in np.ndindex(*x.shape):
         out[at] = x[at] * sum(sd(r[at], x[at]) for r in relevances)
@@ -60,9 +62,9 @@ def clone(x: Array, *relevances: Array) -> Array:
 
 
 class Attention:
-    """Multi-head attention of one sample: forward keeps what the relevance pass needs.
+    """Multi-head attention of one sample, whose forward pass keeps what the relevance pass needs.
 
-    ``parts`` are the linear layers of queries, keys, values and output, each (weight [out, in], bias); ``mask`` is
+    ``parts`` are the linear layers of queries, keys, values and output, each (weight [out, in], bias). ``mask`` is
     added to the scores.
     """
 
@@ -82,7 +84,12 @@ class Attention:
         return self.o @ self.to_out[0].T + self.to_out[1]
 
     def backward(self, r: Array) -> tuple[list[Array], Array]:
-        """Relevance of the output → of ``h`` by the queries, of the context by keys and values, and of A [H, n, m]."""
+        """Propagate the relevance of the output.
+
+        Returns:
+            The relevance of ``h`` through the queries, of the context through the keys and through the values, and the
+            relevance of A, [H, n, m].
+        """
         of_o = linear(self.o, self.to_out[0], r)
         of_a = []
         of_q, of_k, of_v = np.zeros_like(self.q), np.zeros_like(self.k), np.zeros_like(self.v)
@@ -123,7 +130,7 @@ class FeedForward:
 
 
 class Layer:
-    """One pre-norm block on one sample; ``scales`` [D] multiply what its two branches add."""
+    """One pre-norm block on one sample; ``scales`` [D] multiply the outputs of its two branches."""
 
     def __init__(
         self, norms: tuple[Any, Any], attention: Attention, feed_forward: FeedForward, scales: Sequence[Array] = (1, 1)
@@ -138,7 +145,7 @@ class Layer:
         return self.x1 + self.f
 
     def backward(self, r: Array) -> tuple[Array, Array]:
-        """Relevance of the block's output → of its input and of A [H, N, N]."""
+        """Return the relevance of the block's input and of A, [H, N, N], from that of its output."""
         skip, branch = add(self.x1, self.f, r)
         skip, branch = add(self.x, self.y, clone(self.x1, skip, self.feed_forward.backward(branch)))
         of_x, of_a = self.attention.backward(branch)
@@ -146,7 +153,7 @@ class Layer:
 
 
 class PostNorm:
-    """norm(x + branch): relevance passes the norm unchanged."""
+    """A post-norm block, norm(x + branch); relevance passes the norm unchanged."""
 
     def __init__(self, layer_norm: Any, branch: Any) -> None:
         self.norm, self.branch = layer_norm, branch
@@ -156,13 +163,13 @@ class PostNorm:
         return norm(self.norm, x + self.y)
 
     def backward(self, r: Array) -> tuple[Array, Any]:
-        """Relevance of x by the skip connection, and what the branch says."""
+        """Return the relevance of x through the skip connection, and the branch's result."""
         skip, branch = add(self.x, self.y, r)
         return skip, self.branch.backward(branch)
 
 
 def mapper_layer(attention: Any, feed_forward: Any) -> Layer:
-    """A block of mapper A."""
+    """Return a block of mapper A."""
     keys_values, bias = matrix(attention.key_value), vector(attention.key_value.bias)
     width = len(bias) // 2
     parts = [
@@ -176,7 +183,7 @@ def mapper_layer(attention: Any, feed_forward: Any) -> Layer:
 
 
 def backward(layers: Sequence[Layer], r: Array) -> list[Array]:
-    """The relevance [H, N, N] of every layer's A, from that of the last layer's output."""
+    """Return the relevance [H, N, N] of every layer's A, from the relevance of the last layer's output."""
     found: list[Array] = []
     for layer in reversed(layers):
         r, of_a = layer.backward(r)
@@ -185,7 +192,10 @@ def backward(layers: Sequence[Layer], r: Array) -> list[Array]:
 
 
 def attention_relevance(layers: list[Layer], head: Any, x: Array, place: int, answer: int) -> list[Array]:
-    """The relevance [H, N, N] of every layer's A for one logit, read through a norm and a linear head at ``place``."""
+    """Return the relevance [H, N, N] of every layer's A for one logit.
+
+    The logit is read at position ``place`` through a norm and a linear head.
+    """
     for layer in layers:
         x = layer.forward(x)
     r = np.zeros_like(x)
@@ -195,7 +205,7 @@ def attention_relevance(layers: list[Layer], head: Any, x: Array, place: int, an
 
 
 def one_hot(count: int, place: int) -> Array:
-    """[1, count]."""
+    """Return [1, count] zeros with a one at ``place``."""
     start = np.zeros((1, count))
     start[0, place] = 1
     return start
@@ -225,5 +235,5 @@ def vector(parameter: Any) -> Array:
 
 
 def pair(layer: Any) -> tuple[Array, Array]:
-    """Weight and bias."""
+    """Return the weight and the bias of a layer."""
     return matrix(layer), vector(layer.bias)

@@ -1,4 +1,4 @@
-"""Both mappers on one sample, token by token and head by head, as their description reads."""
+"""Both mappers on one sample, token by token and head by head, as docs/method.md, CLIPmapper, describes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def feed(layer: FeedForward, x: Tensor) -> Tensor:
 
 
 def attended(layer: Any, x: Tensor, context: Tensor, may: Any = lambda i, j: True) -> Tensor:
-    """What the queries x [n, d] read from the context [m, d]; query i may read key j where ``may(i, j)``."""
+    """Return what the queries x [n, d] read from the context [m, d]; query i can read key j if ``may(i, j)``."""
     q = norm(layer.norm, x) @ layer.query.weight.T + layer.query.bias
     key_weight, value_weight = layer.key_value.weight.chunk(2)
     key_bias, value_bias = layer.key_value.bias.chunk(2)
@@ -56,18 +56,22 @@ def slow_streams(mapper: Any, image: Tokens, text: Tokens) -> tuple[Tensor, Tens
 
 
 def slow_a(mapper: Any, image: Tokens, text: Tokens, causal: bool) -> tuple[Tensor, Tensor]:
-    """One sample: 8 blocks (here fewer) of self-attention and feed-forward over image, then text."""
+    """Run mapper A on one sample: blocks of self-attention and feed-forward over the image and then the text."""
     v, t = slow_streams(mapper, image, text)
     n_v, x = len(v), torch.cat([v, t])
     for attention, feed_forward in zip(mapper.attentions, mapper.feed_forwards, strict=True):
-        # causal: the text reads the image and what came before it; the image reads the image
+        # If causal, a text token reads the image and the text up to itself, and an image token reads only the image.
         x = x + attended(attention, x, x, lambda i, j: not causal or j < n_v or (i >= n_v and j <= i))
         x = x + feed(feed_forward, x)
     return x[:n_v], x[n_v:]
 
 
 def slow_b(mapper: Any, image: Tokens, text: Tokens, causal: bool) -> tuple[Tensor, Tensor]:
-    """One sample: self-attention; cross-attention to the other branch as it is then; feed-forward."""
+    """Run mapper B on one sample.
+
+    Each layer has self-attention, then cross-attention to the other branch as it is after its self-attention, then
+    feed-forward. If ``causal``, the second attention of the image branch reads the image branch instead.
+    """
     v, t = slow_streams(mapper, image, text)
     for layer_v, layer_t in zip(mapper.image_layers, mapper.text_layers, strict=True):
         v = v + attended(layer_v.self_attention, v, v)
