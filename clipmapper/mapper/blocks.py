@@ -1,4 +1,4 @@
-"""What both mappers are built of: pre-norm attention and feed-forward sublayers, the projection in, the readout."""
+"""Building blocks of both mappers: pre-norm attention and feed-forward sublayers, token projection and read-out."""
 
 from __future__ import annotations
 
@@ -14,14 +14,25 @@ from explain.capture.recording import active_recorder
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """One modality in a mapper as far as it goes without the other: ``x`` [B, n, d], ``valid`` bool [B, n]."""
+    """One modality's tokens after the part of a mapper that doesn't need the other modality."""
 
-    x: Tensor
-    valid: Tensor
+    x: Tensor  #: [B, n, d]
+    valid: Tensor  #: bool [B, n], false at padding
 
 
 class AttentionSublayer(nn.Module):
-    """x + attention(x, context); the queries' norm also norms the context where the two are the same stream."""
+    """Pre-norm attention sublayer, ``x + attention(x, context)``.
+
+    In self-attention, one layer norm serves the queries and the context; in cross-attention, the context has a second
+    layer norm.
+
+    Args:
+        width: Width d of the tokens.
+        heads: Number of attention heads.
+        dropout: Dropout probability of the attention's output.
+        query: Name of the queries' modality, for recordings.
+        key: Name of the context's modality; equal to ``query`` in self-attention.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float, query: str, key: str):
         super().__init__()
@@ -37,14 +48,22 @@ class AttentionSublayer(nn.Module):
     def forward(
         self, x: Tensor, context: Tensor, mask: Tensor | None, stage: int | None = None, key: str | None = None
     ) -> Tensor:
-        """``x`` [B, n_query, d], ``context`` [B, n_key, d] → [B, n_query, d].
+        """Add what the tokens ``x`` read from the tokens ``context``.
 
-        Steps of one ``stage`` run side by side; ``key`` names the context's modality where it is not the usual one.
+        Args:
+            x: Residual stream of the queries, [B, n_query, d].
+            context: Tokens that give the keys and values, [B, n_key, d].
+            mask: bool, broadcastable to [B, H, n_query, n_key], true where a query may attend; None allows all.
+            stage: Number shared by the attention steps that run in parallel (see ``Recorder.new_stage``).
+            key: Name of the context's modality in this call, if it isn't the ``key`` of the constructor.
+
+        Returns:
+            The new residual stream, [B, n_query, d].
         """
         return self.attend_to(x, *self.keys_values(context), mask, stage, key)
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the context's tokens, [B, n_key, d] each."""
+        """Return the keys and values of the context's tokens, [B, n_key, d] each."""
         keys, values = self.key_value(self.context_norm(context)).chunk(2, -1)
         return keys, values
 
@@ -57,7 +76,7 @@ class AttentionSublayer(nn.Module):
         stage: int | None = None,
         key: str | None = None,
     ) -> Tensor:
-        """The same with the context's keys and values given: decoding has those of earlier tokens already."""
+        """Do what :meth:`forward` does with given keys and values, which decoding keeps for earlier tokens."""
         added, probabilities = attend(self.query(self.norm(x)), keys, values, self.heads, self.out, mask)
         added = self.dropout(added)
         if (recorder := active_recorder()) is not None and probabilities is not None:
@@ -67,7 +86,7 @@ class AttentionSublayer(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """x + feed-forward(x), four times as wide inside."""
+    """Pre-norm feed-forward sublayer, ``x + feed_forward(x)``, with a hidden layer of width 4·d."""
 
     def __init__(self, width: int, dropout: float):
         super().__init__()
@@ -77,11 +96,20 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map the residual stream [B, n, d] to the new one, [B, n, d]."""
         return x + self.dropout(self.outer(nn.functional.gelu(self.inner(self.norm(x)))))
 
 
 class TokenProjection(nn.Module):
-    """Tokens of a modality to the mapper's width; with ``positions="learnt"`` each adds the embedding of its place."""
+    """Linear projection of a modality's tokens to the mapper's width.
+
+    With ``config.positions="learnt"``, the embedding of its position in the complete input is added to each token.
+
+    Args:
+        source: Width of the encoder's tokens.
+        config: The mapper's config.
+        places: Number of position embeddings: the greatest number of tokens.
+    """
 
     def __init__(self, source: int, config: MapperConfig, places: int):
         super().__init__()
@@ -92,14 +120,17 @@ class TokenProjection(nn.Module):
             nn.init.normal_(self.positions.weight, std=0.02)
 
     def forward(self, tokens: Tokens) -> Tensor:
+        """Project tokens [B, N, source] to [B, N, d]."""
         x = self.linear(tokens.features)
         return x if self.positions is None else x + self.positions(tokens.index)
 
 
 class Readout(nn.Module):
-    """Which token the answer is read from: ``cls`` and ``token`` in the image stream, ``eot`` in the text stream.
+    """Choice of the token that the answer is read from (``config.readout``).
 
-    ``token`` is a learnt token put before the class token; it makes the image stream one token longer.
+    - ``cls``: the class token of the image stream.
+    - ``eot``: the end token of the text stream.
+    - ``token``: a learnt token in front of the class token, which makes the image stream one token longer.
     """
 
     def __init__(self, config: MapperConfig):
@@ -109,7 +140,7 @@ class Readout(nn.Module):
         self.learnt = nn.Parameter(torch.randn(config.width) * 0.02) if config.readout == "token" else None
 
     def extend(self, image: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds the learnt token, if there is one, to the image stream [B, N, d] and its mask [B, N]."""
+        """Put the learnt token, if there is one, in front of the image stream [B, N, d] and its mask [B, N]."""
         if self.learnt is None:
             return image, valid
         if (recorder := active_recorder()) is not None:
@@ -118,22 +149,25 @@ class Readout(nn.Module):
         return torch.cat([first, image], 1), torch.cat([valid.new_ones(len(valid), 1), valid], 1)
 
     def place(self, text_valid: Tensor) -> Tensor:
-        """The read-out token's place in its own stream, [B]."""
+        """Return the read-out token's position in its own stream, [B], for the texts' mask ``text_valid`` [B, N]."""
         return (
             last_valid(text_valid) if self.stream == "text" else text_valid.new_zeros(len(text_valid), dtype=torch.long)
         )
 
 
 def pick(x: Tensor, place: Tensor) -> Tensor:
-    """One token a sample, kept as a sequence: [B, N, d], [B] → [B, 1, d]."""
+    """Return one token per sample as a sequence of length 1: tokens [B, N, d] and positions [B] → [B, 1, d]."""
     return take(x, place[:, None])
 
 
 def key_mask(valid: Tensor) -> Tensor | None:
-    """bool [B, N] → [B, 1, 1, N], the form attention takes; none where all are valid, which is faster."""
+    """Return the attention mask [B, 1, 1, N] of a padding mask bool [B, N].
+
+    It is None where all tokens are valid, since attention without a mask is faster.
+    """
     return None if bool(valid.all()) else valid[:, None, None, :]
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """bool [length, length], true on and below the diagonal."""
+    """Return the causal attention mask: bool [length, length], true on and below the diagonal."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()

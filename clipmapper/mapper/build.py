@@ -1,14 +1,15 @@
-"""The mapper that a config names, and its first weights.
+"""Building and initialising a mapper from its config.
 
-Both modalities begin where CLIP can compare them, and like attends to like.
+The ``aligned`` start puts both modalities into CLIP's shared space and makes each token attend to similar tokens:
 
-CLIP's own projections map image and text tokens into one space, in which a patch is near the words for it. A mapper
-that begins there, with queries equal to keys, finds out what the question asks about sooner than one that
-has to discover the match between two unrelated spaces. (Equal queries and keys: Trockman and Kolter 2023, "Mimetic
-initialization of self-attention layers".)
+- CLIP's projections map image and text tokens into one space, in which a patch is near the words that describe it. A
+  mapper that begins in this space learns sooner which patches a question is about than one that has to find the match
+  between two unrelated spaces.
+- Queries equal keys at the start, as in Trockman and Kolter 2023, "Mimetic initialization of self-attention layers".
 
-In mapper B, self-attention and cross-attention have weights of their own. In mapper A one attention serves both, and
-what is most like a token is of its own modality; :func:`alternate_modalities` makes every other block look across.
+Mapper B has separate weights for self-attention and cross-attention. In mapper A, one attention does both, and the
+tokens most similar to a token belong to its own modality. Therefore :func:`alternate_modalities` makes every second
+block of mapper A attend across modalities.
 """
 
 from __future__ import annotations
@@ -25,25 +26,33 @@ from clipmapper.nn import Tokens
 
 Mapper = SingleStream | DualStream
 MAPPERS: dict[str, type[SingleStream] | type[DualStream]] = {"a": SingleStream, "b": DualStream}
-START_SAMPLES = 512  # training samples that tell where the modalities lie
-QUERY_GAIN = 1.4  # of mapper A's initial queries: attention among the tokens of both modalities begins less even
+START_SAMPLES = 512  # number of training samples from which the modalities' mean tokens are computed
+QUERY_GAIN = 1.4  # scale of mapper A's initial queries, which makes its initial attention less uniform
 
 
 def build_mapper(
     config: MapperConfig, image_width: int, text_width: int, image_tokens: int, text_tokens: int
 ) -> Mapper:
-    """The mapper a config names, for encoders of these widths and (at most) these numbers of tokens."""
+    """Build the mapper that a config names, with PyTorch's default initial weights.
+
+    Args:
+        config: The mapper's config.
+        image_width: Width of the encoder's image tokens.
+        text_width: Width of the encoder's text tokens.
+        image_tokens: Greatest number of image tokens.
+        text_tokens: Greatest number of text tokens.
+    """
     return MAPPERS[config.name](config, image_width, text_width, image_tokens, text_tokens)
 
 
 def initialise(mapper: Mapper, config: MapperConfig, encoder: FrozenClip, samples: tuple[Tokens, Tokens]) -> None:
-    """Gives a mapper the first weights that ``config.start`` names.
+    """Give a mapper the initial weights that ``config.start`` names.
 
     Args:
-        mapper: The mapper, with PyTorch's own first weights.
-        config: Its config.
-        encoder: The encoder whose projections an ``aligned`` mapper begins with.
-        samples: Image and text tokens of some training samples, by whose means mapper A tells the modalities apart.
+        mapper: The mapper, with PyTorch's default initial weights.
+        config: The mapper's config.
+        encoder: The encoder whose projections the ``aligned`` start uses.
+        samples: Image and text tokens of some training samples; mapper A centres each modality on their mean.
     """
     if config.start != "aligned":
         return
@@ -54,10 +63,15 @@ def initialise(mapper: Mapper, config: MapperConfig, encoder: FrozenClip, sample
 
 @torch.no_grad()
 def start_aligned(mapper: Mapper, image: Tensor, text: Tensor) -> None:
-    """Sets the projections from CLIP's, ``image`` [D_v, E] and ``text`` [D_t, E], and ties queries to keys.
+    """Copy CLIP's projections into the mapper's, and set keys equal to (orthogonal) queries.
 
-    Where the mapper is wider than E, its further channels keep their random start; where it is narrower, it begins with
-    the first channels of the shared space.
+    If the mapper is wider than the shared space, its remaining channels keep their random weights. If it is narrower,
+    it gets the first channels of the shared space.
+
+    Args:
+        mapper: The mapper to change.
+        image: CLIP's projection of image tokens to the shared space, [D_v, E].
+        text: CLIP's projection of text tokens to the shared space, [D_t, E].
     """
     for projection, shared in ((mapper.project_image, image), (mapper.project_text, text)):
         _copy_rows(projection, shared.T)
@@ -69,13 +83,19 @@ def start_aligned(mapper: Mapper, image: Tensor, text: Tensor) -> None:
 
 @torch.no_grad()
 def alternate_modalities(mapper: SingleStream, image: Tokens, text: Tokens) -> None:
-    """Tokens of some samples tell the modalities' means: has each block attend within or, in turn, across modalities.
+    """Make mapper A's blocks attend within a modality and across modalities in turn, at the start of training.
 
-    Both modalities are centred and moved apart along one random direction, by as much as their tokens vary. Blocks at
-    odd places begin with keys reflected along that direction, so that a token finds its like in the other modality.
+    Each modality is centred and then moved along one random direction, the image one way and the text the other, by the
+    mean distance of its tokens from their centre. Blocks at odd positions begin with keys reflected along that
+    direction, so that a token attends to similar tokens of the other modality.
+
+    Args:
+        mapper: Mapper A after :func:`start_aligned`.
+        image: Image tokens of some training samples.
+        text: Text tokens of the same samples.
     """
     direction = torch.randn(mapper.project_image.linear.out_features)
-    direction -= direction.mean()  # layer norms take the mean away
+    direction -= direction.mean()  # layer norms subtract the mean over channels, so a mean would have no effect
     direction /= direction.norm()
     for side, projection, tokens in ((direction, mapper.project_image, image), (-direction, mapper.project_text, text)):
         x = projection(tokens)[tokens.valid]

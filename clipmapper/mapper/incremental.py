@@ -1,6 +1,6 @@
-"""The mappers one text token after another: what was computed of the image and of earlier words is kept.
+"""Mappers that read a caption one token at a time and keep the keys and values of the image and of earlier tokens.
 
-The image never attends to the text of a caption, so it runs through the mapper once. The results are those of
+The image never attends to a caption's text, so it runs through the mapper once. The results equal those of
 ``forward(image, text, causal=True)``.
 """
 
@@ -18,7 +18,13 @@ from clipmapper.nn import KeyValues, Tokens
 
 
 class SingleStreamDecoder:
-    """Mapper A: every block keeps the keys and values of the image and of the words so far; ``room`` for words."""
+    """Mapper A, decoding: every block keeps the keys and values of the image and of the text tokens so far.
+
+    Args:
+        mapper: The mapper.
+        image: The encoder's image tokens, [B, n_v, D].
+        room: Greatest number of text tokens, including the start token.
+    """
 
     def __init__(self, mapper: SingleStream, image: Tokens, room: int):
         self._mapper = mapper
@@ -28,7 +34,7 @@ class SingleStreamDecoder:
         self._run(x)
 
     def next(self, token: Tokens) -> Tensor:
-        """The next word of each caption, encoded as [B, 1, D] → [B, d] after the last block."""
+        """Read the next text token of each caption, [B, 1, D], and return it after the last block, [B, d]."""
         self._valid = torch.cat([self._valid, token.valid], 1)
         return self._run(self._mapper.project_text(token))[:, 0]
 
@@ -40,7 +46,10 @@ class SingleStreamDecoder:
 
 
 class DualStreamDecoder:
-    """Mapper B: every text layer keeps the keys and values of the words so far, and those of its image, which stay."""
+    """Mapper B, decoding: every text layer keeps the keys and values of the text tokens so far and of the image.
+
+    Those of the image are computed once. The arguments are those of :class:`SingleStreamDecoder`.
+    """
 
     def __init__(self, mapper: DualStream, image: Tokens, room: int):
         self._mapper = mapper
@@ -56,7 +65,7 @@ class DualStreamDecoder:
             v = own.feed_forward(own.cross_attention(v, v, self._image_mask))
 
     def next(self, token: Tokens) -> Tensor:
-        """The next word of each caption, encoded as [B, 1, D] → [B, d] after the last layer."""
+        """Read the next text token of each caption, [B, 1, D], and return it after the last layer, [B, d]."""
         t = self._mapper.project_text(token)
         for layer, cache, image in zip(self._layers, self._caches, self._image, strict=True):
             own = layer.self_attention
@@ -68,7 +77,7 @@ class DualStreamDecoder:
 def start_decoding(
     mapper: SingleStream | DualStream, image: Tokens, room: int
 ) -> SingleStreamDecoder | DualStreamDecoder:
-    """A mapper that has read the image and waits for up to ``room`` words, the start token first."""
+    """Return a decoder that has read the image and takes up to ``room`` text tokens, the start token first."""
     if isinstance(mapper, SingleStream):
         return SingleStreamDecoder(mapper, image, room)
     return DualStreamDecoder(mapper, image, room)

@@ -1,4 +1,4 @@
-"""The aligned start: CLIP's projections in front, queries equal to keys."""
+"""Tests of the aligned start: the projections are CLIP's, and queries equal keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mapper A's first blocks attend within a modality and across, in turn."""
+"""Tests that a new mapper A attends within a modality and across modalities, block by block in turn."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _tokens(features: Tensor) -> Tokens:
     return Tokens(features, valid, torch.arange(count).expand(batch, count))
 
 
-def _started(seed: int) -> tuple[SingleStream, Tokens, Tokens]:
-    """Modalities whose tokens vary about means of their own."""
+def _initialised(seed: int) -> tuple[SingleStream, Tokens, Tokens]:
+    """Return an initialised mapper A, and image and text tokens that vary around two different means."""
     torch.manual_seed(seed)
     mapper = build_mapper(mapper_config("a", layers=4, width=64, heads=2), 32, 32, 12, 9)
     assert isinstance(mapper, SingleStream)
@@ -33,8 +33,8 @@ def _started(seed: int) -> tuple[SingleStream, Tokens, Tokens]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_modalities_are_centred_and_apart_by_as_much_as_their_tokens_vary(seed: int) -> None:
-    mapper, image, text = _started(seed)
+def test_modality_means_are_opposite_and_as_long_as_their_tokens_vary(seed: int) -> None:
+    mapper, image, text = _initialised(seed)
     means, spreads = [], []
     for projection, tokens in ((mapper.project_image, image), (mapper.project_text, text)):
         x = projection(tokens)[tokens.valid]
@@ -47,9 +47,9 @@ def test_modalities_are_centred_and_apart_by_as_much_as_their_tokens_vary(seed: 
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_blocks_attend_within_and_across_in_turn(seed: int) -> None:
-    mapper, image, text = _started(seed)
-    for name, weight in mapper.named_parameters():  # every block sees the tokens as they come in
+def test_blocks_attend_within_and_across_modalities_in_turn(seed: int) -> None:
+    mapper, image, text = _initialised(seed)
+    for name, weight in mapper.named_parameters():  # blocks add nothing, so that every block sees the input tokens
         if name.endswith(("out.weight", "outer.weight")):
             torch.nn.init.zeros_(weight)
     with record() as recorder:
@@ -65,8 +65,8 @@ def test_blocks_attend_within_and_across_in_turn(seed: int) -> None:
         assert bool((across > within).all() if place % 2 else (within > across).all())
 
 
-def test_queries_are_sharper_than_orthogonal() -> None:
-    mapper, _, _ = _started(0)
+def test_query_weights_are_orthogonal_times_the_gain() -> None:
+    mapper, _, _ = _initialised(0)
     for name, weight in mapper.named_parameters():
         if name.endswith("query.weight"):
             torch.testing.assert_close(weight @ weight.T, QUERY_GAIN**2 * torch.eye(64), atol=1e-4, rtol=0)

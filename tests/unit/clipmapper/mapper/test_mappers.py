@@ -1,4 +1,4 @@
-"""Both mappers against a slow loop that follows their description."""
+"""Tests of both mappers against slow reference loops that follow their description."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def settled(name: str, readout: str = "cls", positions: str = "none", **more: Any) -> MapperConfig:
+def small_config(name: str, readout: str = "cls", positions: str = "none", **more: Any) -> MapperConfig:
     sizes = {"layers": LAYERS[name], "width": 16, "heads": 4}
     return mapper_config(name, **{**sizes, "readout": readout, "positions": positions, **more})
 
 
 def built(config: MapperConfig, dtype: torch.dtype = torch.float64) -> Mapper:
-    """A mapper none of whose weights is 0 or 1."""
+    """Return a mapper with no weight equal to 0 or 1."""
     torch.manual_seed(3)
     mapper = build_mapper(config, IMAGE_WIDTH, TEXT_WIDTH, PLACES, PLACES)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def built(config: MapperConfig, dtype: torch.dtype = torch.float64) -> Mapper:
 
 
 def tokens(lengths: list[int], width: int, seed: int, padded_to: int | None = None) -> Tokens:
-    """Random tokens; what lies in the padding is large, so that it would be noticed."""
+    """Return random tokens with large values in the padding, so that a result that depends on it fails."""
     n = padded_to or max(lengths)
     features = torch.randn(len(lengths), n, width, generator=torch.Generator().manual_seed(seed)).double()
     valid = torch.arange(n) < torch.tensor(lengths)[:, None]
@@ -57,7 +57,7 @@ def batch_of_three() -> tuple[Tokens, Tokens]:
 
 
 def item(x: Tokens, b: int) -> Tokens:
-    """One sample without its padding."""
+    """Return one sample without its padding."""
     n = int(x.valid[b].sum())
     return Tokens(x.features[b : b + 1, :n], x.valid[b : b + 1, :n], x.index[b : b + 1, :n])
 
@@ -69,7 +69,7 @@ def item(x: Tokens, b: int) -> Tokens:
 def test_a_padded_batch_equals_the_slow_loop_over_each_sample(
     name: str, readout: str, causal: bool, positions: str
 ) -> None:
-    mapper = built(settled(name, readout, positions))
+    mapper = built(small_config(name, readout, positions))
     image, text = batch_of_three()
     with torch.no_grad():
         v, t = mapper(image, text, causal=causal)
@@ -85,11 +85,11 @@ def test_a_padded_batch_equals_the_slow_loop_over_each_sample(
 
 
 def block_weights(name: str, layers: int, width: int) -> tuple[int, int]:
-    """Of all layers together: numbers in matrices, and all numbers (biases and norms too), each counted once."""
+    """Count the weights of all layers: those in matrices, and all of them (with biases and norms)."""
     with torch.device("meta"):
-        mapper: Any = build_mapper(settled(name, layers=layers, width=width, heads=4), 768, 512, 50, 77)
-    rooms = (mapper.attentions, mapper.feed_forwards) if name == "a" else (mapper.image_layers, mapper.text_layers)
-    parameters = [parameter for room in rooms for parameter in room.parameters()]
+        mapper: Any = build_mapper(small_config(name, layers=layers, width=width, heads=4), 768, 512, 50, 77)
+    parts = (mapper.attentions, mapper.feed_forwards) if name == "a" else (mapper.image_layers, mapper.text_layers)
+    parameters = [parameter for part in parts for parameter in part.parameters()]
     total = sum(parameter.numel() for parameter in parameters)
     outside = [*mapper.project_image.parameters(), *mapper.project_text.parameters(), *mapper.read.parameters()]
     assert total + sum(parameter.numel() for parameter in outside) == sum(p.numel() for p in mapper.parameters())
@@ -105,7 +105,7 @@ def test_both_mappers_have_96_d2_block_weights(width: int) -> None:
     assert abs(total_a / total_b - 1) < 0.02
 
 
-def test_the_shipped_configs_have_these_layers() -> None:
+def test_the_config_files_have_8_and_3_layers() -> None:
     folder = Path(__file__).resolve().parents[4] / "configs" / "mapper"
     for name, layers in (("a", 8), ("b", 3)):
         assert f"name: {name}\nlayers: {layers}\n" in (folder / f"{name}.yaml").read_text(encoding="utf-8")
@@ -117,8 +117,8 @@ def test_the_shipped_configs_have_these_layers() -> None:
 @pytest.mark.parametrize("positions", ["none", "learnt"])
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_readout_is_the_token_that_the_whole_forward_gives(name: str, readout: str, positions: str) -> None:
-    mapper = built(settled(name, readout, positions))
+def test_readout_equals_the_token_of_the_full_forward_pass(name: str, readout: str, positions: str) -> None:
+    mapper = built(small_config(name, readout, positions))
     image, text = batch_of_three()
     v, t = mapper(image, text)
     assert v.shape == (3, 9 + (readout == "token"), 16)
@@ -133,8 +133,8 @@ def test_readout_is_the_token_that_the_whole_forward_gives(name: str, readout: s
 
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_of_the_readout_are_those_of_the_whole_forward(name: str, readout: str) -> None:
-    mapper = built(settled(name, readout, "learnt"))
+def test_gradients_of_the_readout_equal_those_of_the_full_forward_pass(name: str, readout: str) -> None:
+    mapper = built(small_config(name, readout, "learnt"))
     image, text = batch_of_three()
     v, t = mapper(image, text)
     picked = t[torch.arange(3), text.last] if readout == "eot" else v[:, 0]
@@ -149,8 +149,8 @@ def test_gradients_of_the_readout_are_those_of_the_whole_forward(name: str, read
 
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_answer_is_read_from_both_modalities(name: str, readout: str) -> None:
-    mapper = built(settled(name, readout))
+def test_the_readout_depends_on_both_modalities(name: str, readout: str) -> None:
+    mapper = built(small_config(name, readout))
     image, text = batch_of_three()
     before = mapper.readout(image, text)
     for changed in (
@@ -165,8 +165,8 @@ def test_the_answer_is_read_from_both_modalities(name: str, readout: str) -> Non
 
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_padding_and_company_change_nothing(name: str, readout: str) -> None:
-    mapper = built(settled(name, readout))
+def test_padding_and_the_other_samples_of_a_batch_change_nothing(name: str, readout: str) -> None:
+    mapper = built(small_config(name, readout))
     image, text = batch_of_three()
     together = mapper.readout(image, text)
     for b in range(3):
@@ -180,8 +180,8 @@ def test_padding_and_company_change_nothing(name: str, readout: str) -> None:
 
 @pytest.mark.parametrize("positions", ["none", "learnt"])
 @pytest.mark.parametrize("name", NAMES)
-def test_tokens_left_out_are_as_good_as_masked_and_the_others_keep_their_positions(name: str, positions: str) -> None:
-    mapper = built(settled(name, positions=positions))
+def test_deleting_tokens_equals_masking_them_and_the_others_keep_their_positions(name: str, positions: str) -> None:
+    mapper = built(small_config(name, positions=positions))
     image, text = batch_of_three()
     keep = image.valid & torch.tensor([True, False, True, True, False, False, True, True, False])
     subset = TokenSubset.from_mask(keep)
@@ -190,12 +190,12 @@ def test_tokens_left_out_are_as_good_as_masked_and_the_others_keep_their_positio
     v, t = mapper(fewer, text)
     torch.testing.assert_close(t[text.valid], expected_t[text.valid])
     torch.testing.assert_close(v[subset.valid], take(expected_v, subset.index)[subset.valid])
-    numbered_anew = replace(fewer, index=torch.arange(subset.index.shape[1]).expand_as(subset.index))
-    assert torch.equal(mapper(numbered_anew, text)[1], t) == (positions == "none")
+    renumbered = replace(fewer, index=torch.arange(subset.index.shape[1]).expand_as(subset.index))
+    assert torch.equal(mapper(renumbered, text)[1], t) == (positions == "none")
 
 
-def test_a_learnt_position_belongs_to_its_place_and_its_modality() -> None:
-    mapper: Any = built(settled("a", positions="learnt"))
+def test_learnt_positions_are_added_by_index_in_each_modality() -> None:
+    mapper: Any = built(small_config("a", positions="learnt"))
     image, text = batch_of_three()
     for projection, x in ((mapper.project_image, image), (mapper.project_text, text)):
         added = projection(x) - projection.linear(x.features)
@@ -209,8 +209,10 @@ def test_a_learnt_position_belongs_to_its_place_and_its_modality() -> None:
 @pytest.mark.parametrize("positions", ["none", "learnt"])
 @pytest.mark.parametrize("readout", ["cls", "token"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_later_word_changes_no_earlier_token_and_no_image_token(name: str, readout: str, positions: str) -> None:
-    mapper = built(settled(name, readout, positions))
+def test_a_later_text_token_changes_no_earlier_token_and_no_image_token(
+    name: str, readout: str, positions: str
+) -> None:
+    mapper = built(small_config(name, readout, positions))
     image, text = tokens([9, 5], IMAGE_WIDTH, 0), tokens([6, 6], TEXT_WIDTH, 1)
     v, t = mapper(image, text, causal=True)
     for place in range(6):
@@ -233,17 +235,17 @@ def image_mask(image: Tokens, readout: str) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_dropout_acts_in_training_alone(name: str) -> None:
-    mapper = built(settled(name, dropout=0.5))
+def test_dropout_acts_only_in_training_mode(name: str) -> None:
+    mapper = built(small_config(name, dropout=0.5))
     image, text = batch_of_three()
-    without = built(settled(name))
+    without = built(small_config(name))
     torch.testing.assert_close(mapper.readout(image, text), without.readout(image, text))
     mapper.train()
     assert not torch.allclose(mapper.readout(image, text), without.readout(image, text))
 
 
-def test_in_causal_mode_the_second_attention_of_the_image_is_recorded_as_its_own() -> None:
-    mapper = built(settled("b"))
+def test_in_causal_mode_the_second_attention_of_the_image_branch_is_recorded_as_image_to_image() -> None:
+    mapper = built(small_config("b"))
     image, text = batch_of_three()
     with record() as recorder:
         _, t = mapper(image, text, causal=True)
