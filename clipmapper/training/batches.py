@@ -1,4 +1,4 @@
-"""Batches in an order that is a function of the seed and the step alone."""
+"""Training batches whose content depends on the seed and the step only, and batches for evaluation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 
 class StepSampler(Sampler[list[int]]):
-    """One batch a training step, from step ``start`` to ``stop``; batch s is the same however training got there.
+    """Sampler of one batch of rows per training step, from step ``start`` up to ``stop``.
 
-    Every epoch is a fresh permutation; a batch may span two epochs. With several processes each takes its share of
-    every batch.
+    The batch of a step is the same whether training was resumed or not. Each epoch is a new permutation of the rows,
+    and a batch may span two epochs. With several processes, each takes its share of every batch.
+
+    Args:
+        size: Number of rows of the dataset.
+        batch_size: Rows of a batch, over all processes.
+        stop: Number of training steps.
+        seed: Seed of the permutations.
+        rank: Number of this process.
+        world: Number of processes.
     """
 
     def __init__(self, size: int, batch_size: int, stop: int, seed: int, rank: int = 0, world: int = 1):
@@ -38,26 +46,30 @@ class StepSampler(Sampler[list[int]]):
 
 
 def in_order(size: int, batch_size: int) -> list[list[int]]:
-    """Every row once, for evaluation."""
+    """Return batches that hold the rows 0..``size`` - 1 once each, in order, for evaluation."""
     return [list(range(start, min(start + batch_size, size))) for start in range(0, size, batch_size)]
 
 
 def even_batches(rows: Sequence[int], size: int, least: bool = False) -> list[list[int]]:
-    """Splits rows into batches of at most ``size``, or with ``least`` of at least ``size``.
+    """Split rows into batches of at most ``size`` rows, or of at least ``size`` rows with ``least``.
 
-    Their sizes differ by at most one, so that no batch is of one sample, which some explainers refuse, unless there is
-    one sample in all or ``size`` is below 3.
+    The batches' sizes differ by at most one. So no batch has a single sample, which some explainers refuse, unless
+    there is only one sample or ``size`` is below 3.
     """
     return split_evenly(rows, max(1, len(rows) // size) if least else -(-len(rows) // size))
 
 
 def split_evenly(rows: Sequence[int], count: int) -> list[list[int]]:
-    """Splits rows into ``count`` batches, of sizes that differ by at most one."""
+    """Split rows into ``count`` batches whose sizes differ by at most one."""
     return [part.tolist() for part in np.array_split(np.asarray(rows, np.int64), count)]
 
 
 class Batches(pl.LightningDataModule):
-    """Training batches by step, so that a resumed run goes on with the very batch it would have seen next."""
+    """Lightning data module whose training batches depend on the step.
+
+    A resumed run continues with the batch that it would have seen next. The arguments are the training and validation
+    datasets and those of :class:`StepSampler`.
+    """
 
     def __init__(self, train: Dataset[Any], val: Dataset[Any], batch_size: int, max_steps: int, seed: int):
         super().__init__()
@@ -66,6 +78,7 @@ class Batches(pl.LightningDataModule):
         self.batch_size, self.max_steps, self.seed = batch_size, max_steps, seed
 
     def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the batches from the trainer's current step on."""
         trainer = self.trainer
         assert trainer is not None
         sampler = StepSampler(
@@ -75,4 +88,5 @@ class Batches(pl.LightningDataModule):
         return DataLoader(self.train, sampler=sampler, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the validation samples, in order."""
         return DataLoader(self.val, sampler=in_order(self.sizes[1], 256), batch_size=None)

@@ -1,4 +1,4 @@
-"""Lightning's Trainer as a config says, with its logger and its checkpoint files in the run folder."""
+"""Lightning's Trainer built from a config, with its logger and its checkpoint files in the run folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         UserError: Lightning refuses a key of ``config.trainer``.
     """
     t = config.trainer
-    # The last checkpoint comes after the best one, so that it knows of it.
+    # The last checkpoint is saved after the best one, because it stores the path and score of the best.
     callbacks: list[Callback] = [KeptCheckpoint(run, BEST, monitor), KeptCheckpoint(run, LAST)]
     if t.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=t.patience))
@@ -81,13 +81,16 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
 
 
 def _strategy(t: TrainerConfig) -> str:
-    """A mapper's last layer has parts that the read-out token does not see, which plain DDP refuses."""
+    """Return Lightning's strategy, with DDP replaced by its variant that accepts unused parameters.
+
+    Parts of a mapper's last layer don't influence the read-out token and get no gradient, which plain DDP refuses.
+    """
     several = t.devices != 1 and t.strategy in ("auto", "ddp")
     return "ddp_find_unused_parameters_true" if several else t.strategy
 
 
 def _check_interval(t: TrainerConfig) -> int:
-    """``val_check_interval``, or the nearest that has the last weights validated too."""
+    """Return ``val_check_interval``, or the nearest interval with a validation at the last step."""
     return t.max_steps // max(1, round(t.max_steps / t.val_check_interval))
 
 
@@ -95,12 +98,19 @@ BEST, LAST = "best", "last"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the place and renames. Lightning's own writes in the system's temporary folder, which is often
-    another disk: then a process killed meanwhile leaves half a checkpoint where the last whole one was.
+    """Writer of checkpoints that are complete or absent, also if the process is killed.
+
+    It writes a file in the same folder and renames it. Lightning's own writer uses the system's temporary folder, which
+    is often on another disk: a process killed during the copy would leave half a checkpoint in place of the last
+    complete one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Raises ``OSError`` where the disk is full; what was at ``path`` then stays."""
+        """Save a checkpoint at ``path``.
+
+        Raises:
+            OSError: The file can't be written, for example on a full disk; an earlier file at ``path`` is kept.
+        """
         place = Path(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         content = BytesIO()
@@ -109,10 +119,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class KeptCheckpoint(ModelCheckpoint):
-    """``checkpoints/{name}.ckpt`` of the run folder, written after a validation: the newest, or ``monitor``'s best.
+    """The file ``checkpoints/{name}.ckpt`` of the run folder, written after validations.
 
-    A resumed run has a folder of its own, and Lightning forgets what was best where the folder changes; here the best
-    checkpoint comes along (:func:`copy_best`) with its score.
+    It holds the newest checkpoint, or the one with the greatest value of ``monitor``. A resumed run writes into a new
+    folder, and Lightning forgets the best checkpoint when the folder changes. This class keeps the best checkpoint,
+    which :func:`copy_best` copies, and its score.
+
+    Args:
+        run: The run folder.
+        name: File name without its ending.
+        monitor: Logged value whose maximum is kept; None keeps the newest checkpoint.
     """
 
     def __init__(self, run: Path, name: str, monitor: str | None = None):
@@ -126,6 +142,7 @@ class KeptCheckpoint(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the stopped run's state, with its paths replaced by this run's, if the checkpoint was copied here."""
         here = Path(str(self.dirpath)) / f"{self.filename}.ckpt"
         if not here.is_file():
             return
@@ -135,7 +152,7 @@ class KeptCheckpoint(ModelCheckpoint):
 
 
 def copy_best(stopped: Path, run: Path) -> None:
-    """Copies the best checkpoint of a stopped run into the folder of the run that goes on with it, if there is one."""
+    """Copy the best checkpoint of a stopped run, if it has one, into the folder of the run that continues it."""
     source, target = (folder / "checkpoints" / f"{BEST}.ckpt" for folder in (stopped, run))
     if source.is_file() and source.resolve() != target.resolve():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +160,12 @@ def copy_best(stopped: Path, run: Path) -> None:
 
 
 def build_logger(config: LoggerConfig, folder: Path) -> Logger:
-    """A logger that writes into the run folder; W&B with ``offline`` needs no account."""
+    """Build the logger that a config names, writing into the run folder.
+
+    Raises:
+        UserError: A package that the logger needs is missing, or W&B refuses to start a run; ``offline`` needs no
+            account.
+    """
     if config.name == "csv":
         return CSVLogger(folder, name="", version="log")
     if config.name == "tensorboard":
@@ -161,7 +183,7 @@ def _wandb(config: LoggerConfig, folder: Path) -> WandbLogger:
 
     logger = WandbLogger(project=config.project, save_dir=folder, offline=config.offline, name=folder.name)
     try:
-        _ = logger.experiment  # signs in now, not after the features were computed
+        _ = logger.experiment  # log in now, so that a refused login is reported before features are computed
     except wandb.Error as error:
-        raise UserError(f"logger=wandb: {error} Or give logger.offline=true") from error
+        raise UserError(f"logger=wandb: {str(error).rstrip('.')}; or give logger.offline=true") from error
     return logger

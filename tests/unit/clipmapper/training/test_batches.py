@@ -1,4 +1,4 @@
-"""Batches by step: every epoch whole, the same wherever training begins, shared among processes."""
+"""Tests of batches by step: complete epochs, independence of the start step, and sharing among processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_epoch_holds_each_question_once(size: int, batch: int, seed: int) 
         assert sorted(flat[epoch * size : (epoch + 1) * size]) == list(range(size))
 
 
-def test_epochs_and_seeds_are_shuffled_each_in_its_own_way() -> None:
+def test_every_epoch_and_seed_has_a_different_order() -> None:
     orders = {tuple(rows) for seed in (0, 1) for rows in StepSampler(50, 50, 3, seed)}
     assert len(orders) == 6
     assert tuple(range(50)) not in orders
@@ -32,7 +32,7 @@ def test_epochs_and_seeds_are_shuffled_each_in_its_own_way() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(size=SIZES, batch=st.integers(1, 30), start=st.integers(0, 12))
-def test_a_batch_does_not_depend_on_where_training_began(size: int, batch: int, start: int) -> None:
+def test_a_batch_does_not_depend_on_the_step_where_training_began(size: int, batch: int, start: int) -> None:
     whole = list(StepSampler(size, batch, 12, 5))
     resumed = StepSampler(size, batch, 12, 5)
     resumed.start = start
@@ -43,7 +43,7 @@ def test_a_batch_does_not_depend_on_where_training_began(size: int, batch: int, 
 
 @settings(max_examples=60, deadline=None)
 @given(size=SIZES, batch=st.integers(4, 30), world=st.integers(1, 4))
-def test_the_processes_share_a_batch_among_them(size: int, batch: int, world: int) -> None:
+def test_processes_share_each_batch_evenly(size: int, batch: int, world: int) -> None:
     shares = [list(StepSampler(size, batch, 6, 2, rank, world)) for rank in range(world)]
     for step, rows in enumerate(StepSampler(size, batch, 6, 2)):
         assert Counter(row for share in shares for row in share[step]) == Counter(rows)
@@ -56,7 +56,7 @@ def test_evaluation_reads_every_row_once_in_order() -> None:
 
 
 @given(count=st.integers(1, 300), size=st.integers(1, 40))
-def test_batches_hold_every_row_once_and_are_of_almost_one_size(count: int, size: int) -> None:
+def test_even_batches_hold_every_row_once_and_differ_by_at_most_one_row(count: int, size: int) -> None:
     batches = even_batches(list(range(count)), size)
     assert [row for batch in batches for row in batch] == list(range(count))
     sizes = {len(batch) for batch in batches}

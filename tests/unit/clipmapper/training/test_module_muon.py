@@ -1,4 +1,4 @@
-"""Muon: torch's own to rounding, and the polynomial of the singular values that it should be."""
+"""Tests of Muon: equal to torch's implementation to rounding, and its effect on singular values."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def train(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, step
 
 
 @pytest.mark.parametrize("iterations", [3, 5])
-def test_steps_are_those_of_torch(iterations: int) -> None:
+def test_steps_equal_those_of_torchs_muon(iterations: int) -> None:
     own, other = matrices(0), matrices(0)
     train(own, Muon(own, lr=0.02, weight_decay=0.1, iterations=iterations), 4)
     torchs = torch.optim.Muon(other, lr=0.02, weight_decay=0.1, ns_steps=iterations, adjust_lr_fn="match_rms_adamw")
     train(other, torchs, 4)
-    for mine, theirs, begun in zip(own, other, matrices(0), strict=True):
-        moved = float((theirs - begun).detach().norm())
-        assert float((mine - theirs).detach().norm()) < 0.02 * moved  # bfloat16 has 8 bits
+    for mine, theirs, initial in zip(own, other, matrices(0), strict=True):
+        moved = float((theirs - initial).detach().norm())
+        assert float((mine - theirs).detach().norm()) < 0.02 * moved  # bfloat16 has only 8 significant bits
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 12), (12, 5)])
-def test_singular_values_follow_the_polynomial_and_directions_stay(shape: tuple[int, int]) -> None:
+def test_singular_values_follow_the_polynomial_and_singular_vectors_stay(shape: tuple[int, int]) -> None:
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     for each, found in zip(x, orthogonal(x, 3), strict=True):
         u, s, v = torch.linalg.svd(each.double() / each.double().norm(), full_matrices=False)
@@ -45,7 +45,7 @@ def test_singular_values_follow_the_polynomial_and_directions_stay(shape: tuple[
         torch.testing.assert_close(found.double(), u @ torch.diag(s) @ v, rtol=0, atol=0.03)
 
 
-def test_a_matrix_without_a_gradient_stays() -> None:
+def test_a_matrix_without_a_gradient_is_unchanged() -> None:
     first, second = matrices(0)[:2]
     before = second.detach().clone()
     first.grad = torch.ones_like(first)

@@ -1,4 +1,4 @@
-"""Muon and Adam as one optimizer: the same as the two side by side, also after a state dict."""
+"""Tests of Muon and Adam as one optimizer: equal to two separate optimizers, also after loading a state."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def assert_same(a: nn.Module, b: nn.Module) -> None:
         torch.testing.assert_close(p, q, rtol=0, atol=0)
 
 
-def test_one_optimizer_does_what_the_two_do_side_by_side() -> None:
+def test_the_combined_optimizer_equals_two_separate_ones() -> None:
     one, two = make_model(), make_model()
     train(one, [MuonAdam(*split(one), lr=0.01, weight_decay=0.1)], range(4))
     matrices, rest = split(two)
@@ -49,7 +49,7 @@ def test_one_optimizer_does_what_the_two_do_side_by_side() -> None:
     assert_same(one, two)
 
 
-def test_a_state_dict_goes_on_where_it_was_taken() -> None:
+def test_training_continues_unchanged_from_a_state_dict() -> None:
     whole, first = make_model(), make_model()
     train(whole, [MuonAdam(*split(whole), lr=0.01, weight_decay=0.0)], range(6))
     optimizer = MuonAdam(*split(first), lr=0.01, weight_decay=0.0)
@@ -61,13 +61,13 @@ def test_a_state_dict_goes_on_where_it_was_taken() -> None:
     assert_same(whole, second)
 
 
-def test_a_scheduler_reaches_both_parts() -> None:
+def test_a_scheduler_changes_the_learning_rate_of_both_parts() -> None:
     model = make_model()
-    still = copy.deepcopy(model)
+    before = copy.deepcopy(model)
     optimizer = MuonAdam(*split(model), lr=0.01, weight_decay=0.0)
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 0.0)
     train(model, [optimizer], range(2))
-    assert_same(model, still)
+    assert_same(model, before)
 
 
 def test_every_parameter_is_in_exactly_one_group() -> None:

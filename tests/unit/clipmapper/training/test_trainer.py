@@ -1,4 +1,4 @@
-"""Lightning's Trainer is what the config says."""
+"""Tests that Lightning's Trainer gets the config's settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tiny_runs import Tiny
 from clipmapper.training.trainer import build_trainer
 
 
-def test_lightning_is_told_what_the_config_says(tiny: Tiny, tmp_path: Path) -> None:
+def test_the_trainer_has_the_settings_of_the_config(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny.config("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=null")
     trainer = build_trainer(config, tmp_path, "val/accuracy")
     assert trainer.precision == "bf16-mixed"
