@@ -1,1 +1,1 @@
-
+"""Official accuracy and caption metrics, and CLIPScore."""

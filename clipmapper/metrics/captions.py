@@ -1,7 +1,8 @@
-"""Caption metrics as the COCO caption evaluation computes them, and what could not be computed and why.
+"""Caption metrics as the COCO caption evaluation computes them, with notes on metrics that could not be computed.
 
 Source: Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server" (2015), and its evaluator, which
-pycocoevalcap packages. Captions are tokenised by ``clipmapper.metrics.tokens``; values are fractions, CIDEr 0..10.
+pycocoevalcap packages. Captions are tokenised by ``clipmapper.metrics.tokens``. Values are fractions, 0..1; CIDEr is
+0..10.
 """
 
 from __future__ import annotations
@@ -31,14 +32,11 @@ _Scorer = Callable[[Sequence[str], Sequence[Sequence[str]]], _Scores]
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """Values by metric, for the corpus and by image id; BLEU and METEOR of the corpus are not the images' means.
+    """Caption scores by metric. BLEU and METEOR of the corpus are not the means over its images."""
 
-    A metric that could not be computed has no value but a line in ``notes``. ``notes["tokens"]`` says where the
-    captions were not tokenised by PTB.
-    """
-
-    corpus: dict[str, float]
-    per_image: dict[str, dict[int, float]]
+    corpus: dict[str, float]  #: value for all captions together, by metric
+    per_image: dict[str, dict[int, float]]  #: value by metric, then by image id
+    #: why a metric has no value, by metric; under ``tokens``: why the PTB tokenizer was not used
     notes: dict[str, str]
 
 
@@ -49,24 +47,29 @@ def score_captions(
     cider_corpus: CiderCorpus | None = None,
     tokenize: Tokenizer = ptb_tokens,
 ) -> CaptionScores:
-    """Scores one caption an image, by image id, against its one or more references; texts as they are, untokenised.
+    """Score one caption per image against the image's reference captions.
 
-    The keys may stand for anything: for weights of words (Eq. 21), one for each caption with a word left out.
-    ``cider_corpus`` gives CIDEr's document frequencies, by default ``references`` themselves. Where ``tokenize`` is not
-    available, the plain tokenizer stands in and a note says so. An empty caption scores 0.
+    Args:
+        candidates: Untokenised caption of each image, by image id. An empty caption scores 0. Ids can also number other
+            things, for example captions with one word left out (Huang et al. 2023, Eq. 21).
+        references: One or more untokenised reference captions of each image, by image id.
+        metrics: Names of the metrics to compute, from ``METRICS``.
+        cider_corpus: Document frequencies of CIDEr; by default those of ``references``.
+        tokenize: Tokenizer of the captions. If it is not available, the plain tokenizer is used and a note is added.
 
-    Raises ``UserError`` where there are no candidates, the two have different ids, an image has no reference that holds
-    a word, or a metric is unknown.
+    Raises:
+        UserError: There are no candidates, candidates and references have different ids, no reference of an image
+            contains a word, or a metric is unknown.
     """
     if unknown := [name for name in metrics if name not in METRICS]:
         raise UserError(f"no metric is called {unknown[0]}; choose from {', '.join(METRICS)}")
     _check_ids(candidates, references)
     texts = [*candidates.values(), *(text for texts in references.values() for text in texts)]
-    tokens, notes = _tokenised(texts, tokenize)
+    tokens, notes = _tokenise(texts, tokenize)
     own = [tokens[text] for text in candidates.values()]
     others = [[tokens[text] for text in references[image_id]] for image_id in candidates]
     if wordless := [image_id for image_id, texts in zip(candidates, others, strict=True) if not any(texts)]:
-        raise UserError(f"image {wordless[0]}: no reference caption holds a word; add one or leave the image out")
+        raise UserError(f"image {wordless[0]}: no reference caption contains a word; add one or leave the image out")
     values: dict[str, tuple[float, Sequence[float]]] = {}
     for names, scorer in _scorers(cider_corpus):
         if set(names).isdisjoint(metrics):
@@ -82,14 +85,15 @@ def score_captions(
 
 
 def build_cider_corpus(references: Iterable[Sequence[str]], tokenize: Tokenizer = ptb_tokens) -> CiderCorpus:
-    """The document frequencies of a reference split: each image's captions, untokenised.
+    """Compute CIDEr's document frequencies from the untokenised captions of each image of a split.
 
-    Raises ``UserError`` where there are no images.
+    Raises:
+        UserError: There are no images.
     """
     images = list(references)
     if not images:
         raise UserError("CIDEr needs the reference captions of at least one image; give a split that has captions")
-    tokens, _ = _tokenised((text for texts in images for text in texts), tokenize)
+    tokens, _ = _tokenise((text for texts in images for text in texts), tokenize)
     return CiderCorpus([tokens[text] for text in texts] for texts in images)
 
 
@@ -99,26 +103,29 @@ def _check_ids(candidates: Mapping[int, str], references: Mapping[int, Sequence[
     if alone := [image_id for image_id in candidates if not references.get(image_id)]:
         raise UserError(
             f"image {alone[0]} has no reference captions ({len(alone)} such in all); "
-            "add them or leave out what can't be scored"
+            "add reference captions or leave these images out"
         )
     if alone := [image_id for image_id in references if image_id not in candidates]:
         raise UserError(
             f"image {alone[0]} has references but no caption ({len(alone)} such in all); "
-            "caption every image of the split, an empty caption counts as wrong"
+            "caption every image of the split; an empty caption counts as wrong"
         )
 
 
-def _tokenised(texts: Iterable[str], tokenize: Tokenizer) -> tuple[dict[str, str], dict[str, str]]:
-    """Each text's tokens, and a note where the tokenizer could not be run."""
+def _tokenise(texts: Iterable[str], tokenize: Tokenizer) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the tokens of each text, and a note if the tokenizer could not be run."""
     unique = list(dict.fromkeys(texts))
     try:
         return dict(zip(unique, tokenize(unique), strict=True)), {}
     except NotAvailable as error:
-        note = f"PTB tokenizer not available: {error}; a plain one stood in, scores can differ from official ones"
+        note = (
+            f"PTB tokenizer not available: {error}; the plain tokenizer was used, scores can differ from official ones"
+        )
         return dict(zip(unique, plain_tokens(unique), strict=True)), {"tokens": note}
 
 
 def _scorers(corpus: CiderCorpus | None) -> list[tuple[tuple[str, ...], _Scorer]]:
+    """Return each scorer with the names of the metrics that it computes, in their order."""
     return [
         (BLEU, _bleu),
         (("METEOR",), lambda own, others: [METEOR.scores(own, others)]),
@@ -129,13 +136,17 @@ def _scorers(corpus: CiderCorpus | None) -> list[tuple[tuple[str, ...], _Scorer]
 
 
 def _bleu(own: Sequence[str], others: Sequence[Sequence[str]]) -> _Scores:
-    """Sentence scores are those of the package: no smoothing but a tiny number, so mostly 0 without a 4-gram."""
-    totals, per_image = Bleu(4).compute_score(*_packed(own, others), verbose=0)
+    """Compute BLEU-1 to BLEU-4 with pycocoevalcap.
+
+    The package smooths sentence scores only by a tiny constant, so BLEU-4 of a caption without a matching 4-gram is
+    about 0.
+    """
+    totals, per_image = Bleu(4).compute_score(*_package_format(own, others), verbose=0)
     return list(zip(totals, per_image, strict=True))
 
 
 def _rouge(own: Sequence[str], others: Sequence[Sequence[str]]) -> _Scores:
-    return [Rouge().compute_score(*_packed(own, others))]
+    return [Rouge().compute_score(*_package_format(own, others))]
 
 
 def _cider(corpus: CiderCorpus | None, own: Sequence[str], others: Sequence[Sequence[str]]) -> _Scores:
@@ -143,11 +154,14 @@ def _cider(corpus: CiderCorpus | None, own: Sequence[str], others: Sequence[Sequ
     return [(sum(scores) / len(scores), scores)]
 
 
-def _packed(own: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+def _package_format(
+    own: Sequence[str], others: Sequence[Sequence[str]]
+) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """Return references and candidates as pycocoevalcap's scorers take them."""
     return {i: list(texts) for i, texts in enumerate(others)}, {i: [text] for i, text in enumerate(own)}
 
 
 def summary(scores: CaptionScores) -> dict[str, Any]:
-    """The scores' part of ``metrics.json``: corpus values as they are (not in percent), and the notes."""
+    """Return the scores' part of ``metrics.json``: corpus values (not in percent), number of images and notes."""
     images = {len(values) for values in scores.per_image.values()}
     return {**scores.corpus, "images": max(images, default=0), "notes": scores.notes}

@@ -1,7 +1,8 @@
 """CIDEr-D (Vedantam et al., 2015) with the document frequencies of a whole reference split, computed once.
 
-The numbers are those of pycocoevalcap's scorer, which takes its document frequencies from the references it scores
-against: there, a caption's score depends on the other images, and one image alone gives 0.
+If the corpus is the scored references themselves, the numbers equal those of pycocoevalcap's scorer. That scorer always
+takes its document frequencies from the references that it scores against, so there a caption's score depends on the
+other images, and a single image scores 0.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ _Gram = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Vector:
-    """tf-idf weights and their norm for each n-gram order, and the length in words."""
+    """tf-idf vector of a caption."""
 
-    weights: tuple[dict[_Gram, float], ...]
-    norms: tuple[float, ...]
-    length: int
+    weights: tuple[dict[_Gram, float], ...]  #: tf-idf weight of each n-gram, for each order n
+    norms: tuple[float, ...]  #: Euclidean norm of the weights, for each order n
+    length: int  #: number of words
 
 
 class CiderCorpus:
-    """Document frequencies of n-grams: in how many images' references each occurs.
+    """Document frequencies of n-grams: the number of images in whose references an n-gram occurs.
 
-    ``references`` holds the tokenised captions (words separated by spaces) of each image. Raises ``ValueError`` where
-    there are no images.
+    Args:
+        references: Tokenised captions (words separated by spaces) of each image.
+
+    Raises:
+        ValueError: There are no images.
     """
 
     def __init__(self, references: Iterable[Sequence[str]]):
@@ -44,9 +48,9 @@ class CiderCorpus:
         self._idf = {gram: self._unseen - math.log(count) for gram, count in frequency.items()}
 
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-        """CIDEr-D, 0..10, of each tokenised candidate against its one or more tokenised references.
+        """Return CIDEr-D, 0..10, of each tokenised candidate against its one or more tokenised references.
 
-        A candidate's score depends on its own references alone, whichever others are scored with it.
+        A candidate's score depends on its own references only, not on the other candidates.
         """
         vectors = {caption: self._vector(caption) for caption in {c for captions in references for c in captions}}
         return [
@@ -72,7 +76,7 @@ def _mean_similarity(candidate: _Vector, references: Sequence[_Vector]) -> float
 
 
 def _similarity(candidate: _Vector, reference: _Vector) -> float:
-    """The mean cosine over the n-gram orders, with clipped counts, times the length penalty."""
+    """Return the mean cosine over the n-gram orders, with clipped counts, times the length penalty."""
     cosines = 0.0
     for mine, theirs, my_norm, their_norm in zip(
         candidate.weights, reference.weights, candidate.norms, reference.norms, strict=True

@@ -1,4 +1,4 @@
-"""Captions cut into words as the COCO caption evaluation does it: Penn Treebank tokens, lower case, no punctuation."""
+"""Tokenizers of the COCO caption evaluation: Penn Treebank (PTB) tokens in lower case, without punctuation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from clipmapper.metrics.java.process import PACKAGE, run_java
 _JAR = PACKAGE / "tokenizer" / STANFORD_CORENLP_3_4_1_JAR
 _PUNCTUATION = frozenset(PUNCTUATIONS)
 
-# Line separators would shift every later caption to the wrong image; half a surrogate pair can't be encoded.
+# A line separator in a caption would shift every later caption to the wrong image. Half a surrogate pair can't be
+# encoded.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _SUFFIX = re.compile(r"(?<=\w)(n['’]t|['’](?:s|m|d|re|ve|ll))(?!\w)")
 _DOUBLE = re.compile(r"\b(can)(not)\b|\b(gon|wan)(na)\b|\b(got)(ta)\b|\b(lem|gim)(me)\b")
 _BRACKETS = str.maketrans({"(": " -lrb- ", ")": " -rrb- ", "{": " -lcb- ", "}": " -rcb- ", "’": "'"})
 _TOKEN = re.compile(
-    r"-[lr][rc]b-|(?<!\S)(?:n't|'(?:s|m|d|re|ve|ll))(?!\S)"  # brackets and suffixes, cut off before
+    r"-[lr][rc]b-|(?<!\S)(?:n't|'(?:s|m|d|re|ve|ll))(?!\S)"  # brackets and suffixes that were separated before
     r"|\d+(?:[.,:/]\d+)+"  # 3.5, 1,000, 10:30, 1/2
     r"|(?:[a-z]\.){2,}"  # a.m., u.s.
     r"|\w+(?:[-'./]\w+)*|[$%&#@*+=<>/\\|]"
@@ -27,27 +28,35 @@ _TOKEN = re.compile(
 
 
 def one_line(caption: str) -> str:
-    """The caption with a space in place of every line separator and control character."""
+    """Return the caption with every line separator and control character replaced by a space."""
     return _CONTROL.sub(" ", caption)
 
 
 def ptb_tokens(captions: Sequence[str]) -> list[str]:
-    """Each caption's tokens, separated by spaces, by the Stanford tokenizer of pycocoevalcap.
+    """Return each caption's tokens, separated by spaces, from the Stanford tokenizer that pycocoevalcap contains.
 
-    An empty line stands between any two captions, so that a caption's tokens don't depend on the next one ("no." before
-    a number) and a shift can't go unnoticed. Nothing is written to the disk. Raises ``NotAvailable`` where Java is.
+    An empty line separates the captions, so that a caption's tokens don't depend on the next caption ("no." before a
+    number) and shifted lines are noticed. No file is written.
+
+    Raises:
+        NotAvailable: Java is missing or fails.
+        RuntimeError: The tokenizer's output lines don't match the captions.
     """
     given = "\n\n".join([*map(one_line, captions), "end"])
     arguments = ("-preserveLines", "-lowerCase", "-encoding", "UTF-8")
     done = run_java("-cp", str(_JAR), "edu.stanford.nlp.process.PTBTokenizer", *arguments, given=given)
     lines = done.stdout.decode().split("\n")
     if len(lines) < 2 * len(captions) + 1 or lines[2 * len(captions)] != "end" or any(lines[1 : 2 * len(captions) : 2]):
-        raise RuntimeError("the tokenizer's lines are not those of its captions")
+        raise RuntimeError("the PTB tokenizer's output lines don't match the captions")
     return [_without_punctuation(line.rstrip().split(" ")) for line in lines[: 2 * len(captions) : 2]]
 
 
 def plain_tokens(captions: Sequence[str]) -> list[str]:
-    """Tokens without Java: equal on ordinary captions, without PTB's rules for abbreviations, links and smileys."""
+    """Return each caption's tokens, separated by spaces, without Java.
+
+    The tokens of ordinary captions equal those of :func:`ptb_tokens`; PTB's rules for abbreviations, links and smileys
+    are missing.
+    """
     return [_plain(caption) for caption in captions]
 
 

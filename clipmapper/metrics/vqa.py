@@ -1,7 +1,7 @@
-"""The official VQA accuracy: answer normalisation, agreement with the human answers, and scores by type.
+"""Official VQA accuracy: answer normalisation, agreement with the human answers, and scores by type.
 
 Source: Agrawal et al., "VQA: Visual Question Answering", and its evaluator, GT-Vision-Lab/VQA ``vqaEval.py`` run under
-Python 3. Where the evaluator surprises (periods, contractions, unanimous answers) the numbers here follow it.
+Python 3. The unexpected rules of the evaluator (for periods, contractions and unanimous answers) are reproduced.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 from clipmapper.data.records import Question
 
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # colon, apostrophe, $, % and & stay
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # colon, apostrophe, $, % and & are kept
 _DIGIT_COMMA = re.compile(r"\d,\d")
-_PERIOD = re.compile(r"\.(?!\d)")  # a period after a digit goes too: the evaluator's look-behind is misspelt
+_PERIOD = re.compile(r"\.(?!\d)")  # also removes a period after a digit: the evaluator's look-behind has a typo
 _MAX_PERIODS = 32  # the evaluator passes re.UNICODE (32) where `count` is expected
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)} | {"none": "0"}
@@ -31,7 +31,8 @@ _CONTRACTED = """
     weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll
     why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 """
-# A word is mended where exactly one apostrophe is missing; "somebody'd" stands the wrong way round in the original.
+# A word with exactly one missing apostrophe is corrected. For "somebody'd", the evaluator's list has the two forms
+# swapped.
 _CONTRACTIONS = {
     form[:i] + form[i + 1 :]: form for form in _CONTRACTED.split() for i, letter in enumerate(form) if letter == "'"
 } | {"somebody'd": "somebodyd"}
@@ -39,19 +40,20 @@ _CONTRACTIONS = {
 
 @dataclass(frozen=True)
 class VQAScore:
-    """Accuracies in percent, rounded to two digits as the evaluator does; ``per_question`` 0..1, not rounded."""
+    """Accuracies in percent, rounded to two decimals as the evaluator does."""
 
     overall: float
     by_answer_type: dict[str, float]
     by_question_type: dict[str, float]
-    questions: int
-    per_question: dict[int, float]
+    questions: int  #: number of questions
+    per_question: dict[int, float]  #: accuracy by question id, 0..1, not rounded
 
 
 def preprocess_answer(text: str) -> str:
-    """Punctuation, lower case, digits, articles, contractions: ``normalize_answer`` without its whitespace cleaning.
+    """Normalise the punctuation, case, number words, articles and contractions of an answer.
 
-    This is ``preprocess_answer`` of bottom-up-attention-vqa ``compute_softscore.py``, which defines the vocabulary.
+    This is :func:`normalize_answer` without its cleaning of whitespace. It equals ``preprocess_answer`` of
+    bottom-up-attention-vqa's ``compute_softscore.py``, which defines the answer vocabulary.
     """
     has_digit_comma = _DIGIT_COMMA.search(text) is not None
     replaced = {
@@ -64,7 +66,7 @@ def preprocess_answer(text: str) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def normalize_answer(text: str) -> str:
-    """An answer as the evaluator compares it, e.g. ``"A red, white kite."`` → ``"red white kite"``."""
+    """Return an answer as the evaluator compares it, e.g. ``"A red, white kite."`` → ``"red white kite"``."""
     return preprocess_answer(_clean_whitespace(text))
 
 
@@ -73,11 +75,19 @@ def _clean_whitespace(text: str) -> str:
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float:
-    """Agreement (0..1) of a prediction with the human answers, VQAv2's list of ``{"answer", "answer_id", …}``.
+    """Return the VQA accuracy (0..1) of a predicted answer: its agreement with the human answers.
 
-    The mean over annotators of min(1, matches among the *other* annotators / 3). "Other" are the entries that differ
-    in some field, so entries without (or with repeated) ``answer_id`` leave out all their equals. If all answers are
-    the same string, prediction and answers are compared without normalisation. Raises ``ValueError`` for no answers.
+    It is the mean over annotators of min(1, matches among the *other* annotators / 3). The others of an annotator are
+    the entries that differ from it in at least one field, so that equal entries (without ``answer_id``, or with a
+    repeated one) don't count for each other. If all human answers are the same string, prediction and answers are
+    compared without normalisation.
+
+    Args:
+        prediction: The predicted answer.
+        answers: The human answers, VQAv2's list of ``{"answer", "answer_id", …}``.
+
+    Raises:
+        ValueError: There are no human answers.
     """
     if not answers:
         raise ValueError("the accuracy needs at least one human answer")
@@ -91,7 +101,12 @@ def vqa_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float
 
 
 def score_predictions(predictions: Mapping[int, str], questions: Iterable[Question]) -> VQAScore:
-    """Score answers, by question id, on annotated questions (at least one); each question must have an answer."""
+    """Score predicted answers on annotated questions.
+
+    Args:
+        predictions: Predicted answer of every question, by question id.
+        questions: One or more questions with human answers.
+    """
     per_question: dict[int, float] = {}
     answer_types: defaultdict[str, list[float]] = defaultdict(list)
     question_types: defaultdict[str, list[float]] = defaultdict(list)
@@ -114,7 +129,7 @@ def _percent(accuracies: Collection[float]) -> float:
 
 
 def summary(score: VQAScore) -> dict[str, Any]:
-    """The score's part of ``metrics.json``: accuracies in percent."""
+    """Return the score's part of ``metrics.json``: accuracies in percent, and the number of questions."""
     return {
         "accuracy": score.overall,
         "by_answer_type": score.by_answer_type,
@@ -124,7 +139,7 @@ def summary(score: VQAScore) -> dict[str, Any]:
 
 
 def table(name: str, score: VQAScore) -> str:
-    """The score as a few aligned lines for the terminal."""
+    """Return the score as a few aligned lines for the terminal."""
     parts = {"overall": score.overall, **score.by_answer_type}
     if len(score.by_question_type) <= 12:  # VQAv2 has 65
         parts |= dict(sorted(score.by_question_type.items()))

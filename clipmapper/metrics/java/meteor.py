@@ -1,8 +1,10 @@
-"""METEOR 1.5 (Denkowski and Lavie, 2014) through the Java program of pycocoevalcap: one process for the whole program.
+"""METEOR 1.5 (Denkowski and Lavie, 2014), computed by a long-running process of pycocoevalcap's Java program.
 
-The process takes ten seconds to load its paraphrases, then scores about a thousand captions a second. Its protocol is
-one line in, one line out: ``SCORE ||| reference ||| … ||| candidate`` answers the statistics of a caption, ``EVAL |||
-statistics ||| …`` one score for each and then that of all of them together.
+The process takes ten seconds to load its paraphrases, then scores about a thousand captions per second. It reads one
+request per line:
+
+- ``SCORE ||| reference ||| … ||| candidate``: it answers with one line, the statistics of the candidate.
+- ``EVAL ||| statistics ||| …``: it answers with one line for the score of each, then one for the score of all together.
 """
 
 from __future__ import annotations
@@ -19,19 +21,30 @@ from clipmapper.metrics.java.process import PACKAGE, NotAvailable, java_command,
 from clipmapper.metrics.tokens import one_line
 
 _JAR = PACKAGE / "meteor" / "meteor-1.5.jar"
-_AT_ONCE = 32  # captions sent before their answers are read; the answers are few enough to wait in the pipe
+_AT_ONCE = 32  # captions sent before their answers are read; the pipe has room for so many unread answers
 _NUMBERS = re.compile(r"[\d.eE+ -]+")
 
 
 def meteor_command() -> list[str]:
-    """Starts METEOR as pycocoevalcap does; raises ``NotAvailable`` where there is no Java."""
+    """Return the command that starts METEOR with pycocoevalcap's settings.
+
+    Raises:
+        NotAvailable: Java is missing.
+    """
     return java_command("-Xmx2G", "-jar", str(_JAR), "-", "-", "-stdio", "-l", "en", "-norm")
 
 
 class Meteor:
-    """A METEOR process. One that fails, or does not answer within ``timeout`` seconds, is ended and of no more use.
+    """A METEOR process; after an error it is ended and can't be used again.
 
-    Its standard error goes to an unnamed temporary file: a pipe that nobody reads would fill up and halt it.
+    Its standard error goes to an unnamed temporary file, because an unread pipe would fill up and stop the process.
+
+    Args:
+        command: The command that starts METEOR.
+        timeout: Seconds to wait for an answer before the process is ended.
+
+    Raises:
+        NotAvailable: The command can't be started.
     """
 
     def __init__(self, command: Sequence[str], timeout: float = 600.0):
@@ -45,7 +58,11 @@ class Meteor:
             raise NotAvailable(f"java cannot be started ({error.strerror}); install a Java runtime") from error
 
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
-        """METEOR of all tokenised candidates together, and of each; raises ``NotAvailable`` where the process fails."""
+        """Return METEOR of all tokenised candidates together, and of each, against their tokenised references.
+
+        Raises:
+            NotAvailable: The process fails or doesn't answer in time.
+        """
         lines = [_score_line(c, r) for c, r in zip(candidates, references, strict=True)]
         statistics: list[str] = []
         for i in range(0, len(lines), _AT_ONCE):
@@ -55,13 +72,17 @@ class Meteor:
         return float(together), [float(score) for score in each]
 
     def close(self) -> None:
+        """End the process and delete its temporary file."""
         self._process.kill()
         self._process.communicate()
         self._errors.close()
 
     def _ask(self, lines: Sequence[str], replies: int) -> list[str]:
+        """Send lines to the process and read as many lines as ``replies``."""
         assert self._process.stdin is not None
-        watchdog = threading.Timer(self._timeout, self._give_up)  # ends writes and reads that block
+        watchdog = threading.Timer(
+            self._timeout, self._give_up
+        )  # kills the process after the timeout, which unblocks reads and writes
         watchdog.start()
         try:
             self._process.stdin.write("".join(f"{line}\n" for line in lines).encode())
@@ -92,7 +113,9 @@ class Meteor:
         self._process.kill()
         self._process.wait()
         self._errors.seek(0)
-        return NotAvailable(f"its process ended ({reason(self._errors.read())}); mend that, it needs 2 GB of memory")
+        return NotAvailable(
+            f"its process ended ({reason(self._errors.read())}); fix this first, METEOR needs 2 GB of memory"
+        )
 
 
 def _score_line(candidate: str, references: Sequence[str]) -> str:
@@ -101,31 +124,36 @@ def _score_line(candidate: str, references: Sequence[str]) -> str:
 
 
 class SharedMeteor:
-    """One METEOR process for the whole program, started by the first call and kept until it is closed.
+    """A METEOR process shared by all threads; the first call starts it, and it runs until it is closed.
 
     Args:
-        start: Starts a process.
+        start: Function that starts a METEOR process.
     """
 
     def __init__(self, start: Callable[[], Meteor]):
         self._start, self._lock = start, threading.Lock()
-        self._running: dict[int, Meteor] = {}  # by process id: a forked child must not write into its parent's pipe
+        self._running: dict[int, Meteor] = {}  # by id of this process: a forked child must not use its parent's METEOR
 
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
-        """METEOR of all tokenised candidates together, and of each, against one or more references each.
+        """Return METEOR of all tokenised candidates together, and of each, against one or more references each.
 
-        Raises ``NotAvailable`` where there is no Java or the process fails; the next call starts it anew.
+        After an error, the next call starts a new process.
+
+        Raises:
+            NotAvailable: Java is missing, or the process fails.
         """
         with self._lock:
             meteor = self._running.get(os.getpid()) or self._running.setdefault(os.getpid(), self._start())
             try:
                 return meteor.scores(candidates, references)
-            except BaseException:  # an interrupt too: the answers still under way would be taken for the next ones
+            except (
+                BaseException
+            ):  # also after an interrupt: answers not yet read would be taken for those of the next call
                 self.close()
                 raise
 
     def close(self) -> None:
-        """Ends the process; the next call starts another."""
+        """End the process; the next call to :meth:`scores` starts a new one."""
         if meteor := self._running.pop(os.getpid(), None):
             meteor.close()
 

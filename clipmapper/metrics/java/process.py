@@ -1,4 +1,4 @@
-"""The Java programs that pycocoevalcap brings: where they lie, and how to run them so that no locale changes them."""
+"""Running the Java programs that pycocoevalcap contains, independently of the machine's language."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pycocoevalcap.bleu import bleu
 
 PACKAGE = Path(bleu.__file__).parents[1]
 
-# Numbers with a decimal comma end METEOR, Turkish lower case changes tokens: the language of the machine is overruled.
+# These flags override the machine's language: METEOR fails on numbers with a decimal comma, and Turkish lower case
+# changes tokens.
 _FLAGS = (
     "-Duser.language=en",
     "-Duser.country=US",
@@ -22,11 +23,15 @@ _FLAGS = (
 
 
 class NotAvailable(Exception):
-    """A metric can't be computed on this machine; the message is one line, the reason and the mend."""
+    """A metric can't be computed on this machine; the message is one line with the reason and the fix."""
 
 
 def java_command(*arguments: str) -> list[str]:
-    """The command that runs Java with these arguments; raises ``NotAvailable`` where there is no Java."""
+    """Return the command that runs Java with these arguments.
+
+    Raises:
+        NotAvailable: Java is missing.
+    """
     java = shutil.which("java")
     if java is None:
         raise NotAvailable("no java found; install a Java runtime")
@@ -34,7 +39,11 @@ def java_command(*arguments: str) -> list[str]:
 
 
 def run_java(*arguments: str, given: str = "", timeout: float = 600.0) -> subprocess.CompletedProcess[bytes]:
-    """Runs Java to its end on a text; raises ``NotAvailable`` where it fails or takes more than ``timeout`` seconds."""
+    """Run Java until it ends, with ``given`` as its standard input.
+
+    Raises:
+        NotAvailable: Java is missing, fails, or takes more than ``timeout`` seconds.
+    """
     try:
         done = subprocess.run(java_command(*arguments), input=given.encode(), capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -42,12 +51,12 @@ def run_java(*arguments: str, given: str = "", timeout: float = 600.0) -> subpro
     except OSError as error:
         raise NotAvailable(f"java cannot be started ({error.strerror}); install a Java runtime") from error
     if done.returncode:
-        raise NotAvailable(f"java failed ({reason(done.stderr)}); mend that or install another Java runtime")
+        raise NotAvailable(f"java failed ({reason(done.stderr)}); fix this or install another Java runtime")
     return done
 
 
 def reason(errors: bytes) -> str:
-    """The telling line of what a Java program wrote to its standard error."""
+    """Return the line of a Java program's standard error that looks like the error, otherwise the last line."""
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
-    telling = (line for line in lines if re.search(r"error|exception|unable|unrecognized", line, re.IGNORECASE))
-    return next(telling, lines[-1] if lines else "no message")[:200]
+    found = (line for line in lines if re.search(r"error|exception|unable|unrecognized", line, re.IGNORECASE))
+    return next(found, lines[-1] if lines else "no message")[:200]

@@ -1,4 +1,4 @@
-"""SPICE (Anderson et al., 2016) through the Java program of pycocoevalcap, where its language models are installed."""
+"""SPICE (Anderson et al., 2016), computed by pycocoevalcap's Java program; its language models must be installed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from clipmapper.metrics.java.process import PACKAGE, NotAvailable, run_java
 
 JAR = PACKAGE / "spice" / "spice-1.0.jar"
 _MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-_NEWEST_JAVA = 14  # it writes its results through Java's JavaScript engine, which Java 15 dropped
-_SECONDS = 3 * 3600.0  # it parses every reference, on all cores
+_NEWEST_JAVA = 14  # SPICE writes its results with Java's JavaScript engine, which Java 15 removed
+_SECONDS = 3 * 3600.0  # time limit: SPICE parses every reference
 
 
 def spice_scores(
     candidates: Sequence[str], references: Sequence[Sequence[str]], jar: Path = JAR
 ) -> tuple[float, list[float]]:
-    """SPICE F-score of all tokenised candidates (the mean), and of each, by the program ``jar``.
+    """Return the SPICE F-score of all tokenised candidates (the mean), and of each.
 
-    Raises ``NotAvailable`` where there is no Java, or none that it runs on, where the models are missing, or it fails.
+    Args:
+        candidates: Tokenised candidate captions.
+        references: Tokenised references of each candidate.
+        jar: The SPICE program; its language models are in the folder ``lib`` next to it.
+
+    Raises:
+        NotAvailable: Java is missing or too new, the models are missing, or the program fails.
     """
     version = _java_version()
     if missing := [name for name in _MODELS if not (jar.parent / "lib" / name).is_file()]:
@@ -30,7 +36,7 @@ def spice_scores(
             f"(nlp.stanford.edu/software) into {jar.parent / 'lib'}"
         )
     if version > _NEWEST_JAVA:
-        raise NotAvailable(f"it does not run on Java {version}; put a Java 8 to {_NEWEST_JAVA} first in PATH")
+        raise NotAvailable(f"SPICE does not run on Java {version}; put a Java 8 to {_NEWEST_JAVA} first in PATH")
     with TemporaryDirectory() as folder:
         given, answer = Path(folder, "captions.json"), Path(folder, "scores.json")
         pairs = enumerate(zip(candidates, references, strict=True))
@@ -43,6 +49,7 @@ def spice_scores(
 
 
 def _java_version() -> int:
+    """Return the major version of Java, 0 if it is unknown."""
     shown = run_java("-version").stderr.decode(errors="replace")
-    found = re.search(r'version "(?:1\.)?(\d+)', shown)  # 1.8 is Java 8
+    found = re.search(r'version "(?:1\.)?(\d+)', shown)  # version 1.8 is Java 8
     return int(found[1]) if found else 0

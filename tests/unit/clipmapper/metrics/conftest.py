@@ -1,4 +1,4 @@
-"""The machine that metrics are tested on."""
+"""Environment of the metric tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def german_machine() -> Iterator[None]:
-    """All programs here run under a locale with a decimal comma; the second setting needs no such locale installed."""
+    """Run all programs under a locale with a decimal comma.
+
+    ``JAVA_TOOL_OPTIONS`` works for Java even where the German locale is not installed.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LC_ALL", "de_DE.UTF-8")
         patch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=de -Duser.country=DE -Duser.language.format=de")

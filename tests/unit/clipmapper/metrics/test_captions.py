@@ -1,4 +1,4 @@
-"""Caption metrics against the published example and pycocoevalcap's own pipeline, and what must not go wrong in them.
+"""Tests of the caption metrics against the published example and pycocoevalcap's pipeline, with unusual captions.
 
 One METEOR process serves all tests of this file.
 """
@@ -45,7 +45,7 @@ def test_the_published_example() -> None:
 
 
 class SharedMeteor(PackagedMeteor):
-    """The package's protocol over the process that is running already."""
+    """The package's METEOR client, connected to the process that is already running."""
 
     def __init__(self, process: Any):
         self.meteor_p = process
@@ -57,7 +57,7 @@ class SharedMeteor(PackagedMeteor):
 
 @pytest.fixture
 def ptb_module(tmp_path: Path) -> ModuleType:
-    """The package's tokenizer module in a folder of its own, since it writes beside itself."""
+    """Return the package's tokenizer module, copied to a temporary folder, since it writes into its own folder."""
     for file in (PACKAGE / "tokenizer").glob("*.*"):
         (tmp_path / file.name).symlink_to(file) if file.suffix == ".jar" else shutil.copy(file, tmp_path)
     spec = importlib.util.spec_from_file_location("packaged_tokenizer", tmp_path / "ptbtokenizer.py")
@@ -69,7 +69,7 @@ def ptb_module(tmp_path: Path) -> ModuleType:
 
 
 @needs_java
-def test_every_number_is_that_of_the_packages_pipeline(ptb_module: ModuleType) -> None:
+def test_all_scores_equal_those_of_the_packages_pipeline(ptb_module: ModuleType) -> None:
     candidates, references = random_set(0)
     scores = score_captions(candidates, references)
     tokenize = ptb_module.PTBTokenizer().tokenize
@@ -83,12 +83,12 @@ def test_every_number_is_that_of_the_packages_pipeline(ptb_module: ModuleType) -
             assert scores.per_image[name] == pytest.approx(dict(zip(truth, each, strict=True)), abs=1e-12)
 
 
-# Texts that break other pipelines
+# Captions that break other pipelines
 
 
 @needs_java
-def test_odd_captions_score_themselves_and_leave_the_others_alone() -> None:
-    """A shift by one image would give the plain captions between them other scores."""
+def test_odd_captions_are_scored_and_do_not_change_the_scores_of_other_captions() -> None:
+    """A shift by one image would change the scores of the plain captions between the odd ones."""
     long = " ".join(f"word{k}" for k in range(200))
     odd = [
         "a\ncat",
@@ -118,17 +118,19 @@ def test_odd_captions_score_themselves_and_leave_the_others_alone() -> None:
 
 
 @needs_java
-def test_nothing_is_written_beside_the_package() -> None:
+def test_nothing_is_written_into_the_packages_folder() -> None:
     def files() -> dict[Path, int]:
         kept = [path for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts]
-        return {path: path.stat().st_mtime_ns for path in kept}  # a folder's time changes with its files
+        return {
+            path: path.stat().st_mtime_ns for path in kept
+        }  # a folder's time changes when a file in it is added or removed
 
     before = files()
     score_captions(CANDIDATES, REFERENCES)
     assert files() == before
 
 
-# What the user can get wrong
+# Wrong input
 
 
 @pytest.mark.parametrize(
@@ -138,11 +140,11 @@ def test_nothing_is_written_beside_the_package() -> None:
         ({1: "a"}, {}, METRICS, r"image 1 has no reference captions \(1 such"),
         ({1: "a"}, {1: []}, METRICS, "image 1 has no reference captions"),
         ({1: "a"}, {1: ["a"], 2: ["b"]}, METRICS, "image 2 has references but no caption"),
-        ({1: "a", 5: "b"}, {1: ["a"], 5: ["...", "!"]}, METRICS, "image 5: no reference caption holds a word"),
+        ({1: "a", 5: "b"}, {1: ["a"], 5: ["...", "!"]}, METRICS, "image 5: no reference caption contains a word"),
         ({1: "a"}, {1: ["a"]}, ["BLEU-5"], "no metric is called BLEU-5; choose from BLEU-1,"),
     ],
 )
-def test_what_cannot_be_scored_is_said_in_one_line(
+def test_wrong_input_is_reported_in_one_line(
     candidates: dict[int, str], references: dict[int, list[str]], metrics: Sequence[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as raised:
@@ -150,6 +152,6 @@ def test_what_cannot_be_scored_is_said_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_only_the_wanted_metrics_are_computed() -> None:
+def test_only_the_chosen_metrics_are_computed() -> None:
     scores = score_captions(CANDIDATES, REFERENCES, metrics=["CIDEr", "BLEU-4"], tokenize=plain_tokens)
     assert list(scores.corpus) == list(scores.per_image) == ["BLEU-4", "CIDEr"]

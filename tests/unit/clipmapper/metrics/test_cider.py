@@ -1,4 +1,4 @@
-"""CIDEr against the package's, and what a corpus of its own changes."""
+"""Tests of CIDEr against pycocoevalcap, and with the document frequencies of another corpus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipmapper.metrics.tokens import plain_tokens
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_cider_of_the_corpus_itself_is_the_packages(seed: int) -> None:
+def test_cider_with_the_frequencies_of_the_scored_references_equals_the_packages(seed: int) -> None:
     candidates, references = random_set(seed, images=25)
     own = {i: [text.lower()] for i, text in candidates.items()}
     truth = {i: [text.lower() for text in texts] for i, texts in references.items()}
@@ -29,7 +29,7 @@ def test_cider_of_the_corpus_itself_is_the_packages(seed: int) -> None:
     assert few == [scores[k] for k in picked]
 
 
-def test_cider_of_one_image_needs_a_corpus() -> None:
+def test_cider_of_one_image_is_zero_without_a_corpus() -> None:
     split = {1: REFERENCES[1], 2: REFERENCES[2], 3: ["a red bus on the street"], 4: ["people playing tennis"]}
     one = {1: CANDIDATES[1]}, {1: REFERENCES[1]}
     cider = partial(score_captions, metrics=["CIDEr"], tokenize=plain_tokens)
@@ -40,7 +40,7 @@ def test_cider_of_one_image_needs_a_corpus() -> None:
     assert alone > 0
 
 
-def test_cider_is_ten_for_the_only_reference_and_falls_with_length() -> None:
+def test_cider_is_ten_for_a_copy_of_the_only_reference_and_lower_for_a_longer_caption() -> None:
     corpus = CiderCorpus([["a red bus on the street"], ["two dogs run"], ["a cat"]])
     same, longer = corpus.scores(
         ["a red bus on the street", "a red bus on the street " * 3], [["a red bus on the street"]] * 2

@@ -1,4 +1,4 @@
-"""CLIPScore and RefCLIPScore against a slow loop, their edge cases, and the embeddings against open_clip's own."""
+"""Tests of CLIPScore and RefCLIPScore against a slow reference, and of caption embeddings against open_clip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTS = [1, 5, 2, 7, 1, 3, 4, 6]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_both_scores_are_those_of_a_slow_loop(seed: int) -> None:
+def test_both_scores_equal_the_slow_reference(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     images, captions = torch.randn(2, len(COUNTS), 6, generator=draw, dtype=torch.float64)
     references = [torch.randn(count, 6, generator=draw, dtype=torch.float64) * 9 for count in COUNTS]
@@ -29,7 +29,7 @@ def test_both_scores_are_those_of_a_slow_loop(seed: int) -> None:
     torch.testing.assert_close(ref_clip_score(images, captions, references).tolist(), [both for _, both in expected])
 
 
-def test_known_angles() -> None:
+def test_scores_of_known_angles() -> None:
     images = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     captions = torch.tensor([[2.0, 0.0], [1.0, 1.0], [-1.0, 0.5]])
     assert clip_score(images, captions).tolist() == pytest.approx([2.5, 2.5 / math.sqrt(2), 0])
@@ -40,7 +40,7 @@ def test_known_angles() -> None:
     assert ref_clip_score(images, captions, references).tolist() == pytest.approx([*expected, 0])
 
 
-def test_no_fit_and_no_likeness_is_zero_and_not_a_number() -> None:
+def test_scores_without_any_similarity_are_zero_and_not_nan() -> None:
     images, captions = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
     away = [torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.1], [0.0, 1.0]])]
     assert ref_clip_score(images, captions, away).tolist() == [0, 0]
@@ -53,15 +53,15 @@ def test_a_caption_without_references_is_refused(references: list[Tensor]) -> No
         ref_clip_score(torch.ones(2, 2), torch.ones(2, 2), references)
 
 
-def test_a_caption_among_its_references_is_fully_alike() -> None:
+def test_a_caption_among_its_references_has_reference_cosine_one() -> None:
     image, caption = torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[2.0, 1.0, 0.0]])
     fit = clip_score(image, caption).item()
     both = ref_clip_score(image, caption, [torch.cat([-image, 3 * caption])])
     assert both.item() == pytest.approx(2 * fit / (fit + 1))
 
 
-def test_embeddings_of_captions_are_open_clips_own(tmp_path: Path) -> None:
-    """A caption that is too long is cut off by both, its end token kept."""
+def test_embeddings_of_captions_equal_open_clips(tmp_path: Path) -> None:
+    """A caption that is too long is cut off by both and keeps its end token."""
     name = register(tmp_path, "clipscore-tiny", {}, {})
     model = random_clip(name)
     tokenizer = open_clip.get_tokenizer(name)

@@ -1,4 +1,4 @@
-"""The two tokenizers: nothing shifts a caption, and the plain one is PTB's on ordinary captions."""
+"""Tests of the two tokenizers: no text shifts other captions, and both agree on ordinary captions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_no_character_moves_a_caption_to_another_line() -> None:
 
 
 @needs_java
-def test_a_captions_tokens_do_not_hang_on_the_next_caption() -> None:
-    """PTB keeps the full stop of "no." before a number."""
+def test_a_captions_tokens_do_not_depend_on_the_next_caption() -> None:
+    """PTB keeps the full stop of "no." before a number in the same caption only."""
     assert ptb_tokens(["BIG no.", "5 dogs"]) == ["big no", "5 dogs"]
     assert ptb_tokens(["A photo of no. 5"]) == ["a photo of no. 5"]
 
 
 @needs_java
-def test_the_plain_tokenizer_is_ptb_on_ordinary_captions() -> None:
+def test_the_plain_tokenizer_equals_ptb_on_ordinary_captions() -> None:
     rng = random.Random(5)
     texts = [text for _ in range(200) for text in shape_captions(sample_scene(rng), 5, rng)]
     texts += [*CANDIDATES.values(), *REFERENCES[1], *REFERENCES[2], *(text for text in random_set(1)[0].values())]
@@ -50,7 +50,7 @@ def test_the_plain_tokenizer_is_ptb_on_ordinary_captions() -> None:
     assert plain_tokens(texts) == ptb_tokens(texts)
 
 
-def test_real_captions_are_cut_alike_by_both_tokenizers(real_mini: Path) -> None:
+def test_both_tokenizers_agree_on_nearly_all_real_captions(real_mini: Path) -> None:
     if shutil.which("java") is None:
         pytest.skip("no Java runtime")
     from clipmapper.data.caption_files import read_coco_captions
@@ -63,7 +63,7 @@ def test_real_captions_are_cut_alike_by_both_tokenizers(real_mini: Path) -> None
 
 @settings(max_examples=200, deadline=None)
 @given(st.text())
-def test_the_plain_tokenizer_takes_any_text(text: str) -> None:
+def test_the_plain_tokenizer_accepts_any_text(text: str) -> None:
     (tokens,) = plain_tokens([text])
     assert tokens.split() == tokens.split(" ") if tokens else True
     assert tokens.isprintable() or any(not c.isprintable() for c in text)

@@ -1,4 +1,4 @@
-"""The VQA accuracy against the official evaluator's own answers, slow literal versions and hand-made cases."""
+"""Tests of the VQA accuracy against results of the official evaluator, slow versions and hand-written cases."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def humans(*texts: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("case", CASES["normalise"], ids=lambda case: repr(case["input"]))
-def test_normalisation_is_the_official_one(case: dict[str, str]) -> None:
+def test_normalisation_equals_the_official_one(case: dict[str, str]) -> None:
     assert normalize_answer(case["input"]) == case["official"]
     assert preprocess_answer(case["input"]) == case["butd"]
 
@@ -40,29 +40,29 @@ def test_normalisation_is_the_official_one(case: dict[str, str]) -> None:
     ("text", "expected"),
     [
         ("A red, white kite.", "red white kite"),
-        ("red,white", "red white"),  # a comma between letters parts words …
-        ("red, blue,white", "red bluewhite"),  # … but if one that touches a space, all of them go
+        ("red,white", "red white"),  # a comma between letters separates words …
+        ("red, blue,white", "red bluewhite"),  # … but if any comma touches a space, all commas are removed
         ("red- white-blue", "red whiteblue"),
-        ("1,2 and red-blue", "12 and redblue"),  # digit,comma,digit makes all marks go
+        ("1,2 and red-blue", "12 and redblue"),  # a comma between two digits removes all marks
         ("１,２ red-blue", "１２ redblue"),  # any Unicode digit counts
-        (".5 1. 1..5 p.m.", ".5 1 1.5 pm"),  # only a period before a digit stays
-        ("." * 33, "."),  # no more than 32 periods go
+        (".5 1. 1..5 p.m.", ".5 1 1.5 pm"),  # only a period before a digit is kept
+        ("." * 33, "."),  # at most 32 periods are removed
         ("5:30 $5 5% a&b ' |", "5:30 $5 5% a&b ' |"),  # marks that aren't on the list
         ("None of ten TWO one-two", "0 of 10 2 1 2"),
         ("the An a-the", ""),  # articles are dropped after the punctuation
         ("somebody'd somebodyd", "somebodyd somebodyd"),
-        ("Im Ive Id've I'dve", "im ive id've i'dve"),  # the capitalised contractions never match
+        ("Im Ive Id've I'dve", "im ive id've i'dve"),  # the contractions with capital letters never match
         ("DONT couldn'tve couldnt've couldntve", "don't couldn't've couldn't've couldntve"),
         ("ow's'at 'ows'at 'ow'sat yall'd've y'allll twas", "'ow's'at 'ow's'at 'ow's'at y'all'd've y'all'll 'twas"),
         ("hed weve shed id were well its", "he'd we've shed id were well its"),
         ("red\u2028kite\u00a0x", "red kite x"),
     ],
 )
-def test_quirks_of_the_normalisation(text: str, expected: str) -> None:
+def test_unexpected_rules_of_the_normalisation(text: str, expected: str) -> None:
     assert normalize_answer(text) == expected
 
 
-def test_only_the_evaluator_cleans_whitespace_before_it_looks_at_marks() -> None:
+def test_only_normalize_answer_cleans_whitespace_before_it_replaces_marks() -> None:
     assert normalize_answer("x-\ny-z") == "x yz"
     assert preprocess_answer("x-\ny-z") == "x y z"
     assert normalize_answer(" -x-y") == "x y"
@@ -70,7 +70,7 @@ def test_only_the_evaluator_cleans_whitespace_before_it_looks_at_marks() -> None
 
 
 def slow_preprocess(text: str) -> str:
-    """Mark after mark, period after period, with the rules as prose says them (contractions left aside)."""
+    """Apply the rules literally, mark by mark and period by period, without the contractions."""
     out = text
     for mark in MARKS:
         touches_space = any(pair in text for pair in (mark + " ", " " + mark))
@@ -95,12 +95,12 @@ def test_preprocessing_equals_the_slow_version(text: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES["accuracy"], ids=lambda case: f"{case['pred']!r} {case['note']}")
-def test_accuracy_is_the_official_one(case: dict[str, Any]) -> None:
+def test_accuracy_equals_the_official_one(case: dict[str, Any]) -> None:
     assert vqa_accuracy(case["pred"], humans(*case["answers"])) == pytest.approx(case["accuracy"], abs=1e-12)
 
 
 @pytest.mark.parametrize("matches", range(11))
-def test_ten_proper_annotators_give_the_closed_form(matches: int) -> None:
+def test_ten_annotators_with_ids_give_the_closed_form(matches: int) -> None:
     answers = humans(*["kite"] * matches, *["dog"] * (10 - matches))
     expected = {0: 0, 1: 0.3, 2: 0.6, 3: 0.9}.get(matches, 1)
     assert vqa_accuracy("kite", answers) == pytest.approx(expected, abs=1e-12)
@@ -110,13 +110,13 @@ def test_ten_proper_annotators_give_the_closed_form(matches: int) -> None:
 def test_unanimous_answers_are_compared_without_normalisation() -> None:
     assert vqa_accuracy("Yes", humans(*["yes"] * 10)) == 0
     assert vqa_accuracy("Yes", humans(*["yes"] * 9, "no")) == 1
-    assert vqa_accuracy("Yes", humans(*["yes"] * 9, " yes\n")) == 0  # whitespace is cleaned before they're compared
+    assert vqa_accuracy("Yes", humans(*["yes"] * 9, " yes\n")) == 0  # whitespace is cleaned before the comparison
     assert vqa_accuracy("\tyes\n", humans(*["yes"] * 10)) == 1
     assert vqa_accuracy("yes", humans(*["Yes"] * 10)) == 0
     assert vqa_accuracy("the yes", humans(*["yes"] * 9, "Yes")) == 1
 
 
-def test_others_are_the_entries_that_differ() -> None:
+def test_other_annotators_are_the_entries_that_differ() -> None:
     without_ids = [{"answer": text} for text in ["red"] * 5 + ["blue"] * 5]
     assert vqa_accuracy("red", without_ids) == pytest.approx(0.5)  # no "red" entry has another "red" among the others
     repeated = [{"answer": text, "answer_id": 1} for text in ["red"] * 2 + ["blue"] * 8]
@@ -126,19 +126,19 @@ def test_others_are_the_entries_that_differ() -> None:
     assert vqa_accuracy("red", [{"answer": "red"}, {"answer": "Red"}, {"answer": "x"}]) == pytest.approx(2 / 9)
 
 
-def test_answers_are_left_as_they_were() -> None:
+def test_the_given_answers_are_not_changed() -> None:
     answers = humans("The Dog", "dog")
     vqa_accuracy("dog", answers)
     assert answers == humans("The Dog", "dog")
 
 
-def test_no_answers_is_an_error() -> None:
+def test_no_human_answers_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
         vqa_accuracy("yes", [])
 
 
 def slow_accuracy(prediction: str, answers: list[dict[str, Any]]) -> float:
-    """Every annotator against every other, on copies, as the definition reads."""
+    """Compare every annotator with every other, literally as the definition says."""
     given_texts = [re.sub("[\n\t]", " ", answer["answer"]).strip() for answer in answers]
     prediction = re.sub("[\n\t]", " ", prediction).strip()
     if any(text != given_texts[0] for text in given_texts):
@@ -184,6 +184,6 @@ def test_scores_by_type_are_rounded_percentages() -> None:
     assert score.questions == 3
 
 
-def test_scoring_needs_no_torch() -> None:
+def test_scoring_imports_neither_torch_nor_numpy() -> None:
     code = "import sys, clipmapper.metrics.vqa; assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REFERENCES.parents[1])

@@ -1,6 +1,6 @@
-"""The METEOR process, by a stand-in that answers at once.
+"""Tests of the METEOR process with a fake program that answers immediately.
 
-Its statistics are "1 <words>", and a caption's score is its number of words.
+The fake's statistics are "1 <words>", and a caption's score is its number of words.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ for line in sys.stdin:
 
 
 class Fake:
-    """A shared METEOR over a stand-in for java in a folder of its own, which notes its starts there."""
+    """A shared METEOR whose ``java`` is a fake program in a temporary folder, which records its starts there."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.behaves()
+        self.write_program()
         self.shared = SharedMeteor(lambda: Meteor(self.command))
 
-    def behaves(self, badly: str = "pass") -> None:
-        """What the next process does at each line it reads."""
-        body = FAKE.replace("{starts}", repr(str(self.folder / "starts"))).replace("{misbehave}", badly)
+    def write_program(self, misbehave: str = "pass") -> None:
+        """Write the program of the next process, which runs the code ``misbehave`` at each line that it reads."""
+        body = FAKE.replace("{starts}", repr(str(self.folder / "starts"))).replace("{misbehave}", misbehave)
         program(self.folder / "java", body)
 
     @property
@@ -95,7 +95,7 @@ def test_one_process_serves_every_call_and_every_thread(fake: Fake) -> None:
     assert len(fake.starts) == 1
 
 
-def test_marks_of_the_protocol_in_a_caption_are_no_marks(fake: Fake) -> None:
+def test_separators_of_the_protocol_inside_a_caption_are_plain_text(fake: Fake) -> None:
     assert fake.scores(["a ||| b c\nd", "e"], [["r ||| s"], ["t"]]) == (5, [4, 1])
 
 
@@ -108,7 +108,7 @@ def test_the_process_ends_with_the_program(fake: Fake) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_starts_its_own(fake: Fake) -> None:
+def test_a_forked_child_starts_its_own_process(fake: Fake) -> None:
     fake.scores(["a"], [["b"]])
     child = os.fork()
     if child == 0:
@@ -120,12 +120,12 @@ def test_a_forked_child_starts_its_own(fake: Fake) -> None:
     assert len(fake.starts) == 2
 
 
-def test_much_on_its_standard_error_does_not_halt_it(fake: Fake) -> None:
-    fake.behaves("sys.stderr.write('warning ' * 100_000)")
+def test_much_output_on_standard_error_does_not_stop_the_process(fake: Fake) -> None:
+    fake.write_program("sys.stderr.write('warning ' * 100_000)")
     assert fake.scores(["a b"], [["c"]]) == (2, [2])
 
 
-def test_more_than_a_pipe_holds_does_not_deadlock(fake: Fake) -> None:
+def test_more_captions_than_a_pipe_holds_do_not_deadlock(fake: Fake) -> None:
     counts = [k % 50 for k in range(3000)]
     total, each = fake.scores(["a " * count for count in counts], [["word " * 500]] * 3000)
     assert (total, each) == (sum(counts), counts)
@@ -141,31 +141,31 @@ def test_more_than_a_pipe_holds_does_not_deadlock(fake: Fake) -> None:
         ("if command == 'EVAL': sys.exit(3)", "its process ended"),
     ],
 )
-def test_a_failing_process_is_a_reason_and_the_next_call_starts_another(
+def test_a_failing_process_is_reported_and_the_next_call_starts_another(
     fake: Fake, misbehave: str, message: str
 ) -> None:
-    fake.behaves(misbehave)
+    fake.write_program(misbehave)
     with pytest.raises(NotAvailable, match=message):
         fake.scores(["a b"], [["c"]])
-    fake.behaves()
+    fake.write_program()
     assert fake.scores(["a b"], [["c"]]) == (2, [2])
     first, second = fake.starts
     assert not is_running(first)
     assert is_running(second)
 
 
-def test_a_failing_process_is_a_note(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.behaves("sys.exit(3)")
+def test_a_failing_process_becomes_a_note_of_the_scores(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.write_program("sys.exit(3)")
     monkeypatch.setenv("PATH", str(fake.folder))
-    METEOR.close()  # of another test, perhaps
+    METEOR.close()  # it may still run from another test
     scores = score_captions(CANDIDATES, REFERENCES, metrics=["METEOR", "CIDEr"], tokenize=plain_tokens)
     assert scores.notes["METEOR"].startswith("not available: its process ended")
     assert list(scores.corpus) == ["CIDEr"]
 
 
 @pytest.mark.parametrize("misbehave", ["time.sleep(60)", "if command == 'EVAL': print(1, flush=True); time.sleep(60)"])
-def test_a_silent_process_is_ended_after_its_time(fake: Fake, misbehave: str) -> None:
-    fake.behaves(misbehave)
+def test_a_silent_process_is_ended_after_the_timeout(fake: Fake, misbehave: str) -> None:
+    fake.write_program(misbehave)
     silent = Meteor(fake.command, timeout=1.5)
     begin = time.monotonic()
     with pytest.raises(NotAvailable, match=r"no answer within 1\.5 s"):
@@ -175,7 +175,7 @@ def test_a_silent_process_is_ended_after_its_time(fake: Fake, misbehave: str) ->
 
 
 def test_a_process_that_does_not_read_is_ended_too() -> None:
-    """What is written is more than its pipe holds, so that writing blocks."""
+    """The request is longer than the pipe's capacity, so that writing blocks."""
     deaf = Meteor([sys.executable, "-c", "import time; time.sleep(60)"], timeout=1)
     with pytest.raises(NotAvailable, match="no answer within 1 s"):
         deaf.scores(["word " * 10**6], [["c"]])
@@ -184,8 +184,8 @@ def test_a_process_that_does_not_read_is_ended_too() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals on this system")
 def test_an_interrupt_ends_the_process(fake: Fake) -> None:
-    """Its late answer must not become the answer to the next question."""
-    fake.behaves("if 'slow' in line: time.sleep(60)")
+    """A late answer must not be taken for the answer to the next request."""
+    fake.write_program("if 'slow' in line: time.sleep(60)")
     assert fake.scores(["a b"], [["c"]]) == (2, [2])
     with interrupted_after(0.5), pytest.raises(KeyboardInterrupt):
         fake.scores(["slow a b"], [["c"]])
@@ -195,7 +195,7 @@ def test_an_interrupt_ends_the_process(fake: Fake) -> None:
 
 @contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """What a user's Ctrl-C does, by another signal than the one that pytest itself listens to."""
+    """Raise KeyboardInterrupt after some seconds, as Ctrl-C does, by a signal that pytest doesn't handle."""
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

@@ -1,4 +1,4 @@
-"""SPICE, by a stand-in: its models can't be had everywhere."""
+"""Tests of SPICE with a fake program, since its models are not installed everywhere."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def spice_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("version", ["1.8.0_312", "11.0.2", "14"])
-def test_spice_runs_where_its_models_are(spice_models: Path, version: str) -> None:
+def test_spice_runs_if_its_models_are_installed(spice_models: Path, version: str) -> None:
     program(spice_models / "java", FAKE_SPICE.replace("{version}", version))
     assert spice_scores(["a b", "a b c"], [["x"], ["x", "y"]], spice_models / JAR.name) == (1.75, [2, 1.5])
 
 
-def test_spice_says_which_java_it_needs(spice_models: Path) -> None:
+def test_spice_names_the_java_versions_it_runs_on(spice_models: Path) -> None:
     program(spice_models / "java", FAKE_SPICE.replace("{version}", "17.0.15"))
     with pytest.raises(NotAvailable, match=r"does not run on Java 17; put a Java 8 to 14 first in PATH"):
         spice_scores(["a"], [["b"]], spice_models / JAR.name)

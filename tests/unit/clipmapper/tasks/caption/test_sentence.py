@@ -217,7 +217,7 @@ def test_references_that_cannot_be_used_are_named_by_the_captions_key() -> None:
     good = {1: ["a", "ring"], 8: ["a", "moon"]}
     with pytest.raises(UserError, match=r"caption 8 has no reference captions \(1 such in all\)"):
         word_weights(good, {1: REFERENCES[4], 8: []}, "bleu4")
-    with pytest.raises(UserError, match="image 8: no reference caption holds a word"):
+    with pytest.raises(UserError, match="image 8: no reference caption contains a word"):
         word_weights(good, {1: REFERENCES[4], 8: ["...", "!"]}, "bleu4")
 
 
