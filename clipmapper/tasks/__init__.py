@@ -1,7 +1,10 @@
-"""The tasks that a mapper can be trained for, by name.
+"""Registry of the tasks that a mapper can be trained for, by name.
 
-Adding one: a folder here with a :class:`~clipmapper.tasks.base.Task`, its line below, its configs ``task/NAME.yaml``,
-``explain/NAME.yaml`` and ``perturb/NAME.yaml``, and what the tests of explanations ask of it (``perturbation.tasks``).
+A new task needs:
+
+- a folder here with a :class:`~clipmapper.tasks.base.Task`, and an entry in ``TASKS`` below;
+- the config files ``task/NAME.yaml``, ``explain/NAME.yaml`` and ``perturb/NAME.yaml``;
+- an entry in ``perturbation.tasks``, with what the evaluation of explanations needs from it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a task gives the commands, which know nothing else of it.
+"""Interface of a task: everything that the commands use of it.
 
-Tasks are made when the registry is imported, and configs are checked before torch is: what a method needs it imports
-when it is called.
+The task registry is imported to check configs, before torch is imported. Therefore the methods of a task import the
+modules they need when they are called.
 """
 
 from __future__ import annotations
@@ -21,79 +21,90 @@ if TYPE_CHECKING:
 
 
 class TrainingData(Protocol):
-    """The data of a training run, with their frozen features."""
+    """The datasets of a training run, with the frozen encoder's features."""
 
     @property
     def train(self) -> Dataset[Any]:
-        """What is trained on, fetched a whole batch at a time."""
+        """Training dataset, indexed by a list of rows, which returns a whole batch."""
 
     @property
     def val(self) -> Dataset[Any]:
-        """What chooses the best checkpoint."""
+        """Validation dataset, whose measure chooses the best checkpoint."""
 
     def card(self, config: TrainConfig) -> dict[str, Any]:
-        """What a checkpoint says of itself: the model, and what the order of the batches and the loss follow from."""
+        """Return the description that is stored in checkpoints.
+
+        It names the model, and everything that the order of the batches and the loss depend on.
+        """
 
     def write_split(self, path: Path) -> None:
-        """Notes the ids of each part."""
+        """Write the sample ids of each split to a JSON file."""
 
 
 class Trained(Protocol):
-    """A trained model, and the samples of one split that it is asked about, by row."""
+    """A trained model, and the samples of one split to run it on, numbered by row."""
 
     @property
     def model(self) -> nn.Module:
-        """Frozen, in evaluation mode."""
+        """The model, frozen and in evaluation mode."""
 
     @property
     def checkpoint(self) -> Path:
-        """Where it came from."""
+        """The file that the model was loaded from."""
 
     @property
     def ids(self) -> Sequence[int]:
-        """The samples' ids."""
+        """Id of each sample."""
 
 
 class Task(Protocol):
     """One task: its config schemas, its data and Lightning module, its scores, and its explanations."""
 
     name: str
-    samples: str  #: what messages call its samples
-    monitor: str  #: the measure whose greatest value chooses the best checkpoint
+    samples: str  #: plural noun for its samples in messages, such as "questions"
+    monitor: str  #: logged value whose maximum chooses the best checkpoint
 
     @property
     def schema(self) -> type[TaskConfig]:
-        """What the config group ``task`` holds."""
+        """Schema of the config group ``task``."""
 
     @property
     def explain_schema(self) -> type[PictureConfig]:
-        """What the config of ``scripts/explain.py`` holds."""
+        """Schema of the config of ``scripts/explain.py``."""
 
     def data(self, config: TrainConfig) -> TrainingData:
-        """Reads the data and computes their features, or finds them in the cache."""
+        """Read the data and compute its features, or read them from the cache."""
 
     def module(self, config: TrainConfig, data: Any) -> MapperTraining[Any]:
-        """A new model, ready to be trained; draws its weights from torch's generator."""
+        """Build a new model to train; its weights are drawn from torch's global generator."""
 
     def evaluate(self, config: TrainConfig, data: Any, model: Any, run: Path) -> dict[str, Any]:
-        """Writes what a trained part says of validation and test, prints and returns its scores."""
+        """Write the trained model's predictions on validation and test, then print and return its scores."""
 
     def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
-        """Writes what a checkpoint says of a split, and its scores."""
+        """Write a checkpoint's predictions on a split, and their scores."""
 
     def score_files(self, config: EvaluateConfig, run: Path) -> None:
-        """Scores anyone's result file against official files."""
+        """Score a result file, from any model, against official annotation files."""
 
     def load(self, path: Path, config: Config | None = None) -> nn.Module:
-        """The whole model of a checkpoint, frozen and in evaluation mode."""
+        """Load the whole model of a checkpoint, frozen and in evaluation mode."""
 
     def trained(self, config: Any) -> Trained:
-        """The checkpoint that the config names, with a split of its data or with one's own picture."""
+        """Load the checkpoint that the config names, with a split of its data or with the user's image."""
 
     def write_pictures(
         self, trained: Any, explainers: Mapping[str, Explainer], config: Any, folder: Path, scores: Path
     ) -> int:
-        """A figure for every sample that the config chooses in ``folder``, and all scores in one Parquet file.
+        """Explain the samples that the config chooses.
 
-        Returns how many samples were explained.
+        Args:
+            trained: What :meth:`trained` returned.
+            explainers: Explainers by name.
+            config: Config of the schema ``explain_schema``.
+            folder: Folder of the figures, one for each sample.
+            scores: Parquet file of all scores.
+
+        Returns:
+            The number of explained samples.
         """

@@ -188,7 +188,7 @@ def test_a_wrong_file_is_one_line_that_names_it(
 def test_two_of_the_three_files_are_not_enough(tmp_path: Path, command: Command) -> None:
     status, _, errors = command("evaluate", f"paths.root={tmp_path}", "predictions=a.json", "questions=b.json")
     assert status == 1
-    assert errors == ["error: scoring a result file takes all three: predictions=FILE questions=FILE annotations=FILE"]
+    assert errors == ["error: scoring a result file needs all three: predictions=FILE questions=FILE annotations=FILE"]
 
 
 def saved(root: Path, name: str, content: dict[str, Any], age: int) -> Path:

@@ -1,4 +1,4 @@
-"""Typed schemas of VQA's configs."""
+"""Typed schemas of the configs for VQA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from clipmapper.errors import UserError
 
 @dataclass
 class VQATaskConfig(TaskConfig):
-    """``sees``: both | question | image."""
+    """Config group ``task`` for VQA.
+
+    ``sees``: what the model gets, both | question | image; the other input is then the same for all questions.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -23,11 +26,14 @@ class VQATaskConfig(TaskConfig):
 
 @dataclass
 class ExplainConfig(PictureConfig):
-    """Whose answers are explained, and which answer.
+    """Config of ``scripts/explain.py`` for VQA.
 
-    ``select``: random | wrong | ids of questions; one's own ``image`` has a ``question``. ``answer``: which answer's
-    logit is explained, null for the predicted one; ``against``: less this answer's. ``batch_size`` questions
-    are explained at a time.
+    - ``select``: which questions are explained: random | wrong | ids.
+    - ``question``: the question about the user's ``image``.
+    - ``answer``: the answer whose logit is explained; null for the predicted answer.
+    - ``against``: an answer whose logit is subtracted from it; null for none.
+    - ``interaction``: whether figures of the modality interaction are drawn.
+    - ``batch_size``: number of questions explained at a time.
     """
 
     question: str | None = MISSING
@@ -39,10 +45,12 @@ class ExplainConfig(PictureConfig):
         super().__post_init__()
         one_of("select", self.select, ("random", "wrong", "ids"))
         if self.answer is not None and self.answer == self.against:
-            raise UserError(f"answer={self.answer} against={self.against} are one answer; give two, or one of them")
+            raise UserError(
+                f"answer={self.answer} against={self.against} are the same answer; give two different ones, or only one"
+            )
         if (self.image is None) != (self.question is None):
             given, lacking = ("image", "question") if self.question is None else ("question", "image")
             raise UserError(f"{given}=… without {lacking}=…; give both")
         if self.question is not None and not self.question.strip():
-            raise UserError("question= is empty; ask something")
+            raise UserError("question= is empty; give a question")
         self._check_ids("question")

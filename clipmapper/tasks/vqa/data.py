@@ -1,4 +1,4 @@
-"""VQA's data: questions with their frozen features, the answers to choose from, and the soft targets learnt."""
+"""VQA's data: questions with their frozen features, the answer vocabulary and the soft targets."""
 
 from __future__ import annotations
 
@@ -31,17 +31,21 @@ from clipmapper.nn import Tokens
 
 @dataclass(frozen=True)
 class TaskData:
-    """Questions with their answers and their frozen features."""
+    """The questions of all splits, the answer vocabulary and the frozen features."""
 
     splits: Questions
     answers: AnswerVocabulary
     encoder: FrozenClip
     images: FrozenFeatures
     texts: FrozenFeatures
-    sees: str
+    sees: str  #: what the model gets: both, question or image
 
     def dataset(self, part: str) -> VQADataset:
-        """Raises ``UserError`` where the data has no such part, or no picture of it could be read."""
+        """Return the dataset of a split.
+
+        Raises:
+            UserError: The data has no such split, or none of its images could be read.
+        """
         dataset = VQADataset(self.splits.part(part), self.images, self.texts, self.answers, self.sees)
         if not len(dataset):
             raise UserError(f"no image of the {part} split could be read; check the image folder in data.root")
@@ -49,33 +53,33 @@ class TaskData:
 
     @cached_property
     def datasets(self) -> dict[str, VQADataset]:
-        """Those of all parts; raises as :meth:`dataset`."""
+        """Datasets of all splits by name, each from :meth:`dataset`."""
         return {part: self.dataset(part) for part in self.splits.parts}
 
     @property
     def train(self) -> VQADataset:
-        """What is trained on."""
+        """Training dataset."""
         return self.datasets["train"]
 
     @property
     def val(self) -> VQADataset:
-        """What chooses the best checkpoint."""
+        """Validation dataset, whose accuracy chooses the best checkpoint."""
         return self.datasets["val"]
 
     def card(self, config: TrainConfig) -> dict[str, Any]:
-        """What a checkpoint says of itself: the model, and what the order of the batches follows from."""
+        """Return the description stored in checkpoints: the model, and what the order of the batches depends on."""
         ids = ",".join(str(question.question_id) for question in self.train.questions)
         digest = hashlib.blake2b(ids.encode(), digest_size=16).hexdigest()
         order = {"seed": config.seed, "optim": asdict(config.task.optim), "training questions": digest}
         return card(config, self.encoder) | {"answers": list(self.answers.answers)} | order
 
     def write_split(self, path: Path) -> None:
-        """Notes the question ids of each part."""
+        """Write the question ids of each split to a JSON file."""
         parts = self.splits.parts.items()
         write_json(path, {name: [question.question_id for question in part.questions] for name, part in parts})
 
     def describe(self) -> None:
-        """Prints how many questions and answers there are."""
+        """Print the number of questions and answers."""
         sizes = ", ".join(f"{len(dataset)} {part}" for part, dataset in self.datasets.items())
         print(f"questions: {sizes}; answers: {len(self.answers)}", flush=True)
         if without := self.train.without_target:
@@ -83,16 +87,20 @@ class TaskData:
 
 
 def prepare(config: Config, answers: AnswerVocabulary | None = None) -> TaskData:
-    """Reads the data and computes its features, or finds them in the cache.
+    """Read the data and compute its features, or read them from the cache.
 
-    ``answers`` is a checkpoint's list; without one, the data's own is built. Raises ``UserError`` as the readers do,
-    and where the config names an answer file that holds another list than the checkpoint.
+    Args:
+        config: The command's config.
+        answers: The answer list of a checkpoint; None builds the data's own list.
+
+    Raises:
+        UserError: The data can't be read, or ``data.answers_file`` differs from the checkpoint's answer list.
     """
     splits = load_data(config.data)
     if answers and config.data.answers_file and vocabulary(config.data, splits) != answers:
         raise UserError(
             f"the checkpoint was trained on another answer list than data.answers_file={config.data.answers_file}; "
-            "give its own list, or none"
+            "give the list it was trained on, or data.answers_file=null"
         )
     texts = [question.question for part in splits.parts.values() for question in part.questions]
     encoder, device, cache = ready_encoder(config)
@@ -104,19 +112,28 @@ def prepare(config: Config, answers: AnswerVocabulary | None = None) -> TaskData
 
 @dataclass
 class VQABatch:
-    """``targets`` [B, answers] soft scores; ``rows`` [B] the questions' places in their data set."""
+    """A batch of questions."""
 
     image: Tokens
     text: Tokens
-    targets: Tensor
-    rows: Tensor
+    targets: Tensor  #: soft scores, 0..1, [B, answers]
+    rows: Tensor  #: positions of the questions in their dataset, [B]
 
     def to(self, device: torch.device) -> VQABatch:
+        """Return the batch on a device."""
         return VQABatch(self.image.to(device), self.text.to(device), self.targets.to(device), self.rows.to(device))
 
 
 class VQADataset(Dataset[VQABatch]):
-    """The questions whose picture could be read; fetched a whole batch at a time."""
+    """The questions of a split whose image could be read; indexed by a list of rows, which returns a whole batch.
+
+    Args:
+        data: The split's questions.
+        images: Frozen features of the images.
+        texts: Frozen features of the questions.
+        vocabulary: The answers to choose from.
+        sees: ``both``; ``question`` gives every question the same image; ``image`` gives every image the same question.
+    """
 
     def __init__(
         self,
@@ -126,7 +143,6 @@ class VQADataset(Dataset[VQABatch]):
         vocabulary: AnswerVocabulary,
         sees: str = "both",
     ):
-        """``sees="question"`` shows every question with one and the same picture, ``"image"`` the reverse."""
         self.questions: tuple[Question, ...] = tuple(q for q in data.questions if q.image_id not in images.missing)
         self.left_out: tuple[Question, ...] = tuple(q for q in data.questions if q.image_id in images.missing)
         if self.left_out:
@@ -143,7 +159,7 @@ class VQADataset(Dataset[VQABatch]):
 
     @property
     def without_target(self) -> int:
-        """Questions none of whose answers is in the vocabulary; they train towards no answer."""
+        """Number of questions with no human answer in the vocabulary; all their targets are 0."""
         return sum(not targets for targets in self._targets)
 
     def __len__(self) -> int:
@@ -160,14 +176,17 @@ class VQADataset(Dataset[VQABatch]):
         return VQABatch(image, text, targets, torch.from_numpy(places))
 
 
-_SOFT_SCORES = {1: 0.3, 2: 0.6, 3: 0.9}  # by the number of annotators who gave the answer; 1 from four on
+_SOFT_SCORES = {1: 0.3, 2: 0.6, 3: 0.9}  # by the number of annotators who gave the answer; 1.0 for four or more
 
 
 @dataclass(frozen=True)
 class AnswerVocabulary:
-    """The answers in the order of the classifier's outputs; raises ``ValueError`` where one is there twice or none is.
+    """The answers in the order of the classifier's outputs.
 
-    An answer may be the empty string: "a" and "the" become that.
+    An answer may be the empty string, which is the normalised form of "a" and "the".
+
+    Raises:
+        ValueError: There are no answers, or an answer occurs twice.
     """
 
     answers: tuple[str, ...]
@@ -177,7 +196,7 @@ class AnswerVocabulary:
             raise ValueError("a vocabulary needs at least one answer")
         answer, count = Counter(self.answers).most_common(1)[0]
         if count > 1:
-            raise ValueError(f"the answer {answer!r} is there {count} times")
+            raise ValueError(f"the answer {answer!r} occurs {count} times")
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -187,16 +206,19 @@ class AnswerVocabulary:
         return {answer: index for index, answer in enumerate(self.answers)}
 
     def index(self, answer: str) -> int | None:
-        """The answer's place, or ``None`` for an answer outside the vocabulary."""
+        """Return the answer's class, or None if it is not in the vocabulary."""
         return self._indices.get(answer)
 
 
 def build_vocabulary(questions: Iterable[Question], min_questions: int = 9) -> AnswerVocabulary:
-    """The preprocessed ``multiple_choice_answer`` of at least ``min_questions`` distinct questions, commonest first.
+    """Build the answer vocabulary from the annotated questions.
 
-    Questions without annotations don't count. Equally common answers are in alphabetical order, so the order of the
-    questions doesn't matter. With 9, VQAv2's train and val splits give 3129 answers. Raises ``UserError`` where no
-    answer is common enough.
+    It contains each preprocessed ``multiple_choice_answer`` that at least ``min_questions`` different questions have,
+    the most frequent first. Equally frequent answers are in alphabetical order, so the order of the questions doesn't
+    matter. With the default of 9, VQAv2's train and val splits give 3129 answers.
+
+    Raises:
+        UserError: No answer is frequent enough.
     """
     asked_by: defaultdict[str, set[int]] = defaultdict(set)
     for question in questions:
@@ -205,16 +227,17 @@ def build_vocabulary(questions: Iterable[Question], min_questions: int = 9) -> A
     counts = {answer: len(ids) for answer, ids in asked_by.items() if len(ids) >= min_questions}
     if not counts:
         raise UserError(
-            f"no answer is the right one of {min_questions} or more annotated questions; "
+            f"no answer is the multiple_choice_answer of {min_questions} or more annotated questions; "
             "lower data.min_answer_questions, or give data.answers_file"
         )
     return AnswerVocabulary(tuple(sorted(counts, key=lambda answer: (-counts[answer], answer))))
 
 
 def soft_targets(question: Question, vocabulary: AnswerVocabulary) -> dict[int, float]:
-    """Target scores (0..1) by place in the vocabulary; places that are not named are 0.
+    """Return the target scores (0..1) of a question by class; all other classes have target 0.
 
-    The human answers are counted and looked up as they were typed, without preprocessing, as the source does.
+    The human answers are counted and looked up without preprocessing, as bottom-up-attention-vqa's
+    ``compute_softscore.py`` does.
     """
     counts = Counter(answer["answer"] for answer in question.answers)
     places = {vocabulary.index(str(answer)): count for answer, count in counts.items()}
@@ -224,15 +247,16 @@ def soft_targets(question: Question, vocabulary: AnswerVocabulary) -> dict[int, 
 def read_lxmert_labels(path: Path) -> AnswerVocabulary:
     """Read LXMERT's ``trainval_label2ans.json`` (a list) or ``trainval_ans2label.json`` (answer → place).
 
-    Where both lie side by side they must agree. Raises ``UserError`` where a file is missing or is neither of the two,
-    an answer is there twice, or the places are not 0, 1, 2, ….
+    Raises:
+        UserError: The file is missing or is neither of the two, an answer occurs twice, the places are not 0, 1, 2, …,
+            or the other file is in the same folder and differs.
     """
     vocabulary = _from_either(path)
     swapped = {"label2ans": "ans2label", "ans2label": "label2ans"}
     for here, there in swapped.items():
         other = path.with_name(path.name.replace(here, there))
         if other != path and other.is_file() and _from_either(other) != vocabulary:
-            raise UserError(f"{path}: does not agree with {other.name} beside it; keep the one that fits the model")
+            raise UserError(f"{path}: differs from {other.name} in the same folder; keep the one that fits the model")
     return vocabulary
 
 
@@ -255,20 +279,20 @@ def _from_label2ans(labels: Any, path: Path) -> AnswerVocabulary:
 
 def _from_ans2label(labels: dict[str, Any], path: Path) -> AnswerVocabulary:
     for answer, place in labels.items():
-        if type(place) is not int:  # True and 1.0 would pass for 1 below
+        if type(place) is not int:  # True and 1.0 would be equal to 1 below
             raise UserError(f"{path}: the place of {answer!r} must be an integer, but is {reprlib.repr(place)}")
     answers = sorted(labels, key=labels.__getitem__)
     for expected, answer in enumerate(answers):
         if labels[answer] != expected:
             raise UserError(
-                f"{path}: {answer!r} has place {labels[answer]} where {expected} is due; "
+                f"{path}: {answer!r} has place {labels[answer]}, but {expected} was expected; "
                 f"the places must be 0 to {len(labels) - 1}, each once"
             )
     return _from_label2ans(answers, path)
 
 
 def vocabulary(config: DataConfig, splits: Splits) -> AnswerVocabulary:
-    """LXMERT's label file where the config names one, else built from training and validation."""
+    """Read the label file that the config names, or build the vocabulary from training and validation."""
     if config.answers_file is not None:
         return read_lxmert_labels(Path(config.answers_file))
     return build_vocabulary((*splits.train.questions, *splits.val.questions), config.min_answer_questions)

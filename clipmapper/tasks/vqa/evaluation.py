@@ -1,4 +1,4 @@
-"""Answers for a data set, and how right they are by the official VQA accuracy."""
+"""Predicted answers for a dataset, and their official VQA accuracy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipmapper.training.batches import in_order
 
 @torch.inference_mode()
 def predict(model: VQAMapper, dataset: VQADataset, batch_size: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
-    """For every question the index of the answer and its probability (the sigmoid of its logit), [n] each."""
+    """Return the predicted class of every question and its probability (the sigmoid of its logit), [n] each."""
     device = next(model.parameters()).device
     model.eval()
     answers, probabilities = [], []
@@ -34,11 +34,21 @@ def predict(model: VQAMapper, dataset: VQADataset, batch_size: int = 256) -> tup
 def evaluate(
     model: VQAMapper, dataset: VQADataset, answers: tuple[str, ...], folder: Path, name: str
 ) -> VQAScore | None:
-    """Writes what the model answers, and returns its score, None where the questions have no human answers.
+    """Write the model's answers to a dataset, and return their score.
 
-    ``predictions_{name}.json`` holds question, answer, probability and accuracy a question; ``submission_{name}.json``
-    is the list ``[{question_id, answer}]`` that the official evaluation server takes: it wants every question, so those
-    left out for their pictures get an empty answer there.
+    ``predictions_{name}.json`` has the question, predicted answer, probability and accuracy of every question.
+    ``submission_{name}.json`` is the list ``[{question_id, answer}]`` for the official evaluation server. The server
+    requires every question, so questions whose image could not be read have an empty answer there.
+
+    Args:
+        model: The trained part.
+        dataset: The questions.
+        answers: Answer of each class.
+        folder: Folder of the two files.
+        name: Part of the files' names.
+
+    Returns:
+        The score; None if the questions have no human answers.
     """
     indices, probabilities = predict(model, dataset)
     given = {q.question_id: answers[i] for q, i in zip(dataset.questions, indices.tolist(), strict=True)}
@@ -56,7 +66,7 @@ def evaluate(
 
 
 def evaluate_splits(model: VQAMapper, data: TaskData, name: str, run: Path) -> dict[str, Any]:
-    """Writes what the model answers in validation and test, prints and returns how right that is."""
+    """Write the model's answers to validation and test, then print and return their scores."""
     metrics: dict[str, Any] = {}
     for part in ("val", "test"):
         if part not in data.datasets:
@@ -68,7 +78,7 @@ def evaluate_splits(model: VQAMapper, data: TaskData, name: str, run: Path) -> d
 
 
 def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
-    """Official accuracy of a checkpoint on a split."""
+    """Write a checkpoint's answers to a split and print their official accuracy."""
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {checkpoint}", flush=True)
     model = load_vqa(checkpoint, config)

@@ -1,4 +1,4 @@
-"""Explanations of CLIPmapper's answers: the explainers that a config names, on batches of questions."""
+"""Explanations of CLIPmapper's answers to a batch of questions, and the choice of the answer to explain."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from explain.targets import Target, given, margin, predicted
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """A traced batch and the scores [B, N] of its read-out tokens, by explainer."""
+    """A traced batch with its explanations."""
 
     traced: Traced
-    scores: Mapping[str, Tensor]
+    scores: Mapping[str, Tensor]  #: scores of the joint positions by explainer, [B, N]
 
 
 def explain(
@@ -40,16 +40,16 @@ def explain(
     """Compute the scores of every explainer from one trace of the batch.
 
     Args:
-        model: In evaluation mode.
+        model: The model in evaluation mode.
         batch: B questions.
-        explainers: By name.
+        explainers: Explainers by name.
         target: The logit that is explained.
-        sample_ids: Names of the questions, for what is drawn at random; by default their ids.
-        checkpoint: Where the model came from, for the error; None names the questions.
-        more: What the trace holds besides what the explainers need.
+        sample_ids: Names of the questions, which seed random draws; by default their ids.
+        checkpoint: The model's file, which the error message names; None names the questions instead.
+        more: Content of the trace in addition to what the explainers need.
 
     Raises:
-        UserError: the trace holds NaN or Inf, or lacks what an explainer needs.
+        UserError: The trace contains NaN or Inf, or lacks what an explainer needs.
     """
     needs = Needs.of(explainers.values()) | (more or Needs())
     names = batch.ids if sample_ids is None else sample_ids
@@ -63,18 +63,26 @@ def explain(
 
 @dataclass(frozen=True)
 class AnswerTarget:
-    """Which logit is explained: that of ``answer``, None for the predicted one; less that of ``against``."""
+    """The logit that is explained: that of ``answer``, minus that of ``against`` if there is one."""
 
-    answer: int | None = None
-    against: int | None = None
+    answer: int | None = None  #: class; None for the predicted answer
+    against: int | None = None  #: class; None for none
 
     @classmethod
     def of(cls, config: ExplainConfig, answers: tuple[str, ...]) -> AnswerTarget:
-        """Raises ``UserError`` for an answer that the model does not know."""
-        return cls(_place(answers, "answer", config.answer), _place(answers, "against", config.against))
+        """Look up the config's ``answer`` and ``against`` among the model's answers.
+
+        Raises:
+            UserError: The model doesn't have such an answer.
+        """
+        return cls(_class_of(answers, "answer", config.answer), _class_of(answers, "against", config.against))
 
     def target(self, model: CLIPMapperVQA, batch: QuestionBatch) -> Target:
-        """The same answers in every pass; where the predicted one is ``against`` itself, y is 0."""
+        """Return the target of a batch.
+
+        With ``against``, predicted answers are computed here, so that the target has the same classes in every pass.
+        Where the predicted answer is ``against`` itself, the explained scalar y is 0; a note on stderr says so.
+        """
         if self.against is None:
             return predicted if self.answer is None else given(self.answer)
         if self.answer is not None:
@@ -82,14 +90,15 @@ class AnswerTarget:
         with torch.no_grad():
             answers = model(batch.pixels, batch.text).argmax(1)
         for row in (answers == self.against).nonzero()[:, 0].tolist():
-            what = f"question {batch.ids[row]}: the answer is {model.answers[self.against]} itself"
+            what = f"question {batch.ids[row]}: the predicted answer is {model.answers[self.against]} too"
             print(f"{what}, so against={model.answers[self.against]} leaves nothing to explain", file=sys.stderr)
         return margin(answers, self.against)
 
 
-def _place(answers: tuple[str, ...], key: str, answer: str | None) -> int | None:
+def _class_of(answers: tuple[str, ...], key: str, answer: str | None) -> int | None:
+    """Return the class of an answer, None for None."""
     if answer is None or answer in answers:
         return None if answer is None else answers.index(answer)
     close = difflib.get_close_matches(answer.lower(), answers, n=3)
-    hint = f"close to it: {', '.join(close)}" if close else f"it knows {', '.join(answers[:5])}, …"
-    raise UserError(f"{key}={answer} is none of the model's {len(answers)} answers; {hint}")
+    hint = f"similar ones: {', '.join(close)}" if close else f"it has {', '.join(answers[:5])}, …"
+    raise UserError(f"{key}={answer} is not one of the model's {len(answers)} answers; {hint}")

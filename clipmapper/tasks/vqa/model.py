@@ -14,7 +14,16 @@ from clipmapper.nn import Tokens, TokenSubset
 
 
 class VQAMapper(nn.Module):
-    """The trained part: frozen tokens of both modalities → a logit for every answer."""
+    """The trained part of CLIPmapper for VQA: a mapper, and a classification head on its read-out token.
+
+    Args:
+        config: The mapper's config.
+        image_width: Width of the encoder's image tokens.
+        text_width: Width of the encoder's text tokens.
+        image_tokens: Greatest number of image tokens.
+        text_tokens: Greatest number of text tokens.
+        answers: Number of answers.
+    """
 
     def __init__(
         self, config: MapperConfig, image_width: int, text_width: int, image_tokens: int, text_tokens: int, answers: int
@@ -24,12 +33,18 @@ class VQAMapper(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, answers))
 
     def forward(self, image: Tokens, text: Tokens) -> Tensor:
-        """Logits [B, answers]."""
+        """Return the logits of all answers, [B, answers], for the encoder's tokens."""
         return self.head(self.mapper.readout(image, text))
 
 
 class CLIPMapperVQA(nn.Module):
-    """Pictures and questions to logits, all of it."""
+    """The whole CLIPmapper for VQA: from images and questions to logits of answers.
+
+    Args:
+        encoder: The frozen CLIP.
+        trained: The trained part.
+        answers: Answer of each class.
+    """
 
     def __init__(self, encoder: FrozenClip, trained: VQAMapper, answers: tuple[str, ...]):
         super().__init__()
@@ -44,17 +59,28 @@ class CLIPMapperVQA(nn.Module):
         image_subset: TokenSubset | None = None,
         text_subset: TokenSubset | None = None,
     ) -> Tensor:
-        """Logits [B, answers]; the subsets leave tokens out from the encoders' input onwards."""
+        """Return the logits of all answers, [B, answers].
+
+        Args:
+            pixels: Preprocessed images, [B, 3, H, W].
+            questions: B questions.
+            image_subset: Kept image tokens; the others are removed at the input of the image encoder. None keeps all.
+            text_subset: Kept text tokens; the others are removed at the input of the text encoder. None keeps all.
+        """
         image = self.encoder.vision(pixels, image_subset)
         text = self.encoder.text(questions.ids, questions.valid, text_subset)
         return self.trained(image, text)
 
 
 def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
-    """The whole model, frozen and in evaluation mode, with the encoder the checkpoint was trained on.
+    """Load the whole model of a checkpoint, frozen and in evaluation mode.
 
-    With ``config``, its mapper and encoder must be the checkpoint's; raises ``UserError`` naming what differs, also
-    where the encoder's weights are no longer the same.
+    Args:
+        path: The checkpoint.
+        config: A config whose mapper and encoder must be those of the checkpoint; None accepts any checkpoint.
+
+    Raises:
+        UserError: The checkpoint can't be read or differs from the config, or the encoder's weights have changed.
     """
     about, encoder, weights = open_checkpoint(path, config, "vqa", "answers")
     model = build_vqa(MapperConfig(**about["mapper"]), encoder, len(about["answers"]))
@@ -63,6 +89,6 @@ def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
 
 
 def build_vqa(mapper: MapperConfig, encoder: FrozenClip, answers: int) -> VQAMapper:
-    """The trained part for an encoder's widths and token counts, with PyTorch's own first weights."""
+    """Build the trained part for an encoder, with PyTorch's default initial weights."""
     vision, text = encoder.vision, encoder.text
     return VQAMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, answers)

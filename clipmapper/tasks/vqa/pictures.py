@@ -1,4 +1,4 @@
-"""Pictures of explained questions, written one by one."""
+"""Figures of explained questions, written one by one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clipmapper.training.batches import even_batches
 from explain import Explainer
 from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
 
-MOST_ANSWERS = 3  # of people's different answers, how many are shown
+MOST_ANSWERS = 3  # greatest number of different human answers that a figure shows
 
 
 def write_pictures(
@@ -34,10 +34,25 @@ def write_pictures(
     folder: Path,
     scores: Path,
 ) -> int:
-    """A figure a sample in ``folder``, and all scores in one Parquet file; the number of samples.
+    """Write one figure per sample into ``folder``, and all scores into one Parquet file.
 
-    What is made before an error stays. Raises ``UserError`` for an answer that the model does not know, a picture that
-    can't be read, and a model that yields NaN.
+    Figures and scores of samples before an error are kept.
+
+    Args:
+        trained: The model and its questions.
+        rows: Questions to explain.
+        explainers: Explainers by name.
+        config: The command's config.
+        folder: Folder of the figures.
+        scores: Parquet file of the scores.
+
+    Returns:
+        The number of explained questions.
+
+    Raises:
+        UserError: The model doesn't have an answer that the config names, no chosen image can be read, or the model
+            yields NaN or Inf.
+        BadImage: An image can't be read, and ``data.on_bad_image`` is ``fail``.
     """
     aim = AnswerTarget.of(config, trained.model.answers)
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
@@ -51,12 +66,12 @@ def write_pictures(
                 made += 1
                 advance()
     if not made:
-        raise UserError("none of the chosen pictures could be read; check the image folder in data.root")
+        raise UserError("none of the chosen images could be read; check the image folder in data.root")
     return made
 
 
 def _batches(trained: TrainedVQA, rows: Sequence[int], size: int) -> Iterator[QuestionBatch]:
-    """At most ``size`` questions at a time, batches of much the same size; those cut off are counted on stderr."""
+    """Yield batches of nearly equal size, at most ``size`` questions each; report truncated questions on stderr."""
     for chunk in even_batches(rows, size):
         for batch in readable(trained.batch, chunk):
             if cut := batch.text.truncated:
@@ -67,36 +82,39 @@ def _batches(trained: TrainedVQA, rows: Sequence[int], size: int) -> Iterator[Qu
 
 
 def draw_sample(sample: ExplainedSample, box: Box, config: ExplainConfig, folder: Path) -> None:
-    """The sample's figure, and that of the interaction where it is asked for and the question has words."""
+    """Write the sample's figure, and the figure of its interaction, if there is one and the question has words."""
     photo = small_photo(sample.photo, box)
     name = folder / f"question_{sample.question.question_id}"
     save(draw(figure_of(sample, photo), config.overlay, config.scale), name, config.formats)
-    if sample.interaction is not None and (words := _merged(sample.pieces, sample.interaction[:, sample.patches])):
+    if sample.interaction is not None and (words := _merge_rows(sample.pieces, sample.interaction[:, sample.patches])):
         matrix = np.stack([scores for _, scores in words])
         figure = draw_interaction(photo, [word for word, _ in words], matrix, sample.grid, config.overlay)
         save(figure, f"{name}_interaction", config.formats)
 
 
 def figure_of(sample: ExplainedSample, photo: Photo) -> Sample:
-    """What is drawn of a sample: no class, read-out, start and end token; sub-words as words."""
+    """Return the content of a sample's figure.
+
+    It leaves out the class, read-out, start and end tokens, and merges sub-words into words.
+    """
     texts = {name: merge_clip_pieces(sample.pieces[1:-1], text[1:-1].tolist()) for name, text in sample.text.items()}
     explanations = [
         Explanation(name, image[sample.patches].reshape(sample.grid), [score for _, score in texts[name]])
         for name, image in sample.image.items()
     ]
     words = [word for word, _ in next(iter(texts.values()))]
-    said, question = sample.answer, sample.question
-    return Sample(photo, question.question, words, said.answer, said.probability, explanations, _caption(sample))
+    answer, question = sample.answer, sample.question
+    return Sample(photo, question.question, words, answer.answer, answer.probability, explanations, _caption(sample))
 
 
-def _merged(pieces: Sequence[str], rows: Array) -> list[tuple[str, Array]]:
-    """Words with the sum of their sub-words' rows [n, patches]; start and end token left out."""
+def _merge_rows(pieces: Sequence[str], rows: Array) -> list[tuple[str, Array]]:
+    """Return each word with the sum of its sub-words' rows, of [n, patches], without the start and end token."""
     columns = [merge_clip_pieces(pieces[1:-1], column.tolist()) for column in rows[1:-1].T]
     return [(same[0][0], np.array([score for _, score in same])) for same in zip(*columns, strict=True)]
 
 
 def _caption(sample: ExplainedSample) -> str:
-    """What is explained if it is not the predicted answer, and what people said."""
+    """Return the figure's second line: the explained answer, if it isn't the predicted one, and the human answers."""
     parts = []
     if sample.against is not None:
         parts.append(f"explained: {_scored_answer(sample.target)} rather than {_scored_answer(sample.against)}")
@@ -107,6 +125,6 @@ def _caption(sample: ExplainedSample) -> str:
     return "; ".join(parts)
 
 
-def _scored_answer(rated: ScoredAnswer) -> str:
-    percent = 100 * rated.probability
-    return f"{rated.answer} ({percent:.0f} %)" if percent >= 0.5 else f"{rated.answer} (<1 %)"
+def _scored_answer(scored: ScoredAnswer) -> str:
+    percent = 100 * scored.probability
+    return f"{scored.answer} ({percent:.0f} %)" if percent >= 0.5 else f"{scored.answer} (<1 %)"

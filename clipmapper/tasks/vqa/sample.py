@@ -1,4 +1,4 @@
-"""One explained question: every number behind its pictures, and the file that keeps them."""
+"""One explained question: all numbers behind its figures, and the rows of the file that stores them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from explain import Explainer, Needs, mutual_interaction
 from explain.explainers import Weighted
 
 Array = NDArray[np.float32]
-# A row a token. ``answer`` is the model's and ``probability`` its own; ``target`` (less ``against``) is explained.
-# ``index`` is the token's place in its modality; patches have ``row`` and ``col``, all other tokens ``token``;
-# ``special``: class, read-out, start and end token.
+# The file has one row per explainer and token. ``answer`` is the predicted answer and ``probability`` its probability;
+# the logit of ``target`` (minus that of ``against``) is explained. ``index`` is the token's position in its modality.
+# Patches have ``row`` and ``col``, all other tokens have ``token``. ``special`` is true for the class, read-out, start
+# and end tokens.
 SCHEMA = pa.schema(
     {
         "question_id": pa.int64(),
@@ -54,26 +55,23 @@ class ScoredAnswer:
 
 @dataclass(frozen=True, eq=False)
 class ExplainedSample:
-    """``pieces`` are the text tokens as the tokenizer spells them, [n]: start token, sub-words, end token.
-
-    By explainer, ``image`` has scores of a read-out token (if there is one), the class token and the patches, [n_v],
-    and ``text`` of the pieces, [n]. ``grid`` is (rows, cols) of the patches; ``interaction`` [n, n_v] if asked for.
-    """
+    """A question, the model's answer and its explanations."""
 
     question: Question
     photo: Image.Image
-    answer: ScoredAnswer
-    target: ScoredAnswer
-    against: ScoredAnswer | None
-    pieces: Sequence[str]
-    grid: tuple[int, int]
+    answer: ScoredAnswer  #: the predicted answer
+    target: ScoredAnswer  #: the explained answer
+    against: ScoredAnswer | None  #: the answer whose logit is subtracted
+    pieces: Sequence[str]  #: text tokens as the tokenizer spells them, [n]: start token, sub-words, end token
+    grid: tuple[int, int]  #: rows and columns of the patches
+    #: Scores by explainer, [n_v]: of the read-out token (if there is one), the class token and the patches.
     image: Mapping[str, Array]
-    text: Mapping[str, Array]
-    interaction: Array | None
+    text: Mapping[str, Array]  #: scores of the pieces by explainer, [n]
+    interaction: Array | None  #: mutual interaction (Huang et al. 2023, Eq. 19), [n, n_v]; None if not requested
 
     @property
     def patches(self) -> slice:
-        """Where the patches lie among the image tokens."""
+        """Positions of the patches among the image tokens."""
         rows, cols = self.grid
         total = len(next(iter(self.image.values())))
         return slice(total - rows * cols, total)
@@ -82,13 +80,20 @@ class ExplainedSample:
 def explain_samples(
     trained: TrainedVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: AnswerTarget, interaction: bool
 ) -> Iterator[ExplainedSample]:
-    """The samples of a batch, all of them and all explainers from one trace.
+    """Explain the questions of a batch by all explainers, from a single trace.
+
+    Args:
+        trained: The model.
+        batch: The questions.
+        explainers: Explainers by name.
+        aim: The logit that is explained.
+        interaction: Whether the modality interaction is computed too.
 
     Raises:
-        UserError: the model yields NaN or Inf.
+        UserError: The model yields NaN or Inf.
     """
     model = trained.model
-    weighted = Weighted()  # the rule by which R grows in an interaction
+    weighted = Weighted()  # the update rule of R in the interaction
     more = Needs.of([weighted]) if interaction else None
     target = aim.target(model, batch)
     explained = explain(model, batch, explainers, target, more=more, checkpoint=trained.checkpoint)
@@ -106,16 +111,16 @@ def _sample(
     scores = {name: of_batch[row].float().cpu().numpy() for name, of_batch in explained.scores.items()}
     probabilities = traced.logits[row].sigmoid()
 
-    def rated(answer: int) -> ScoredAnswer:
+    def scored(answer: int) -> ScoredAnswer:
         return ScoredAnswer(model.answers[answer], float(probabilities[answer]))
 
     predicted = int(traced.answers[row])
     return ExplainedSample(
         question=batch.questions[row],
         photo=batch.images[row],
-        answer=rated(predicted),
-        target=rated(predicted if aim.answer is None else aim.answer),
-        against=None if aim.against is None else rated(aim.against),
+        answer=scored(predicted),
+        target=scored(predicted if aim.answer is None else aim.answer),
+        against=None if aim.against is None else scored(aim.against),
         pieces=[model.encoder.tokenizer.decoder[i] for i in ids],
         grid=tuple(model.encoder.vision.visual.grid_size),
         image={name: of_sample[image] for name, of_sample in scores.items()},
@@ -125,7 +130,7 @@ def _sample(
 
 
 def score_rows(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
-    """What the file says of a sample, rows of ``SCHEMA``."""
+    """Yield a sample's rows of the file, as ``SCHEMA`` describes them."""
     about = {
         "question_id": sample.question.question_id,
         "image_id": sample.question.image_id,
@@ -141,7 +146,7 @@ def score_rows(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
 
 
 def _tokens(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
-    """What the file says of each token, in joint order."""
+    """Yield the columns that describe each token, in joint order."""
     first, cols = sample.patches.start, sample.grid[1]
     for index, name in enumerate(("read-out", "class")[-first:]):
         yield {"modality": "image", "index": index, "token": name, "special": True}

@@ -1,4 +1,4 @@
-"""The official accuracy of anyone's result file; needs no model and no images."""
+"""Official VQA accuracy of a result file from any model; needs neither a checkpoint nor images."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
 
 
 def score_result_file(config: EvaluateConfig, run: Path) -> None:
-    """Official accuracy of the result file that the config names, printed and written.
+    """Print and write the official accuracy of the result file that the config names.
 
-    Raises ``UserError`` where a file is not named, and as :func:`score_files`.
+    Raises:
+        UserError: A file is not named in the config, or :func:`score_files` refuses the files.
     """
     if config.references:
         raise UserError("references=FILE belongs to captions: give task=caption, or questions=FILE annotations=FILE")
     if not (config.predictions and config.questions and config.annotations):
-        raise UserError("scoring a result file takes all three: predictions=FILE questions=FILE annotations=FILE")
+        raise UserError("scoring a result file needs all three: predictions=FILE questions=FILE annotations=FILE")
     score = score_files(Path(config.predictions), Path(config.questions), Path(config.annotations))
     write_metrics(run / "metrics.json", {"predictions": summary(score)}, asdict(config))
     print(table(config.predictions, score))
 
 
 def score_files(predictions: Path, questions: Path, annotations: Path) -> VQAScore:
-    """Scores a result file, a JSON list of ``{"question_id", "answer"}``, on VQAv2's question and annotation files.
+    """Score a result file, a JSON list of ``{"question_id", "answer"}``, on VQAv2's question and annotation files.
 
-    Raises ``UserError`` where a file is missing, is not JSON, has not the official layout or does not fit the others.
+    Raises:
+        UserError: A file is missing, is not JSON, doesn't have the official format, or has other question ids than the
+            other files.
     """
     results = read_results(predictions, ANSWERS)
     asked = read_questions(questions, annotations)
     if not asked:
-        raise UserError(f"{questions}: holds no questions; give the question file that the results answer")
+        raise UserError(f"{questions}: holds no questions; give the question file of the results")
     check_same_questions({question.question_id: None for question in asked}, results, f"{questions}", f"{predictions}")
     return score_predictions(results, asked)

@@ -1,4 +1,4 @@
-"""What is to be explained: which samples, and which of the model's answers."""
+"""Selection of the questions to explain, or the user's own question."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from clipmapper.tasks.vqa.trained import TrainedVQA, load_model
 
 
 def own_question(config: ExplainConfig) -> TrainedVQA:
-    """The config's picture and question as question 0 of picture 0; no data are read.
+    """Load the model with the user's image and question, as question 0 about image 0; no dataset is read.
 
-    Raises ``UserError`` where there is no checkpoint.
+    Raises:
+        UserError: There is no checkpoint that fits the config.
     """
     model, path = load_model(config, config.checkpoint)
     question = Question(question_id=0, image_id=0, question=str(config.question))
@@ -25,22 +26,24 @@ def own_question(config: ExplainConfig) -> TrainedVQA:
 
 
 def select(trained: TrainedVQA, config: ExplainConfig) -> list[int]:
-    """The rows of the samples that the config names, in the order of their pictures.
+    """Return the rows of the questions that the config chooses, in the order of their figures.
 
-    ``random`` and ``wrong`` follow a seeded order: fewer samples are the first of more.
+    ``random`` and ``wrong`` take the first questions of a seeded order. So with the same seed, a smaller number of
+    samples gives the first ones of a larger number.
 
-    Raises ``UserError`` for unknown ids, for more samples than there are, and where no wrong answer is found.
+    Raises:
+        UserError: An id is unknown, there are fewer questions than requested, or no wrong answer is found.
     """
     if config.image is not None:
         return [0]
     if config.select == "ids":
         return rows_of_ids([question.question_id for question in trained.questions], config, "question")
     order = drawn_rows(len(trained.questions), config, "questions")
-    return order[: config.samples] if config.select == "random" else _wrong(trained, config, order)
+    return order[: config.samples] if config.select == "random" else _wrongly_answered(trained, config, order)
 
 
-def _wrong(trained: TrainedVQA, config: ExplainConfig, order: list[int]) -> list[int]:
-    """The first rows whose predicted answer has no accuracy at all; how many were looked at is printed."""
+def _wrongly_answered(trained: TrainedVQA, config: ExplainConfig, order: list[int]) -> list[int]:
+    """Return the first rows whose predicted answer has accuracy 0; print how many questions were answered for that."""
     if not trained.questions[0].answers:
         raise UserError(f"select=wrong: the {config.split} split has no human answers; give select=random")
     found: list[int] = []

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 class VQATask:
-    """Answers to questions about pictures: soft-label classification over the data's answers."""
+    """Answering questions about images: soft-label classification over the answer vocabulary.
+
+    The loss is in :mod:`clipmapper.tasks.vqa.training`.
+    """
 
     name, samples, monitor = "vqa", "questions", "val/accuracy"
     schema, explain_schema = VQATaskConfig, ExplainConfig
 
     def data(self, config: TrainConfig) -> TaskData:
+        """Read the questions and compute their features; print how many there are."""
         from clipmapper.tasks.vqa.data import prepare
 
         data = prepare(config)
@@ -31,31 +35,37 @@ class VQATask:
         return data
 
     def module(self, config: TrainConfig, data: TaskData) -> VQATraining:
+        """Build the Lightning module, which has the soft-label binary cross-entropy loss."""
         from clipmapper.tasks.vqa.training import new_module
 
         return new_module(config, data)
 
     def evaluate(self, config: TrainConfig, data: TaskData, model: VQAMapper, run: Path) -> dict[str, Any]:
+        """Write the answers to validation and test, then print and return their official accuracy."""
         from clipmapper.tasks.vqa.evaluation import evaluate_splits
 
         return evaluate_splits(model, data, config.data.name, run)
 
     def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
+        """Write a checkpoint's answers to a split, and their official accuracy."""
         from clipmapper.tasks.vqa.evaluation import score_checkpoint
 
         score_checkpoint(config, run)
 
     def score_files(self, config: EvaluateConfig, run: Path) -> None:
+        """Score a VQA result file against official question and annotation files."""
         from clipmapper.tasks.vqa.scoring import score_result_file
 
         score_result_file(config, run)
 
     def load(self, path: Path, config: Config | None = None) -> CLIPMapperVQA:
+        """Load the whole model of a checkpoint, frozen and in evaluation mode."""
         from clipmapper.tasks.vqa.model import load_vqa
 
         return load_vqa(path, config)
 
     def trained(self, config: ExplainConfig) -> TrainedVQA:
+        """Load the model with a split's questions, or with the user's image and question."""
         from clipmapper.tasks.vqa.selection import own_question
         from clipmapper.tasks.vqa.trained import load_trained
 
@@ -69,6 +79,7 @@ class VQATask:
         folder: Path,
         scores: Path,
     ) -> int:
+        """Explain the questions that the config chooses; return their number."""
         from clipmapper.tasks.vqa.pictures import write_pictures
         from clipmapper.tasks.vqa.selection import select
 

@@ -1,4 +1,4 @@
-"""Traces of CLIPmapper: one recorded forward pass and one backward pass for a whole batch of pictures and questions."""
+"""Traces of CLIPmapper for VQA: one recorded forward pass and one backward pass for a batch of questions."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def trace_vqa(
     sample_ids: Sequence[int | str] | None = None,
     picture_ids: Sequence[int | str] | None = None,
 ) -> Traced:
-    """The trace of a batch in joint order: image tokens, then text tokens.
+    """Trace a batch of questions in joint order: image tokens, then text tokens.
 
     Args:
-        model: In evaluation mode.
-        pixels: [B, 3, H, W].
+        model: The model in evaluation mode.
+        pixels: Preprocessed images, [B, 3, H, W].
         questions: B questions.
-        target: Which logit is explained; by default that of the answer the model prefers.
-        needs: What the trace holds; LRP relevance costs a second pass.
-        sample_ids: Names of the samples, for what is drawn at random.
-        picture_ids: Whose picture each sample shows.
+        target: The logit that is explained; by default that of the predicted answer.
+        needs: Content of the trace; LRP relevance takes a second pass.
+        sample_ids: Names of the samples, which seed random draws.
+        picture_ids: Id of each sample's image.
 
     Raises:
-        TraceError: a tensor holds NaN or Inf.
-        ValueError: the target does not fit the logits.
+        TraceError: A tensor contains NaN or Inf.
+        ValueError: The target doesn't fit the logits.
     """
-    removable, sizes = _positions(model, questions)
+    removable, sizes = _removable_and_sizes(model, questions)
     valid = _valid(model, questions)
     trace, logits = capture(lambda _: model(pixels, questions), target, needs, lambda: (sizes, valid), sample_ids)
     visual, tokenizer = model.encoder.vision.visual, model.encoder.tokenizer
@@ -57,11 +57,13 @@ def trace_vqa(
     )
 
 
-def _positions(model: CLIPMapperVQA, questions: TextBatch) -> tuple[Tensor, dict[str, int]]:
-    """Which joint positions may be removed, and the tokens of each modality."""
+def _removable_and_sizes(model: CLIPMapperVQA, questions: TextBatch) -> tuple[Tensor, dict[str, int]]:
+    """Return which joint positions may be removed, bool [B, N], and the number of tokens of each modality."""
     valid = _valid(model, questions)
     patches = model.encoder.vision.token_count - 1
-    kept = valid.shape[1] - questions.valid.shape[1] - patches  # class token, and a read-out token before it
+    kept = (
+        valid.shape[1] - questions.valid.shape[1] - patches
+    )  # the class token, and the read-out token before it, if there is one
     removable = valid.clone()
     removable[:, :kept] = False
     removable[:, kept + patches] = False
@@ -70,12 +72,12 @@ def _positions(model: CLIPMapperVQA, questions: TextBatch) -> tuple[Tensor, dict
 
 
 def _valid(model: CLIPMapperVQA, questions: TextBatch) -> Tensor:
-    """bool [B, N] in joint order."""
+    """Return the padding mask in joint order, bool [B, N]."""
     count = model.encoder.vision.token_count + (model.trained.mapper.read.learnt is not None)
     return torch.cat([questions.valid.new_ones(len(questions.valid), count), questions.valid], 1)
 
 
 def _readout(model: CLIPMapperVQA, questions: TextBatch, image_tokens: int) -> Tensor:
-    """The read-out token's joint position, [B]."""
+    """Return the joint position of the read-out token, [B]."""
     read = model.trained.mapper.read
     return read.place(questions.valid) + (image_tokens if read.stream == "text" else 0)

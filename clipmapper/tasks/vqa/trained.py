@@ -1,4 +1,4 @@
-"""What is explained: a trained model, and the questions and pictures of one split of the data."""
+"""A trained VQA model, and the questions and images of one split to run it on."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ from clipmapper.tasks.vqa.model import CLIPMapperVQA, load_vqa
 
 @dataclass(frozen=True, eq=False)
 class QuestionBatch:
-    """B questions as the model takes them: ``pixels`` [B, 3, H, W] and ``text`` on its device."""
+    """B questions with the model's inputs, on its device."""
 
     questions: tuple[Question, ...]
     images: tuple[Image.Image, ...]
-    pixels: Tensor
-    text: TextBatch
+    pixels: Tensor  #: preprocessed images, [B, 3, H, W]
+    text: TextBatch  #: tokenised questions
 
     @property
     def ids(self) -> list[int]:
-        """The questions' ids, by which explainers that draw at random know them."""
+        """The questions' ids, which also seed the random draws of explainers."""
         return [question.question_id for question in self.questions]
 
     @property
     def picture_ids(self) -> list[int]:
-        """The ids of the pictures that the questions are about."""
+        """Image id of each question."""
         return [question.image_id for question in self.questions]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedVQA:
-    """A frozen model with the data it is asked about."""
+    """A frozen VQA model with the questions to run it on."""
 
     model: CLIPMapperVQA
     questions: tuple[Question, ...]
-    images: Mapping[int, ImageSource]
+    images: Mapping[int, ImageSource]  #: by image id
     checkpoint: Path
-    on_bad_image: str
+    on_bad_image: str  #: fail, or skip questions whose image can't be read
 
     @property
     def ids(self) -> list[int]:
-        """The questions' ids."""
+        """Id of each question."""
         return [question.question_id for question in self.questions]
 
     @torch.no_grad()
     def answered(self, rows: Sequence[int], batch_size: int) -> Iterator[tuple[int, Question, str]]:
-        """Row, question and the model's answer, in the order of the rows; without those whose picture is left out."""
+        """Yield the row, question and predicted answer of each row, except where an unreadable image is skipped."""
         row_of = {self.questions[row].question_id: row for row in rows}
         for start in range(0, len(rows), batch_size):
             if (batch := self.batch(rows[start : start + batch_size])) is not None:
@@ -66,10 +66,12 @@ class TrainedVQA:
                     yield row_of[question.question_id], question, self.model.answers[answer]
 
     def batch(self, rows: Sequence[int]) -> QuestionBatch | None:
-        """The questions of these rows.
+        """Return the questions of these rows as a batch, or None if all of them are skipped.
 
-        Raises ``BadImage`` at a picture that can't be read; with ``on_bad_image="skip"`` it is named on stderr and its
-        questions are left out: None where nothing is left.
+        With ``on_bad_image="skip"``, questions whose image can't be read are skipped and reported on stderr.
+
+        Raises:
+            BadImage: An image can't be read, and ``on_bad_image`` is ``fail``.
         """
         questions, pictures = [], []
         for row in rows:
@@ -86,7 +88,7 @@ class TrainedVQA:
 def question_batch(
     model: CLIPMapperVQA, questions: Sequence[Question], pictures: Sequence[Image.Image]
 ) -> QuestionBatch:
-    """Any pictures and questions, as the model takes them."""
+    """Return questions and their images as a batch on the model's device."""
     weight = next(model.trained.parameters())
     text = model.encoder.tokenize([question.question for question in questions])
     moved = TextBatch(text.ids.to(weight.device), text.valid.to(weight.device), text.truncated)
@@ -95,9 +97,15 @@ def question_batch(
 
 
 def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedVQA:
-    """The newest checkpoint that fits the config, or the one given, and a split of the config's data.
+    """Load a checkpoint, and a split of the config's data.
 
-    Raises ``UserError`` as the readers and :func:`clipmapper.checkpoint.find_checkpoint` do.
+    Args:
+        config: The command's config.
+        split: Name of the split.
+        checkpoint: The checkpoint; None finds the newest one that fits the config.
+
+    Raises:
+        UserError: No checkpoint fits, or the data can't be read.
     """
     model, path = load_model(config, checkpoint)
     data = load_data(config.data).part(split)
@@ -105,5 +113,5 @@ def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedV
 
 
 def load_model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperVQA, Path]:
-    """The model alone, on the trainer's kind of device, and its checkpoint."""
+    """Load only the model, on the device that ``trainer.accelerator`` names; return it with its checkpoint."""
     return load_found(config, checkpoint, load_vqa)

@@ -1,4 +1,4 @@
-"""The Lightning module that trains VQA: soft-label classification."""
+"""VQA training with the soft-label binary cross-entropy loss: :func:`soft_label_loss` and its Lightning module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmapper.training.module import MapperTraining
 
 
 def new_module(config: TrainConfig, data: TaskData) -> VQATraining:
-    """A new model, ready to be trained; its weights are drawn from torch's generator."""
+    """Build a new model and its Lightning module; the weights are drawn from torch's global generator."""
     model = build_vqa(config.mapper, data.encoder, len(data.answers))
     some = data.train[list(range(min(START_SAMPLES, len(data.train))))]
     initialise(model.mapper, config.mapper, data.encoder, (some.image, some.text))
@@ -21,9 +21,10 @@ def new_module(config: TrainConfig, data: TaskData) -> VQATraining:
 
 
 class VQATraining(MapperTraining[VQAMapper]):
-    """Trains a :class:`VQAMapper`."""
+    """Lightning module that trains a :class:`VQAMapper` with :func:`soft_label_loss`."""
 
     def training_step(self, batch: VQABatch, _: int) -> Tensor:
+        """Return the soft-label binary cross-entropy loss of a batch, and log it with the accuracy."""
         logits = self.model(batch.image, batch.text)
         loss = soft_label_loss(logits, batch.targets)
         size = len(batch.rows)
@@ -32,6 +33,7 @@ class VQATraining(MapperTraining[VQAMapper]):
         return loss
 
     def validation_step(self, batch: VQABatch, _: int) -> None:
+        """Log the loss and the accuracy of a validation batch; ``val/accuracy`` chooses the best checkpoint."""
         logits = self.model(batch.image, batch.text)
         size = len(batch.rows)
         self.log("val/loss", soft_label_loss(logits, batch.targets), batch_size=size, sync_dist=True)
@@ -40,10 +42,17 @@ class VQATraining(MapperTraining[VQAMapper]):
 
 
 def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy summed over the answers, mean over the batch; both [B, answers]."""
+    """Return the soft-label binary cross-entropy loss of VQA: summed over the answers, averaged over the batch.
+
+    Each answer is a separate binary classification with a soft target (docs/method.md, CLIPmapper).
+
+    Args:
+        logits: Logit of each answer, [B, answers].
+        targets: Soft score of each answer, 0..1, [B, answers].
+    """
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
 
 def soft_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The soft score of the answer given, mean over the batch."""
+    """Return the soft score of the predicted answer, averaged over the batch; arguments as in :func:`soft_label_loss`."""
     return targets.gather(1, logits.argmax(1, keepdim=True)).mean()

@@ -1,4 +1,4 @@
-"""Batches of questions: pictures, texts and targets belong together, also for the blind."""
+"""Tests of question batches: images, texts and targets belong together, also with one input hidden."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmapper.tasks.vqa.data import VQADataset
 
 
 def features(widths: dict[object, int], missing: tuple[object, ...] = ()) -> SimpleNamespace:
-    """Items whose tokens all hold the item's place."""
+    """Return fake features in which each item's tokens are the item's position."""
     return SimpleNamespace(
         place={item: k for k, item in enumerate(widths)},
         missing=dict.fromkeys(missing, "gone"),
@@ -52,7 +52,7 @@ def dataset(data: VQAData, missing: tuple[int, ...] = (), sees: str = "both") ->
     return VQADataset(data, images, texts, Vocabulary(), sees)  # type: ignore[arg-type]
 
 
-def test_a_batch_joins_pictures_questions_and_targets(data: VQAData) -> None:
+def test_a_batch_has_the_images_questions_and_targets_of_its_rows(data: VQAData) -> None:
     batch = dataset(data)[[2, 0]]
     assert batch.rows.tolist() == [2, 0]
     assert batch.image.tolist() == [2, 0]
@@ -61,7 +61,7 @@ def test_a_batch_joins_pictures_questions_and_targets(data: VQAData) -> None:
     assert dataset(data).without_target == 1
 
 
-def test_questions_without_a_picture_are_left_out_and_counted(
+def test_questions_without_a_readable_image_are_left_out_and_counted(
     data: VQAData, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = dataset(data, missing=(6,))
@@ -71,7 +71,7 @@ def test_questions_without_a_picture_are_left_out_and_counted(
     assert capsys.readouterr().err == "1 questions are left out: their images could not be read\n"
 
 
-def test_the_blind_see_one_constant(data: VQAData) -> None:
+def test_a_hidden_input_is_the_same_for_all_questions(data: VQAData) -> None:
     rows = [0, 1, 2]
     assert len(set(dataset(data, sees="question")[rows].image.tolist())) == 1
     assert dataset(data, sees="question")[rows].text.tolist() == [2, 1, 0]

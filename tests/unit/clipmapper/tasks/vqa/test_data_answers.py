@@ -1,4 +1,4 @@
-"""The answer vocabulary and the soft targets: the published rule, closed forms, files, errors."""
+"""Tests of the answer vocabulary and the soft targets: published rule, closed forms, files and errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_questions_without_annotations_do_not_count() -> None:
 
 @settings(deadline=None)
 @given(st.data())
-def test_order_is_by_count_then_alphabet_whatever_the_order_of_questions(data: st.DataObject) -> None:
+def test_order_is_by_count_then_alphabet_for_any_order_of_questions(data: st.DataObject) -> None:
     counts = data.draw(st.dictionaries(st.sampled_from(["red", "blue", "green", "yes", "no"]), st.integers(1, 4)))
     counts["kite"] = 4
     questions = data.draw(st.permutations(with_counts(**counts)))
@@ -75,14 +75,14 @@ def test_index_is_the_inverse_of_answers() -> None:
     assert len(vocabulary) == 3
 
 
-@pytest.mark.parametrize(("answers", "part"), [((), "at least one"), (("yes", "no", "yes"), "'yes' is there 2 times")])
+@pytest.mark.parametrize(("answers", "part"), [((), "at least one"), (("yes", "no", "yes"), "'yes' occurs 2 times")])
 def test_a_vocabulary_has_distinct_answers(answers: tuple[str, ...], part: str) -> None:
     with pytest.raises(ValueError, match=part):
         AnswerVocabulary(answers)
 
 
 @pytest.mark.parametrize("matches", range(11))
-def test_soft_scores_equal_the_accuracy_with_ten_proper_annotators(matches: int) -> None:
+def test_soft_scores_equal_the_accuracy_with_ten_annotators(matches: int) -> None:
     question = asked(1, "kite", *["kite"] * matches, *["dog"] * (10 - matches))
     targets = soft_targets(question, AnswerVocabulary(("yes", "kite")))
     assert targets.get(1, 0) == CASES["softscore"][matches]["butd_score"]
@@ -119,27 +119,27 @@ def test_both_lxmert_layouts_give_the_same_vocabulary(tmp_path: Path) -> None:
 def test_lxmert_files_that_disagree_are_an_error(tmp_path: Path, name: str) -> None:
     write(tmp_path, "trainval_label2ans.json", ["yes", "no"])
     write(tmp_path, "trainval_ans2label.json", {"yes": 1, "no": 0})
-    with pytest.raises(UserError, match=rf"{name}: does not agree with trainval_\w+\.json"):
+    with pytest.raises(UserError, match=rf"{name}: differs from trainval_\w+\.json"):
         read_lxmert_labels(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        ({"yes": 0, "no": 2}, "'no' has place 2 where 1 is due; the places must be 0 to 1"),
-        ({"yes": 0, "no": 0}, "'no' has place 0 where 1 is due"),
-        ({"yes": 1, "no": 2}, "'yes' has place 1 where 0 is due"),
-        ({"yes": -1, "no": 0}, "'yes' has place -1 where 0 is due"),
+        ({"yes": 0, "no": 2}, "'no' has place 2, but 1 was expected; the places must be 0 to 1"),
+        ({"yes": 0, "no": 0}, "'no' has place 0, but 1 was expected"),
+        ({"yes": 1, "no": 2}, "'yes' has place 1, but 0 was expected"),
+        ({"yes": -1, "no": 0}, "'yes' has place -1, but 0 was expected"),
         ({"yes": 0, "no": "1"}, "place of 'no' must be an integer, but is '1'"),
         ({"yes": 0, "no": True}, "place of 'no' must be an integer, but is True"),
-        (["yes", "no", "yes"], "'yes' is there 2 times"),
+        (["yes", "no", "yes"], "'yes' occurs 2 times"),
         (["yes", 3], "[1] must be a string, but is 3"),
         ([], "at least one answer"),
         ({}, "at least one answer"),
         ("yes", "must be a JSON list of answers, but is 'yes'"),
     ],
 )
-def test_wrong_label_files_are_named_in_one_line(tmp_path: Path, content: Any, part: str) -> None:
+def test_wrong_label_files_are_reported_in_one_line(tmp_path: Path, content: Any, part: str) -> None:
     path = write(tmp_path, "labels.json", content)
     with pytest.raises(UserError) as error:
         read_lxmert_labels(path)
@@ -150,7 +150,7 @@ def test_wrong_label_files_are_named_in_one_line(tmp_path: Path, content: Any, p
 
 
 @pytest.mark.parametrize(("content", "part"), [(None, "no such file"), (b"", "not valid JSON"), (b'["y', "cut off")])
-def test_missing_or_truncated_files_are_named(tmp_path: Path, content: bytes | None, part: str) -> None:
+def test_missing_or_truncated_label_files_are_named(tmp_path: Path, content: bytes | None, part: str) -> None:
     path = tmp_path / "trainval_label2ans.json"
     if content is not None:
         path.write_bytes(content)

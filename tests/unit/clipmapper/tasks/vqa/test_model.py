@@ -1,4 +1,4 @@
-"""The whole model: what is recorded of it, batches of it, and which part of it learns."""
+"""Tests of the whole model: its recording, its batches, and which part of it is trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _one_thread() -> None:
 
 
 def inputs() -> tuple[Tensor, TextBatch, TokenSubset, TokenSubset]:
-    """Three pictures and questions of which some patches and words are left out."""
+    """Return three images and questions, and subsets that leave out some patches and words."""
     pixels, questions = pictures(3), random_encoder().tokenize(TEXTS[:3])
     keep = torch.tensor([[True] * 10, [True] * 5 + [False] * 5, [True, False] * 5])
     words = questions.valid.clone()
@@ -40,7 +40,7 @@ STEPS = {"a": UNIMODAL + [("joint", "joint")] * 3, "b": UNIMODAL + LAYER_B * 2}
 @pytest.mark.parametrize("positions", ["none", "learnt"])
 @pytest.mark.parametrize("readout", ["cls", "eot"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recording_holds_the_steps_in_order_and_changes_no_logit(name: str, readout: str, positions: str) -> None:
+def test_a_recording_has_the_steps_in_order_and_changes_no_logit(name: str, readout: str, positions: str) -> None:
     model = random_vqa(name, readout, positions)
     pixels, questions, image, text = inputs()
     fast = model(pixels, questions, image, text)
@@ -61,13 +61,13 @@ def test_a_recording_holds_the_steps_in_order_and_changes_no_logit(name: str, re
 
 
 def rows(step: Any, trace: Any, valid: Tensor) -> Tensor:
-    """The rows of A that belong to tokens, not to padding (whose rows in a causal text are nobody's concern)."""
+    """Return which rows of A belong to tokens; the rows of padding are not tested."""
     return valid[:, trace.span(step.query)][:, None, :, None].expand_as(step.attention)
 
 
 @pytest.mark.parametrize("readout", ["cls", "eot"])
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_recorded_of_the_mapper_rebuilds_its_residual_streams(name: str, readout: str) -> None:
+def test_the_recorded_tensors_reproduce_the_mappers_residual_streams(name: str, readout: str) -> None:
     model = random_vqa(name, readout)
     pixels, questions, image, text = inputs()
     with record() as recorder:
@@ -96,12 +96,12 @@ def test_what_is_recorded_of_the_mapper_rebuilds_its_residual_streams(name: str,
 
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_question_about_a_picture_is_answered_the_same_alone_and_in_any_batch(name: str, readout: str) -> None:
+def test_a_question_has_the_same_logits_alone_and_in_any_batch(name: str, readout: str) -> None:
     model = random_vqa(name, readout, "learnt")
     pixels, questions, image, text = inputs()
     together = model(pixels, questions, image, text)
     for fewer in (model(pixels, questions, image), model(pixels, questions, None, text)):
-        assert not torch.allclose(together, fewer, atol=1e-4)  # both subsets are heeded
+        assert not torch.allclose(together, fewer, atol=1e-4)  # both subsets have an effect
     order = torch.tensor([1, 2, 0])
     shuffled = model(
         pixels[order],
@@ -123,7 +123,7 @@ def test_a_question_about_a_picture_is_answered_the_same_alone_and_in_any_batch(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_mapper_learns(name: str) -> None:
+def test_only_the_mapper_is_trained(name: str) -> None:
     encoder, mapper = random_encoder(), random_vqa(name).trained.requires_grad_(True)
     model = CLIPMapperVQA(encoder, mapper, ANSWERS).train()
     assert not any(module.training for module in model.encoder.modules())

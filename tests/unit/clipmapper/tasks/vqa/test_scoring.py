@@ -1,4 +1,4 @@
-"""Scores of result files on VQAv2's official files, and one clear line for what can be wrong with one of the three."""
+"""Tests of scoring result files on VQAv2's official files, and of the error messages for wrong files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write(folder: Path, **changed: Any) -> list[Path]:
     return [folder / f"{name}.json" for name in lists]
 
 
-def test_files_are_scored_like_their_entries(tmp_path: Path) -> None:
+def test_the_score_of_files_equals_the_score_of_their_entries(tmp_path: Path) -> None:
     results, questions, annotations = write(tmp_path)
     score = score_files(results, questions, annotations)
     assert score.by_answer_type == {"other": 65.0, "number": 60.0}
@@ -74,7 +74,7 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
         ({"annotations": [{**FIRST, "answers": ["red"]}, *ANNOTATIONS[1:]]}, ["question_id 1: an answer is 'red'"]),
     ],
 )
-def test_wrong_contents_are_named_in_one_line(tmp_path: Path, changed: dict[str, Any], parts: list[str]) -> None:
+def test_wrong_contents_are_reported_in_one_line(tmp_path: Path, changed: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(UserError) as error:
         score_files(*write(tmp_path, **changed))
     message = one_line(error)
@@ -83,7 +83,7 @@ def test_wrong_contents_are_named_in_one_line(tmp_path: Path, changed: dict[str,
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
 @pytest.mark.parametrize("content", [None, b"", b'[{"question_id": 1, "ans', b"\x89PNG\r\n\x1a\n\xff\xff", b"7"])
-def test_broken_files_are_named_in_one_line(tmp_path: Path, broken: int, content: bytes | None) -> None:
+def test_broken_files_are_reported_in_one_line(tmp_path: Path, broken: int, content: bytes | None) -> None:
     paths = write(tmp_path)
     paths[broken].unlink() if content is None else paths[broken].write_bytes(content)
     with pytest.raises(UserError) as error:

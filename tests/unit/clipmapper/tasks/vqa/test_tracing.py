@@ -1,4 +1,4 @@
-"""Traces of CLIPmapper, and every explainer on them."""
+"""Tests of CLIPmapper's traces for VQA, and of every explainer on them."""
 
 from __future__ import annotations
 
@@ -45,16 +45,18 @@ def test_the_recorded_forward_equals_the_fast_one(name: str, readout: str) -> No
 @pytest.mark.parametrize("explainer", EVERY)
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_equals_its_samples_alone(name: str, readout: str, explainer: Any) -> None:
-    model = random_vqa(name, readout, dtype=torch.float64)  # LRP divides by numbers near 0
+def test_explanations_of_a_batch_equal_those_of_its_samples_alone(name: str, readout: str, explainer: Any) -> None:
+    model = random_vqa(name, readout, dtype=torch.float64)  # float64, because LRP divides by numbers close to 0
     pixels, questions = samples(4)
     pixels = pixels.double()
     whole = trace_vqa(model, pixels, questions, needs=Needs.everything(lrp=True), sample_ids=IDS)
-    rule = explainer(steps=4) if explainer is explainers.IntegratedGradients else explainer()  # 32 take seconds
+    rule = (
+        explainer(steps=4) if explainer is explainers.IntegratedGradients else explainer()
+    )  # the default of 32 steps takes seconds
     scores = rule(whole.trace, rows=whole.rows)
     assert scores.isfinite().all()
     assert scores.shape == (4, whole.trace.tokens)
-    if explainer is explainers.Shuffled:  # its weights are another sample's
+    if explainer is explainers.Shuffled:  # it uses the weights of another sample of the batch
         return
     for b in range(4):
         length = int(questions.valid[b].sum())
@@ -77,7 +79,7 @@ def test_weighted_rows_sum_to_one(name: str, readout: str) -> None:
 
 
 @pytest.mark.parametrize("readout", READOUTS)
-def test_positions_are_what_they_say(readout: str) -> None:
+def test_removable_and_readout_positions(readout: str) -> None:
     model = random_vqa("b", readout)
     _, questions = samples(4)
     found = traced(model)
@@ -85,15 +87,15 @@ def test_positions_are_what_they_say(readout: str) -> None:
     assert found.trace.sizes == {"image": first + 9, "text": questions.ids.shape[1]}
     lengths = questions.valid.sum(1).tolist()
     for b, length in enumerate(lengths):
-        wanted = [first + p for p in range(9)] + [first + 9 + k for k in range(1, length - 1)]
-        assert found.removable[b].nonzero()[:, 0].tolist() == wanted
+        expected = [first + p for p in range(9)] + [first + 9 + k for k in range(1, length - 1)]
+        assert found.removable[b].nonzero()[:, 0].tolist() == expected
         assert int(found.rows[b]) == (first + 9 + length - 1 if readout == "eot" else 0)
     scores = torch.arange(found.trace.tokens).expand(4, -1)
     assert found.scores(scores, "image")[0].tolist() == [first + p for p in range(9)]
     assert found.scores(scores, "text")[0, 0] == first + 9
 
 
-def test_a_read_out_token_is_missing_in_the_encoder_and_attends_to_nothing_there() -> None:
+def test_the_encoders_steps_are_zero_for_the_read_out_token() -> None:
     found = traced(random_vqa("b", "token"))
     encoder, mapper = found.trace.steps[0], found.trace.steps[4]
     assert encoder.attention.shape[2:] == mapper.attention.shape[2:]
@@ -109,7 +111,7 @@ def test_a_read_out_token_is_missing_in_the_encoder_and_attends_to_nothing_there
 
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_scalar_gives_the_gradients_of_the_inputs(name: str, readout: str) -> None:
+def test_gradients_of_the_inputs_equal_finite_differences_of_the_scalar(name: str, readout: str) -> None:
     model = random_vqa(name, readout, dtype=torch.float64)
     pixels, questions = samples(3)
     found = trace_vqa(model, pixels.double(), questions)
@@ -121,10 +123,10 @@ def test_the_scalar_gives_the_gradients_of_the_inputs(name: str, readout: str) -
     torch.testing.assert_close(scalar(inputs), found.logits.max(1).values)
     draw = torch.Generator().manual_seed(1)
     for modality in ("image", "text"):
-        way = torch.randn(inputs[modality].shape, generator=draw, dtype=torch.float64)
-        ahead, behind = (scalar(inputs | {modality: inputs[modality] + sign * 1e-6 * way}) for sign in (1, -1))
+        direction = torch.randn(inputs[modality].shape, generator=draw, dtype=torch.float64)
+        ahead, behind = (scalar(inputs | {modality: inputs[modality] + sign * 1e-6 * direction}) for sign in (1, -1))
         torch.testing.assert_close(
-            (grads[modality] * way).flatten(1).sum(1), (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-7
+            (grads[modality] * direction).flatten(1).sum(1), (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-7
         )
 
 
@@ -137,9 +139,9 @@ def test_integrated_gradients_are_complete(name: str) -> None:
     scores = explainers.IntegratedGradients(steps=64)(found.trace, rows=found.rows)
     valid = {modality: _valid(found)[:, found.trace.span(modality), None] for modality in inputs}
     means = {m: ((x * valid[m]).sum(1, keepdim=True) / valid[m].sum(1, keepdim=True)) for m, x in inputs.items()}
-    risen = scalar(inputs) - scalar({m: means[m].expand_as(x) for m, x in inputs.items()})
-    assert risen.abs().min() > 0.01
-    torch.testing.assert_close(scores.sum(1), risen.detach(), atol=1e-3, rtol=1e-3)
+    difference = scalar(inputs) - scalar({m: means[m].expand_as(x) for m, x in inputs.items()})
+    assert difference.abs().min() > 0.01
+    torch.testing.assert_close(scores.sum(1), difference.detach(), atol=1e-3, rtol=1e-3)
 
 
 def test_gradient_explainers_equal_captum() -> None:
@@ -153,9 +155,9 @@ def test_gradient_explainers_equal_captum() -> None:
         return scalar({"image": image, "text": text})
 
     shares = captum.attr.InputXGradient(forward).attribute(given)
-    wanted = torch.cat([share.sum(-1) for share in shares], 1).detach()
+    expected = torch.cat([share.sum(-1) for share in shares], 1).detach()
     scores = explainers.InputXGradient()(found.trace, rows=found.rows)
-    torch.testing.assert_close(scores, wanted.masked_fill(~_valid(found), 0), **CLOSE)
+    torch.testing.assert_close(scores, expected.masked_fill(~_valid(found), 0), **CLOSE)
 
 
 def _valid(found: Traced) -> Tensor:
@@ -181,7 +183,7 @@ def _grad(found: Traced) -> Tensor:
     return grad
 
 
-def test_bad_targets_are_refused_by_name() -> None:
+def test_wrong_targets_are_refused_with_a_reason() -> None:
     model = random_vqa("b")
     with pytest.raises(ValueError, match="one for each of 4 samples"):
         traced(model, target=targets.given([1, 2]))
@@ -189,7 +191,7 @@ def test_bad_targets_are_refused_by_name() -> None:
         traced(model, target=targets.given(5))
 
 
-def test_a_caption_token_is_the_logit_at_its_position() -> None:
+def test_the_target_of_a_caption_token_is_its_logit_at_its_position() -> None:
     logits = torch.randn(2, 3, 5)
     torch.testing.assert_close(targets.token([2, 0], [4, 1])(logits), torch.stack([logits[0, 2, 4], logits[1, 0, 1]]))
 
@@ -202,7 +204,7 @@ def test_nan_in_the_model_names_the_step_and_the_tensor() -> None:
         traced(model)
 
 
-def test_nothing_stays_behind() -> None:
+def test_tracing_leaves_no_hooks_gradients_or_tensors_behind() -> None:
     model = random_vqa("b")
     before = {name: (len(m._forward_hooks), len(m._backward_hooks)) for name, m in model.named_modules()}
 
@@ -221,7 +223,7 @@ def test_nothing_stays_behind() -> None:
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
 
 
-def test_a_trace_knows_its_grid_its_words_and_whose_picture_it_shows() -> None:
+def test_a_trace_has_its_grid_boxes_words_and_picture_ids() -> None:
     model = random_vqa("b", readout="token")
     pixels, questions = samples(5)
     traced = trace_vqa(model, pixels, questions, picture_ids=[7, 7, 8, 9, 9])
@@ -233,7 +235,7 @@ def test_a_trace_knows_its_grid_its_words_and_whose_picture_it_shows() -> None:
     words = [[word for word, _ in each] for each in traced.words]
     assert words[2] == ["how", "many", "?"]
     assert words[1] == []
-    for b, each in enumerate(traced.words):  # the words' tokens are just those that may be removed
+    for b, each in enumerate(traced.words):  # the words' tokens are exactly those that may be removed
         positions = [place for _, places in each for place in places]
         text = traced.trace.span("text")
         assert positions == [text.start + k for k in traced.removable[b, text].nonzero()[:, 0].tolist()]
