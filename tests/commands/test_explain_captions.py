@@ -191,7 +191,7 @@ WRONG = {
     "ids=[5]": "image ids are taken with select=ids ids=[…]; select=ids is missing",
     f"samples={TEST_IMAGES + 1}": f"samples={TEST_IMAGES + 1}: the test split has {TEST_IMAGES} images; give fewer",
     "weighting=rouge": "weighting=rouge is not one of: equal, bleu4, cider, meteor",
-    "image=a.png weighting=cider": "weighting=cider takes reference captions, which a picture of one's own lacks",
+    "image=a.png weighting=cider": "weighting=cider needs reference captions, which image=… does not have",
     "image=a.png select=ids ids=[5]": "image=… and ids=… are two choices; give one",
     "image=none.png": "none.png: no such image",
     "question=why": "unknown config key question; ",

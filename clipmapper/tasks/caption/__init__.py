@@ -1,1 +1,1 @@
-"""Image captions: next-token prediction over CLIP's BPE, greedy decoding, evaluation."""
+"""Image captioning: next-token prediction over CLIP's BPE tokens, greedy decoding and evaluation."""

@@ -1,4 +1,4 @@
-"""Typed schemas of captioning's configs."""
+"""Typed schemas of the configs for captioning."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 
 @dataclass
 class CaptionTaskConfig(TaskConfig):
-    """``sees``: both | text, a language model that looks at one constant image.
+    """Config group ``task`` for captioning.
 
-    ``vocabulary``: training, the tokens of the training captions, or all of CLIP's; ``max_length``: sub-words of a
-    generated caption at most; ``val_images``: images that are captioned at every validation, whose CIDEr chooses the
-    best checkpoint.
+    - ``sees``: what the model gets, both | text; with text, all captions get the same image.
+    - ``vocabulary``: tokens that can be generated: training (those of the training captions) | all (all of CLIP's).
+    - ``max_length``: greatest number of sub-words of a generated caption.
+    - ``label_smoothing``: label smoothing of the training loss, at least 0 and less than 1.
+    - ``val_images``: number of images captioned at every validation; their CIDEr chooses the best checkpoint.
     """
 
     vocabulary: str = MISSING
@@ -39,20 +41,23 @@ class CaptionTaskConfig(TaskConfig):
             raise UserError(f"task.label_smoothing={self.label_smoothing} must be 0 or more and less than 1")
 
     def identity(self) -> dict[str, Any]:
-        """What every task has, and the tokens that a caption can be made of."""
+        """Return what identifies the task in a checkpoint: the shared part, and the vocabulary's kind."""
         return {**super().identity(), "vocabulary": self.vocabulary}
 
 
 @dataclass
 class ExplainCaptionConfig(PictureConfig):
-    """Whose captions are explained.
+    """Config of ``scripts/explain.py`` for captions.
 
-    ``select``: random | ids of images. ``weighting``: how much each word counts for the whole caption, equal | bleu4 |
-    cider | meteor (Eq. 21). ``against``: each word is explained less this one, why it and not that. Some
-    ``batch_size`` sub-words of captions are explained at a time.
+    - ``select``: which images' captions are explained: random | ids.
+    - ``weighting``: weights of the words in the explanation of the whole caption (Huang et al. 2023, Eq. 21): equal |
+      bleu4 | cider | meteor.
+    - ``against``: a word whose logit is subtracted from that of each word, to explain why the word and not this one;
+      null for none.
+    - ``batch_size``: approximate number of sub-words explained at a time.
     """
 
-    weighting: Any = MISSING  # one of a few words: checked below
+    weighting: Any = MISSING  # typed Any because omegaconf has no Literal; checked below
     against: str | None = MISSING
 
     def __post_init__(self) -> None:
@@ -61,7 +66,7 @@ class ExplainCaptionConfig(PictureConfig):
         one_of("weighting", self.weighting, WEIGHTINGS)
         if self.image is not None and self.weighting != "equal":
             raise UserError(
-                f"weighting={self.weighting} takes reference captions, which a picture of one's own lacks: "
+                f"weighting={self.weighting} needs reference captions, which image=… does not have; "
                 "give weighting=equal"
             )
         self._check_ids("image")

@@ -1,4 +1,4 @@
-"""What is trained on, pairs of a picture and one of its captions, and what is captioned, the pictures of a split."""
+"""Captioning's data: pairs of an image and one of its captions for training, and the images of a split to caption."""
 
 from __future__ import annotations
 
@@ -26,27 +26,32 @@ from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary, build_vocabulary
 
-_AT_ONCE = 1000
+_AT_ONCE = 1000  # captions tokenised in one call
 
 
 @dataclass
 class CaptionBatch:
-    """``text`` [B, N, D] is the captions without their last token, ``targets`` [B, N] the class of the token that
-    follows each of theirs, ``IGNORED`` where there is none."""
+    """A batch of images with one caption each, for next-token prediction."""
 
     image: Tokens
-    text: Tokens
-    targets: Tensor
+    text: Tokens  #: the captions without their last token, [B, N, D]
+    targets: Tensor  #: class of the token that follows each text token, [B, N]; ``IGNORED`` at padding
 
     def to(self, device: torch.device) -> CaptionBatch:
+        """Return the batch on a device."""
         return CaptionBatch(self.image.to(device), self.text.to(device), self.targets.to(device))
 
 
 class CaptionedImages:
-    """The images of a split that could be read, with their frozen tokens."""
+    """The images of a split that could be read, with their frozen tokens.
+
+    Args:
+        data: The split's images and captions.
+        features: Frozen features of the images.
+        sees: ``both``; ``text`` gives every caption the same image.
+    """
 
     def __init__(self, data: CaptionData, features: FrozenFeatures, sees: str = "both"):
-        """``sees="text"`` shows every caption with one and the same picture."""
         self.images: tuple[CaptionImage, ...] = tuple(i for i in data.images if i.image_id not in features.missing)
         self.left_out: tuple[CaptionImage, ...] = tuple(i for i in data.images if i.image_id in features.missing)
         if self.left_out:
@@ -59,16 +64,23 @@ class CaptionedImages:
         return len(self.images)
 
     def shown(self, rows: Sequence[int]) -> Tokens:
-        """The image tokens [B, N, D] that a model is shown."""
+        """Return the image tokens that the model gets, [B, N, D]: those of one constant image with ``sees="text"``."""
         return self._store.gather(self._shown[np.asarray(rows, np.int64)])
 
     def tokens(self, rows: Sequence[int]) -> Tokens:
-        """The images' own tokens [B, N, D]."""
+        """Return the tokens of the images themselves, [B, N, D], for any ``sees``."""
         return self._store.gather(self._places[np.asarray(rows, np.int64)])
 
 
 class CaptionDataset(Dataset[CaptionBatch]):
-    """Every caption of every image, with its image; fetched a whole batch at a time."""
+    """All captions of all images of a split; indexed by a list of rows, which returns a whole batch.
+
+    Args:
+        images: The images.
+        texts: Frozen features of the captions.
+        encoded: Token ids of each caption, from the start token to the end token.
+        vocabulary: The tokens that can be generated.
+    """
 
     def __init__(
         self,
@@ -77,7 +89,6 @@ class CaptionDataset(Dataset[CaptionBatch]):
         encoded: Mapping[str, np.ndarray],
         vocabulary: CaptionVocabulary,
     ):
-        """``encoded`` holds each caption's token ids, from the start to the end token."""
         self._images, self._texts = images, texts.store
         pairs = [(row, caption) for row, image in enumerate(images.images) for caption in image.captions]
         self.captions = tuple(caption for _, caption in pairs)
@@ -94,13 +105,14 @@ class CaptionDataset(Dataset[CaptionBatch]):
         targets = torch.full((len(rows), text.valid.shape[1] - 1), IGNORED)
         for k, row in enumerate(rows):
             targets[k, : len(self._targets[row])] = torch.from_numpy(self._targets[row])
-        # The end token predicts nothing. It is the last valid one, so the mask moves up by one.
+        # The end token is not an input, since nothing follows it. It is the last valid token of each caption, so a mask
+        # without its first column marks the tokens before it.
         before = Tokens(text.features[:, :-1], text.valid[:, 1:], text.index[:, :-1])
         return CaptionBatch(self._images.shown(self.image_rows[rows].tolist()), before, targets)
 
 
 def encode_captions(encoder: FrozenClip, captions: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
-    """Each distinct caption's token ids, from the start to the end token, and how many were cut off."""
+    """Return each distinct caption's token ids, from the start to the end token, and the number of truncated ones."""
     encoded: dict[str, np.ndarray] = {}
     distinct, truncated = sorted(set(captions)), 0
     for start in range(0, len(distinct), _AT_ONCE):
@@ -114,17 +126,21 @@ def encode_captions(encoder: FrozenClip, captions: Sequence[str]) -> tuple[dict[
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """The images of every split, with their frozen features: all that captioning them takes."""
+    """The images of all splits with their frozen features, which is all that captioning them needs."""
 
     splits: Captions
     encoder: FrozenClip
     features: FrozenFeatures
     device: torch.device
     cache: Path
-    sees: str
+    sees: str  #: what the model gets: both, or text
 
     def images(self, part: str) -> CaptionedImages:
-        """Raises ``UserError`` where the data has no such part, or no picture of it could be read."""
+        """Return the images of a split.
+
+        Raises:
+            UserError: The data has no such split, or none of its images could be read.
+        """
         images = CaptionedImages(self.splits.part(part), self.features, self.sees)
         if not len(images):
             raise UserError(f"no image of the {part} split could be read; check the image folder in data.root")
@@ -133,24 +149,31 @@ class PreparedImages:
 
 @dataclass(frozen=True)
 class PreparedCaptions:
-    """The captions of training and validation, with their frozen features; ``truncated`` of them were cut off."""
+    """The captions of training and validation, with their frozen features."""
 
     vocabulary: CaptionVocabulary
     texts: FrozenFeatures
-    encoded: Mapping[str, np.ndarray]
-    truncated: int
+    encoded: Mapping[str, np.ndarray]  #: token ids by caption, from the start to the end token
+    truncated: int  #: number of captions cut off at the encoder's context length
 
     def dataset(self, images: CaptionedImages, part: str) -> CaptionDataset:
-        """Raises ``UserError`` where no image that could be read has a caption."""
+        """Return the dataset of a split.
+
+        Raises:
+            UserError: None of the readable images has a caption.
+        """
         dataset = CaptionDataset(images, self.texts, self.encoded, self.vocabulary)
         if not len(dataset):
-            raise UserError(f"no image of the {part} split that could be read has a caption; check data.root")
+            raise UserError(f"none of the readable images of the {part} split has a caption; check data.root")
         return dataset
 
 
 def prepare_images(config: Config) -> PreparedImages:
-    """Reads the data and computes the image features, or finds them in the cache; raises ``UserError`` as the readers
-    and ``ready_encoder`` do."""
+    """Read the data and compute the image features, or read them from the cache.
+
+    Raises:
+        UserError: The data or the encoder can't be loaded.
+    """
     splits = load_captions(config.data)
     encoder, device, cache = ready_encoder(config)
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
@@ -158,7 +181,7 @@ def prepare_images(config: Config) -> PreparedImages:
 
 
 def prepare_captions(config: Config, prepared: PreparedImages, vocabulary: str) -> PreparedCaptions:
-    """Encodes the captions of training and validation; ``vocabulary`` as in :func:`build_vocabulary`."""
+    """Encode the captions of training and validation; ``vocabulary`` is the ``kind`` of :func:`build_vocabulary`."""
     train, val = (captions_of(prepared.splits.part(part).images) for part in ("train", "val"))
     encoded, truncated = encode_captions(prepared.encoder, [*train, *val])
     built = build_vocabulary(
@@ -170,16 +193,19 @@ def prepare_captions(config: Config, prepared: PreparedImages, vocabulary: str) 
 
 @dataclass(frozen=True)
 class TaskData:
-    """What captioning is trained on and evaluated on."""
+    """The data of a captioning run: images of all splits, and the captions of training and validation."""
 
     prepared: PreparedImages
     captions: PreparedCaptions
-    images: Mapping[str, CaptionedImages]  #: of each part
+    images: Mapping[str, CaptionedImages]  #: by split
     train: CaptionDataset
     val: CaptionDataset
 
     def card(self, config: TrainConfig) -> dict[str, Any]:
-        """What a checkpoint says of itself: the model, and what the order of the batches and their loss follow from."""
+        """Return the description stored in checkpoints.
+
+        It names the model, and everything that the order of the batches and the loss depend on.
+        """
         assert isinstance(config.task, CaptionTaskConfig)
         digest = hashlib.blake2b(digest_size=16)
         rows = self.images["train"].images
@@ -194,12 +220,12 @@ class TaskData:
         }
 
     def write_split(self, path: Path) -> None:
-        """Notes the image ids of each part."""
+        """Write the image ids of each split to a JSON file."""
         parts = self.prepared.splits.parts.items()
         write_json(path, {name: [image.image_id for image in part.images] for name, part in parts})
 
     def describe(self) -> None:
-        """Prints how many captions and tokens there are."""
+        """Print the number of captions and of tokens in the vocabulary."""
         context = self.prepared.encoder.text.context_length
         cut = f", {self.captions.truncated} of them cut off at the encoder's {context} tokens"
         sizes = f"{len(self.train)} train, {len(self.val)} val{cut if self.captions.truncated else ''}"
@@ -210,9 +236,10 @@ class TaskData:
 
 
 def prepare(config: TrainConfig) -> TaskData:
-    """Reads the data and computes its features, or finds them in the cache.
+    """Read the data and compute all features, or read them from the cache.
 
-    Raises ``UserError`` as :func:`prepare_images` does, and for a length that the encoder's context can't hold.
+    Raises:
+        UserError: The data or the encoder can't be loaded, or ``task.max_length`` exceeds the encoder's context.
     """
     assert isinstance(config.task, CaptionTaskConfig)
     prepared = prepare_images(config)
@@ -225,8 +252,12 @@ def prepare(config: TrainConfig) -> TaskData:
 
 
 def check_length(encoder: FrozenClip, max_length: int) -> None:
-    """Raises ``UserError`` where the encoder's context is too short for captions of ``max_length`` sub-words."""
-    longest = encoder.text.context_length - 2  # a training caption has its start and end token there too
+    """Check that captions of ``max_length`` sub-words fit into the encoder's context.
+
+    Raises:
+        UserError: The context is too short.
+    """
+    longest = encoder.text.context_length - 2  # a training caption also has a start and an end token
     if max_length > longest:
         raise UserError(
             f"task.max_length={max_length}: the encoder's context holds {longest} sub-words; give at most {longest}"
@@ -234,5 +265,5 @@ def check_length(encoder: FrozenClip, max_length: int) -> None:
 
 
 def captions_of(images: tuple[CaptionImage, ...]) -> list[str]:
-    """Every caption of every image."""
+    """Return all captions of all images, in order."""
     return [caption for image in images for caption in image.captions]

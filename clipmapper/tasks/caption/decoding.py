@@ -1,7 +1,7 @@
-"""Greedy decoding: the likeliest token at every step, until the end token or the greatest length.
+"""Greedy decoding: the most likely token at every step, until the end token or the greatest length.
 
-Keys and values of the image and of earlier words are kept, in CLIP's text encoder and in the mapper, so that a step
-costs one token.
+CLIP's text encoder and the mapper keep the keys and values of the image and of earlier tokens, so that each step
+computes only one token.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ from clipmapper.training.batches import in_order
 
 @torch.inference_mode()
 def greedy(model: CLIPMapperCaption, image: Tokens, max_length: int) -> list[list[int]]:
-    """Token ids of a caption for each image, without start and end token, at most ``max_length`` of them.
+    """Generate a caption for each image.
 
-    ``image`` holds the encoder's tokens [B, N, D], on the model's device and of its type.
+    Args:
+        model: The model.
+        image: The encoder's image tokens, [B, N, D], with the model's device and dtype.
+        max_length: Greatest number of tokens of a caption.
+
+    Returns:
+        Token ids of each caption, without start and end token.
     """
     vocabulary, text = model.vocabulary, model.encoder.text
     of_class = torch.tensor(vocabulary.ids, device=image.features.device)
@@ -40,18 +46,18 @@ def greedy(model: CLIPMapperCaption, image: Tokens, max_length: int) -> list[lis
         going &= ids != vocabulary.end
         if not going.any():
             break
-    return [_until(row, vocabulary.end) for row in torch.stack(generated, 1).tolist()]
+    return [_cut_at_end(row, vocabulary.end) for row in torch.stack(generated, 1).tolist()]
 
 
-def _until(ids: list[int], end: int) -> list[int]:
-    """A caption that has ended goes on in its batch until the others end, too."""
+def _cut_at_end(ids: list[int], end: int) -> list[int]:
+    """Return the tokens before the end token, after which decoding continues until all captions of a batch ended."""
     return ids[: ids.index(end)] if end in ids else ids
 
 
 def caption_images(
     model: CLIPMapperCaption, images: CaptionedImages, rows: list[int], max_length: int, batch_size: int = 64
 ) -> list[str]:
-    """A greedy caption for each of these rows of a split."""
+    """Return the text of a greedy caption for each of these rows of a split."""
     weight = next(model.trained.parameters())
     model.to(weight.device).eval()
     captions: list[str] = []

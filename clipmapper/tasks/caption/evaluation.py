@@ -1,4 +1,4 @@
-"""Captions for a split, written as COCO's evaluation takes them, and how good they are."""
+"""Captions of a split in the format of COCO's evaluation, and their scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipmapper.tasks.caption.decoding import caption_images
 from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption, load_caption
 from clipmapper.training.batches import in_order
 
-CONSTANTS = 50  # of the commonest training captions, tried as the one caption of every image
+CONSTANTS = 50  # number of the most frequent training captions tried as a constant caption for all images
 _CLIP = ("CLIPScore", "RefCLIPScore")
 
 
@@ -37,26 +37,41 @@ def evaluate_captions(
     name: str,
     judge: Callable[[int, str], bool] | None = None,
 ) -> dict[str, Any] | None:
-    """Captions every image and returns the scores of those that people captioned, None where nobody captioned any.
+    """Caption every image, write the captions, and score those of images with reference captions.
 
-    ``submission_{name}.json`` is COCO's result file, ``[{image_id, caption}]``: it wants every image, so those that
-    could not be read get an empty caption there. ``captions_{name}.json`` holds the references and scores of each
-    caption, too. The scores have the best constant caption's CIDEr beside them: what a model reaches without looking.
-    With a ``judge`` of image id and caption they say, too, which captions are true, and how many (``true_captions``).
-    Raises ``UserError`` as ``score_captions``.
+    ``submission_{name}.json`` is COCO's result file, ``[{image_id, caption}]``. COCO requires every image, so images
+    that could not be read have an empty caption there. ``captions_{name}.json`` also has the references and scores of
+    each caption.
+
+    Args:
+        model: The model.
+        images: The images of a split.
+        training: The training images, whose captions are tried as constant captions.
+        max_length: Greatest number of sub-words of a caption.
+        folder: Folder of the two files.
+        name: Part of the files' names.
+        judge: Function of image id and caption that returns whether the caption is true of the image.
+
+    Returns:
+        The scores; None if no image has reference captions. ``constant`` is the CIDEr of the best constant caption,
+        which a model reaches without looking at the image. With a ``judge``, ``true_captions`` is the share of true
+        captions.
+
+    Raises:
+        UserError: The captions can't be scored (see :func:`~clipmapper.metrics.captions.score_captions`).
     """
     texts = caption_images(model, images, list(range(len(images))), max_length)
     given = {image.image_id: text for image, text in zip(images.images, texts, strict=True)}
     submitted = given | {image.image_id: "" for image in images.left_out}
     write_results(folder / f"submission_{name}.json", CAPTIONS, dict(sorted(submitted.items())))
     references = {image.image_id: image.captions for image in images.images if image.captions}
-    rows = [_row(image, given[image.image_id], judge) for image in images.images]
-    write_json(folder / f"captions_{name}.json", rows)  # now, in case scoring fails
+    rows = [_result_row(image, given[image.image_id], judge) for image in images.images]
+    write_json(folder / f"captions_{name}.json", rows)  # written before scoring, which can fail
     if not references:
         return None
     scores = score_captions({image_id: given[image_id] for image_id in references}, references)
     clip = clip_values(model.encoder, images, given)
-    write_json(folder / f"captions_{name}.json", [_scored(row, scores.per_image | clip) for row in rows])
+    write_json(folder / f"captions_{name}.json", [_add_scores(row, scores.per_image | clip) for row in rows])
     means = {metric: sum(values.values()) / len(values) for metric, values in clip.items()}
     caption, cider = best_constant(training, references)
     if judge is not None:
@@ -70,12 +85,12 @@ def evaluate_captions(
     }
 
 
-def _row(image: CaptionImage, caption: str, judge: Callable[[int, str], bool] | None) -> dict[str, Any]:
+def _result_row(image: CaptionImage, caption: str, judge: Callable[[int, str], bool] | None) -> dict[str, Any]:
     row = {"image_id": image.image_id, "caption": caption, "references": image.captions}
     return row if judge is None else {**row, "true": judge(image.image_id, caption)}
 
 
-def _scored(row: Mapping[str, Any], per_image: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+def _add_scores(row: Mapping[str, Any], per_image: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
     values = {metric: each[row["image_id"]] for metric, each in per_image.items() if row["image_id"] in each}
     return {**row, "scores": {metric: round(value, 6) for metric, value in values.items()}}
 
@@ -84,8 +99,10 @@ def _scored(row: Mapping[str, Any], per_image: Mapping[str, Mapping[int, float]]
 def clip_values(
     encoder: FrozenClip, images: CaptionedImages, captions: Mapping[int, str]
 ) -> dict[str, dict[int, float]]:
-    """CLIPScore and RefCLIPScore by image id, by the encoder itself and its cached image tokens; images without
-    references are left out."""
+    """Return CLIPScore and RefCLIPScore by metric and image id, without images that have no references.
+
+    The scores use the model's own frozen encoder and its cached image tokens.
+    """
     rows = [row for row, image in enumerate(images.images) if image.captions]
     device = encoder.vision.shared_projection.device
     batches = [images.tokens([rows[k] for k in places]).to(device) for places in in_order(len(rows), 256)]
@@ -100,22 +117,26 @@ def clip_values(
 
 
 def best_constant(training: Sequence[CaptionImage], references: Mapping[int, Sequence[str]]) -> tuple[str, float]:
-    """Of the commonest training captions the one that has the greatest CIDEr as the caption of every image."""
+    """Find the best constant caption among the most frequent training captions.
+
+    Returns:
+        The caption with the greatest CIDEr as the caption of every image, and its CIDEr.
+    """
     counts = Counter(caption for image in training for caption in image.captions)
     tried = [caption for caption, _ in counts.most_common(CONSTANTS)]
     ids = list(references)
     keys = [(at, place) for at in range(len(tried)) for place in range(len(ids))]
     candidates = {at * len(ids) + place: tried[at] for at, place in keys}
-    wanted = {at * len(ids) + place: references[ids[place]] for at, place in keys}
+    expected = {at * len(ids) + place: references[ids[place]] for at, place in keys}
     corpus = build_cider_corpus(references.values())
-    values = list(score_captions(candidates, wanted, ("CIDEr",), corpus).per_image["CIDEr"].values())
+    values = list(score_captions(candidates, expected, ("CIDEr",), corpus).per_image["CIDEr"].values())
     means = [sum(values[at * len(ids) : (at + 1) * len(ids)]) / len(ids) for at in range(len(tried))]
     best = max(range(len(tried)), key=means.__getitem__)
     return tried[best], means[best]
 
 
 def table(title: str, scores: Mapping[str, Any]) -> str:
-    """The scores in a few lines, values as fractions, CIDEr 0..10."""
+    """Return the scores as a few lines for the terminal, as fractions 0..1 and CIDEr 0..10."""
     found = [f"{name} {scores[name]:.4f}" for name in (*METRICS, *_CLIP) if name in scores]
     lines = [f"{title}, {scores['images']} images: {'  '.join(found)}"]
     if "constant" in scores:
@@ -127,7 +148,7 @@ def table(title: str, scores: Mapping[str, Any]) -> str:
 
 
 def evaluate_splits(model: CaptionMapper, data: TaskData, config: TrainConfig, run: Path) -> dict[str, Any]:
-    """Captions validation and test, writes the captions, prints and returns their scores."""
+    """Caption validation and test, write the captions, then print and return their scores."""
     assert isinstance(config.task, CaptionTaskConfig)
     whole = CLIPMapperCaption(data.prepared.encoder, model, data.captions.vocabulary)
     metrics: dict[str, Any] = {}
@@ -142,7 +163,7 @@ def evaluate_splits(model: CaptionMapper, data: TaskData, config: TrainConfig, r
 
 
 def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
-    """The caption metrics of a checkpoint on a split."""
+    """Write a checkpoint's captions of a split, and print and write their scores."""
     assert isinstance(config.task, CaptionTaskConfig)
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {checkpoint}", flush=True)
@@ -153,7 +174,7 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     judge = caption_judge(config.data, config.split)
     scores = evaluate_captions(model, images, training, config.task.max_length, run, config.split, judge)
     if scores is None:
-        print(f"{config.data.name} {config.split} has no captions by people: wrote the model's only")
+        print(f"{config.data.name} {config.split} has no reference captions: wrote only the model's captions")
         return
     write_metrics(run / "metrics.json", {config.split: scores, "checkpoint": str(checkpoint)}, asdict(config))
     print(table(f"{config.data.name} {config.split}", scores))

@@ -1,4 +1,4 @@
-"""Explanations of captions, word by word."""
+"""Explanations of captions, one for each word."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from explain import Explainer, Needs, TraceError
 
 @dataclass(frozen=True, eq=False)
 class ExplainedWords:
-    """Scores [W, N] of all words of a batch's captions, caption after caption, by explainer.
+    """Explanations of all W words of a batch's captions, caption after caption.
 
-    A word's scores are the mean of those of its sub-words, so that Eq. 20 over words is Eq. 20 over sub-words.
-    ``words`` are those of each caption.
+    A word's scores are the mean of its sub-words' scores, so that the weighted sum (Huang et al. 2023, Eq. 20) over
+    words equals the one over sub-words.
     """
 
     traced: TracedCaptions
-    words: tuple[list[Word], ...]
-    scores: Mapping[str, Tensor]
+    words: tuple[list[Word], ...]  #: words of each caption
+    scores: Mapping[str, Tensor]  #: scores of the joint positions by explainer, [W, N]
 
 
 def explain_words(
@@ -45,22 +45,22 @@ def explain_words(
     """Compute the scores of every explainer from one trace of the batch, whose captions all have words.
 
     Args:
-        model: In evaluation mode.
-        batch: B pictures with their captions.
-        explainers: By name.
-        against: A class of the model's head, whose logit is taken off that of each word (:func:`contrast_class`).
-        sample_ids: Names of the captions, for what is drawn at random; by default the images' ids.
-        checkpoint: Where the model came from, for the error; None names the pictures.
+        model: The model in evaluation mode.
+        batch: B images with their captions.
+        explainers: Explainers by name.
+        against: A class of the model's head, whose logit is subtracted from that of each word (:func:`contrast_class`).
+        sample_ids: Names of the captions, which seed random draws; by default the images' ids.
+        checkpoint: The model's file, which the error message names; None names the images instead.
 
     Raises:
-        UserError: the trace holds NaN or Inf, or lacks what an explainer needs.
+        UserError: The trace contains NaN or Inf, or lacks what an explainer needs.
     """
     needs = Needs.of(explainers.values())
     names = batch.ids if sample_ids is None else sample_ids
     words = tuple(split_words(caption, model.encoder.tokenizer) for caption in batch.captions)
     try:
         traced = trace_captions(model, batch.pixels, batch.captions, needs, names, against, batch.ids)
-        scores = {name: _of_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
+        scores = {name: _average_sub_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
     except TraceError as error:
         what = checkpoint or f"captions of images {batch.ids[0]} to {batch.ids[-1]}"
         raise UserError(f"{what} can't be explained: {error}") from error
@@ -68,25 +68,28 @@ def explain_words(
 
 
 def contrast_class(model: CLIPMapperCaption, word: str) -> int:
-    """The class of a word's token, for ``against``.
+    """Return the class of a word's token, for ``against``.
 
-    Raises ``UserError`` where the word is several sub-words, or none that the model can generate.
+    Raises:
+        UserError: The tokenizer splits the word into several sub-words, or the model can't generate it.
     """
     tokenizer, vocabulary = model.encoder.tokenizer, model.vocabulary
     ids = tokenizer.encode(word)
     if len(ids) != 1:
         parts = ", ".join(tokenizer.decoder[number] for number in ids) or "none"
-        raise UserError(f"against={word}: CLIP's tokenizer makes {len(ids)} sub-words of it ({parts}); give one word")
+        raise UserError(
+            f"against={word}: CLIP's tokenizer splits it into {len(ids)} sub-words ({parts}); give a word of one"
+        )
     place = int(vocabulary.classes(np.array(ids))[0])
     if place == IGNORED:
         known = [vocabulary.text([number]) for number in vocabulary.ids]
         close = difflib.get_close_matches(word.lower(), known, n=3) or known[:5]
-        raise UserError(f"against={word} is no word that the model can generate; close to it: {', '.join(close)}")
+        raise UserError(f"against={word} is not a word that the model can generate; similar ones: {', '.join(close)}")
     return place
 
 
-def _of_words(rows: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:
-    """The mean over each word's sub-words, [M, N] → [W, N]."""
+def _average_sub_words(rows: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:
+    """Return the mean over each word's sub-words: [M, N] → [W, N]."""
     every = [word for caption in words for word in caption]
     lengths = torch.tensor([word.sub_words for word in every])
     word = torch.arange(len(every)).repeat_interleave(lengths).to(rows.device)
@@ -94,7 +97,7 @@ def _of_words(rows: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:
 
 
 def in_chunks(captions: Sequence[Sequence[int]], sub_words: int) -> list[list[int]]:
-    """The places of the captions that have words, in even batches of some ``sub_words`` sub-words."""
+    """Split the positions of captions that have words into batches of about ``sub_words`` sub-words each."""
     places = [place for place, caption in enumerate(captions) if caption]
     if not places:
         return []

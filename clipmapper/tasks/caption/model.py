@@ -1,4 +1,4 @@
-"""CLIPmapper for captions: the frozen encoder, a mapper, and a head that names the next token at every word."""
+"""CLIPmapper for captions: the frozen encoder, a mapper, and a head that predicts the next token at every position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
 
 
 class CaptionMapper(nn.Module):
-    """The trained part: frozen tokens of an image and of a caption's beginning → a logit for every next token."""
+    """The trained part of CLIPmapper for captions: a causal mapper, and a head that predicts the next token.
+
+    Args:
+        config: The mapper's config.
+        image_width: Width of the encoder's image tokens.
+        text_width: Width of the encoder's text tokens.
+        image_tokens: Greatest number of image tokens.
+        text_tokens: Greatest number of text tokens.
+        classes: Number of tokens that can be generated.
+    """
 
     def __init__(
         self, config: MapperConfig, image_width: int, text_width: int, image_tokens: int, text_tokens: int, classes: int
@@ -25,13 +34,22 @@ class CaptionMapper(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, classes))
 
     def forward(self, image: Tokens, text: Tokens) -> Tensor:
-        """Logits [B, N, classes]; those at place i see the image and the text up to i, and are of token i + 1."""
+        """Return the logits of the next token at each text position, [B, N, classes].
+
+        The logits at position i depend on the image and the text tokens up to i, and predict text token i + 1.
+        """
         _, words = self.mapper(image, text, causal=True)
         return self.head(words)
 
 
 class CLIPMapperCaption(nn.Module):
-    """Pictures and captions to logits, all of it."""
+    """The whole CLIPmapper for captions: from images and captions to next-token logits.
+
+    Args:
+        encoder: The frozen CLIP.
+        trained: The trained part.
+        vocabulary: The tokens that can be generated.
+    """
 
     def __init__(self, encoder: FrozenClip, trained: CaptionMapper, vocabulary: CaptionVocabulary):
         super().__init__()
@@ -46,9 +64,13 @@ class CLIPMapperCaption(nn.Module):
         image_subset: TokenSubset | None = None,
         text_subset: TokenSubset | None = None,
     ) -> Tensor:
-        """Logits [B, N, classes] of the token after each of the captions' tokens, the start token first.
+        """Return the logits of the token after each text token, [B, N, classes].
 
-        The subsets leave tokens out from the encoders' input onwards.
+        Args:
+            pixels: Preprocessed images, [B, 3, H, W].
+            captions: B captions, from their start token.
+            image_subset: Kept image tokens; the others are removed at the input of the image encoder. None keeps all.
+            text_subset: Kept text tokens; the others are removed at the input of the text encoder. None keeps all.
         """
         image = self.encoder.vision(pixels, image_subset)
         text = self.encoder.text(captions.ids, captions.valid, text_subset)
@@ -56,10 +78,14 @@ class CLIPMapperCaption(nn.Module):
 
 
 def load_caption(path: Path, config: Config | None = None) -> CLIPMapperCaption:
-    """The whole model, frozen and in evaluation mode, with the encoder the checkpoint was trained on.
+    """Load the whole model of a checkpoint, frozen and in evaluation mode.
 
-    With ``config``, its mapper and encoder must be the checkpoint's; raises ``UserError`` naming what differs, also
-    where the encoder's weights are no longer the same.
+    Args:
+        path: The checkpoint.
+        config: A config whose mapper and encoder must be those of the checkpoint; None accepts any checkpoint.
+
+    Raises:
+        UserError: The checkpoint can't be read or differs from the config, or the encoder's weights have changed.
     """
     about, encoder, weights = open_checkpoint(path, config, "caption", "tokens")
     vocabulary = CaptionVocabulary(about["tokens"], encoder.tokenizer)
@@ -69,9 +95,9 @@ def load_caption(path: Path, config: Config | None = None) -> CLIPMapperCaption:
 
 
 def build_caption(mapper: MapperConfig, encoder: FrozenClip, classes: int) -> CaptionMapper:
-    """The trained part for an encoder's widths and token counts, with PyTorch's own first weights.
+    """Build the trained part for an encoder, with PyTorch's default initial weights.
 
-    ``classes`` is the number of tokens to choose the next one from.
+    ``classes`` is the number of tokens that can be generated.
     """
     vision, text = encoder.vision, encoder.text
     return CaptionMapper(mapper, vision.width, text.width, vision.token_count, text.context_length, classes)

@@ -1,4 +1,4 @@
-"""Pictures of explained captions, written one by one."""
+"""Figures of explained captions, written one by one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ _WEIGHTED = {"equal": "equally", "bleu4": "by BLEU-4", "cider": "by CIDEr", "met
 
 
 def select(trained: TrainedCaptioner, config: ExplainCaptionConfig) -> list[int]:
-    """The rows of the pictures that the config names; at random, fewer are the first of more.
+    """Return the rows of the images that the config chooses.
 
-    Raises ``UserError`` for unknown ids, and for more samples than there are.
+    With the same seed, a smaller number of random samples gives the first ones of a larger number.
+
+    Raises:
+        UserError: An id is unknown, or there are fewer images than requested.
     """
     if config.image is not None:
         return [0]
@@ -44,28 +47,42 @@ def write_pictures(
     folder: Path,
     scores: Path,
 ) -> int:
-    """A figure a picture in ``folder``, and all scores in one Parquet file; the number of captions explained.
+    """Write one figure per image into ``folder``, and all scores into one Parquet file.
 
-    What is made before an error stays. Raises ``UserError`` for a picture that can't be read, a picture without
-    references where the weighting needs some, and a model that yields NaN.
+    Figures and scores of images before an error are kept.
+
+    Args:
+        trained: The model and its images.
+        rows: Images to explain.
+        explainers: Explainers by name.
+        config: The command's config.
+        folder: Folder of the figures.
+        scores: Parquet file of the scores.
+
+    Returns:
+        The number of explained captions.
+
+    Raises:
+        UserError: An image can't be read, it lacks the references that the weighting needs, there is nothing to
+            explain, or the model yields NaN or Inf.
     """
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     made = 0
     with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "pictures") as advance:
-        for caption in _explained(trained, rows, explainers, config):
+        for caption in _explain_captions(trained, rows, explainers, config):
             write(score_rows(caption, config.against))
             draw(caption, seen_box(caption.photo.size, preprocessing), config, folder)
             made += 1
             advance()
     if not made:
-        raise UserError("there is nothing to explain: no picture could be read, or their captions have no words")
+        raise UserError("there is nothing to explain: no image could be read, or the captions have no words")
     return made
 
 
-def _explained(
+def _explain_captions(
     trained: TrainedCaptioner, rows: Sequence[int], explainers: Mapping[str, Explainer], config: ExplainCaptionConfig
 ) -> Iterator[ExplainedCaption]:
-    """The captions, some ``batch_size`` sub-words from one trace; those without words are named on stderr."""
+    """Yield the explained captions, about ``batch_size`` sub-words per trace; report those without words on stderr."""
     model = trained.model
     corpus = None
     if config.weighting == "cider":
@@ -74,7 +91,7 @@ def _explained(
     against = None if config.against is None else contrast_class(model, config.against)
     for places in in_order(len(rows), config.batch_size):
         for pictures in readable(trained.batch, [rows[place] for place in places]):
-            for batch in _with_words(pictures, config.batch_size):
+            for batch in _split_by_sub_words(pictures, config.batch_size):
                 words = [split_words(ids, model.encoder.tokenizer) for ids in batch.captions]
                 ids = [image.image_id for image in batch.images]
                 texts = {key: [word.text for word in each] for key, each in zip(ids, words, strict=True)}
@@ -83,19 +100,20 @@ def _explained(
                 _note_contrast(batch, words, config.against)
                 usable = usable_for(explainers, sum(map(len, batch.captions)))
                 explained = explain_words(model, batch, usable, against, checkpoint=trained.checkpoint)
-                spoken = [model.vocabulary.text(caption) for caption in batch.captions]
-                yield from explained_captions(batch, explained, weights, spoken, grid)
+                captions = [model.vocabulary.text(caption) for caption in batch.captions]
+                yield from explained_captions(batch, explained, weights, captions, grid)
 
 
 def _note_contrast(batch: CaptionedBatch, words: Sequence[Sequence[Word]], against: str | None) -> None:
-    """Names on stderr the captions that hold the word itself, whose margin to itself is 0."""
+    """Report on stderr the captions that contain the word ``against``, where the explained difference is 0."""
     for image, each in zip(batch.images, words, strict=True):
         if against is not None and against.lower() in [word.text for word in each]:
-            what = f"image {image.image_id}: its caption holds {against} itself"
-            print(f"{what}, so against={against} leaves nothing to explain there", file=sys.stderr)
+            what = f"image {image.image_id}: its caption contains {against}"
+            print(f"{what}, so against={against} leaves nothing to explain at that word", file=sys.stderr)
 
 
-def _with_words(pictures: CaptionedBatch, sub_words: int) -> Iterator[CaptionedBatch]:
+def _split_by_sub_words(pictures: CaptionedBatch, sub_words: int) -> Iterator[CaptionedBatch]:
+    """Yield batches of about ``sub_words`` sub-words; report captions without words on stderr and leave them out."""
     for image, caption in zip(pictures.images, pictures.captions, strict=True):
         if not caption:
             print(f"image {image.image_id} is left out: its caption has no words", file=sys.stderr)
@@ -103,13 +121,13 @@ def _with_words(pictures: CaptionedBatch, sub_words: int) -> Iterator[CaptionedB
 
 
 def draw(caption: ExplainedCaption, box: Box, config: ExplainCaptionConfig, folder: Path) -> None:
-    """The caption's figure."""
+    """Write the caption's figure."""
     figure = draw_caption(figure_of(caption, small_photo(caption.photo, box), config), config.overlay, config.scale)
     save(figure, folder / f"image_{caption.image.image_id}", config.formats)
 
 
 def figure_of(caption: ExplainedCaption, photo: Photo, config: ExplainCaptionConfig) -> Caption:
-    """What is drawn of a caption: patches alone."""
+    """Return the content of a caption's figure, whose maps have only the patches' scores."""
     maps = [WordMaps(name, caption.patches(name), caption.whole(name)) for name in caption.image_scores]
     note = f"all words: weighted {_WEIGHTED[config.weighting]}"
     if config.against is not None:

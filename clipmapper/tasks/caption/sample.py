@@ -1,4 +1,4 @@
-"""One explained caption: every number behind its picture, as it is kept in a file."""
+"""One explained caption: all numbers behind its figure, and the rows of the file that stores them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from clipmapper.tasks.caption.trained import CaptionedBatch
 
 Array = NDArray[np.float32]
 _SCORES = pa.list_(pa.float32())
-# A row a word and explainer. ``index`` is the word's place in the caption and ``weight`` its w of Eq. 21. Scores are
-# means over the word's sub-words: ``special`` of a read-out token (if there is one) and the class token, ``patches``
-# row by row, ``text`` of the start token, each earlier word, and the word itself: of those of its sub-words that a
-# later one was generated from. ``against`` is the word whose logit was taken off, null for none.
+# The file has one row per word and explainer. ``index`` is the word's position in the caption, ``weight`` its weight
+# w_i (Huang et al. 2023, Eq. 21). All scores are means over the word's sub-words: ``special`` has those of the read-out
+# token (if there is one) and the class token, ``patches`` those of the patches row by row, ``text`` those of the start
+# token, of each earlier word, and of the word itself, since its later sub-words are generated from its earlier ones.
+# ``against`` is the word whose logit was subtracted, null for none.
 SCHEMA = pa.schema(
     {
         "image_id": pa.int64(),
@@ -40,28 +41,25 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class ExplainedCaption:
-    """``words`` [n] and their ``weights`` (Eq. 21) [n]; ``grid`` is (rows, cols) of the patches.
-
-    By explainer, ``image_scores`` [n, n_v] are those of a read-out token (if there is one), the class token and the
-    patches, and ``text_scores`` [n, 1 + n] those of the start token and the words.
-    """
+    """An image, its generated caption of n words, and the explanations of the words."""
 
     image: CaptionImage
     photo: Image.Image
     caption: str
-    words: Sequence[str]
-    weights: Sequence[float]
-    grid: tuple[int, int]
+    words: Sequence[str]  #: [n]
+    weights: Sequence[float]  #: weight of each word (Huang et al. 2023, Eq. 21), [n]
+    grid: tuple[int, int]  #: rows and columns of the patches
+    #: Scores by explainer, [n, n_v]: of the read-out token (if there is one), the class token and the patches.
     image_scores: Mapping[str, Array]
-    text_scores: Mapping[str, Array]
+    text_scores: Mapping[str, Array]  #: scores of the start token and the words by explainer, [n, 1 + n]
 
     def patches(self, explainer: str) -> Array:
-        """[n, rows, cols]."""
+        """Return the patches' scores for each word, [n, rows, cols]."""
         rows, cols = self.grid
         return self.image_scores[explainer][:, -rows * cols :].reshape(-1, rows, cols)
 
     def whole(self, explainer: str) -> Array:
-        """The patches' relevance to the whole caption (Eq. 20), [rows, cols]."""
+        """Return the patches' relevance to the whole caption (Huang et al. 2023, Eq. 20), [rows, cols]."""
         summed: Array = np.tensordot(np.asarray(self.weights, np.float32), self.patches(explainer), 1)
         return summed
 
@@ -73,7 +71,15 @@ def explained_captions(
     texts: Sequence[str],
     grid: tuple[int, int],
 ) -> Iterator[ExplainedCaption]:
-    """The captions of a batch, whose ``texts`` are given, with the weights of their words by image id."""
+    """Yield the explained captions of a batch.
+
+    Args:
+        batch: The images and captions.
+        explained: The scores of their words.
+        weights: Weight of each word of a caption, by image id.
+        texts: Text of each caption.
+        grid: Rows and columns of the patches.
+    """
     trace, first = explained.traced.trace, 0
     image, text = trace.span("image"), trace.span("text")
     scores = {name: of_batch.float().cpu().numpy() for name, of_batch in explained.scores.items()}
@@ -88,19 +94,19 @@ def explained_captions(
             weights=weights[batch.images[k].image_id],
             grid=grid,
             image_scores={name: every[own, image] for name, every in scores.items()},
-            text_scores={name: _by_word(every[own, text], words) for name, every in scores.items()},
+            text_scores={name: _sum_sub_words(every[own, text], words) for name, every in scores.items()},
         )
 
 
-def _by_word(scores: Array, words: Sequence[Word]) -> Array:
-    """Scores of the start token and the sub-words, then padding → those of the start token and the words, summed."""
+def _sum_sub_words(scores: Array, words: Sequence[Word]) -> Array:
+    """Sum the scores of each word's sub-words after the start token: [n, 1 + sub-words + padding] → [n, 1 + n]."""
     starts = np.cumsum([0, 1, *(word.sub_words for word in words)])
     summed: Array = np.add.reduceat(scores[:, : starts[-1]], starts[:-1], axis=1)
     return summed
 
 
 def score_rows(caption: ExplainedCaption, against: str | None) -> Iterator[dict[str, Any]]:
-    """What the file says of a caption, rows of ``SCHEMA``."""
+    """Yield a caption's rows of the file, as ``SCHEMA`` describes them."""
     rows, cols = caption.grid
     for explainer, image in caption.image_scores.items():
         for index, (word, weight) in enumerate(zip(caption.words, caption.weights, strict=True)):

@@ -1,4 +1,4 @@
-"""The caption metrics of anyone's result file; needs no model and no images."""
+"""Caption metrics of a result file from any model; needs neither a checkpoint nor images."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from clipmapper.tasks.caption.evaluation import table
 
 
 def score_result_file(config: EvaluateConfig, run: Path) -> None:
-    """The caption metrics of the result file that the config names, printed and written.
+    """Print and write the caption metrics of the result file that the config names.
 
-    Raises ``UserError`` where a file is not named, and as :func:`score_caption_files`.
+    Raises:
+        UserError: A file is not named in the config, or :func:`score_caption_files` refuses the files.
     """
     if not (config.predictions and config.references) or config.questions or config.annotations:
-        raise UserError("scoring captions takes these two: predictions=FILE references=FILE")
+        raise UserError("scoring captions needs these two: predictions=FILE references=FILE")
     scores = summary(score_caption_files(Path(config.predictions), Path(config.references), config.split))
     write_metrics(run / "metrics.json", {"predictions": scores}, asdict(config))
     print(table(config.predictions, scores))
 
 
 def score_caption_files(predictions: Path, references: Path, split: str) -> CaptionScores:
-    """Scores ``[{image_id, caption}]`` against COCO's caption file, or a split of Karpathy's.
+    """Score a result file, ``[{image_id, caption}]``, against COCO's caption file or a split of Karpathy's file.
 
-    Raises ``UserError`` where a file is missing or malformed, where the two are not about the same images, or where an
-    image has no reference.
+    Raises:
+        UserError: A file is missing or malformed, the files have different images, or an image has no reference.
     """
     return score_captions(read_results(predictions, CAPTIONS), _references(references, split).references())
 
 
 def _references(path: Path, split: str) -> CaptionData:
-    """The two formats are told apart by where their captions are."""
-    content, nowhere = read_json(path), Path()  # no image is opened
+    """Read COCO's or Karpathy's format, which differ in the field that contains the captions."""
+    content, nowhere = read_json(path), Path()  # a dummy image folder: no image is opened
     if isinstance(content, dict) and "annotations" not in content and "images" in content:
         return read_karpathy(path, nowhere, split)
     return read_coco_captions(path, nowhere)

@@ -1,4 +1,4 @@
-"""The explanation of a whole caption out of those of its words (Eq. 20-21)."""
+"""The explanation of a whole caption, combined from those of its words (Huang et al. 2023, Eq. 20-21)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from clipmapper.metrics.cider import CiderCorpus
 from clipmapper.metrics.tokens import one_line
 from clipmapper.tasks.caption.config import WEIGHTINGS, Weighting
 
-# The metric, and the greatest fall that says nothing. BLEU-4 of a sentence puts 1e-15 for a count of 0 common 4-grams,
-# which makes it up to (1e-15)^(1/4) = 1.8e-4 instead of 0. The others fall by rounding alone.
+# Each weighting's metric, and the greatest decrease that counts as 0. In BLEU-4 of a sentence, 1e-15 replaces a count
+# of 0 common 4-grams, so that its value is up to (1e-15)^(1/4) = 1.8e-4 instead of 0. The other metrics have rounding
+# errors only.
 _METRICS: dict[str, tuple[str, float]] = {
     "bleu4": ("BLEU-4", 2e-4),
     "cider": ("CIDEr", 1e-9),
@@ -27,18 +28,18 @@ _METRICS: dict[str, tuple[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of CLIP's tokenizer, a punctuation mark or a digit among them, and how many sub-words it has."""
+    """A word of CLIP's tokenizer; each punctuation mark and each digit is a word too."""
 
     text: str
-    sub_words: int
+    sub_words: int  #: number of sub-words
 
 
 def split_words(ids: Sequence[int], tokenizer: Any) -> list[Word]:
-    """The words of a caption's token ids, without start and end token, in their order.
+    """Split a caption's token ids, without start and end token, into words.
 
-    A sub-word that ends a word is marked with ``</w>``; a caption that was cut off ends its last word. The texts with
-    single spaces between them are the caption as ``CaptionVocabulary.text`` writes it, but for words of control
-    characters alone, whose text is empty.
+    The last sub-word of a word is marked with ``</w>``; the end of a truncated caption also ends its last word. The
+    words' texts joined by single spaces equal ``CaptionVocabulary.text``, except that a word of only control characters
+    has an empty text.
     """
     words: list[Word] = []
     first = 0
@@ -56,53 +57,63 @@ def word_weights(
     weighting: Weighting,
     cider_corpus: CiderCorpus | None = None,
 ) -> dict[int, list[float]]:
-    """Eq. 21: how much each word of a caption counts, by the caption's key; they sum to 1, no words have none.
+    """Compute the weight w_i of each word of a caption (Huang et al. 2023, Eq. 21).
 
-    w_i = max(0, m(caption) − m(caption without word i)), divided by their sum; all equal where all are 0. m is the
-    metric of the one sentence: BLEU-4 as the package smooths it (without a common 4-gram it counts as 0, but in a
-    caption of under four words it may be up to 0.03), CIDEr of 0..10, or METEOR. They read the words as
-    ``metrics.captions`` cuts them, without Java by the plain tokenizer: leaving out a punctuation mark changes nothing.
+    w_i = max(0, m(caption) − m(caption without word i)), divided by the sum over the caption; all weights are equal if
+    all decreases are 0. m is the metric of the single sentence:
+
+    - BLEU-4 with pycocoevalcap's smoothing. Without a common 4-gram it counts as 0, but for a caption of fewer than
+      four words it can be up to 0.03.
+    - CIDEr, 0..10.
+    - METEOR.
+
+    The captions are tokenised as in :mod:`clipmapper.metrics.captions` (without Java by the plain tokenizer), which
+    removes punctuation: leaving out a punctuation mark changes no metric.
 
     Args:
-        captions: the words of each caption, as ``split_words`` gives their texts.
-        references: the reference captions of each, untokenised; ``equal`` does not read them.
+        captions: Words of each caption by key, as the texts of :func:`split_words`.
+        references: Untokenised reference captions by key; not used by ``equal``.
         weighting: ``equal``, or the metric m.
-        cider_corpus: the document frequencies of the whole reference split, for ``cider``.
+        cider_corpus: Document frequencies of the whole reference split, for ``cider``.
+
+    Returns:
+        Weights of the words by key; they sum to 1. A caption without words has no weights.
 
     Raises:
-        UserError: an unknown weighting, no usable reference captions, or METEOR without Java.
-        ValueError: ``cider`` without its corpus.
+        UserError: The weighting is unknown, a caption has no usable reference, or Java is missing for METEOR.
+        ValueError: ``cider`` was chosen without its corpus.
     """
     if weighting not in WEIGHTINGS:
         raise UserError(f"weighting={weighting} is unknown; choose from {', '.join(WEIGHTINGS)}")
     if weighting == "equal":
-        return {key: _normalised([0.0] * len(words)) for key, words in captions.items()}
+        return {key: _normalise([0.0] * len(words)) for key, words in captions.items()}
     if weighting == "cider" and cider_corpus is None:
         raise ValueError("weighting=cider needs the document frequencies of the whole reference split")
-    texts = {key: [" ".join(words), *_shortened(words)] for key, words in captions.items() if words}
-    metric, nothing = _METRICS[weighting]
-    values = _values(texts, references, metric, cider_corpus)
+    texts = {key: [" ".join(words), *_without_each_word(words)] for key, words in captions.items() if words}
+    metric, negligible = _METRICS[weighting]
+    values = _metric_values(texts, references, metric, cider_corpus)
     weights: dict[int, list[float]] = {key: [] for key in captions}
     for key, (whole, *parts) in values.items():
-        weights[key] = _normalised([fall if (fall := whole - part) > nothing else 0.0 for part in parts])
+        weights[key] = _normalise([fall if (fall := whole - part) > negligible else 0.0 for part in parts])
     return weights
 
 
-def _shortened(words: Sequence[str]) -> list[str]:
+def _without_each_word(words: Sequence[str]) -> list[str]:
+    """Return the caption without its first word, without its second word, and so on."""
     return [" ".join([*words[:i], *words[i + 1 :]]) for i in range(len(words))]
 
 
-def _values(
+def _metric_values(
     texts: Mapping[int, Sequence[str]],
     references: Mapping[int, Sequence[str]],
     metric: str,
     cider_corpus: CiderCorpus | None,
 ) -> dict[int, list[float]]:
-    """The metric of every text against the references of its key, all in one go; what is equal once."""
+    """Score every text against the references of its key, all in one call; equal texts are scored once."""
     if alone := [key for key in texts if not references.get(key)]:
         raise UserError(
-            f"caption {alone[0]} has no reference captions ({len(alone)} such in all); leave it out, or weight all "
-            "words equally"
+            f"caption {alone[0]} has no reference captions ({len(alone)} such in all); leave it out, "
+            "or give weighting=equal"
         )
     if not texts:
         return {}
@@ -110,36 +121,39 @@ def _values(
     numbers: dict[tuple[str, tuple[str, ...]], int] = {}
     fresh = count(max(texts) + 1)
     for key, (whole, *parts) in texts.items():
-        numbers.setdefault((whole, against[key]), key)  # a message that names it names the caption's key
+        numbers.setdefault((whole, against[key]), key)  # so that error messages name the caption's key
         for part in parts:
             numbers.setdefault((part, against[key]), next(fresh))
     candidates = {number: text for (text, _), number in numbers.items()}
-    wanted = {number: others for (_, others), number in numbers.items()}
-    scores = score_captions(candidates, wanted, [metric], cider_corpus)
+    expected = {number: others for (_, others), number in numbers.items()}
+    scores = score_captions(candidates, expected, [metric], cider_corpus)
     if metric not in scores.per_image:
         raise UserError(f"words can't be weighted by {metric}: {scores.notes[metric]}")
     value = scores.per_image[metric]
     return {key: [value[numbers[text, against[key]]] for text in each] for key, each in texts.items()}
 
 
-def _normalised(falls: Sequence[float]) -> list[float]:
+def _normalise(falls: Sequence[float]) -> list[float]:
     total = sum(falls)
     return [fall / total for fall in falls] if total else [1 / len(falls) for _ in falls]
 
 
 def sub_word_weights(words: Sequence[Word], weights: Sequence[float]) -> list[float]:
-    """The weight of each sub-word of a caption, in their order: a word's weight shared equally by its sub-words."""
+    """Return the weight of each sub-word of a caption: a word's weight is shared equally by its sub-words."""
     return [weight / word.sub_words for word, weight in zip(words, weights, strict=True) for _ in range(word.sub_words)]
 
 
 def sentence_relevance(rows: Tensor, weights: Tensor, caption: Tensor, captions: int) -> Tensor:
-    """Eq. 20: R_caption = Σ_i w_i · R_i, [C, P].
+    """Compute the explanation of whole captions, R_caption = Σ_i w_i · R_i (Huang et al. 2023, Eq. 20).
 
     Args:
-        rows: [M, P], the explanation R_i of each sub-word of all captions.
-        weights: [M], w_i.
-        caption: int64 [M], the place from 0 to C − 1 of the caption a sub-word belongs to.
-        captions: C; a caption without sub-words has zeros.
+        rows: Explanation R_i of each sub-word of all captions, [M, P].
+        weights: Weight w_i of each sub-word, [M].
+        caption: Number of the caption that each sub-word belongs to, 0..C − 1, int64 [M].
+        captions: Number of captions, C.
+
+    Returns:
+        Explanations of the captions, [C, P]; zeros for a caption without sub-words.
     """
     weighted = weights.to(rows)[:, None] * rows
     return torch.zeros(captions, rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(0, caption, weighted)

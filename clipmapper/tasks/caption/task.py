@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 class CaptionTask:
-    """Captions of pictures: next-token prediction over CLIP's BPE, decoded greedily."""
+    """Captioning images: next-token prediction over CLIP's BPE tokens, with greedy decoding.
+
+    The loss is in :mod:`clipmapper.tasks.caption.training`.
+    """
 
     name, samples, monitor = "caption", "captions", "val/CIDEr"
     schema, explain_schema = CaptionTaskConfig, ExplainCaptionConfig
 
     def data(self, config: TrainConfig) -> TaskData:
+        """Read the images and captions and compute their features; print how many there are."""
         from clipmapper.tasks.caption.data import prepare
 
         data = prepare(config)
@@ -31,31 +35,37 @@ class CaptionTask:
         return data
 
     def module(self, config: TrainConfig, data: TaskData) -> CaptionTraining:
+        """Build the Lightning module, which has the next-token cross-entropy loss."""
         from clipmapper.tasks.caption.training import new_module
 
         return new_module(config, data)
 
     def evaluate(self, config: TrainConfig, data: TaskData, model: CaptionMapper, run: Path) -> dict[str, Any]:
+        """Caption validation and test, then print and return the caption metrics."""
         from clipmapper.tasks.caption.evaluation import evaluate_splits
 
         return evaluate_splits(model, data, config, run)
 
     def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
+        """Write a checkpoint's captions of a split, and their caption metrics."""
         from clipmapper.tasks.caption.evaluation import score_checkpoint
 
         score_checkpoint(config, run)
 
     def score_files(self, config: EvaluateConfig, run: Path) -> None:
+        """Score a caption result file against a file of reference captions."""
         from clipmapper.tasks.caption.scoring import score_result_file
 
         score_result_file(config, run)
 
     def load(self, path: Path, config: Config | None = None) -> CLIPMapperCaption:
+        """Load the whole model of a checkpoint, frozen and in evaluation mode."""
         from clipmapper.tasks.caption.model import load_caption
 
         return load_caption(path, config)
 
     def trained(self, config: ExplainCaptionConfig) -> TrainedCaptioner:
+        """Load the model with a split's images, or with the user's image."""
         from clipmapper.tasks.caption.trained import load_trained, own_picture
 
         if config.image is not None:
@@ -70,6 +80,7 @@ class CaptionTask:
         folder: Path,
         scores: Path,
     ) -> int:
+        """Explain the captions of the images that the config chooses; return their number."""
         from clipmapper.tasks.caption.pictures import select, write_pictures
 
         return write_pictures(trained, select(trained, config), explainers, config, folder, scores)

@@ -1,4 +1,4 @@
-"""Traces of captions: every word of every caption of a batch, from one recorded forward pass (METHOD: Captions)."""
+"""Traces of captions: all words of a batch's captions from one recorded forward pass (docs/method.md, Captions)."""
 
 from __future__ import annotations
 
@@ -23,29 +23,26 @@ from explain.traced import Traced, grid_boxes
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class TracedCaptions(Traced):
-    """A trace with an item for each of the M tokens of all captions, caption after caption, and what its items are.
+    """A trace with one item for each of the M tokens of all captions, caption after caption.
 
-    Item m explains the logit of token ``place[m]`` of caption ``sample[m]``, both [M]. Its readout is the text token
-    before that one, and its ``logits`` are those of the step at which the token was generated. Its later text tokens
-    count as padding, and ``words`` are those before it: text token 0 is the start token and token i + 1 the caption's
-    token i.
+    Item m explains the logit of token ``place[m]`` of caption ``sample[m]``. Its read-out token is the text token
+    before that token, and its ``logits`` are those of the step that generated the token. Later text tokens of the item
+    count as padding, and ``words`` are the words before the token. Text token 0 is the start token, and text token
+    i + 1 is the caption's token i.
     """
 
-    sample: Tensor
-    place: Tensor
+    sample: Tensor  #: number of the item's caption, [M]
+    place: Tensor  #: position of the item's token in its caption, [M]
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Captions after their start token, padded to ``text`` [B, 1 + T], and the class [B, T] of each of their tokens.
+    """Captions of up to T tokens, as the model's input."""
 
-    ``against`` is the class whose logit is taken off that of each token.
-    """
-
-    text: TextBatch
-    classes: Tensor
-    wanted: Tensor  # bool [B, T], false at padding
-    against: int | None
+    text: TextBatch  #: start token, caption and padding, [B, 1 + T]
+    classes: Tensor  #: class of each caption token, [B, T]
+    wanted: Tensor  #: whether a token is explained, bool [B, T], false at padding
+    against: int | None  #: class whose logit is subtracted from that of each token
 
 
 def trace_captions(
@@ -57,30 +54,31 @@ def trace_captions(
     against: int | None = None,
     picture_ids: Sequence[int | str] | None = None,
 ) -> TracedCaptions:
-    """The trace of every token of the captions of a batch. A caption without tokens has no items.
+    """Trace every token of a batch of captions. A caption without tokens has no items.
 
     Args:
-        model: In evaluation mode.
-        pixels: [B, 3, H, W].
-        captions: B captions as ``greedy`` gives them: token ids without start and end token.
-        needs: What the trace holds; LRP relevance costs a second pass.
-        sample_ids: Names of the captions, for what is drawn at random: the same for all words of a caption.
-        against: A class of the model's head: y is each token's logit less that of this one at the same place.
-        picture_ids: Whose picture each caption is of.
+        model: The model in evaluation mode.
+        pixels: Preprocessed images, [B, 3, H, W].
+        captions: B captions as ``greedy`` returns them: token ids without start and end token.
+        needs: Content of the trace; LRP relevance takes a second pass.
+        sample_ids: Names of the captions, which seed random draws; the same for all words of a caption.
+        against: A class of the model's head. The explained scalar y is then each token's logit minus the logit of this
+            class at the same position.
+        picture_ids: Id of each caption's image.
 
     Raises:
-        UserError: no caption holds a token, one is longer than the encoder's context, or one holds a token that the
-            model cannot generate.
-        TraceError: a tensor holds NaN or Inf.
+        UserError: No caption has a token, a caption is longer than the encoder's context, or it has a token that the
+            model can't generate.
+        TraceError: A tensor contains NaN or Inf.
     """
-    batch = _batch(model, captions, pixels.device, against)
+    batch = _prepare_batch(model, captions, pixels.device, against)
     sample, place = batch.wanted.nonzero(as_tuple=True)
     classes = batch.classes[sample, place]
     sizes = _sizes(model, batch)
     with record(needs=needs) as recorder:
         logits = model(pixels, batch.text)
         relevance = lrp_relevance(
-            lambda _: model(pixels, batch.text), lambda every: _chosen(every, batch), needs, batch.wanted
+            lambda _: model(pixels, batch.text), lambda every: _explained_logits(every, batch), needs, batch.wanted
         )
 
         def scalar(inputs: Mapping[str, Tensor]) -> Tensor:
@@ -91,7 +89,7 @@ def trace_captions(
             logits = every[item, place, classes]
             return logits if against is None else logits - every[item, place, against]
 
-        y, valid = _chosen(logits, batch), _seen(batch, sizes["image"])
+        y, valid = _explained_logits(logits, batch), _visible_tokens(batch, sizes["image"])
         trace = recorder.trace(
             y, sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar, wanted=batch.wanted
         )
@@ -111,14 +109,15 @@ def trace_captions(
     )
 
 
-def _batch(
+def _prepare_batch(
     model: CLIPMapperCaption, captions: Sequence[Sequence[int]], device: torch.device, against: int | None
 ) -> _Batch:
+    """Pad the captions and look up the classes of their tokens; the errors are those of :func:`trace_captions`."""
     lengths = torch.tensor([len(ids) for ids in captions], device=device)
     longest = max(map(len, captions), default=0)
     room = model.encoder.text.context_length - 1
     if longest == 0:
-        raise UserError("there is nothing to explain: no caption holds a word")
+        raise UserError("there is nothing to explain: no caption contains a word")
     if longest > room:
         raise UserError(f"a caption of {longest} sub-words does not fit the encoder's context, which holds {room}")
     ids = np.array([[*caption, *[model.vocabulary.end] * (longest - len(caption))] for caption in captions])
@@ -133,13 +132,13 @@ def _batch(
 
 
 def _sizes(model: CLIPMapperCaption, batch: _Batch) -> dict[str, int]:
-    """Tokens of each modality; a read-out token stands before the image's class token."""
+    """Return the number of tokens of each modality; the image includes the read-out token, if there is one."""
     image = model.encoder.vision.token_count + (model.trained.mapper.read.learnt is not None)
     return {"image": image, "text": batch.text.ids.shape[1]}
 
 
 def _removable(trace: AttentionTrace, patches: int) -> Tensor:
-    """bool [M, N]: the patches, and the text tokens of each item but the start token."""
+    """Return which tokens of each item may be removed, bool [M, N]: patches, and its text except the start token."""
     assert trace.valid is not None
     removable, image = trace.valid.clone(), trace.sizes["image"]
     removable[:, : image - patches] = False
@@ -147,17 +146,20 @@ def _removable(trace: AttentionTrace, patches: int) -> Tensor:
     return removable
 
 
-def _chosen(logits: Tensor, batch: _Batch) -> Tensor:
-    """The logit of each token where it was generated, less that of ``against``: [B, 1 + T, classes] → [B, T]."""
+def _explained_logits(logits: Tensor, batch: _Batch) -> Tensor:
+    """Return the logit of each token at the step that generated it, minus that of ``against`` if there is one.
+
+    [B, 1 + T, classes] → [B, T].
+    """
     chosen = logits[:, :-1].gather(-1, batch.classes[:, :, None])[:, :, 0]
     return chosen if batch.against is None else chosen - logits[:, :-1, batch.against]
 
 
-def _seen(batch: _Batch, image_tokens: int) -> Tensor:
-    """bool [B, T, N], the tokens a word was generated from.
+def _visible_tokens(batch: _Batch, image_tokens: int) -> Tensor:
+    """Return the joint positions that each token was generated from, bool [B, T, N].
 
-    Later words bear on nothing here, but some explainers count tokens or read columns of R: a word's explanation must
-    not hang on how the caption goes on.
+    Later tokens have no influence on the logit. But some explainers count tokens or read columns of R, and a word's
+    explanation must not depend on how its caption continues.
     """
     count = batch.text.ids.shape[1]
     earlier = torch.ones(count - 1, count, dtype=torch.bool, device=batch.wanted.device).tril()

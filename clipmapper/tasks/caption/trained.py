@@ -1,4 +1,4 @@
-"""Whose captions are explained: a trained model, and the pictures of one split of the data."""
+"""A trained captioning model, and the images of one split to caption."""
 
 from __future__ import annotations
 
@@ -24,47 +24,46 @@ from clipmapper.tasks.caption.model import CLIPMapperCaption, load_caption
 
 @dataclass(frozen=True, eq=False)
 class CaptionedBatch:
-    """B pictures as the model takes them, ``pixels`` [B, 3, H, W] on its device, and what it says of them.
-
-    ``captions`` are token ids without start and end token.
-    """
+    """B images with the model's input and the captions that it generated."""
 
     images: tuple[CaptionImage, ...]
     photos: tuple[Image.Image, ...]
-    pixels: Tensor
-    captions: tuple[list[int], ...]
+    pixels: Tensor  #: preprocessed images on the model's device, [B, 3, H, W]
+    captions: tuple[list[int], ...]  #: token ids of the generated captions, without start and end token
 
     @property
     def ids(self) -> list[int]:
-        """The images' ids, by which explainers that draw at random know them."""
+        """The images' ids, which also seed the random draws of explainers."""
         return [image.image_id for image in self.images]
 
     def part(self, rows: Sequence[int]) -> CaptionedBatch:
-        """Only these."""
+        """Return the batch of only these rows."""
         images, photos = tuple(self.images[row] for row in rows), tuple(self.photos[row] for row in rows)
         return CaptionedBatch(images, photos, self.pixels[list(rows)], tuple(self.captions[row] for row in rows))
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedCaptioner:
-    """A frozen model with the pictures it captions, in ``max_length`` sub-words at most."""
+    """A frozen captioning model with the images to caption."""
 
     model: CLIPMapperCaption
     images: tuple[CaptionImage, ...]
     checkpoint: Path
-    max_length: int
-    on_bad_image: str
+    max_length: int  #: greatest number of sub-words of a caption
+    on_bad_image: str  #: fail, or skip images that can't be read
 
     @property
     def ids(self) -> list[int]:
-        """The images' ids."""
+        """Id of each image."""
         return [image.image_id for image in self.images]
 
     def batch(self, rows: Sequence[int]) -> CaptionedBatch | None:
-        """The pictures of these rows, captioned greedily.
+        """Return the images of these rows with their greedy captions, or None if all of them are skipped.
 
-        Raises ``BadImage`` at a picture that can't be read; with ``on_bad_image="skip"`` it is named on stderr and left
-        out: None where nothing is left.
+        With ``on_bad_image="skip"``, images that can't be read are skipped and reported on stderr.
+
+        Raises:
+            BadImage: An image can't be read, and ``on_bad_image`` is ``fail``.
         """
         images, photos = [], []
         for row in rows:
@@ -75,10 +74,10 @@ class TrainedCaptioner:
                 if self.on_bad_image == "fail":
                     raise
                 print(f"skipped: {error}", file=sys.stderr)
-        return self._captioned(images, photos) if images else None
+        return self._caption(images, photos) if images else None
 
     @torch.no_grad()
-    def _captioned(self, images: Sequence[CaptionImage], photos: Sequence[Image.Image]) -> CaptionedBatch:
+    def _caption(self, images: Sequence[CaptionImage], photos: Sequence[Image.Image]) -> CaptionedBatch:
         weight = next(self.model.trained.parameters())
         pixels = self.model.encoder.pixels(list(photos)).to(weight.device, weight.dtype)
         captions = greedy(self.model, self.model.encoder.vision(pixels), self.max_length)
@@ -86,23 +85,29 @@ class TrainedCaptioner:
 
 
 def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedCaptioner:
-    """The newest checkpoint that fits the config, or the one given, and a split of the config's data.
+    """Load a checkpoint, and a split of the config's data.
 
-    Raises ``UserError`` as the readers and :func:`clipmapper.checkpoint.find_checkpoint` do.
+    Args:
+        config: The command's config.
+        split: Name of the split.
+        checkpoint: The checkpoint; None finds the newest one that fits the config.
+
+    Raises:
+        UserError: No checkpoint fits, the data can't be read, or ``task.max_length`` exceeds the encoder's context.
     """
-    model, path, max_length = _model(config, checkpoint)
+    model, path, max_length = _load_model(config, checkpoint)
     images = load_captions(config.data).part(split).images
     return TrainedCaptioner(model, images, path, max_length, config.data.on_bad_image)
 
 
 def own_picture(config: Config, image: str, checkpoint: str | None) -> TrainedCaptioner:
-    """The same with one picture, number 0; no data are read."""
-    model, path, max_length = _model(config, checkpoint)
+    """Load a checkpoint with the user's image, which gets the id 0; no dataset is read."""
+    model, path, max_length = _load_model(config, checkpoint)
     return TrainedCaptioner(model, (CaptionImage(0, (), FileImage(Path(image))),), path, max_length, "fail")
 
 
-def _model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperCaption, Path, int]:
-    """The model on the trainer's kind of device, its checkpoint, and how long its captions may be."""
+def _load_model(config: Config, checkpoint: str | None) -> tuple[CLIPMapperCaption, Path, int]:
+    """Return the model on the trainer's kind of device, its checkpoint, and the greatest length of its captions."""
     assert isinstance(config.task, CaptionTaskConfig)
     model, path = load_found(config, checkpoint, load_caption)
     check_length(model.encoder, config.task.max_length)

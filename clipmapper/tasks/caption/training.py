@@ -1,4 +1,7 @@
-"""The Lightning module that trains captions: next-token prediction, and CIDEr of greedy captions to choose by."""
+"""Caption training with the next-token cross-entropy loss: :func:`next_token_loss` and its Lightning module.
+
+The CIDEr of greedy captions chooses the best checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from clipmapper.training.module import MapperTraining
 
 
 def new_module(config: TrainConfig, data: TaskData) -> CaptionTraining:
-    """A new model, ready to be trained; its weights are drawn from torch's generator."""
+    """Build a new model and its Lightning module; the weights are drawn from torch's global generator."""
     assert isinstance(config.task, CaptionTaskConfig)
     encoder, vocabulary = data.prepared.encoder, data.captions.vocabulary
     model = build_caption(config.mapper, encoder, len(vocabulary))
@@ -33,9 +36,15 @@ def new_module(config: TrainConfig, data: TaskData) -> CaptionTraining:
 
 
 class GreedyCider:
-    """CIDEr of greedy captions on the first images of the validation split.
+    """CIDEr of greedy captions on the first validation images that have references.
 
-    Captions are cut into words without Java; document frequencies are those of these images' own references.
+    Captions are tokenised without Java. The document frequencies are those of these images' references.
+
+    Args:
+        images: The validation images.
+        encoder: The frozen CLIP.
+        vocabulary: The tokens that can be generated.
+        count: Greatest number of images to caption.
     """
 
     def __init__(self, images: CaptionedImages, encoder: FrozenClip, vocabulary: CaptionVocabulary, count: int):
@@ -45,6 +54,7 @@ class GreedyCider:
         self._corpus = CiderCorpus(self._references)
 
     def __call__(self, model: CaptionMapper, max_length: int) -> float:
+        """Return the mean CIDEr of the model's captions, of at most ``max_length`` sub-words."""
         whole = CLIPMapperCaption(self._encoder, model, self._vocabulary)
         captions = caption_images(whole, self._images, self._rows, max_length)
         scores = self._corpus.scores(plain_tokens(captions), self._references)
@@ -52,7 +62,16 @@ class GreedyCider:
 
 
 class CaptionTraining(MapperTraining[CaptionMapper]):
-    """Trains a :class:`CaptionMapper`."""
+    """Lightning module that trains a :class:`CaptionMapper` with :func:`next_token_loss`.
+
+    Args:
+        model: The model to train.
+        task: The task's config.
+        max_steps: Number of training steps.
+        card: Description stored in every checkpoint.
+        validation: Measure that chooses the best checkpoint.
+        seed: Seed of the run.
+    """
 
     def __init__(
         self,
@@ -68,6 +87,7 @@ class CaptionTraining(MapperTraining[CaptionMapper]):
         self._validation = validation
 
     def training_step(self, batch: CaptionBatch, _: int) -> Tensor:
+        """Return the next-token cross-entropy loss of a batch, and log it with the accuracy."""
         logits = self.model(batch.image, batch.text)
         loss = next_token_loss(logits, batch.targets, self.task.label_smoothing)
         size = len(batch.targets)
@@ -76,21 +96,28 @@ class CaptionTraining(MapperTraining[CaptionMapper]):
         return loss
 
     def validation_step(self, batch: CaptionBatch, _: int) -> None:
+        """Log the loss, without label smoothing, and the accuracy of a validation batch."""
         logits = self.model(batch.image, batch.text)
-        size = int((batch.targets != IGNORED).sum())  # every token counts the same
+        size = int((batch.targets != IGNORED).sum())  # so that every token has the same weight in the mean over batches
         self.log("val/loss", next_token_loss(logits, batch.targets), batch_size=size, sync_dist=True)
         self.log("val/accuracy", next_token_accuracy(logits, batch.targets), batch_size=size, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Every process captions the same images, so all of them agree on what is best."""
+        """Log the CIDEr of greedy captions; every process captions the same images, so all agree on the best step."""
         if not self.trainer.sanity_checking:
             self.log("val/CIDEr", self._validation(self.model, self.task.max_length), prog_bar=True, sync_dist=True)
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy, mean over all tokens of the batch that have a target: [B, N, classes], [B, N].
+    """Return the next-token cross-entropy loss of captions, averaged over all tokens of the batch that have a target.
 
-    0 where none has one.
+    Args:
+        logits: Logits of the next token at each text position, [B, N, classes].
+        targets: Class of the next token, [B, N]; ``IGNORED`` where there is no target.
+        label_smoothing: Share of the target probability that is spread evenly over all classes.
+
+    Returns:
+        The loss; 0 if no token has a target.
     """
     counted = (targets != IGNORED).sum().clamp(min=1)
     total = F.cross_entropy(
@@ -104,6 +131,6 @@ def next_token_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.
 
 
 def next_token_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The share of tokens that are the likeliest one, of all that have a target; 0 where none has one."""
+    """Return the share of targets that are the most likely token, 0 if there are none; arguments as for the loss."""
     right = (logits.argmax(-1) == targets).sum()
     return right / (targets != IGNORED).sum().clamp(min=1)

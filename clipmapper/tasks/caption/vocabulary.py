@@ -1,4 +1,4 @@
-"""Which of CLIP's BPE tokens a caption can be made of, and the text of what was generated."""
+"""The BPE tokens of CLIP that can be generated, and the text of generated tokens."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import numpy as np
 from clipmapper.errors import UserError
 from clipmapper.metrics.tokens import one_line
 
-IGNORED = -100  # the target of a place that has none, as torch's cross-entropy takes it
+IGNORED = -100  # target of positions that have none: the default ignore_index of torch's cross-entropy
 
 
 class CaptionVocabulary:
-    """Token ids that can be generated, ascending: class c of the model's head is token ``ids[c]``.
+    """Token ids that can be generated, in ascending order: class c of the model's head is token ``ids[c]``.
 
-    The end token is among them, the start token is not.
+    The end token is always included, and the start token never.
+
+    Args:
+        ids: Token ids.
+        tokenizer: CLIP's tokenizer.
     """
 
     def __init__(self, ids: Iterable[int], tokenizer: Any):
@@ -30,11 +34,11 @@ class CaptionVocabulary:
         return len(self.ids)
 
     def classes(self, ids: np.ndarray) -> np.ndarray:
-        """The class of each token id, ``IGNORED`` where it can't be generated."""
+        """Return the class of each token id, ``IGNORED`` for a token that can't be generated."""
         return self._classes[ids]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The caption of token ids, up to the first end token: one line, single spaces, no special tokens."""
+        """Return the text of token ids up to the first end token: one line, single spaces, no special tokens."""
         words = list(ids)
         if self.end in words:
             words = words[: words.index(self.end)]
@@ -43,13 +47,19 @@ class CaptionVocabulary:
 
 
 def build_vocabulary(kind: str, encoded: Iterable[Sequence[int]], tokenizer: Any) -> CaptionVocabulary:
-    """``training``: the tokens of these captions; ``all``: the tokenizer's.
+    """Build the vocabulary of a captioning model.
 
-    Raises ``UserError`` where no caption holds a word.
+    Args:
+        kind: ``training`` for the tokens of the training captions, ``all`` for all tokens of the tokenizer.
+        encoded: Token ids of the training captions.
+        tokenizer: CLIP's tokenizer.
+
+    Raises:
+        UserError: No training caption contains a word.
     """
     if kind == "all":
         return CaptionVocabulary(range(int(tokenizer.vocab_size)), tokenizer)
     vocabulary = CaptionVocabulary({i for ids in encoded for i in ids}, tokenizer)
     if len(vocabulary) == 1:
-        raise UserError("no training caption holds a word that CLIP's tokenizer knows; check the caption file")
+        raise UserError("no training caption contains a word that CLIP's tokenizer knows; check the caption file")
     return vocabulary

@@ -54,5 +54,5 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def soft_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the soft score of the predicted answer, averaged over the batch; arguments as in :func:`soft_label_loss`."""
+    """Return the mean soft score of the predicted answers; the arguments are those of :func:`soft_label_loss`."""
     return targets.gather(1, logits.argmax(1, keepdim=True)).mean()

@@ -1,4 +1,4 @@
-"""Greedy decoding with keys and values kept, against the whole model run anew for every token."""
+"""Tests of greedy decoding with cached keys and values against running the whole model for every token."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ MAPPERS = pytest.mark.parametrize("name", ["a", "b"])
 @pytest.mark.parametrize("positions", ["none", "learnt"])
 @pytest.mark.parametrize("readout", ["cls", "token"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_caches_change_no_token(name: str, positions: str, readout: str, seed: int) -> None:
+def test_cached_decoding_generates_the_tokens_of_the_whole_model(
+    name: str, positions: str, readout: str, seed: int
+) -> None:
     model = random_caption(name, positions, readout, seed)
     found = greedy(model, image_tokens(model, 6, seed), 10)
     pixels = pictures(6, seed=seed).double()
     assert found == [slow_greedy(model, pixels[k : k + 1], 10) for k in range(6)]
 
 
-def test_those_captions_end_at_different_places_and_differ() -> None:
-    """Else the test above would hold little."""
+def test_the_captions_of_that_test_differ_in_length_and_words() -> None:
+    """The test above would prove little with equal captions."""
     found = [
         tuple(ids)
         for name in "ab"
@@ -42,7 +44,7 @@ def test_those_captions_end_at_different_places_and_differ() -> None:
 
 
 @MAPPERS
-def test_a_caption_does_not_hang_on_its_batch(name: str) -> None:
+def test_a_caption_does_not_depend_on_its_batch(name: str) -> None:
     model = random_caption(name, seed=2)
     together = image_tokens(model, 5)
     alone = [
@@ -53,8 +55,8 @@ def test_a_caption_does_not_hang_on_its_batch(name: str) -> None:
 
 @MAPPERS
 @pytest.mark.parametrize("positions", ["none", "learnt"])
-def test_word_by_word_the_mapper_gives_what_it_gives_all_at_once(name: str, positions: str) -> None:
-    """With image tokens left out, too: 3 of the second image's 10."""
+def test_the_mapper_word_by_word_equals_the_mapper_on_the_whole_caption(name: str, positions: str) -> None:
+    """3 of the second image's 10 tokens are masked."""
     model = random_caption(name, positions)
     image = image_tokens(model, 2)
     valid = torch.ones(2, 10, dtype=torch.bool)
@@ -69,7 +71,7 @@ def test_word_by_word_the_mapper_gives_what_it_gives_all_at_once(name: str, posi
         torch.testing.assert_close(decoder.next(word), whole[:, place], rtol=0, atol=1e-12)
 
 
-def test_word_by_word_the_text_encoder_gives_what_it_gives_all_at_once() -> None:
+def test_the_text_encoder_word_by_word_equals_the_text_encoder_on_the_whole_text() -> None:
     text = random_caption("b").encoder.text
     ids = torch.randint(300, 4000, (3, text.context_length), generator=torch.Generator().manual_seed(0))
     whole = text(ids, torch.ones_like(ids, dtype=torch.bool)).features
@@ -85,12 +87,12 @@ def without_end(model: CLIPMapperCaption) -> CLIPMapperCaption:
 
 @MAPPERS
 @pytest.mark.parametrize("max_length", [1, 4, 10])
-def test_a_model_that_never_ends_is_stopped(name: str, max_length: int) -> None:
+def test_decoding_without_an_end_token_stops_at_the_greatest_length(name: str, max_length: int) -> None:
     model = without_end(random_caption(name))
     assert [len(ids) for ids in greedy(model, image_tokens(model, 3), max_length)] == [max_length] * 3
 
 
-def test_a_model_that_ends_at_once_says_nothing() -> None:
+def test_an_immediate_end_token_gives_an_empty_caption() -> None:
     model = random_caption("b")
     model.trained.head[1].bias[model.vocabulary.ids.index(model.vocabulary.end)] = 1e9
     found = greedy(model, image_tokens(model, 2), 10)
@@ -117,19 +119,21 @@ def test_the_image_runs_through_the_mapper_once(name: str) -> None:
         if isinstance(layer, AttentionSublayer):
             layer.key_value.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[1]))
     greedy(model, image_tokens(model, 2), 8)
-    passes = {"a": LAYERS["a"], "b": 3 * LAYERS["b"]}[name]  # B: the image's two attentions, and the text's of it
+    passes = {"a": LAYERS["a"], "b": 3 * LAYERS["b"]}[
+        name
+    ]  # in mapper B, the image's two attentions, and the text's cross-attention
     assert [size for size in sizes if size > 1] == [10] * passes
     assert len([size for size in sizes if size == 1]) == 8 * LAYERS[name]
 
 
-def test_a_length_beyond_the_context_is_one_line() -> None:
+def test_a_length_beyond_the_context_is_refused() -> None:
     encoder = random_caption("b").encoder
     check_length(encoder, 10)
     with pytest.raises(UserError, match=r"task\.max_length=11: the encoder's context holds 10 sub-words"):
         check_length(encoder, 11)
 
 
-def test_a_cache_keeps_what_it_gave_and_refuses_more_than_it_has_room_for() -> None:
+def test_a_cache_returns_all_keys_and_values_and_refuses_more_than_its_room() -> None:
     cache = KeyValues(2)
     parts = [torch.randn(2, n, 3) for n in (4, 1, 1)]
     first = cache.extend(parts[0], -parts[0])

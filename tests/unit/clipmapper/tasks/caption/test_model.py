@@ -1,4 +1,4 @@
-"""What the caption model sees: the image and the words before, nothing later; and its vocabulary."""
+"""Tests of the caption model, whose logits depend on the image and earlier words only, and of its vocabulary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAPPERS = pytest.mark.parametrize("name", ["a", "b"])
 @MAPPERS
 @pytest.mark.parametrize("positions", ["none", "learnt"])
 @pytest.mark.parametrize("place", [1, 3, 6])
-def test_a_later_word_changes_no_earlier_logit_and_no_image_token(name: str, positions: str, place: int) -> None:
+def test_a_changed_token_changes_no_earlier_logit_and_no_image_token(name: str, positions: str, place: int) -> None:
     model = random_caption(name, positions)
     pixels = pictures(2).double()
     batch = model.encoder.tokenize([CAPTIONS[0]] * 2)
@@ -35,7 +35,7 @@ def test_a_later_word_changes_no_earlier_logit_and_no_image_token(name: str, pos
 
 
 @MAPPERS
-def test_every_word_sees_the_image(name: str) -> None:
+def test_the_logits_at_every_position_depend_on_the_image(name: str) -> None:
     model = random_caption(name)
     batch = model.encoder.tokenize([CAPTIONS[0]])
     these, those = (model(pictures(1, seed=seed).double(), batch) for seed in (0, 1))
@@ -54,18 +54,18 @@ def test_padding_changes_nothing(name: str) -> None:
         torch.testing.assert_close(logits[k, : len(alone)], alone, rtol=0, atol=1e-12)
 
 
-def test_the_vocabulary_holds_the_training_tokens_and_the_end() -> None:
+def test_the_vocabulary_has_the_training_tokens_and_the_end_token() -> None:
     tokenizer = random_encoder().tokenizer
     captions = [[tokenizer.sot_token_id, *tokenizer.encode(text), tokenizer.eot_token_id] for text in CAPTIONS]
     built = build_vocabulary("training", captions, tokenizer)
     assert set(built.ids) == {i for ids in captions for i in ids} - {tokenizer.sot_token_id}
     everything = build_vocabulary("all", captions, tokenizer)
     assert set(everything.ids) == set(range(tokenizer.vocab_size)) - {tokenizer.sot_token_id}
-    with pytest.raises(UserError, match="no training caption holds a word"):
+    with pytest.raises(UserError, match="no training caption contains a word"):
         build_vocabulary("training", [[tokenizer.sot_token_id, tokenizer.eot_token_id]], tokenizer)
 
 
-def test_a_class_is_a_token_and_what_is_not_in_the_vocabulary_has_none() -> None:
+def test_tokens_of_the_vocabulary_have_classes_and_others_are_ignored() -> None:
     words = caption_vocabulary()
     assert list(words.classes(np.array(words.ids))) == list(range(len(words)))
     others = np.array(sorted(set(range(49408)) - set(words.ids)))
@@ -83,15 +83,15 @@ def test_a_class_is_a_token_and_what_is_not_in_the_vocabulary_has_none() -> None
         ("it's 2:30", "it 's 2 : 3 0"),
     ],
 )
-def test_text_comes_back_from_ids_in_one_clean_line(text: str, expected: str) -> None:
+def test_the_text_of_ids_is_one_clean_line(text: str, expected: str) -> None:
     tokenizer = random_encoder().tokenizer
     words = CaptionVocabulary(range(1000), tokenizer)
     ids = [words.start, *tokenizer.encode(text), words.end, 500, 600]
     assert words.text(ids) == expected
 
 
-def test_any_tokens_give_one_line() -> None:
-    """Also halves of characters and the bytes of control characters."""
+def test_the_text_of_any_ids_is_one_line() -> None:
+    """The ids include incomplete characters and the bytes of control characters."""
     words = CaptionVocabulary(range(49406), random_encoder().tokenizer)
     draw = np.random.default_rng(0)
     for _ in range(300):

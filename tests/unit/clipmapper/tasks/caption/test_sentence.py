@@ -1,4 +1,4 @@
-"""Weights of words against slow metrics written out anew, and the explanation of a caption against a loop."""
+"""Tests of the words' weights against slow metrics, and of a caption's explanation against a loop."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ VOCABULARY = "a red star left of blue ring small and two green moon heart white 
 
 @pytest.fixture(autouse=True)
 def without_java(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokens are the plain tokenizer's, which are PTB's on these captions, except where a test says it needs Java."""
+    """Hide Java from tests that are not marked as needing it.
+
+    They use the plain tokenizer, whose tokens equal PTB's on these captions.
+    """
     if request.node.get_closest_marker("skipif") is None:
         monkeypatch.setenv("PATH", "")
         with pytest.raises(NotAvailable):
             java_command()
 
 
-# The metrics once more: tuples of n words counted by list.count, one sentence at a time
+# Slow versions of the metrics, for one sentence at a time: n-grams are tuples, counted by list.count
 
 
 @cache
@@ -51,7 +54,7 @@ def grams(text: str, n: int) -> list[tuple[str, ...]]:
 
 
 def slow_bleu4(text: str, references: Sequence[str]) -> float:
-    """The package's smoothing: 1e-15 more common n-grams, 1e-9 more n-grams."""
+    """Compute BLEU-4 with the package's smoothing: 1e-15 is added to common n-grams, 1e-9 to all n-grams."""
     product = 1.0
     for n in (1, 2, 3, 4):
         mine = grams(text, n)
@@ -90,8 +93,8 @@ def slow_weights(words: Sequence[str], metric: Any) -> list[float]:
     return [fall / sum(falls) if any(falls) else 1 / len(words) for fall in falls]
 
 
-def altered(rng: random.Random) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
-    """Captions near a reference of their image, several of one image: words exchanged, doubled and left out."""
+def altered_captions(rng: random.Random) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """Return references with some words exchanged, doubled or left out, as captions; several are of one image."""
     captions, references = {}, {}
     for key in range(30):
         image = rng.choice(list(REFERENCES))
@@ -107,8 +110,8 @@ def altered(rng: random.Random) -> tuple[dict[int, list[str]], dict[int, list[st
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_weights_are_the_falls_of_slow_metrics(seed: int) -> None:
-    captions, references = altered(random.Random(seed))
+def test_weights_equal_the_decreases_of_slow_metrics(seed: int) -> None:
+    captions, references = altered_captions(random.Random(seed))
     split = list(REFERENCES.values())
     bleu = word_weights(captions, references, "bleu4")
     cider = word_weights(captions, references, "cider", build_cider_corpus(split))
@@ -116,47 +119,47 @@ def test_weights_are_the_falls_of_slow_metrics(seed: int) -> None:
     uneven = 0
     for key, words in captions.items():
         others = references[key]
-        wanted = slow_weights(words, lambda text, others=others: slow_bleu4(text, others))
-        assert bleu[key] == pytest.approx(wanted, abs=1e-9)
-        wanted = slow_weights(words, lambda text, others=others: slow_cider(text, others, split))
-        assert cider[key] == pytest.approx(wanted, abs=1e-9)
+        expected = slow_weights(words, lambda text, others=others: slow_bleu4(text, others))
+        assert bleu[key] == pytest.approx(expected, abs=1e-9)
+        expected = slow_weights(words, lambda text, others=others: slow_cider(text, others, split))
+        assert cider[key] == pytest.approx(expected, abs=1e-9)
         assert sum(bleu[key]) == pytest.approx(1)
         assert sum(cider[key]) == pytest.approx(1)
         uneven += len(set(bleu[key])) > 1
     assert uneven > 10
 
 
-def test_a_caption_weighs_its_words_alone_as_among_others() -> None:
-    captions, references = altered(random.Random(5))
+def test_weights_do_not_depend_on_the_other_captions() -> None:
+    captions, references = altered_captions(random.Random(5))
     corpus = build_cider_corpus(REFERENCES.values())
     together = word_weights(captions, references, "cider", corpus)
     for key in list(captions)[:8]:
         assert word_weights({key: captions[key]}, references, "cider", corpus) == {key: together[key]}
 
 
-def test_the_one_wrong_word_counts_nothing_and_a_punctuation_mark_neither() -> None:
+def test_a_wrong_word_and_punctuation_marks_have_weight_zero() -> None:
     words = ["a", "red", "star", ",", "left", "of", "a", "blue", "ring", "zebra", "."]
     weights = word_weights({1: words}, {1: REFERENCES[4]}, "bleu4")[1]
     assert [word for word, weight in zip(words, weights, strict=True) if not weight] == [",", "zebra", "."]
 
 
 @pytest.mark.parametrize("weighting", ["bleu4", "cider", "equal"])
-def test_captions_that_share_no_word_with_their_references_weigh_all_equally(weighting: sentence.Weighting) -> None:
+def test_words_of_a_caption_without_common_words_have_equal_weights(weighting: sentence.Weighting) -> None:
     corpus = build_cider_corpus(REFERENCES.values())
     captions = {3: ["zebra"] * 5, 1: ["zebra", "one", "elephant"], 5: ["zebra"], 6: []}
     found = word_weights(captions, dict.fromkeys(captions, REFERENCES[4]), weighting, corpus)
     assert found == {3: [0.2] * 5, 1: pytest.approx([1 / 3] * 3), 5: [1.0], 6: []}
 
 
-def test_without_a_common_four_gram_bleu_weighs_all_equally() -> None:
-    """Its smoothed values differ, by what stands for no common 4-gram; they are no falls."""
+def test_without_a_common_four_gram_bleu_gives_equal_weights() -> None:
+    """Its smoothed values differ only by the constant for a missing 4-gram, which does not count as a decrease."""
     words = ["a", "red", "star", "right", "of", "a", "blue", "moon"]
     values = {slow_bleu4(" ".join(words[:i] + words[i + 1 :]), REFERENCES[4]) for i in range(8)}
     assert 0 < min(values) < max(values) < 2e-4
     assert word_weights({1: words}, {1: REFERENCES[4]}, "bleu4")[1] == [1 / 8] * 8
 
 
-def test_one_word_and_no_word() -> None:
+def test_captions_of_one_word_and_of_no_word() -> None:
     corpus = build_cider_corpus(REFERENCES.values())
     found = word_weights({1: ["moon"], 2: []}, {1: REFERENCES[9]}, "cider", corpus)
     assert found == {1: [1.0], 2: []}
@@ -167,7 +170,7 @@ def test_one_word_and_no_word() -> None:
 def test_repeated_words_are_left_out_one_at_a_time() -> None:
     words = ["two", "crosses", "and", "and", "a", "white", "square"]
     weights = word_weights({1: words}, {1: REFERENCES[2]}, "bleu4")[1]
-    assert weights[2] == weights[3] == 0  # without either it is the reference
+    assert weights[2] == weights[3] == 0  # without either of the two, the caption is the reference
     assert min(weights[4:]) > 0
     words = ["a", "red", "star", "and", "a", "blue", "ring"]
     first, second = (word_weights({1: words}, {1: REFERENCES[4]}, "bleu4")[1][k] for k in (0, 4))
@@ -191,7 +194,7 @@ def test_equal_texts_are_scored_once() -> None:
 
 @pytest.mark.slow
 @needs_java
-def test_meteor_weights_are_the_falls_of_its_own_scores() -> None:
+def test_meteor_weights_equal_the_decreases_of_its_scores() -> None:
     texts = {1: "a red zebra right of the rings", 2: "two two green moons"}
     others = {1: REFERENCES[4], 2: REFERENCES[9]}
     found = word_weights({key: text.split() for key, text in texts.items()}, others, "meteor")
@@ -204,16 +207,16 @@ def test_meteor_weights_are_the_falls_of_its_own_scores() -> None:
 
 
 def test_meteor_without_java_is_refused_in_one_line() -> None:
-    METEOR.close()  # of another test, perhaps
+    METEOR.close()  # it may still run from another test
     with pytest.raises(UserError, match="METEOR: not available: no java found") as raised:
         word_weights({1: ["a", "ring"]}, {1: REFERENCES[4]}, "meteor")
     assert "\n" not in str(raised.value)
 
 
-# What the caller can get wrong
+# Wrong arguments
 
 
-def test_references_that_cannot_be_used_are_named_by_the_captions_key() -> None:
+def test_missing_or_empty_references_are_named_by_the_captions_key() -> None:
     good = {1: ["a", "ring"], 8: ["a", "moon"]}
     with pytest.raises(UserError, match=r"caption 8 has no reference captions \(1 such in all\)"):
         word_weights(good, {1: REFERENCES[4], 8: []}, "bleu4")
@@ -231,7 +234,7 @@ def test_unknown_weightings_and_cider_without_its_corpus_are_refused() -> None:
 # Words and sub-words
 
 
-def test_words_of_captions_are_those_of_the_tokenizer() -> None:
+def test_words_equal_those_of_the_tokenizer() -> None:
     ids = bpe().encode("A xylophonically red star, isn't it? 10 cafés")
     words = split_words(ids, bpe())
     assert [word.text for word in words] == [
@@ -241,7 +244,7 @@ def test_words_of_captions_are_those_of_the_tokenizer() -> None:
     assert words[1].sub_words == 4
 
 
-def test_a_caption_cut_off_in_a_word_ends_it() -> None:
+def test_the_end_of_a_truncated_caption_ends_its_last_word() -> None:
     ids = bpe().encode("a xylophonically")[:3]
     assert [word.sub_words for word in split_words(ids, bpe())] == [1, 2]
     assert [word.text for word in split_words(ids, bpe())] == ["a", "xylo"]
@@ -254,7 +257,7 @@ def every_token() -> CaptionVocabulary:
 
 @given(st.lists(st.integers(0, 49405), max_size=12))
 @settings(max_examples=100, deadline=None)
-def test_any_sub_words_make_the_words_of_their_text(ids: list[int]) -> None:
+def test_the_words_of_any_sub_words_join_to_their_text(ids: list[int]) -> None:
     words = split_words(ids, bpe())
     assert sum(word.sub_words for word in words) == len(ids)
     marks = [bpe().decoder[number].endswith("</w>") for number in ids]
@@ -262,7 +265,7 @@ def test_any_sub_words_make_the_words_of_their_text(ids: list[int]) -> None:
     assert " ".join(word.text for word in words if word.text) == every_token().text(ids)
 
 
-def test_sub_words_share_their_words_weight() -> None:
+def test_sub_words_share_the_weight_of_their_word() -> None:
     words = [Word("a", 1), Word("xylophonically", 4), Word("ring", 2)]
     weights = sub_word_weights(words, [0.5, 0.2, 0.3])
     assert weights == pytest.approx([0.5, 0.05, 0.05, 0.05, 0.05, 0.15, 0.15])
@@ -279,11 +282,11 @@ def test_a_captions_relevance_is_the_weighted_sum_of_its_rows(dtype: torch.dtype
     found = sentence_relevance(rows, weights, caption, 5)
     assert found.dtype == dtype
     for c in range(5):
-        wanted = [sum(float(weights[m] * rows[m, p]) for m in range(9) if caption[m] == c) for p in range(5)]
-        assert found[c].tolist() == pytest.approx(wanted, rel=1e-5)
+        expected = [sum(float(weights[m] * rows[m, p]) for m in range(9) if caption[m] == c) for p in range(5)]
+        assert found[c].tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_rows_that_sum_to_one_give_a_sentence_that_sums_to_one() -> None:
+def test_the_relevance_of_a_caption_sums_to_one_if_its_rows_do() -> None:
     words = split_words(bpe().encode("a xylophonically red star"), bpe())
     weights = sub_word_weights(words, word_weights({1: [w.text for w in words]}, {1: REFERENCES[4]}, "bleu4")[1])
     rows = torch.rand(len(weights), 7, dtype=torch.float64).softmax(1)

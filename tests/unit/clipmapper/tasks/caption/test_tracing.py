@@ -1,4 +1,4 @@
-"""Traces of captions: every word from one pass, against a pass of its own for each over what came before it."""
+"""Tests of caption traces: all words from one pass against a separate pass per word over the words before it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _one_thread() -> None:
 
 
 def captions(model: CLIPMapperCaption) -> list[list[int]]:
-    """Random words, of different lengths; the second caption has none."""
+    """Return captions of random words with different lengths; the second caption has none."""
     draw = torch.Generator().manual_seed(0)
     ids = [i for i in model.vocabulary.ids if i != model.vocabulary.end]
     return [[ids[int(k)] for k in torch.randint(len(ids), (n,), generator=draw)] for n in LENGTHS]
@@ -58,17 +58,17 @@ def traced(name: str, readout: str = "cls") -> tuple[CLIPMapperCaption, TracedCa
 
 @cache
 def alone(name: str, readout: str = "cls") -> list[AttentionTrace]:
-    """For each item a forward and a backward pass of its own, over its picture and the words before it."""
+    """Trace each item with a separate forward and backward pass over its image and the words before it."""
     model = random_caption(name, "learnt", readout)
     found = []
     for k, caption in enumerate(captions(model)):
         for place, token in enumerate(caption):
             before = torch.tensor([[model.vocabulary.start, *caption[:place]]])
-            found.append(_one(model, pixels()[k : k + 1], before, model.vocabulary.ids.index(token), IDS[k]))
+            found.append(_trace_word(model, pixels()[k : k + 1], before, model.vocabulary.ids.index(token), IDS[k]))
     return found
 
 
-def _one(model: CLIPMapperCaption, picture: Tensor, before: Tensor, class_: int, name: str) -> AttentionTrace:
+def _trace_word(model: CLIPMapperCaption, picture: Tensor, before: Tensor, class_: int, name: str) -> AttentionTrace:
     text = TextBatch(before, torch.ones_like(before, dtype=torch.bool), 0)
 
     def y() -> Tensor:
@@ -89,7 +89,7 @@ def _one(model: CLIPMapperCaption, picture: Tensor, before: Tensor, class_: int,
 
 @MAPPERS
 @READOUTS
-def test_items_are_the_traces_of_captions_cut_at_their_word(name: str, readout: str) -> None:
+def test_items_equal_the_traces_of_captions_cut_at_their_word(name: str, readout: str) -> None:
     _, found = traced(name, readout)
     assert found.trace.batch == sum(LENGTHS)
     for m, single in enumerate(alone(name, readout)):
@@ -104,7 +104,7 @@ def test_items_are_the_traces_of_captions_cut_at_their_word(name: str, readout: 
 
 
 @MAPPERS
-def test_what_an_item_means(name: str) -> None:
+def test_samples_places_readouts_and_logits_of_the_items(name: str) -> None:
     model, found = traced(name)
     assert found.sample.tolist() == [0] * 5 + [2] * 2 + [3] * 7
     assert found.place.tolist() == [*range(5), *range(2), *range(7)]
@@ -124,7 +124,7 @@ def test_what_an_item_means(name: str) -> None:
 
 
 @pytest.mark.parametrize("readout", ["cls", "token"])
-def test_parts_of_a_row(readout: str) -> None:
+def test_image_and_text_parts_of_a_row(readout: str) -> None:
     _, found = traced("b", readout)
     first = 2 if readout == "token" else 1
     scores = torch.arange(found.trace.tokens).expand(found.trace.batch, -1)
@@ -132,7 +132,7 @@ def test_parts_of_a_row(readout: str) -> None:
     assert found.scores(scores, "text")[3].tolist() == list(range(first + 9, first + 17))
 
 
-def test_steps_of_mapper_b_read_the_picture_alone_on_the_side_of_the_picture() -> None:
+def test_the_image_branch_of_mapper_b_reads_only_the_image() -> None:
     _, found = traced("b")
     stages = [[(step.query, step.key) for step in stage] for stage in found.trace.stages()]
     own = [[("image", "image")], [("text", "text")]]
@@ -142,7 +142,7 @@ def test_steps_of_mapper_b_read_the_picture_alone_on_the_side_of_the_picture() -
 
 @MAPPERS
 @pytest.mark.parametrize("explainer", EVERY)
-def test_every_explainer_equals_the_one_of_a_word_alone(name: str, explainer: Any) -> None:
+def test_every_explainer_gives_the_scores_of_a_separate_trace_of_the_word(name: str, explainer: Any) -> None:
     _, found = traced(name)
     explainer = partial(explainer, steps=2) if explainer is explainers.IntegratedGradients else explainer
     scores = explainer()(found.trace, rows=found.rows)
@@ -150,7 +150,7 @@ def test_every_explainer_equals_the_one_of_a_word_alone(name: str, explainer: An
     assert scores.isfinite().all()
     for m, single in enumerate(alone(name)):
         assert not scores[m, single.tokens :].any()  # later words
-        if explainer is not explainers.Shuffled:  # its weights are another item's
+        if explainer is not explainers.Shuffled:  # it uses the weights of another item
             expected = explainer()(single, rows=torch.tensor([single.tokens - 1]))[0]
             torch.testing.assert_close(scores[m, : single.tokens], expected, **CLOSE)
 
@@ -169,7 +169,7 @@ def test_rows_sum_to_one(name: str, explainer: type[Explainer]) -> None:
 
 @MAPPERS
 @READOUTS
-def test_what_greedy_chose_is_what_is_explained(name: str, readout: str) -> None:
+def test_the_explained_logits_are_the_greatest_where_decoding_was_greedy(name: str, readout: str) -> None:
     model = random_caption(name, readout=readout, seed=3)
     generated = greedy(model, image_tokens(model, 4), 10)
     assert sum(map(len, generated)) > 8
@@ -179,17 +179,17 @@ def test_what_greedy_chose_is_what_is_explained(name: str, readout: str) -> None
 
 
 @MAPPERS
-def test_the_scalar_is_the_logit_and_has_the_gradients_of_the_inputs(name: str) -> None:
+def test_gradients_of_the_inputs_equal_finite_differences_of_the_scalar(name: str) -> None:
     _, found = traced(name)
     inputs, grads, scalar = found.trace.inputs, found.trace.inputs_grad, found.trace.scalar
     assert inputs is not None
     assert grads is not None
     assert scalar is not None
     for modality in ("image", "text"):
-        way = torch.randn(inputs[modality].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        ahead, behind = (scalar({**inputs, modality: inputs[modality] + sign * 1e-6 * way}) for sign in (1, -1))
+        direction = torch.randn(inputs[modality].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        ahead, behind = (scalar({**inputs, modality: inputs[modality] + sign * 1e-6 * direction}) for sign in (1, -1))
         slope = ((ahead - behind) / 2e-6).detach()
-        torch.testing.assert_close((grads[modality] * way).flatten(1).sum(1), slope, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close((grads[modality] * direction).flatten(1).sum(1), slope, rtol=1e-5, atol=1e-7)
 
 
 def test_one_forward_pass_serves_all_words() -> None:
@@ -200,9 +200,9 @@ def test_one_forward_pass_serves_all_words() -> None:
     assert calls == [(4, 3, 24, 24)]
 
 
-def test_what_cannot_be_explained_is_one_line() -> None:
+def test_captions_that_cannot_be_explained_are_refused() -> None:
     model = random_caption("b")
-    with pytest.raises(UserError, match="no caption holds a word"):
+    with pytest.raises(UserError, match="no caption contains a word"):
         trace_captions(model, pixels(), [[]] * 4)
     word, foreign = captions(model)[0][0], 7
     assert foreign not in model.vocabulary.ids
@@ -221,14 +221,14 @@ def test_shuffled_needs_a_second_word() -> None:
 
 @MAPPERS
 def test_a_contrast_explains_the_difference_of_two_logits(name: str) -> None:
-    model, spoken = random_caption(name), captions(random_caption(name))
+    model, ids = random_caption(name), captions(random_caption(name))
     other = 2
-    plain, contrast = trace_captions(model, pixels(), spoken), trace_captions(model, pixels(), spoken, against=other)
+    plain, contrast = trace_captions(model, pixels(), ids), trace_captions(model, pixels(), ids, against=other)
     assert contrast.trace.scalar is not None
     assert contrast.trace.inputs is not None
-    classes = torch.from_numpy(model.vocabulary.classes(np.array([i for ids in spoken for i in ids])))
-    wanted = plain.logits.gather(1, classes[:, None])[:, 0] - plain.logits[:, other]
-    torch.testing.assert_close(contrast.trace.scalar(contrast.trace.inputs).detach(), wanted)
+    classes = torch.from_numpy(model.vocabulary.classes(np.array([i for caption in ids for i in caption])))
+    expected = plain.logits.gather(1, classes[:, None])[:, 0] - plain.logits[:, other]
+    torch.testing.assert_close(contrast.trace.scalar(contrast.trace.inputs).detach(), expected)
     leaf = contrast.trace.inputs["image"].clone().requires_grad_()
     y = contrast.trace.scalar({**contrast.trace.inputs, "image": leaf})
     (grad,) = torch.autograd.grad(y.sum(), leaf)
@@ -237,7 +237,7 @@ def test_a_contrast_explains_the_difference_of_two_logits(name: str) -> None:
 
 
 @MAPPERS
-def test_a_word_against_itself_has_nothing_to_explain(name: str) -> None:
+def test_gradients_of_a_word_against_itself_are_zero(name: str) -> None:
     model = random_caption(name)
     word = captions(model)[0][0]
     same = int(model.vocabulary.classes(np.array([word]))[0])
@@ -245,16 +245,18 @@ def test_a_word_against_itself_has_nothing_to_explain(name: str) -> None:
     assert all(not step.tensor("output_grad").any() for step in found.trace.steps)
 
 
-def test_the_word_of_a_contrast_is_one_that_the_model_can_generate() -> None:
+def test_the_contrast_word_must_be_a_token_that_the_model_can_generate() -> None:
     model = random_caption("b")
     assert contrast_class(model, "blue") == model.vocabulary.ids.index(model.encoder.tokenizer.encode("blue")[0])
-    with pytest.raises(UserError, match=r"against=parallelogramatic: CLIP's tokenizer makes \d sub-words of it"):
+    with pytest.raises(UserError, match=r"against=parallelogramatic: CLIP's tokenizer splits it into \d sub-words"):
         contrast_class(model, "parallelogramatic")
-    with pytest.raises(UserError, match="against=cirque is no word that the model can generate; close to it: circle"):
+    with pytest.raises(
+        UserError, match="against=cirque is not a word that the model can generate; similar ones: circle"
+    ):
         contrast_class(model, "cirque")
 
 
-def test_items_know_the_words_before_them() -> None:
+def test_the_words_of_an_item_are_those_before_its_token() -> None:
     model = random_caption("b", readout="token")
     ids = model.encoder.tokenizer.encode("a red circle")
     found = trace_captions(model, pixels()[:2], [ids, ids[:1]], picture_ids=[4, 9])
