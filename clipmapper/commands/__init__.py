@@ -1,1 +1,1 @@
-"""What the scripts and the console command ``clipmapper`` run."""
+"""The commands that the scripts and the console command ``clipmapper`` run."""

@@ -1,4 +1,4 @@
-"""Scores a trained model, or anyone's result file, by the official metrics of its task."""
+"""Command that scores a trained model, or a result file from any model, by the official metrics of the task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmapper.tasks import TASKS
 
 @command("evaluate")
 def main(config: DictConfig, run: Path) -> None:
-    """One evaluation."""
+    """Score the result file that the config names, otherwise a checkpoint."""
     checked: EvaluateConfig = typed(config, EvaluateConfig)
     task = TASKS[checked.task.name]
     if any((checked.predictions, checked.questions, checked.annotations, checked.references)):

@@ -1,4 +1,4 @@
-"""Makes pictures of explanations, and writes the scores behind them."""
+"""Command that draws figures of explanations and writes their scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipmapper.tasks import TASKS
 
 @command("explain", as_typed=("image", "question"))
 def main(config: DictConfig, run: Path) -> None:
-    """Pictures and scores of the samples that the config chooses."""
+    """Write figures and scores of the samples that the config chooses."""
     task = named(config, "task", TASKS)
     checked = typed(config, task.explain_schema)
     from clipmapper.explaining.explainers import choose_explainers
@@ -23,4 +23,4 @@ def main(config: DictConfig, run: Path) -> None:
     print(f"checkpoint: {trained.checkpoint}", flush=True)
     pictures, scores = run / "pictures", run / SCORES
     count = task.write_pictures(trained, explainers, checked, pictures, scores)
-    print(f"explained {count} {task.samples}: pictures in {pictures}, scores in {scores}")
+    print(f"explained {count} {task.samples}: figures in {pictures}, scores in {scores}")

@@ -1,4 +1,4 @@
-"""Pre-trains the embedded encoder on ``shapes`` scenes and reports what its tokens know."""
+"""Command that pre-trains the embedded encoder on ``shapes`` scenes and reports what its tokens encode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipmapper.encoder.pretraining.config import PretrainConfig
 
 @command("pretrain_clip")
 def main(config: DictConfig, run: Path) -> None:
-    """One pre-training run."""
+    """Run one pre-training."""
     checked: PretrainConfig = typed(config, PretrainConfig)
     from clipmapper.encoder.pretraining.run import run_pretraining
 

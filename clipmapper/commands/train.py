@@ -1,4 +1,4 @@
-"""Trains a mapper: data, frozen features, the Lightning fit, and the evaluation of the best checkpoint."""
+"""Command that trains a mapper: data, frozen features, Lightning fit, and evaluation of the best checkpoint."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from clipmapper.tasks import TASKS
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-# What Lightning warns of and this project has taken care of, or means.
+# Lightning's warnings about things that this project handles itself or does on purpose.
 IGNORED_WARNINGS = (
-    ".*dataloader is not resumable.*",  # the step sampler is
-    ".*exists and is not empty.*",  # holds the best checkpoint of the run that goes on
+    ".*dataloader is not resumable.*",  # resuming is handled by the step sampler
+    ".*exists and is not empty.*",  # the folder has the best checkpoint of the resumed run
     ".*transfer_batch_to_device.*",
     ".*smaller than the logging interval.*",
     ".*does not have many workers.*",
@@ -31,14 +31,22 @@ IGNORED_WARNINGS = (
 
 @command("train")
 def main(config: DictConfig, run: Path) -> None:
-    """One training run."""
+    """Run one training."""
     train(typed(config, TrainConfig), run)
 
 
 def train(config: TrainConfig, run: Path) -> dict[str, Any]:
-    """Trains, evaluates the best checkpoint by the task's own measure, writes ``metrics.json``; returns its metrics.
+    """Train a mapper, evaluate its best checkpoint and write ``metrics.json``.
 
-    Raises ``UserError`` for what the user can mend.
+    Args:
+        config: The command's config.
+        run: The run folder.
+
+    Returns:
+        The metrics of the best checkpoint; empty in all processes but the first.
+
+    Raises:
+        UserError: The config, the data or the checkpoint to resume has an error that the user can fix.
     """
     import pytorch_lightning as pl
 
@@ -50,11 +58,13 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     task = TASKS[config.task.name]
-    trainer = build_trainer(config, run, task.monitor)  # first, for its errors
+    trainer = build_trainer(
+        config, run, task.monitor
+    )  # built first, so that errors in its config are reported before the data is read
     data = task.data(config)
     data.write_split(run / "split.json")
-    last = _to_resume(config, data.card(config), run)
-    pl.seed_everything(config.seed, verbose=False)  # before the model is made
+    last = _checkpoint_to_resume(config, data.card(config), run)
+    pl.seed_everything(config.seed, verbose=False)  # before the model draws its weights
     module = task.module(config, data)
     batches = Batches(data.train, data.val, config.task.optim.batch_size, config.trainer.max_steps, config.seed)
     trainer.fit(module, batches, ckpt_path=last, weights_only=True)
@@ -67,15 +77,19 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
 
 
 def _load_best(trainer: pl.Trainer, module: pl.LightningModule) -> None:
-    """Puts the weights of the best checkpoint into the module; after ``fast_dev_run`` there is none."""
+    """Load the weights of the best checkpoint into the module, if there is one (``fast_dev_run`` writes none)."""
     from clipmapper.checkpoint import read_checkpoint
 
     if path := getattr(trainer.checkpoint_callback, "best_model_path", ""):
         module.load_state_dict(read_checkpoint(Path(path))["state_dict"])
 
 
-def _to_resume(config: TrainConfig, card: dict[str, Any], run: Path) -> str | None:
-    """The last checkpoint of the run to go on with; raises ``UserError`` where there is none or it does not fit."""
+def _checkpoint_to_resume(config: TrainConfig, card: dict[str, Any], run: Path) -> str | None:
+    """Return the last checkpoint of the run that ``config.resume`` names, None for a new run.
+
+    Raises:
+        UserError: The run has no checkpoint, or was trained with another config or other data.
+    """
     from clipmapper.checkpoint import CARD, read_checkpoint
     from clipmapper.training.trainer import LAST, copy_best
 
@@ -85,6 +99,8 @@ def _to_resume(config: TrainConfig, card: dict[str, Any], run: Path) -> str | No
     held = read_checkpoint(last)[CARD]
     differing = [key for key in card if card[key] != held.get(key)]
     if differing:
-        raise UserError(f"resume={config.resume}: that run has another {differing[0]}; resume with its own config")
+        raise UserError(
+            f"resume={config.resume}: that run differs in {differing[0]}; resume with the config of that run"
+        )
     copy_best(Path(config.resume), run)
     return str(last)

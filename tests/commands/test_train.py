@@ -192,7 +192,7 @@ def test_a_run_is_resumed_with_its_own_config_only(
         run = tmp_path / "same_answers"
         (run / "checkpoints").mkdir(parents=True)
         torch.save(held, run / "checkpoints" / "last.ckpt")
-    with pytest.raises(UserError, match=f"has another {named}; resume with its own config"):
+    with pytest.raises(UserError, match=f"that run differs in {named}; resume with the config of that run"):
         tiny.train(tmp_path / "resumed", *overrides, f"resume={run}")
     assert not (tmp_path / "resumed" / "checkpoints").exists()
 

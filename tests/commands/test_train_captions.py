@@ -152,7 +152,7 @@ def test_a_run_is_resumed_with_its_own_config_only(
     stopped_run: Path, tiny: Tiny, tmp_path: Path, override: str, named: str
 ) -> None:
     overrides = [o for o in QUICK if not (override == "task=vqa" and o.startswith("task"))]
-    with pytest.raises(UserError, match=f"has another ({named}); resume with its own config"):
+    with pytest.raises(UserError, match=f"that run differs in ({named}); resume with the config of that run"):
         tiny.train(tmp_path / "resumed", *overrides, override, f"resume={stopped_run}")
 
 
