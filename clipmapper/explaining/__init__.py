@@ -1,1 +1,1 @@
-"""What the explanations of all tasks share."""
+"""Explaining trained models: the parts shared by all tasks."""

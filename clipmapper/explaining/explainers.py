@@ -1,4 +1,4 @@
-"""The explainers that a config names."""
+"""Building the explainers that a config names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from explain import Explainer
 
 
 def usable_for(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
-    """All explainers; of a lone sample those that need no second one, unless there are no others."""
+    """Return the explainers that can explain this many samples, and report the others on stderr.
+
+    Some explainers need a second sample. If all of them do, all are returned, and the explainers themselves report the
+    error.
+    """
     enough = {name: each for name, each in explainers.items() if samples >= each.min_batch}
     if not enough:
         return explainers
     for name in [name for name in explainers if name not in enough]:
-        print(f"explainer {name} is left out: it takes the weights of a second sample", file=sys.stderr)
+        print(f"explainer {name} is left out: it needs the weights of a second sample", file=sys.stderr)
     return enough
 
 
@@ -30,29 +34,30 @@ def choose_explainers(config: DictConfig, choice: str) -> dict[str, Explainer]:
 
     Args:
         config: The composed group.
-        choice: Which of its files was chosen.
+        choice: Name of the chosen file of the group.
 
     Raises:
-        UserError: as :func:`~clipmapper.config.groups.chosen_configs`, or an option that the explainer refuses.
+        UserError: The choice is refused by :func:`~clipmapper.config.groups.chosen_configs`, or an option is refused by
+            its explainer.
     """
     return build_explainers(chosen_configs("explainer", choice, config))
 
 
 def build_explainers(configs: Mapping[str, Any]) -> dict[str, Explainer]:
-    """Build an explainer of every config, by name.
+    """Build the explainer of every config, by name.
 
     Raises:
-        UserError: an option that the explainer refuses, or a class that is no explainer.
+        UserError: An option is refused by its explainer, or the config's class is not an explainer.
     """
-    return {name: _built(name, config) for name, config in configs.items()}
+    return {name: _build_explainer(name, config) for name, config in configs.items()}
 
 
-def _built(name: str, config: Any) -> Explainer:
+def _build_explainer(name: str, config: Any) -> Explainer:
     try:
         explainer = instantiate(config)
-    except InstantiationException as error:  # holds whatever the explainer's own check said
+    except InstantiationException as error:  # its cause is the error that the explainer raised
         cause = error.__cause__ or error
         raise UserError(f"explainer={name}: {' '.join(str(cause).split())}") from error
     if not isinstance(explainer, Explainer):
-        raise UserError(f"explainer={name}: {type(explainer).__name__} is no explain.Explainer")
+        raise UserError(f"explainer={name}: {type(explainer).__name__} is not an explain.Explainer")
     return explainer

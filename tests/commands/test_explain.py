@@ -263,7 +263,7 @@ def test_a_mark_in_the_photo_is_seen_where_it_is() -> None:
 def test_other_preprocessing() -> None:
     assert seen_box((90, 60), {"size": 32, "resize_mode": "squash"}) == (0, 0, 90, 60)
     for settings_ in ({"size": 32, "resize_mode": "longest"}, {"size": (32, 48)}):
-        with pytest.raises(UserError, match="can't be pictured"):
+        with pytest.raises(UserError, match="can't be drawn"):
             seen_box((90, 60), settings_)
 
 
