@@ -1,1 +1,1 @@
-"""What scripts/benchmark.py measures: ratios of times taken side by side in one process."""
+"""Benchmarks of scripts/benchmark.py: ratios of times that are measured alternately in one process."""

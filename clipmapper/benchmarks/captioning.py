@@ -1,4 +1,4 @@
-"""What captions cost: decoding with keys and values kept, and the explanations of all words from one forward pass."""
+"""Benchmark of captions: decoding with cached keys and values, and explaining all words from one forward pass."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from explain import explainers
 from explain.capture.recording import record
 
 BATCH, LENGTH, ROUNDS = 32, 20, 2
-WORDS, EXPLAINED = 16, (1, 4)  # tokens of a caption, and captions at a time
-CLASSES = 10_000  # about what COCO's training captions hold
+WORDS, EXPLAINED = 16, (1, 4)  # tokens of an explained caption, and numbers of captions explained at a time
+CLASSES = 10_000  # about the number of different tokens in COCO's training captions
 
 
 def captioning(size: str, mapper: str) -> dict[str, float]:
-    """Ratios of times, of decoding and of explanations."""
+    """Return the time ratios of decoding and of explaining, by name."""
     model = random_caption_model(size, mapper)
     figures = _decoding(model, f"{size}, mapper {mapper}:")
     for count in EXPLAINED:
@@ -33,23 +33,23 @@ def captioning(size: str, mapper: str) -> dict[str, float]:
 
 
 def _decoding(model: CLIPMapperCaption, label: str) -> dict[str, float]:
-    """32 captions of 20 tokens; the image's frozen tokens are there in both ways."""
+    """Measure the decoding of 32 captions of 20 tokens, without encoding the images."""
     vision = model.encoder.vision
     draw = torch.Generator().manual_seed(0)
     features = torch.randn(BATCH, vision.token_count, vision.width, generator=draw)
     index = torch.arange(vision.token_count).expand(BATCH, -1)
     image = Tokens(features, torch.ones_like(index, dtype=torch.bool), index)
     ways = {
-        "kept": lambda: greedy(model, image, LENGTH),
-        "anew": lambda: greedy_without_caches(model, image, LENGTH),
+        "cached": lambda: greedy(model, image, LENGTH),
+        "uncached": lambda: greedy_without_caches(model, image, LENGTH),
     }
     seconds = side_by_side(ways, ROUNDS)
     name = f"{label} {BATCH} captions of {LENGTH} tokens, without caches, times decoding with them"
-    return {name: seconds["anew"] / seconds["kept"]}
+    return {name: seconds["uncached"] / seconds["cached"]}
 
 
 def _explaining(model: CLIPMapperCaption, label: str, count: int) -> dict[str, float]:
-    """The weighted explanations of all 16 words of a caption, for one caption or several at a time."""
+    """Measure the weighted explanation of all 16 words of each of ``count`` captions."""
     pixels, captions = random_captions(model, count, WORDS)
     ways = {"together": words_together, "apart": words_apart}
     seconds = side_by_side({name: partial(run, model, pixels, captions) for name, run in ways.items()}, ROUNDS)
@@ -58,7 +58,7 @@ def _explaining(model: CLIPMapperCaption, label: str, count: int) -> dict[str, f
 
 
 def random_caption_model(size: str, mapper: str) -> CLIPMapperCaption:
-    """Random weights at a size of :func:`random_model`; it never ends a caption by itself."""
+    """Build a captioning model with random weights at a size of :func:`random_model`, which never ends a caption."""
     encoder = random_model(size, mapper).encoder
     vocabulary = CaptionVocabulary(range(CLASSES), encoder.tokenizer)
     caption = build_caption(mapper_config(size, mapper), encoder, len(vocabulary))
@@ -70,7 +70,7 @@ def random_caption_model(size: str, mapper: str) -> CLIPMapperCaption:
 
 @torch.inference_mode()
 def greedy_without_caches(model: CLIPMapperCaption, image: Tokens, max_length: int) -> list[list[int]]:
-    """The same captions, with everything computed again at every token."""
+    """Generate the captions of ``greedy``, computing everything again at every token."""
     of_class = torch.tensor(model.vocabulary.ids)
     ids = torch.full((len(image.features), 1), model.vocabulary.start)
     for _ in range(max_length):
@@ -81,7 +81,7 @@ def greedy_without_caches(model: CLIPMapperCaption, image: Tokens, max_length: i
 
 
 def random_captions(model: CLIPMapperCaption, count: int, words: int) -> tuple[Tensor, list[list[int]]]:
-    """Noise as pictures, [count, 3, H, W], and random tokens of the vocabulary as captions."""
+    """Return noise as images, [count, 3, H, W], and random tokens of the vocabulary as captions."""
     draw = torch.Generator().manual_seed(0)
     size = model.encoder.vision.visual.image_size[0]
     classes = torch.randint(len(model.vocabulary) - 1, (count, words), generator=draw)
@@ -90,15 +90,21 @@ def random_captions(model: CLIPMapperCaption, count: int, words: int) -> tuple[T
 
 
 def words_together(model: CLIPMapperCaption, pixels: Tensor, captions: list[list[int]]) -> Tensor:
-    """Rows [B·T, N], caption after caption."""
+    """Explain all words from one forward pass: rows [B·T, N], caption after caption."""
     traced = trace_captions(model, pixels, captions)
     return explainers.Weighted()(traced.trace, rows=traced.rows)
 
 
 def words_apart(model: CLIPMapperCaption, pixels: Tensor, captions: list[list[int]]) -> list[Tensor]:
-    """For each word a recorded forward pass over what came before it and a backward pass: T rows [B, N up to there].
+    """Explain each word by a separate forward and backward pass over the words before it.
 
-    The captions are of one length.
+    Args:
+        model: The model.
+        pixels: B images, [B, 3, H, W].
+        captions: B captions of equal length T.
+
+    Returns:
+        For each of the T positions, rows [B, N] over the N tokens up to that position.
     """
     vocabulary, words = model.vocabulary, torch.tensor(captions)
     classes = torch.tensor([[vocabulary.ids.index(i) for i in row] for row in captions])

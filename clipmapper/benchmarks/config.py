@@ -1,4 +1,4 @@
-"""What the benchmark's config may hold."""
+"""Typed schema of the benchmark's config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ SIZES = ("tiny", "vit_b_32")
 
 @dataclass
 class BenchmarkConfig(Config):
-    """``what`` is measured, at which ``sizes`` (training: the tiny one alone)."""
+    """Config of ``scripts/benchmark.py``.
+
+    ``what``: the benchmarks to run, from ``WHAT``. ``sizes``: the model sizes, from ``SIZES``; training is measured at
+    the tiny size only.
+    """
 
     what: list[str] = MISSING
     sizes: list[str] = MISSING
@@ -25,4 +29,4 @@ class BenchmarkConfig(Config):
         for key, given, known in (("what", self.what, WHAT), ("sizes", self.sizes, SIZES)):
             wrong = [name for name in given if name not in known]
             if wrong or not given:
-                raise UserError(f"{key}={given}: choose of {', '.join(known)}")
+                raise UserError(f"{key}={given}: choose from {', '.join(known)}")

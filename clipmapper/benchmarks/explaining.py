@@ -1,4 +1,4 @@
-"""What explanations cost: against the recorded forward and backward pass they need, and one sample at a time."""
+"""Benchmark of explanations against the recorded passes that they need, and against one sample at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from explain.capture.recording import record
 from explain.targets import predicted
 
 BATCH, ROUNDS = 32, 3
-# What one trace serves: no pass of their own through the model, as LRP and Integrated Gradients need.
+# Explainers that can share one trace; LRP and Integrated Gradients need further passes through the model.
 SHARING: dict[str, Explainer] = {
     "weighted": explainers.Weighted(),
     "uniform": explainers.Uniform(),
@@ -37,13 +37,18 @@ SHARING: dict[str, Explainer] = {
 
 
 def explaining(size: str, mapper: str) -> dict[str, float]:
-    """Ratios of times, and of peaks of memory, for a batch of 32."""
+    """Return ratios of times and of peak memory for a batch of 32, by name."""
     model = random_model(size, mapper)
     pixels, questions = random_batch(model, BATCH)
 
-    ways = {"recorded": _recorded, "weighted": _weighted, "every": _every, "alone": _alone}
-    ways |= {name: partial(_needed, name) for name in ("rollout", "attention_gradcam")}
-    ways["everything"] = _everything
+    ways = {
+        "recorded": _run_recorded,
+        "weighted": _explain_weighted,
+        "every": _explain_by_all,
+        "alone": _explain_one_by_one,
+    }
+    ways |= {name: partial(_explain_from_needs, name) for name in ("rollout", "attention_gradcam")}
+    ways["everything"] = _trace_everything
     calls = {name: partial(run, model, pixels, questions) for name, run in ways.items()}
     seconds = side_by_side(calls, ROUNDS)
     memory = _peak(size, mapper, weighted=True) / _peak(size, mapper, weighted=False)
@@ -62,7 +67,7 @@ def explaining(size: str, mapper: str) -> dict[str, float]:
 
 
 def _last_blocks(size: str, pixels: Tensor, questions: TextBatch) -> float:
-    """Time of weighted relevance of an image and a text from the last block of each tower, over that from all."""
+    """Return the time of weighted relevance in CLIP traced in the last block of each tower, over that of all blocks."""
     clip = random_clip(size)
     texts = nn.functional.pad(questions.ids, (0, clip.context_length - questions.ids.shape[1]))
     needs, towers = Needs.of([SHARING["weighted"]]), {"image": clip.visual.transformer, "text": clip.transformer}
@@ -76,7 +81,7 @@ def _last_blocks(size: str, pixels: Tensor, questions: TextBatch) -> float:
 
 
 def _peak(size: str, mapper: str, weighted: bool) -> float:
-    """Peak of memory of one call, in a process of its own, where no earlier call left memory to be used again."""
+    """Return the peak memory of one call in a new process, in which no earlier call left memory to reuse."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_peak_here, size, mapper, weighted).result()
 
@@ -84,42 +89,42 @@ def _peak(size: str, mapper: str, weighted: bool) -> float:
 def _peak_here(size: str, mapper: str, weighted: bool) -> float:
     model = random_model(size, mapper)
     pixels, questions = random_batch(model, BATCH)
-    run = _weighted if weighted else _recorded
+    run = _explain_weighted if weighted else _run_recorded
     return peak_memory(lambda: run(model, pixels, questions)) or float("nan")
 
 
-def _weighted(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> Tensor:
-    """By the vector path."""
+def _explain_weighted(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> Tensor:
+    """Explain by weighted relevance, which carries only one row of R back through the steps."""
     traced = trace_vqa(model, pixels, questions)
     return SHARING["weighted"](traced.trace, rows=traced.rows)
 
 
-def _every(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> list[Tensor]:
-    """All that share a trace."""
+def _explain_by_all(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> list[Tensor]:
+    """Explain by all explainers that share a trace."""
     traced = trace_vqa(model, pixels, questions)
     return [each(traced.trace, rows=traced.rows) for each in SHARING.values()]
 
 
-def _needed(name: str, model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> Tensor:
-    """One explainer, from a trace of no more than it needs."""
+def _explain_from_needs(name: str, model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> Tensor:
+    """Explain by one explainer, from a trace of only what it needs."""
     traced = trace_vqa(model, pixels, questions, needs=Needs.of([SHARING[name]]))
     return SHARING[name](traced.trace, rows=traced.rows)
 
 
-def _everything(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> None:
-    """A trace of everything but LRP relevance."""
+def _trace_everything(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> None:
+    """Trace everything except LRP relevance."""
     trace_vqa(model, pixels, questions, needs=EVERYTHING)
 
 
-def _recorded(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> None:
-    """One forward pass that keeps every step, and one backward pass to all of them: nothing is explained or checked."""
+def _run_recorded(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> None:
+    """Run one forward pass that records every step, and one backward pass to all steps, without explaining."""
     with record() as recorder:
         y = predicted(model(pixels, questions))
         torch.autograd.grad(y.sum(), recorder.live(), allow_unused=True)
 
 
-def _alone(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> None:
-    """As the reference code works: each sample by itself, all of R."""
+def _explain_one_by_one(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> None:
+    """Explain each sample separately with the whole matrix R, as the reference code of the paper does."""
     for b in range(len(pixels)):
         valid = questions.valid[b]
         one = TextBatch(questions.ids[b : b + 1, valid], valid[valid][None], 0)

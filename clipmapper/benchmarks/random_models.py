@@ -1,4 +1,4 @@
-"""CLIPmapper with random weights at the sizes that are measured, and questions of VQA's lengths."""
+"""CLIPmapper with random weights at the benchmarks' sizes, and questions as long as VQAv2's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,27 @@ from clipmapper.config.schema import EncoderConfig, MapperConfig
 from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, TextBatch, load_encoder, register_embedded
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, build_vqa
 
-LENGTHS = (7, 8, 8, 9, 9, 10, 11, 13)  # sub-words with start and end: VQAv2's questions have 6 words on average
+LENGTHS = (
+    7,
+    8,
+    8,
+    9,
+    9,
+    10,
+    11,
+    13,
+)  # text tokens of questions: VQAv2's questions have 6 words on average, plus the start and end token
 SIZES = ("tiny", "vit_b_32")
 
 
 def random_model(size: str, mapper: str = "b") -> CLIPMapperVQA:
-    """``tiny``: the embedded encoder and a mapper of width 128; ``vit_b_32``: that model, width 768, 3129 answers."""
+    """Build CLIPmapper for VQA with random mapper weights.
+
+    Args:
+        size: ``tiny`` for the embedded encoder, the mapper's configured width and 35 answers; ``vit_b_32`` for a
+            random ViT-B-32, width 768 and 3129 answers.
+        mapper: Name of the mapper, a or b.
+    """
     torch.manual_seed(0)
     if size == "tiny":
         encoder = load_encoder(EncoderConfig(model="shapes-tiny", weights="embedded"))
@@ -33,7 +48,7 @@ def random_model(size: str, mapper: str = "b") -> CLIPMapperVQA:
 
 
 def random_clip(size: str) -> Any:
-    """The open_clip model of that size by itself."""
+    """Return only the open_clip model of that size."""
     torch.manual_seed(0)
     register_embedded()
     name = EMBEDDED_MODEL if size == "tiny" else "ViT-B-32-quickgelu"
@@ -41,13 +56,13 @@ def random_clip(size: str) -> Any:
 
 
 def mapper_config(size: str, mapper: str) -> MapperConfig:
-    """Return the mapper's own config, at the width and with the heads of the size."""
+    """Return the mapper's config file with the width and number of heads of the size."""
     sizes = {} if size == "tiny" else {"width": 768, "heads": 12}
     return MapperConfig(**named_configs("mapper", [mapper], {mapper: sizes})[mapper])
 
 
 def random_batch(model: CLIPMapperVQA, count: int) -> tuple[Tensor, TextBatch]:
-    """Noise as pictures, [count, 3, H, W], and random sub-words as questions."""
+    """Return noise as images, [count, 3, H, W], and random sub-words as questions."""
     draw = torch.Generator().manual_seed(0)
     size = model.encoder.vision.visual.image_size[0]
     lengths = torch.tensor([LENGTHS[k % len(LENGTHS)] for k in range(count)])

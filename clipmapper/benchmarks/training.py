@@ -1,4 +1,4 @@
-"""Where a training step's time goes, measured on features of random numbers: ratios within one process."""
+"""Benchmark of a training step on random features: shares of its parts, and variants of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "ate
 
 
 def training_step(config: Config) -> dict[str, float]:
-    """Shares of a training step (0..1), and the times of others beside it: the step is what the config trains with."""
+    """Return shares (0..1) of the config's training step, and the times of variants relative to it, by name."""
     torch.manual_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder:
         dataset = _dataset(Path(folder))
@@ -61,6 +61,7 @@ def training_step(config: Config) -> dict[str, float]:
 
 
 def _matrix_share(step: Callable[[], None]) -> float:
+    """Return the share of matrix products in the CPU time of all operators."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(3):
             step()
@@ -69,7 +70,7 @@ def _matrix_share(step: Callable[[], None]) -> float:
 
 
 def _dataset(folder: Path) -> VQADataset:
-    """Random features in real stores: pictures of 37 tokens, questions of 7 to 14."""
+    """Return a dataset of random features in files: images of 37 tokens, questions of 7 to 14 tokens."""
     rng = np.random.default_rng(0)
     pictures = [rng.standard_normal((IMAGE_TOKENS, ENCODER_WIDTH), np.float32) for _ in range(ITEMS)]
     texts = [rng.standard_normal((n, ENCODER_WIDTH), np.float32) for n in rng.integers(7, 15, ITEMS)]

@@ -92,4 +92,4 @@ def test_where_a_training_step_s_time_goes_is_written_down(command: Command, tmp
 def test_what_is_not_measured_is_one_line(command: Command, override: str) -> None:
     status, _, errors = command("benchmark", override)
     assert (status, len(errors)) == (1, 1)
-    assert "choose of" in errors[0]
+    assert "choose from" in errors[0]
