@@ -1,4 +1,4 @@
-"""Runs that are killed in the middle, in the test's own process."""
+"""Runs that are killed in the middle, inside the test's process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from perturbation.perturb import lightning, run
 
 
 class Killed(BaseException):
-    """Nothing catches it but the test."""
+    """An exception that only the test catches."""
 
 
 @contextmanager
 def killed_at(module: type[MapperTraining[Any]], step: int) -> Iterator[None]:
-    """The training run inside is killed as it begins a step."""
+    """Kill the training run inside the context when it begins a step."""
 
     def see(training: MapperTraining[Any], *_: object) -> None:
         if training.global_step == step:
@@ -32,7 +32,7 @@ def killed_at(module: type[MapperTraining[Any]], step: int) -> Iterator[None]:
 
 @contextmanager
 def killed_after(parts: int) -> Iterator[None]:
-    """The perturbation run inside is killed as it begins to write the next part, or, after the last, to merge them."""
+    """Kill the perturbation run inside the context after some parts: before the next part is written or merged."""
     written = count()
 
     def see(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Runs small enough for a test: 240 training questions, random encoder weights, a mapper of one layer and width 16."""
+"""Runs small enough for a test: 240 training questions, a random encoder, and a mapper of one layer and width 16."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-import clipmapper.cli  # noqa: F401  (its resolvers belong to the configs)
+import clipmapper.cli  # noqa: F401  (it registers the configs' resolvers)
 from clipmapper.cli import typed
 from clipmapper.commands.train import train
 from clipmapper.config.schema import EvaluateConfig, TrainConfig
@@ -34,7 +34,7 @@ QUIET = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "thread
 
 @dataclass(frozen=True)
 class Tiny:
-    """A root folder with the data and features of tiny runs, and the overrides that lead there."""
+    """A root folder with the data and features of tiny runs, and the overrides that use it."""
 
     root: Path
     weights: Path
@@ -46,7 +46,7 @@ class Tiny:
 
     @property
     def base(self) -> tuple[str, ...]:
-        """What fits any data set."""
+        """Overrides that fit any dataset."""
         steps = ("trainer.max_steps=8", "trainer.val_check_interval=4", "task.optim.batch_size=32")
         exact = ("trainer.precision=32-true",)
         return f"paths.root={self.root}", f"encoder.weights={self.weights}", *SMALL_MAPPER, *QUIET, *steps, *exact
@@ -65,7 +65,7 @@ class Tiny:
 
 
 def falls(patch: pytest.MonkeyPatch, module: type[MapperTraining[Any]], hook: str, measure: str) -> None:
-    """The measure that chooses the best checkpoint is 1 / step, whatever the model has learnt."""
+    """Replace a validation hook, so that the measure that chooses the best checkpoint falls: it is 1 / step."""
 
     def log(training: MapperTraining[Any], *_: object) -> None:
         training.log(measure, 1 / max(1, training.global_step), batch_size=1)
@@ -79,7 +79,7 @@ def composed(name: str, *overrides: str) -> DictConfig:
 
 
 def weights_of(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    """A checkpoint's weights."""
+    """Return a checkpoint's weights."""
     return checkpoint_of(run, name)["state_dict"]
 
 
@@ -95,7 +95,7 @@ def assert_same_weights(these: dict[str, torch.Tensor], those: dict[str, torch.T
 
 
 def script(name: str) -> ModuleType:
-    """The module ``scripts/{name}.py``."""
+    """Import ``scripts/{name}.py`` as a module."""
     spec = importlib.util.spec_from_file_location(f"{name}_script", PROJECT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -105,7 +105,7 @@ def script(name: str) -> ModuleType:
 
 
 def start(name: str, arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
-    """A command in a process of its own."""
+    """Start a command in a separate process."""
     return subprocess.Popen(
         [sys.executable, str(PROJECT / "scripts" / f"{name}.py"), *arguments],
         stdout=subprocess.PIPE,
@@ -116,14 +116,14 @@ def start(name: str, arguments: Sequence[str], **environment: str) -> subprocess
 
 
 def finish(name: str, arguments: Sequence[str], **environment: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command."""
+    """Run a command in a separate process and return its exit status, stdout and stderr."""
     process = start(name, arguments, **environment)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
 def write_vqav2(root: Path, images: int = 6, splits: Sequence[str] = ("train2014", "val2014")) -> None:
-    """Official files of some splits with a few noise pictures and two questions each."""
+    """Write VQAv2's official files for some splits, with a few noise images and two questions about each."""
     for split, start in zip(splits, count(1, 100), strict=False):
         folder = root / "images" / split
         folder.mkdir(parents=True)

@@ -1,4 +1,7 @@
-"""A second reader of captions, by labelling every object in turn: slow, and written without the checker's grammar."""
+"""Slow reference that decides whether a ``shapes`` caption is true, by trying all labels of all objects.
+
+It is independent of the tested checker's grammar.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ PLACE = re.compile(r" (?:is )?in the (top|bottom) (left|right)")
 
 @dataclass(frozen=True)
 class Slot:
-    """What a phrase asks for: some number of objects, or (None) one."""
+    """A phrase of a caption: the objects that it describes."""
 
-    number: int | None
-    values: frozenset[str]
-    place: tuple[str, str] | None
+    number: int | None  #: number of objects; None for one object without a number word
+    values: frozenset[str]  #: attribute values
+    place: tuple[str, str] | None  #: top or bottom, and left or right
 
 
 def slots_of(text: str) -> tuple[list[Slot], re.Match[str] | None]:
-    """The phrases of a caption in the generator's language, and the relation of the first two."""
+    """Return the phrases of a caption in the generator's language, and the relation of the first two."""
     objects = re.split(r" on an? (?=[a-z ]*background)", text)[0]
     parts = re.split(r", | and ", re.sub(r"^(a picture of|there is|there are) ", "", objects))
     relation = RELATION.search(PLACE.sub("", parts[0]))
@@ -39,7 +42,7 @@ def slots_of(text: str) -> tuple[list[Slot], re.Match[str] | None]:
 
 
 def names_of(entry: dict[str, Any]) -> list[set[str]]:
-    """All that an object may be called: a set of three words a way."""
+    """Return all descriptions of an object, each a set of shape, colour and size."""
     either = [
         [a["name"], a["other"]] if a["doubt"] else [a["name"]] for a in (entry[k] for k in ("shape", "color", "size"))
     ]
@@ -47,12 +50,12 @@ def names_of(entry: dict[str, Any]) -> list[set[str]]:
 
 
 def on_side(side: str, share: float) -> bool:
-    """Rounded to four decimals in the side file, a place of 0.5 may have been on either side."""
+    """Return whether a coordinate is on a side; 0.5 counts for both, since the side file has rounded coordinates."""
     return share == 0.5 or (share < 0.5) == (side in ("top", "left"))
 
 
 def may_take(entry: dict[str, Any], label: int, slots: list[Slot]) -> bool:
-    """Whether the object can be called so that it fits its own phrase and no other phrase with a number."""
+    """Return whether a description of the object fits its own phrase and no other phrase with a number."""
     own = slots[label] if label < len(slots) else None
     if own is not None and own.place and not (on_side(own.place[0], entry["y"]) and on_side(own.place[1], entry["x"])):
         return False
@@ -64,7 +67,7 @@ def may_take(entry: dict[str, Any], label: int, slots: list[Slot]) -> bool:
 
 
 def labellings(text: str, entry: dict[str, Any]) -> list[tuple[int, ...]]:
-    """For every way to read the caption as true of the objects, the phrase of each object."""
+    """Return every assignment of objects to phrases that makes the caption true, as the phrase of each object."""
     slots, relation = slots_of(text)
     objects = entry["objects"]
     things = [Thing("", "", "", o["x"], o["y"]) for o in objects]

@@ -1,4 +1,4 @@
-"""CLIPScore and RefCLIPScore (Hessel et al., 2021, equations 1 and 2) in plain Python, one caption at a time."""
+"""CLIPScore and RefCLIPScore (Hessel et al. 2021, Eq. 1 and 2) in plain Python, one caption at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
 def slow_scores(
     image: Sequence[float], caption: Sequence[float], references: Sequence[Sequence[float]]
 ) -> tuple[float, float]:
-    """Both scores of embeddings."""
+    """Return both scores of the embeddings."""
     fit = 2.5 * max(cosine(image, caption), 0)
     closest = max(0.0, *(cosine(caption, reference) for reference in references))
     return fit, 2 * fit * closest / (fit + closest) if fit + closest else 0.0
@@ -28,7 +28,7 @@ def slow_scores(
 def slow_clip_scores(
     encoder: FrozenClip, picture: Image.Image, caption: str, references: Sequence[str]
 ) -> tuple[float, float]:
-    """Both scores of a caption, its picture and its references, each encoded alone."""
+    """Return both scores of a caption with its image and its references, each encoded separately."""
 
     def embedding(text: str) -> list[float]:
         batch = encoder.tokenize([f"A photo depicts {text}"])

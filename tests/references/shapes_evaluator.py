@@ -1,6 +1,6 @@
-"""A second evaluator of ``shapes`` questions, from their text and the side file's objects alone.
+"""Reference that answers ``shapes`` questions from their text and the objects in the side file only.
 
-Written without the generator's own descriptions, relations and programmes, to test them.
+It does not use the generator's descriptions, relations and programs, which it tests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEYWORDS = {"color", "shape", "size", "how", "many", "number", "big", "where", "
 
 @dataclass(frozen=True)
 class Thing:
-    """An object as the test sees it."""
+    """An object of a scene."""
 
     shape: str
     color: str
@@ -31,12 +31,12 @@ class Thing:
 
 
 def thing(entry: dict) -> Thing:
-    """From the side file."""
+    """Return an object of the side file."""
     return Thing(entry["shape"]["name"], entry["color"]["name"], entry["size"]["name"], entry["x"], entry["y"])
 
 
 def values_in(text: str) -> list[str]:
-    """The attribute values a text names, in the singular and in order."""
+    """Return the attribute values that a text names, in the singular and in order."""
     known = {value for values in VALUES.values() for value in values}
     words = text.replace(",", " ").rstrip("?").split()
     singular = (word if word in known else re.sub(r"(?<=s)es$|s$", "", word) for word in words)
@@ -44,19 +44,19 @@ def values_in(text: str) -> list[str]:
 
 
 def matching(text: str, things: list[Thing]) -> list[int]:
-    """The objects that have every value the text names."""
-    wanted = values_in(text)
-    return [i for i, t in enumerate(things) if all(value in (t.color, t.shape, t.size) for value in wanted)]
+    """Return the objects that have all values that the text names."""
+    named = values_in(text)
+    return [i for i, t in enumerate(things) if all(value in (t.color, t.shape, t.size) for value in named)]
 
 
 def only(text: str, things: list[Thing]) -> int | None:
-    """The one object a text describes; None where there are none or several."""
+    """Return the only object that a text describes; None if there are none or several."""
     found = matching(text, things)
     return found[0] if len(found) == 1 else None
 
 
 def relates(relation: re.Match[str], a: Thing, b: Thing, margin: float = 0.0) -> bool:
-    """Whether a stands to b as the words say."""
+    """Return whether the relation holds between a and b."""
     side, above, _ = relation.groups()
     if side:
         return (b.x - a.x if side == "left" else a.x - b.x) > margin
@@ -64,7 +64,7 @@ def relates(relation: re.Match[str], a: Thing, b: Thing, margin: float = 0.0) ->
 
 
 def evaluate(kind: str, text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
-    """The answer and the objects it depends on; None where the text does not say which objects are meant."""
+    """Return the answer and the objects it depends on; None if the text is ambiguous about the objects."""
     if kind == "exist":
         negated = bool(re.search(r"\b(not|no)\b", text))
         found = matching(text, things)
@@ -72,18 +72,18 @@ def evaluate(kind: str, text: str, things: list[Thing]) -> tuple[str, set[int]] 
     if kind == "count":
         return str(len(matching(text, things))), set(matching(text, things))
     if kind in ("relation", "same"):
-        return _of_two(kind, text, things)
+        return _answer_about_two(kind, text, things)
     if kind == "side":
-        return _side_of(text, things)
+        return _answer_side(text, things)
     if kind.startswith("relation_"):
-        return _of_related(kind.removeprefix("relation_"), text, things)
+        return _answer_about_related(kind.removeprefix("relation_"), text, things)
     i = only(text, things)
     if i is None:
         return None
     return (_corner(things[i]) if kind == "where" else getattr(things[i], kind)), {i}
 
 
-def _of_two(kind: str, text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
+def _answer_about_two(kind: str, text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
     relation = RELATION.search(text)
     if kind == "relation":
         assert relation is not None
@@ -102,7 +102,7 @@ def _of_two(kind: str, text: str, things: list[Thing]) -> tuple[str, set[int]] |
     return ("yes" if true else "no"), {a, b}
 
 
-def _side_of(text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
+def _answer_side(text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
     offered = re.search(r"(?:(left|right)|(above|below)) or \w+(?: of)?", text)
     assert offered is not None
     a, b = only(text[: offered.start()], things), only(text[offered.end() :], things)
@@ -114,7 +114,7 @@ def _side_of(text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
     return ("above" if first.y < second.y else "below"), {a, b}
 
 
-def _of_related(name: str, text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
+def _answer_about_related(name: str, text: str, things: list[Thing]) -> tuple[str, set[int]] | None:
     relation = RELATION.search(text)
     assert relation is not None
     anchor = only(text[relation.end() :], things)
@@ -129,10 +129,10 @@ def _corner(t: Thing) -> str:
 
 
 def evidence_words(kind: str, text: str) -> list[str]:
-    """The words an answer depends on: values and nouns that describe, relations, and what is asked for."""
+    """Return the words that an answer depends on: values and nouns, relations, and the question words."""
     relation = RELATION.search(text)
     skipped = None
-    if kind.startswith("relation_") and relation is not None:  # "the thing left of …": the noun says nothing
+    if kind.startswith("relation_") and relation is not None:  # in "the thing left of …", the noun has no information
         before = list(_words(text[: relation.start()]))
         skipped = before[-1][0] if before[-1][1] in NOUNS and len(before) > 2 else None
     chosen = []
