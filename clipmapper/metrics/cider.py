@@ -59,6 +59,7 @@ class CiderCorpus:
         ]
 
     def _vector(self, caption: str) -> _Vector:
+        """Return the tf-idf vector of a caption."""
         weights: tuple[dict[_Gram, float], ...] = tuple({} for _ in range(_ORDERS))
         for gram, count in _grams(caption).items():
             weights[len(gram) - 1][gram] = count * self._idf.get(gram, self._unseen)

@@ -42,7 +42,7 @@ def ref_clip_score(images: Tensor, captions: Tensor, references: Sequence[Tensor
         raise ValueError("RefCLIPScore needs at least one reference embedding for each caption")
     owner = torch.cat([captions.new_full((len(r),), i, dtype=torch.long) for i, r in enumerate(references)])
     cosines = torch.cosine_similarity(captions[owner], torch.cat(list(references)), dim=1)
-    closest = cosines.new_zeros(len(captions)).scatter_reduce(0, owner, cosines, "amax")  # the initial 0 clamps
+    closest = cosines.new_zeros(len(captions)).scatter_reduce(0, owner, cosines, "amax")  # starts from 0: the clamp
     fit = clip_score(images, captions)
     total = fit + closest
     return torch.where(total > 0, 2 * fit * closest / total.where(total > 0, 1), 0)

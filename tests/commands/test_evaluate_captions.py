@@ -195,7 +195,7 @@ def test_a_bad_result_file_is_one_line(command: Command, tmp_path: Path, results
     ("arguments", "said"),
     [
         (("task=caption", "predictions=x"), "scoring captions needs these two: predictions=FILE references=FILE"),
-        (("task=caption", "predictions=x", "references=x", "questions=x"), "scoring captions takes these two"),
+        (("task=caption", "predictions=x", "references=x", "questions=x"), "scoring captions needs these two"),
         (("predictions=x", "references=x"), "references=FILE belongs to captions: give task=caption"),
         (("task=caption", "data=easy_vqa"), "no trained checkpoint of task=caption data=easy_vqa mapper=b"),
     ],

@@ -21,7 +21,7 @@ from clipmapper.metrics.java.process import PACKAGE, NotAvailable, java_command,
 from clipmapper.metrics.tokens import one_line
 
 _JAR = PACKAGE / "meteor" / "meteor-1.5.jar"
-_AT_ONCE = 32  # captions sent before their answers are read; the pipe has room for so many unread answers
+_AT_ONCE = 32  # captions sent before their answers are read; the pipe can hold that many unread answers
 _NUMBERS = re.compile(r"[\d.eE+ -]+")
 
 
@@ -98,6 +98,7 @@ class Meteor:
         self._process.kill()
 
     def _reply(self) -> str:
+        """Read one line of numbers."""
         assert self._process.stdout is not None
         reply = self._process.stdout.readline()
         if not reply.endswith(b"\n"):
@@ -108,6 +109,7 @@ class Meteor:
         return text
 
     def _failure(self) -> NotAvailable:
+        """Return the error of a process that ended or did not answer in time."""
         if self._late:
             return NotAvailable(f"no answer within {self._timeout:g} s; try again on a less busy machine")
         self._process.kill()

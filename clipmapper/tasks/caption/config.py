@@ -41,7 +41,7 @@ class CaptionTaskConfig(TaskConfig):
             raise UserError(f"task.label_smoothing={self.label_smoothing} must be 0 or more and less than 1")
 
     def identity(self) -> dict[str, Any]:
-        """Return what identifies the task in a checkpoint: the shared part, and the vocabulary's kind."""
+        """Return what identifies the task in a checkpoint: what all tasks share, and the kind of vocabulary."""
         return {**super().identity(), "vocabulary": self.vocabulary}
 
 
@@ -57,7 +57,7 @@ class ExplainCaptionConfig(PictureConfig):
     - ``batch_size``: approximate number of sub-words explained at a time.
     """
 
-    weighting: Any = MISSING  # typed Any because omegaconf has no Literal; checked below
+    weighting: Any = MISSING  # one of WEIGHTINGS, checked below
     against: str | None = MISSING
 
     def __post_init__(self) -> None:

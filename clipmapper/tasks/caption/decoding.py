@@ -50,7 +50,7 @@ def greedy(model: CLIPMapperCaption, image: Tokens, max_length: int) -> list[lis
 
 
 def _cut_at_end(ids: list[int], end: int) -> list[int]:
-    """Return the tokens before the end token, after which decoding continues until all captions of a batch ended."""
+    """Return the tokens before the end token, after which decoding continues until the whole batch has ended."""
     return ids[: ids.index(end)] if end in ids else ids
 
 

@@ -78,7 +78,8 @@ def contrast_class(model: CLIPMapperCaption, word: str) -> int:
     if len(ids) != 1:
         parts = ", ".join(tokenizer.decoder[number] for number in ids) or "none"
         raise UserError(
-            f"against={word}: CLIP's tokenizer splits it into {len(ids)} sub-words ({parts}); give a word of one"
+            f"against={word}: CLIP's tokenizer splits it into {len(ids)} sub-words ({parts}); "
+            "give a word of one sub-word"
         )
     place = int(vocabulary.classes(np.array(ids))[0])
     if place == IGNORED:

@@ -80,7 +80,8 @@ def word_weights(
         Weights of the words by key; they sum to 1. A caption without words has no weights.
 
     Raises:
-        UserError: The weighting is unknown, a caption has no usable reference, or Java is missing for METEOR.
+        UserError: The weighting is unknown, a caption has no usable reference, or METEOR can't be computed, for
+            example without Java.
         ValueError: ``cider`` was chosen without its corpus.
     """
     if weighting not in WEIGHTINGS:
