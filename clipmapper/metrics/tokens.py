@@ -20,7 +20,7 @@ _SUFFIX = re.compile(r"(?<=\w)(n['’]t|['’](?:s|m|d|re|ve|ll))(?!\w)")
 _DOUBLE = re.compile(r"\b(can)(not)\b|\b(gon|wan)(na)\b|\b(got)(ta)\b|\b(lem|gim)(me)\b")
 _BRACKETS = str.maketrans({"(": " -lrb- ", ")": " -rrb- ", "{": " -lcb- ", "}": " -rcb- ", "’": "'"})
 _TOKEN = re.compile(
-    r"-[lr][rc]b-|(?<!\S)(?:n't|'(?:s|m|d|re|ve|ll))(?!\S)"  # brackets and suffixes that were separated before
+    r"-[lr][rc]b-|(?<!\S)(?:n't|'(?:s|m|d|re|ve|ll))(?!\S)"  # brackets and suffixes, separated before by _plain
     r"|\d+(?:[.,:/]\d+)+"  # 3.5, 1,000, 10:30, 1/2
     r"|(?:[a-z]\.){2,}"  # a.m., u.s.
     r"|\w+(?:[-'./]\w+)*|[$%&#@*+=<>/\\|]"

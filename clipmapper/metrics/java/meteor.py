@@ -80,9 +80,8 @@ class Meteor:
     def _ask(self, lines: Sequence[str], replies: int) -> list[str]:
         """Send lines to the process and read as many lines as ``replies``."""
         assert self._process.stdin is not None
-        watchdog = threading.Timer(
-            self._timeout, self._give_up
-        )  # kills the process after the timeout, which unblocks reads and writes
+        # The watchdog kills the process after the timeout, which unblocks reads and writes.
+        watchdog = threading.Timer(self._timeout, self._give_up)
         watchdog.start()
         try:
             self._process.stdin.write("".join(f"{line}\n" for line in lines).encode())
@@ -148,9 +147,8 @@ class SharedMeteor:
             meteor = self._running.get(os.getpid()) or self._running.setdefault(os.getpid(), self._start())
             try:
                 return meteor.scores(candidates, references)
-            except (
-                BaseException
-            ):  # also after an interrupt: answers not yet read would be taken for those of the next call
+            except BaseException:
+                # After an interrupt too: answers not yet read would be taken for those of the next call.
                 self.close()
                 raise
 

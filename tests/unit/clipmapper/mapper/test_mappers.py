@@ -44,7 +44,7 @@ def built(config: MapperConfig, dtype: torch.dtype = torch.float64) -> Mapper:
 
 
 def tokens(lengths: list[int], width: int, seed: int, padded_to: int | None = None) -> Tokens:
-    """Return random tokens with large values in the padding, so that a result that depends on it fails."""
+    """Return random tokens with large values in the padding, so that any influence of it is noticed."""
     n = padded_to or max(lengths)
     features = torch.randn(len(lengths), n, width, generator=torch.Generator().manual_seed(seed)).double()
     valid = torch.arange(n) < torch.tensor(lengths)[:, None]

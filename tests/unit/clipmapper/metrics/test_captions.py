@@ -121,9 +121,7 @@ def test_odd_captions_are_scored_and_do_not_change_the_scores_of_other_captions(
 def test_nothing_is_written_into_the_packages_folder() -> None:
     def files() -> dict[Path, int]:
         kept = [path for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts]
-        return {
-            path: path.stat().st_mtime_ns for path in kept
-        }  # a folder's time changes when a file in it is added or removed
+        return {path: path.stat().st_mtime_ns for path in kept}  # a new or removed file changes its folder's time
 
     before = files()
     score_captions(CANDIDATES, REFERENCES)
