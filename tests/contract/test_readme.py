@@ -1,4 +1,4 @@
-"""What README says to type: Python blocks run as they stand, and every command line composes or runs.
+"""What README and docs say to type: Python blocks run as they stand, and every command line composes or runs.
 
 Where a page needs a run folder or a picture, a golden checkpoint and a drawn picture lie where it says.
 """
@@ -45,12 +45,12 @@ MISSING = re.compile(r"\bFOLDER\b|=F\b|…|data=(vqav2|coco)|resume=|runs=|exper
 
 
 def runnable() -> list[Any]:
-    """Lines that can run as they stand but for their size; those of the text are slow."""
+    """Lines that can run as they stand but for their size; those of docs and of the text are slow."""
     found = []
     for line in LINES:
         typed = " ".join(line.arguments).replace("RUN_FOLDER", "")
         if line.script in TINY and not MISSING.search(typed):
-            marks = [] if line.in_block else [pytest.mark.slow]
+            marks = [] if line.in_block and line.page == "README.md" else [pytest.mark.slow]
             found.append(pytest.param(line, id=str(line), marks=marks))
     return found
 
@@ -139,6 +139,11 @@ def test_a_command_line_composes(line: CommandLine, command: Command, root: Path
         status, out, errors = command(line.script, *job, "--cfg", "job")
         assert (status, errors) == (0, [])
         assert out.strip()
+
+
+def test_a_line_with_an_unknown_key_does_not_compose(command: Command) -> None:
+    status, _, errors = command("train", "mapper.widht=256", "--cfg", "job")
+    assert (status, len(errors)) == (1, 1)
 
 
 def small(line: CommandLine, root: Path) -> list[str]:
