@@ -50,8 +50,8 @@ def types_of(schema: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def meaning(group: str, key: str, note: str = "") -> str:
-    """Return what a key means: by docs/meanings.yaml for this group, by its comment, or by meanings.yaml in general."""
-    return str(MEANINGS["keys"].get(f"{group}.{key}") or note or MEANINGS["keys"].get(key, ""))
+    """Return what a key means: its comment in the YAML file, or what docs/meanings.yaml says of it."""
+    return note or str(MEANINGS["keys"].get(f"{group}.{key}") or MEANINGS["keys"].get(key, ""))
 
 
 def about(path: Path) -> str:
@@ -101,12 +101,11 @@ def key_table(group: str, files: Sequence[Path]) -> str:
             own = key.removeprefix(f"{group}.")
             if group != "data" or own != key or "# @package _global_" not in text:  # not what it sets in other groups
                 defaults.setdefault(own, {})[path.stem] = value
-                notes.setdefault(own, {})[note] = path.stem
+                notes.setdefault(own, {}).update({note: path.stem} if note else {})
     rows = []
     for key, values in defaults.items():
-        note = "; ".join(
-            f"{file}: {note}" if len(notes[key]) > 1 else note for note, file in notes[key].items() if note
-        )
+        several = len(notes[key]) > 1
+        note = "; ".join(f"{file}: {note}" if several else note for note, file in notes[key].items())
         listed = ", ".join(f"{file}: `{value}`" for file, value in values.items())
         default = (
             f"`{next(iter(values.values()))}`" if len(values) == len(files) and len({*values.values()}) == 1 else listed

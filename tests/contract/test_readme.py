@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pictures import saved_pictures
-from public import GOLDEN
-from readme import Block, CommandLine, blocks, sessions, shell_lines
+from public import GOLDEN, PROJECT
+from readme import PAGES, Block, CommandLine, blocks, sessions, shell_lines
 
 Command = Callable[..., tuple[int, str, list[str]]]
 
@@ -188,6 +188,32 @@ def test_a_config_of_ones_own(
     status, out, errors = command(line.script, *line.arguments, *small(line, root))
     assert (status, errors) == (0, [])
     assert f"| {Path(name).stem} |" in out
+
+
+def dead_links(page: Path) -> list[str]:
+    """Links of a page to files that are not there, and to headings that the file lacks."""
+    dead = []
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE) if file.is_file() else []
+        if not file.exists() or (
+            anchor and anchor not in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+        ):
+            dead.append(target)
+    return dead
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    assert dead_links(page) == []
+
+
+def test_a_dead_link_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text(
+        "# One thing\n[a](#one-thing) [b](#other) [c](b.md) [d](a.md#one-thing) [e](https://x.y)\n"
+    )
+    assert dead_links(tmp_path / "a.md") == ["#other", "b.md"]
 
 
 def test_a_sweep_is_all_its_jobs() -> None:
