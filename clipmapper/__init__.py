@@ -1,1 +1,1 @@
-
+"""CLIPmapper: training and evaluation of mappers on frozen CLIP encoders."""

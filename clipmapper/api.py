@@ -1,4 +1,4 @@
-"""Trained models for use from Python."""
+"""The Python interface to trained models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from clipmapper.tasks import TASKS
 
 
 def load_checkpoint(path: str | Path) -> Any:
-    """The trained model of a run folder or a checkpoint file, frozen: a ``CLIPMapperVQA`` or a ``CLIPMapperCaption``.
+    """Load the trained model of a run folder or a checkpoint file.
 
-    Raises ``UserError`` where there is none, or it is damaged.
+    Args:
+        path: A run folder of ``scripts/train.py``, whose newest ``best.ckpt`` is loaded, or a checkpoint file.
+
+    Returns:
+        A ``CLIPMapperVQA`` or a ``CLIPMapperCaption``, frozen and in evaluation mode.
+
+    Raises:
+        UserError: There is no checkpoint, or it is damaged.
     """
     file = Path(path)
     if file.is_dir():
@@ -23,5 +30,5 @@ def load_checkpoint(path: str | Path) -> Any:
         file = found
     task = read_checkpoint(file)[CARD]["task"]
     if task not in TASKS:
-        raise UserError(f"checkpoint {file} has task={task}, which is none of: {', '.join(TASKS)}")
+        raise UserError(f"checkpoint {file} has task={task}, which is not one of: {', '.join(TASKS)}")
     return TASKS[task].load(file)

@@ -1,6 +1,7 @@
-"""Checkpoints: what they hold, how one is found, and how weights come out of one without unpickling code.
+"""Checkpoints: what they contain, how they are found, and how they are read without running pickled code.
 
-A checkpoint carries a card of plain values: what was trained, on what. Models are built from it by the tasks.
+Every checkpoint contains a card: a dictionary of plain values that describes the model and its training data. The tasks
+build their models from the card.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def card(config: Config, encoder: FrozenClip) -> dict[str, Any]:
-    """What every checkpoint says of itself; tasks add what the outputs of their head mean."""
+    """Return the part of a checkpoint's card that all tasks share; tasks add the meaning of their head's outputs."""
     return {
         **config.task.identity(),
         "data": config.data.name,
@@ -35,7 +36,11 @@ def card(config: Config, encoder: FrozenClip) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint's content; raises ``UserError`` where it is missing, damaged, or another program's."""
+    """Return the content of a checkpoint file.
+
+    Raises:
+        UserError: The file is missing or damaged, or another program wrote it.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -46,35 +51,48 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     about = content.get(CARD) if isinstance(content, dict) else None
     if not isinstance(about, dict) or not about.keys() >= _FIELDS:
-        raise UserError(f"checkpoint {path}: not one of this project's; give one that scripts/train.py wrote")
+        raise UserError(f"checkpoint {path} was not written by this project; give one that scripts/train.py wrote")
     return content
 
 
 def newest_checkpoint(folder: Path, fits: Callable[[Path], bool] = lambda _: True) -> Path | None:
-    """The newest ``best.ckpt`` below a folder that ``fits``, or None."""
+    """Return the newest ``best.ckpt`` below a folder for which ``fits(path)`` is true, or None."""
     found = sorted(folder.rglob("best.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return next(filter(fits, found), None)
 
 
 def find_checkpoint(config: Config, given: str | None) -> Path:
-    """The file given (or the newest best checkpoint in the folder given), or the newest one that fits the config.
+    """Return the path of the checkpoint to use.
 
-    Raises ``UserError`` where there is none.
+    Args:
+        config: The composed config, which names the folder of runs.
+        given: A checkpoint file, or a folder whose newest ``best.ckpt`` is used. None: the newest ``best.ckpt`` of all
+            runs that fits the config.
+
+    Raises:
+        UserError: There is no such checkpoint.
     """
     folder = Path(config.paths.runs) / "train" if given is None else Path(given)
     if given is not None and not folder.is_dir():
         return folder
     found = newest_checkpoint(folder, lambda path: given is not None or _fits(path, config))
     if found is None:
-        wanted = f"task={config.task.name} data={config.data.name} mapper={config.mapper.name}"
+        identity = f"task={config.task.name} data={config.data.name} mapper={config.mapper.name}"
         raise UserError(
-            f"no trained checkpoint of {wanted} in {folder}; run scripts/train.py first, or give checkpoint=PATH"
+            f"no trained checkpoint of {identity} in {folder}; run scripts/train.py first, or give checkpoint=PATH"
         )
     return found
 
 
 def load_found(config: Config, given: str | None, load: Callable[[Path, Config], Model]) -> tuple[Model, Path]:
-    """The model of :func:`find_checkpoint` on the trainer's kind of device, and its checkpoint."""
+    """Load the model of the checkpoint that :func:`find_checkpoint` returns, on the device of the config's trainer.
+
+    Returns:
+        The model, and the path of its checkpoint.
+
+    Raises:
+        UserError: There is no such checkpoint, it cannot be loaded, or there is no such device.
+    """
     device = use(config)
     path = find_checkpoint(config, given)
     return load(path, config).to(device), path
@@ -83,16 +101,20 @@ def load_found(config: Config, given: str | None, load: Callable[[Path, Config],
 def open_checkpoint(
     path: Path, config: Config | None, task: str, *needs: str
 ) -> tuple[dict[str, Any], FrozenClip, dict[str, Any]]:
-    """A checkpoint's card, the encoder that it was trained on, and the weights of the trained part.
+    """Read a checkpoint and load the encoder it was trained with.
 
     Args:
-        path: The file.
-        config: Its mapper and encoder must be the checkpoint's; None: anything fits.
-        task: The task that the checkpoint must be of.
-        needs: What the task adds to the card.
+        path: The checkpoint file.
+        config: The config whose task, mapper and encoder must agree with the checkpoint; None: no check.
+        task: The task that the checkpoint must have.
+        needs: Keys that the task requires in the card.
+
+    Returns:
+        The card, the frozen encoder, and the weights of the trained part by name.
 
     Raises:
-        UserError: naming what differs, also where the encoder's weights are no longer the same.
+        UserError: The checkpoint cannot be read, differs from the config (the message names the key), or was trained
+            with other encoder weights than the ones loaded now.
     """
     content = read_checkpoint(path)
     about = content[CARD]
@@ -101,7 +123,7 @@ def open_checkpoint(
     if about["task"] != task:
         raise UserError(f"checkpoint {path} has task={about['task']}, not {task}: give another checkpoint")
     if not about.keys() >= set(needs):
-        raise UserError(f"checkpoint {path}: not one of this project's; give one that scripts/train.py wrote")
+        raise UserError(f"checkpoint {path} was not written by this project; give one that scripts/train.py wrote")
     weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
     return about, _encoder_of(path, about, config), weights
 
@@ -112,13 +134,17 @@ def _encoder_of(path: Path, about: dict[str, Any], config: Config | None) -> Fro
     if encoder.fingerprint() != about["encoder_fingerprint"]:
         raise UserError(
             f"checkpoint {path} was trained on other weights of {held.model} than "
-            f"encoder.weights={held.weights} gives now; give those weights, or train anew"
+            f"encoder.weights={held.weights} gives now; give those weights, or train again"
         )
     return encoder
 
 
 def fill(model: nn.Module, weights: dict[str, Any], path: Path) -> None:
-    """Gives a model its weights; raises ``UserError`` where they are another model's."""
+    """Load a checkpoint's weights into a model.
+
+    Raises:
+        UserError: The weights do not fit the model, so the checkpoint is damaged.
+    """
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -126,17 +152,17 @@ def fill(model: nn.Module, weights: dict[str, Any], path: Path) -> None:
 
 
 def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
-    """Raises ``UserError`` where the config asks for another task, mapper or encoder than the checkpoint holds."""
-    wanted: dict[str, Any] = {f"mapper.{key}": value for key, value in asdict(config.mapper).items()}
+    """Raise UserError if the config's task, mapper or encoder differs from the checkpoint's (except for dropout)."""
+    expected: dict[str, Any] = {f"mapper.{key}": value for key, value in asdict(config.mapper).items()}
     held: dict[str, Any] = {f"mapper.{key}": value for key, value in about["mapper"].items()}
-    wanted["encoder.model"], held["encoder.model"] = config.encoder.model, about["encoder"]["model"]
+    expected["encoder.model"], held["encoder.model"] = config.encoder.model, about["encoder"]["model"]
     identity = config.task.identity()
     differing = [key for key, value in identity.items() if value != about.get(key)]
-    differing += [key for key in wanted if wanted[key] != held.get(key) and key != "mapper.dropout"]
+    differing += [key for key in expected if expected[key] != held.get(key) and key != "mapper.dropout"]
     if differing:
         key = differing[0]
-        name = key if key in (*wanted, "task", "sees") else f"task.{key}"
-        old, new = {**held, **about}.get(key), {**wanted, **identity}[key]
+        name = key if key in (*expected, "task", "sees") else f"task.{key}"
+        old, new = {**held, **about}.get(key), {**expected, **identity}[key]
         raise UserError(
             f"checkpoint {path} has {name}={old}, the config {name}={new}: give {name}={old} or another checkpoint"
         )

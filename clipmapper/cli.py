@@ -1,7 +1,7 @@
-"""The frame of every command: Hydra in front, typed configs, a run folder, errors in one line.
+"""What all commands share: config composition by Hydra, typed configs, a run folder, and errors in one line.
 
-A command is a function of (config, run folder). What the user got wrong ends in one line on stderr and exit status 1;
-``CLIPMAPPER_TRACE=1`` in the environment shows the stack trace instead.
+A command is a function of (config, run folder). An error that the user can fix is printed to stderr in one line, and
+the exit status is 1. Set ``CLIPMAPPER_TRACE=1`` in the environment to see the stack trace instead.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from clipmapper.errors import UserError
 from clipmapper.places import CHECKOUT, CONFIGS
 from clipmapper.tasks import TASKS
 
-# ``group.names=…``, ``group.NAME={…}`` and ``group.NAME.KEY=…``, of groups of which several may run.
+# Matches ``group.names=…``, ``group.NAME={…}`` and ``group.NAME.KEY=…`` for groups of which several members can run.
 _BY_NAME = re.compile(r"(explainer|measure)\.(names=|[^.=]+=\{|[^.=]+\.[^=]+=)")
 Task = Callable[[DictConfig, Path], None]
 Member = TypeVar("Member")
 
 
 def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task], Callable[..., None]]:
-    """Make a command of a function of (composed config, run folder).
+    """Return a decorator that turns a function of (composed config, run folder) into a command.
 
     Args:
         config_name: The command's config, ``configs/{config_name}.yaml``.
-        as_typed: Keys whose values are taken as they are typed, with blanks, commas and apostrophes.
+        as_typed: Keys whose values are taken literally, with spaces, commas and apostrophes.
 
     Returns:
-        A decorator. What it makes takes the overrides, ``sys.argv[1:]`` where none are given.
+        A decorator. The decorated function takes the list of overrides; by default these are ``sys.argv[1:]``.
     """
 
     def decorate(task: Task) -> Callable[..., None]:
@@ -52,7 +52,7 @@ def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task]
             typed_in = list(sys.argv)
             given = typed_in[1:] if overrides is None else overrides
             sys.argv[1:] = [as_added(quoted(argument, as_typed)) for argument in given]
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # told to show full errors, Hydra hands every exception on to us
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # with full errors, Hydra lets every exception reach our handler
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
                 with _errors_in_one_line():
@@ -68,12 +68,12 @@ def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task]
 
 def _in_run_folder(task: Task, typed_in: list[str]) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
-        sys.argv[:] = typed_in  # Lightning starts the further processes of a run by what was typed
+        sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
         folder = Path(HydraConfig.get().runtime.output_dir)
         console.shown = bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
         logging.getLogger().setLevel(logging.WARNING)  # open_clip logs a lot at INFO
         print(f"run folder: {folder}", flush=True)
-        with _errors_in_one_line(folder):  # Hydra would print a line of its own above ours
+        with _errors_in_one_line(folder):  # handled here, since Hydra would print an additional line above ours
             OmegaConf.save(config, folder / "config.yaml", resolve=True)
             task(config, folder)
         print(f"results are in {folder}", flush=True)
@@ -82,7 +82,10 @@ def _in_run_folder(task: Task, typed_in: list[str]) -> Callable[[DictConfig], No
 
 
 def quoted(argument: str, keys: tuple[str, ...]) -> str:
-    """Return an override of one of ``keys`` in Hydra's quotes, unless it has some; other arguments unchanged."""
+    """Quote the value of an override of one of ``keys`` for Hydra; return any other argument unchanged.
+
+    Values that are already quoted, and ``null``, also stay unchanged.
+    """
     key, _, value = argument.partition("=")
     if key not in keys or value == "null" or value[:1] in ("'", '"'):
         return argument
@@ -91,20 +94,20 @@ def quoted(argument: str, keys: tuple[str, ...]) -> str:
 
 
 def _leave_scripts_folder() -> None:
-    """Python looks into a script's own folder first, where scripts/explain.py would stand for the package explain."""
+    """Remove ``scripts`` from the start of ``sys.path``, since scripts/explain.py would hide the package explain."""
     if CHECKOUT and Path(sys.path[0]).resolve() == CHECKOUT / "scripts":
         del sys.path[0]
 
 
 def choice(group: str) -> str:
-    """Return which file of a config group the running command composed.
+    """Return the name of the file that the running command chose from a config group.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: No file or several files were chosen.
     """
     chosen = HydraConfig.get().runtime.choices.get(group)
     if chosen is None:
-        raise UserError(f"{group}: give one choice, {group}=NAME; several run with {group}.names=[NAME,…]")
+        raise UserError(f"{group}: give one choice, {group}=NAME; to run several, give {group}.names=[NAME,…]")
     return str(chosen)
 
 
@@ -113,14 +116,14 @@ def _errors_in_one_line(folder: Path | None = None) -> Iterator[None]:
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        if os.environ.get("CLIPMAPPER_TRACE") == "1" or not _is_the_users(error):
+        if os.environ.get("CLIPMAPPER_TRACE") == "1" or not _is_user_error(error):
             raise
         print(f"error: {_one_line(error, folder)}", file=sys.stderr)
         sys.exit(1)
 
 
-def _is_the_users(error: Exception) -> bool:
-    """Return True for an error of the user's; the one ValueError among them is how Hydra meets ``data=null``."""
+def _is_user_error(error: Exception) -> bool:
+    """Return whether the user can fix the error; the only such plain ValueError is Hydra's answer to ``data=null``."""
     plain = isinstance(error, ValueError) and not isinstance(error, HydraException | OmegaConfBaseException | UserError)
     return not plain or str(error).startswith("Config group override")
 
@@ -132,13 +135,13 @@ def _one_line(error: Exception, folder: Path | None) -> str:
     if isinstance(cause, OmegaConfBaseException):
         return key_problem(cause)
     if isinstance(error, OSError) and not isinstance(error, UserError):
-        name = error.filename or folder or "files"  # a full disk has no name
+        name = error.filename or folder or "files"  # the error of a full disk has no file name
         return f"{name}: {error.strerror or error}; check that the folder exists, is writable and has space left"
     return " ".join(str(error).split())
 
 
 def _missing_choice(error: MissingConfigException) -> str:
-    """Hydra knows the options of a group; put them on one line."""
+    """Return Hydra's message about a missing config, which lists the options of its group, as one line."""
     text = " ".join(str(error).split("Config search path")[0].split())
     found = re.search(r"Could not find '([^']+)'(?: Available options in '[^']+': (.*))?", text)
     if not found:
@@ -149,9 +152,12 @@ def _missing_choice(error: MissingConfigException) -> str:
 
 
 def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
-    """The composed config as dataclasses of ``schema`` (a subclass of :class:`Config`).
+    """Convert a composed config to an instance of the dataclass ``schema``, with its sections as dataclasses.
 
-    Raises ``UserError`` naming the key where one is unknown, missing or of the wrong kind.
+    The sections ``task`` and ``data`` get the schema of the task and of the dataset that their ``name`` selects.
+
+    Raises:
+        UserError: A key is unknown, has no value or has a wrong type; the message names the key.
     """
     sections = [f.name for f in fields(schema)]
     unknown = [str(key) for key in config if key not in sections]
@@ -173,10 +179,10 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
 
 
 def named(config: DictConfig, section: str, members: Mapping[str, Member]) -> Member:
-    """Return the member that a section's ``name`` names.
+    """Return the member of ``members`` selected by the key ``name`` of a config section.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: There is no member with this name.
     """
     name = OmegaConf.select(config, f"{section}.name")
     if name not in members:
@@ -185,5 +191,8 @@ def named(config: DictConfig, section: str, members: Mapping[str, Member]) -> Me
 
 
 def as_added(argument: str) -> str:
-    """Have Hydra add an option given by name, which no composed config holds; return other arguments unchanged."""
+    """Prefix an option given by name with ``++``; return any other argument unchanged.
+
+    The prefix makes Hydra accept the key, which no composed config contains.
+    """
     return f"++{argument}" if _BY_NAME.match(argument) else argument

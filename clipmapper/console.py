@@ -1,4 +1,4 @@
-"""Progress bars."""
+"""Progress bars on the terminal."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-shown = True  #: whether the commands of this process show bars
+shown = True  #: Whether this process shows progress bars.
 
 
 @contextmanager
 def progress(total: int, what: str, unit: str) -> Iterator[Callable[..., None]]:
-    """Show a bar on stderr while the body runs, if bars are on and stderr is a terminal.
+    """Show a progress bar on stderr while the body runs, if bars are switched on and stderr is a terminal.
 
-    What is printed meanwhile comes above the bar.
+    Lines that are printed during this time appear above the bar.
 
     Args:
-        total: How many there are.
-        what: What is being done.
-        unit: What is counted, in the plural.
+        total: Number of units.
+        what: Name of the activity.
+        unit: Name of the unit, in the plural.
 
     Yields:
-        A function that moves the bar on, by one or by so many.
+        A function ``advance(count=1)`` that advances the bar.
     """
     if not (shown and sys.stderr.isatty()):
         yield lambda count=1: None
@@ -36,7 +36,7 @@ def progress(total: int, what: str, unit: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # else it would go where stderr goes
+        redirect_stdout=sys.stdout.isatty(),  # a redirected stdout would be written to stderr
     )
     with bar:
         task = bar.add_task(what, total=total)

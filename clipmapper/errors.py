@@ -1,8 +1,8 @@
-"""The one exception for what the user can mend: a missing file, a malformed JSON, a checkpoint of another mapper."""
+"""The exception for errors that the user can fix, such as a missing file, malformed JSON or an unfitting checkpoint."""
 
 
 class UserError(Exception):
-    """Something outside the program is wrong; the message is one line that names the thing and the mend.
+    """An error outside the program, whose message says in one line what is wrong and how to fix it.
 
-    The command line prints the message and exits with status 1; no stack trace unless ``CLIPMAPPER_TRACE=1``.
+    The command line prints the message and exits with status 1. It shows a stack trace only if ``CLIPMAPPER_TRACE=1``.
     """

@@ -1,4 +1,4 @@
-"""JSON and other files: whole or not there, with checked fields, and what runs and evaluation servers take."""
+"""Reading and writing files: atomic writes, JSON with checked fields, result files, and the metrics of a run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from clipmapper.errors import UserError
 
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
-    """Writes beside the place and renames, so that nobody meets half a file.
+    """Write a file atomically: write a temporary file in the same folder, then rename it.
 
-    Raises ``OSError`` where that fails; what was there stays.
+    Raises:
+        OSError: Writing failed; an existing file at ``path`` is unchanged.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -32,9 +33,10 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file (UTF-8, -16 or -32, with or without a byte order mark).
+    """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
-    Raises ``UserError`` where the file is missing, unreadable, empty, cut off or no JSON.
+    Raises:
+        UserError: The file is missing, unreadable, empty, cut off or not JSON.
     """
     try:
         return json.loads(path.read_bytes())
@@ -42,14 +44,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file; correct the path or put the file there") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable JSON file") from error
-    except (ValueError, RecursionError) as error:  # a decoding error of JSON or of its text is a ValueError
+    except (ValueError, RecursionError) as error:  # JSON and text decoding errors are ValueErrors
         raise UserError(f"{path}: not valid JSON ({error}); it may be cut off, so copy or download it again") from error
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes ``content`` whole or not at all.
+    """Write ``content`` as JSON with :func:`write_atomic`, and create the folder if needed.
 
-    Raises ``UserError`` where the folder cannot be written.
+    Raises:
+        UserError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,23 +62,23 @@ def write_json(path: Path, content: Any) -> None:
 
 
 _T = TypeVar("_T", int, str, list)
-_KINDS = {int: "a whole number", str: "a text", list: "a list"}
+_KINDS = {int: "a whole number", str: "a string", list: "a list"}
 
 
 def read_field(entry: Any, name: str, kind: type[_T], at: str) -> _T:
-    """``entry[name]``, a value of ``kind``.
+    """Return ``entry[name]`` after checking its type.
 
     Args:
-        entry: what stands in the file; anything that JSON can hold.
-        name: the field's name.
-        kind: int, str or list; a bool is no int.
-        at: where the entry is, for messages: ``file.json: images[3]``.
+        entry: Any value read from JSON.
+        name: Name of the field.
+        kind: Expected type: int, str or list. A bool does not count as an int.
+        at: Place of the entry for error messages, such as ``file.json: images[3]``.
 
     Raises:
-        UserError: ``entry`` is no object, has no such field, or has one of another kind.
+        UserError: ``entry`` is not a JSON object, has no such field, or the field has another type.
     """
     value = entry.get(name) if isinstance(entry, dict) else None
-    if type(value) is kind:  # not isinstance: a bool is no id
+    if type(value) is kind:  # isinstance would accept a bool as an int
         return value
     if not isinstance(entry, dict):
         raise UserError(f'{at}: is {reprlib.repr(entry)}, not an object with "{name}"; correct or remove it')
@@ -86,7 +89,11 @@ def read_field(entry: Any, name: str, kind: type[_T], at: str) -> _T:
 
 
 def read_text(entry: Any, name: str, at: str) -> str:
-    """A field with a text that says something; raises ``UserError`` as ``read_field``, and where it is blank."""
+    """Return a string field that is not blank.
+
+    Raises:
+        UserError: The field is missing, has another type (see :func:`read_field`) or is blank.
+    """
     value = read_field(entry, name, str, at)
     if not value.strip():
         raise UserError(f'{at}: "{name}" is empty; fill it in or remove the entry')
@@ -94,7 +101,7 @@ def read_text(entry: Any, name: str, at: str) -> str:
 
 
 class ResultFields(NamedTuple):
-    """What the two fields of an entry are called."""
+    """Names of the two fields of an entry in a result file."""
 
     id: str
     text: str
@@ -105,10 +112,11 @@ CAPTIONS = ResultFields("image_id", "caption")
 
 
 def read_results(path: Path, fields: ResultFields) -> dict[int, str]:
-    """Texts by id, in the file's order.
+    """Read a result file and return its texts by id, in the order of the file.
 
-    Raises ``UserError`` where the file is missing or holds no list, an entry lacks a field or has one of a wrong type,
-    or an id occurs twice.
+    Raises:
+        UserError: The file is missing or not a list, an entry lacks a field or has a field of the wrong type, or an id
+            occurs twice.
     """
     content = read_json(path)
     if not isinstance(content, list):
@@ -124,7 +132,11 @@ def read_results(path: Path, fields: ResultFields) -> dict[int, str]:
 
 
 def write_results(path: Path, fields: ResultFields, results: Mapping[int, str]) -> None:
-    """Writes texts by id in their order; raises ``UserError`` where the folder cannot be written."""
+    """Write texts by id as a result file, in the format of the evaluation servers.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     write_json(path, [{fields.id: id_, fields.text: text} for id_, text in results.items()])
 
 
@@ -132,12 +144,12 @@ _PACKAGES = ("torch", "open_clip_torch", "pytorch-lightning", "numpy")
 
 
 def write_metrics(path: Path, metrics: dict[str, Any], config: dict[str, Any]) -> None:
-    """Writes the metrics beside the resolved config and the versions of what computed them."""
+    """Write the metrics together with the resolved config and the versions of the software."""
     write_json(path, {**metrics, "config": config, "versions": versions()})
 
 
 def versions() -> dict[str, str]:
-    """Python, the packages that numbers depend on, and the project's commit where it is a checkout and git is there."""
+    """Return the versions of Python and of the packages that affect results, and the commit if git can report it."""
     found = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
     here = str(Path(__file__).parent)
     try:

@@ -1,4 +1,4 @@
-"""What encoders and mappers are built of: padded token batches, attention, and kept keys and values."""
+"""Building blocks of encoders and mappers: padded token batches, token subsets, attention, and key-value caches."""
 
 from __future__ import annotations
 
@@ -14,39 +14,42 @@ from explain.capture.recording import active_recorder
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token features of one modality: ``features`` [B, N, D]; ``valid`` bool [B, N], false at padding.
+    """A padded batch of token features of one modality."""
 
-    ``index`` [B, N] is each token's place in the untouched input; it differs from 0..N-1 where tokens were left out.
-    """
-
+    #: Token features, [B, N, D].
     features: Tensor
+    #: bool [B, N], false at padding.
     valid: Tensor
+    #: Position of each token in the original input, [B, N]; it differs from 0..N-1 if tokens were removed.
     index: Tensor
 
     @property
     def last(self) -> Tensor:
-        """The place of the last valid token of each sample, [B] (of a text: its end token)."""
+        """Position of the last valid token of each sample, [B]; in a text this is the end token."""
         return last_valid(self.valid)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Tokens:
+        """Return the tokens on a device; ``dtype`` converts the features only."""
         features = self.features.to(device=device, dtype=dtype)
         return Tokens(features, self.valid.to(device), self.index.to(device))
 
 
 @dataclass(frozen=True)
 class TokenSubset:
-    """Which tokens of a modality stay, in their order: ``index`` [B, K] places, ``valid`` bool [B, K].
+    """The kept tokens of a modality, in their original order.
 
-    Nothing attends to a token that is not valid; the last valid one counts as a text's end. The class token (0), the
-    start token (0) and the end token are the caller's to keep.
+    No token attends to a token that is not valid. The last valid token of a text is its end token. The caller must keep
+    the class token of an image and the start token of a text (both at position 0), and the end token.
     """
 
+    #: Positions of the kept tokens, [B, K].
     index: Tensor
+    #: bool [B, K], false at padding.
     valid: Tensor
 
     @classmethod
     def from_mask(cls, keep: Tensor) -> TokenSubset:
-        """From bool [B, N], true at the tokens that stay."""
+        """Return the subset of the tokens at which ``keep``, bool [B, N], is true."""
         order = keep.to(torch.int8).argsort(dim=1, descending=True, stable=True)
         counts = keep.sum(1)
         longest = int(counts.max())
@@ -54,34 +57,41 @@ class TokenSubset:
 
     @classmethod
     def all_of(cls, valid: Tensor) -> TokenSubset:
-        """Every token of a padded batch with mask ``valid`` [B, N]."""
+        """Return the subset of all tokens of a padded batch with mask ``valid`` [B, N]."""
         return cls(torch.arange(valid.shape[1], device=valid.device).expand_as(valid), valid)
 
 
 def last_valid(valid: Tensor) -> Tensor:
-    """The place of each row's last true value: bool [B, N] → [B]."""
+    """Return the position of the last true value in each row: bool [B, N] → [B]."""
     return valid.cumsum(1).argmax(1)
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
-    """Rows of [B, N, D] by ``index`` [B, K] → [B, K, D]."""
+    """Select rows of ``x`` [B, N, D] by ``index`` [B, K] → [B, K, D]."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention outputs [B, H, n_query, d], without the probabilities.
+    """Compute attention outputs [B, H, n_query, d] without returning the probabilities.
 
-    ``query`` is [B, H, n_query, d], ``key`` and ``value`` [B, H, n_key, d]; ``mask`` is bool, broadcastable to
-    [B, H, n_query, n_key], true where a query may attend, and leaves every query at least one key.
+    Args:
+        query: [B, H, n_query, d].
+        key: [B, H, n_key, d].
+        value: [B, H, n_key, d].
+        mask: bool, broadcastable to [B, H, n_query, n_key], true where a query may attend to a key. Every query needs
+            at least one key.
     """
     if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
-        # The fused kernel's backward pass can be the slower one on a CPU: scripts/benchmark.py measures the ratio.
+        # On a CPU the backward pass of the fused kernel can be slower; scripts/benchmark.py measures the ratio.
         return attention_probabilities(query, key, mask) @ value
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 def attention_probabilities(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The probabilities A, [B, H, n_query, n_key], rows sum to 1; masks as in :func:`attention`."""
+    """Return the attention probabilities A [B, H, n_query, n_key], whose rows sum to 1.
+
+    The arguments are those of :func:`attention`.
+    """
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
@@ -89,21 +99,31 @@ def attention_probabilities(query: Tensor, key: Tensor, mask: Tensor | None = No
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, N, D] → [B, H, N, D / H]."""
+    """Split channels into heads: [B, N, D] → [B, H, N, D / H]."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """[B, H, N, d] → [B, N, H·d]."""
+    """Join heads into channels: [B, H, N, d] → [B, N, H·d]."""
     return x.transpose(1, 2).flatten(-2)
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, heads: int, out: nn.Module, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Multi-head attention over projected [B, N, D] tensors: what the block adds, [B, n_query, D], and A.
+    """Compute multi-head attention from projected queries, keys and values, each [B, N, D].
 
-    A is None unless a recording is under way.
+    Args:
+        query: [B, n_query, D].
+        key: [B, n_key, D].
+        value: [B, n_key, D].
+        heads: Number of heads H.
+        out: Output projection.
+        mask: Mask of :func:`attention`.
+
+    Returns:
+        The output that the block adds to the residual stream, [B, n_query, D], and the attention probabilities A
+        [B, H, n_query, n_key], which are None unless a recorder is active.
     """
     q, k, v = split_heads(query, heads), split_heads(key, heads), split_heads(value, heads)
     if active_recorder() is None:
@@ -113,25 +133,29 @@ def attend(
 
 
 class KeyValues:
-    """What one attention keeps of the tokens seen so far; ``room`` is how many may follow the first ones."""
+    """The key-value cache of one attention block."""
 
     def __init__(self, room: int):
+        """Create an empty cache for the tokens of the first call of :meth:`extend` and ``room`` later tokens."""
         self._room = room
         self._length = 0
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds tokens, [B, n, D] each, and returns those of all so far; raises ``ValueError`` where there is no room.
+        """Add the keys and values of new tokens, [B, n, D] each, and return those of all tokens so far.
 
-        What was returned before stays as it was.
+        Tensors that earlier calls returned do not change.
+
+        Raises:
+            ValueError: The cache is full.
         """
-        if self._kept is None:  # one allocation: joining tensors at every token would copy all of them each time
+        if self._kept is None:  # allocated once, because concatenating at every token would copy all tokens again
             places = keys.shape[1] + self._room
             self._kept = tuple(x.new_empty(len(x), places, x.shape[2]) for x in (keys, values))  # type: ignore[assignment]
         assert self._kept is not None
         start, end = self._length, self._length + keys.shape[1]
         if end > self._kept[0].shape[1]:
-            raise ValueError(f"room for {self._kept[0].shape[1]} tokens, not for {end}")
+            raise ValueError(f"the cache has room for {self._kept[0].shape[1]} tokens, not for {end}")
         for kept, new in zip(self._kept, (keys, values), strict=True):
             kept[:, start:end] = new
         self._length = end

@@ -1,4 +1,4 @@
-"""Where the configs are, and where runs and data go unless told otherwise."""
+"""The folder of the configs, and the default folder of runs and data."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 _PACKAGE = Path(__file__).resolve().parent
-#: The checkout that the package runs from; None for an installed wheel, which brings its configs along.
+#: The checkout that contains the package; None for an installed wheel, which includes the configs.
 CHECKOUT = None if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
+#: The folder of the configs.
 CONFIGS = (CHECKOUT or _PACKAGE) / "configs"
 
 
 def default_root() -> Path:
-    """Return the checkout, or the current folder for an installed wheel."""
+    """Return the checkout or, for an installed wheel, the current folder."""
     return CHECKOUT or Path.cwd()
 
 

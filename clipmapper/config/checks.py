@@ -1,4 +1,4 @@
-"""Checks that the schemas of configs share, and how a wrong key is told."""
+"""Checks that the config schemas share, and the error messages for wrong keys."""
 
 from __future__ import annotations
 
@@ -12,28 +12,20 @@ from clipmapper.errors import UserError
 
 
 def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Check that a value is one of the choices.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Raise UserError if the value of ``key`` is given and is not one of the choices."""
     if value != MISSING and value not in choices:
         raise UserError(f"{key}={value} is not one of: {', '.join(choices)}")
 
 
 def at_least(bound: int, section: str, **values: float | None) -> None:
-    """Check that no value of ``section`` is below the bound; None is no value.
-
-    Raises:
-        UserError: one is; the message names its key.
-    """
+    """Raise UserError if a value of ``section`` is less than the bound; None and missing values are not checked."""
     for name, value in values.items():
         if value not in (None, MISSING) and value < bound:
             raise UserError(f"{section}.{name}={value} must be {bound} or more")
 
 
 def key_problem(error: OmegaConfBaseException) -> str:
-    """Return one line for a key that OmegaConf refused, with what would have been right."""
+    """Return one line about a key that OmegaConf rejected, with the valid keys if the key is unknown."""
     key = str(error.full_key or error.key or "")
     first = str(error.msg or error).splitlines()[0]
     parent = error.parent_node
@@ -44,7 +36,7 @@ def key_problem(error: OmegaConfBaseException) -> str:
 
 
 def unknown_key(key: str, valid: Collection[str]) -> str:
-    """Return one line for an unknown key, with the valid ones and the closest of them."""
+    """Return one line about an unknown key, with the valid keys and the most similar one."""
     close = difflib.get_close_matches(key, valid, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"unknown config key {key}; {hint}valid here: {', '.join(sorted(valid))}"

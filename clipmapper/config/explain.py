@@ -1,4 +1,4 @@
-"""The schemas of commands that explain a trained model; the first is what they share."""
+"""Config schemas of the commands that explain a trained model."""
 
 from __future__ import annotations
 
@@ -14,35 +14,33 @@ from clipmapper.errors import UserError
 
 @dataclass
 class ExplainedConfig(Config):
-    """Whose answers are explained, by what: ``checkpoint`` null is the newest that fits, ``split`` the data's."""
+    """Keys that all commands that explain a trained model share."""
 
     explainer: dict[str, Any] = MISSING
-    checkpoint: str | None = MISSING
-    split: str = MISSING
+    checkpoint: str | None = MISSING  # null: the newest one that fits the config
+    split: str = MISSING  # of the data
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task.sees != "both":
-            raise UserError(f"task.sees={self.task.sees}: only models that see both are explained; give task.sees=both")
+            raise UserError(
+                f"task.sees={self.task.sees}: only models that see both image and text can be explained; "
+                "give task.sees=both"
+            )
 
 
 @dataclass
 class PictureConfig(ExplainedConfig):
-    """What is explained, and how the pictures look, for any task.
+    """Keys of the explain command for any task: the samples to explain, and the style of the figures."""
 
-    ``select``: which ``samples`` of ``split``, or those of ``ids``; or one's own ``image``. ``batch_size``: how many
-    questions, or sub-words of captions, are explained at a time. ``overlay``: bilinear |
-    patches; ``scale``: each | common; ``formats``: png, pdf.
-    """
-
-    select: str = MISSING
-    samples: int = MISSING
-    batch_size: int = MISSING
-    ids: list[int] = MISSING
-    image: str | None = MISSING
-    overlay: Any = MISSING  # one of a few words: checked below
-    scale: Any = MISSING
-    formats: list[str] = MISSING
+    select: str = MISSING  # how samples of the split are chosen; the choices depend on the task
+    samples: int = MISSING  # number of samples, unless ids are given
+    batch_size: int = MISSING  # questions, or sub-words of captions, that are explained together
+    ids: list[int] = MISSING  # with select=ids
+    image: str | None = MISSING  # the user's own image, explained instead of samples of the split
+    overlay: Any = MISSING  # bilinear | patches
+    scale: Any = MISSING  # each | common
+    formats: list[str] = MISSING  # png | pdf
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,12 +49,12 @@ class PictureConfig(ExplainedConfig):
         for name in self.formats:
             one_of("formats", name, ("png", "pdf"))
         if not self.formats:
-            raise UserError("formats=[] writes no pictures; give png, pdf or both")
+            raise UserError("formats=[] writes no figures; give png, pdf or both")
         for name, value in (("samples", self.samples), ("batch_size", self.batch_size)):
             if value < 1:
                 raise UserError(f"{name}={value} must be 1 or more")
         if self.image is not None and self.ids:
-            raise UserError("image=… and ids=… are two choices; give one")
+            raise UserError("image=… and ids=… cannot be given together; give one of them")
 
     def _check_ids(self, what: str) -> None:
         if (self.select == "ids") != bool(self.ids):

@@ -1,6 +1,7 @@
-"""Typed schemas of the configs: what every key means, and what is refused; values come from the YAML alone.
+"""Typed schemas of the configs: the meaning of every key, and checks of its value.
 
-Nothing here imports torch: errors in a config answer at once.
+The default values are in the YAML files, not here. Nothing here imports torch, so that errors in a config are reported
+at once.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from clipmapper.errors import UserError
 
 @dataclass
 class MapperConfig:
-    """``positions``: none | learnt; ``readout``: cls | eot | token; ``start``: aligned | random first weights
-    (``clipmapper.mapper.build``)."""
+    """A mapper: its architecture and its initial weights (docs/method.md, CLIPmapper)."""
 
-    name: str = MISSING
+    name: str = MISSING  # a | b
     layers: int = MISSING
     width: int = MISSING
     heads: int = MISSING
-    positions: str = MISSING
-    readout: str = MISSING
-    start: str = MISSING
+    positions: str = MISSING  # position embeddings of the mapper: none | learnt
+    readout: str = MISSING  # the token that the head reads: cls | eot | token (an additional learnt token)
+    start: str = MISSING  # initial weights: aligned | random (clipmapper.mapper.build)
     dropout: float = MISSING
 
     def __post_init__(self) -> None:
@@ -42,12 +42,12 @@ class MapperConfig:
 
 @dataclass
 class EncoderConfig:
-    """An open_clip model: ``weights`` is ``embedded``, a local file, or a hub tag such as ``openai``."""
+    """An open_clip model and the cache of its features."""
 
-    model: str = MISSING
-    weights: str = MISSING
-    feature_dtype: str = MISSING
-    batch_size: int = MISSING
+    model: str = MISSING  # name in open_clip
+    weights: str = MISSING  # embedded, a local file, or a hub tag such as openai
+    feature_dtype: str = MISSING  # dtype of the cached features: float32 | float16
+    batch_size: int = MISSING  # images encoded together
 
     def __post_init__(self) -> None:
         one_of("encoder.feature_dtype", self.feature_dtype, ("float32", "float16"))
@@ -56,7 +56,7 @@ class EncoderConfig:
 
 @dataclass
 class TrainerConfig:
-    """Passed to Lightning's Trainer by the same names, but for ``patience`` (None: no early stop)."""
+    """Arguments of Lightning's Trainer with the same names, and ``patience``."""
 
     max_steps: int = MISSING
     accelerator: str = MISSING
@@ -69,7 +69,7 @@ class TrainerConfig:
     log_every_n_steps: int = MISSING
     fast_dev_run: bool = MISSING
     enable_progress_bar: bool = MISSING
-    patience: int | None = MISSING
+    patience: int | None = MISSING  # validations without improvement before an early stop; None: no early stop
 
     def __post_init__(self) -> None:
         intervals = {"val_check_interval": self.val_check_interval, "log_every_n_steps": self.log_every_n_steps}
@@ -81,11 +81,11 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """``csv``, ``wandb`` or ``tensorboard``."""
+    """The logger of a training run."""
 
-    name: str = MISSING
+    name: str = MISSING  # csv | wandb | tensorboard
     project: str = MISSING
-    offline: bool = MISSING
+    offline: bool = MISSING  # wandb without an account
 
     def __post_init__(self) -> None:
         one_of("logger.name", self.name, ("csv", "wandb", "tensorboard"))
@@ -93,17 +93,17 @@ class LoggerConfig:
 
 @dataclass
 class PathsConfig:
-    """``runs``: results; ``data``: data sets written here; ``cache``: frozen features; all under ``root``."""
+    """The folders to which the project writes; by default the others are under ``root``."""
 
     root: str = MISSING
-    runs: str = MISSING
-    data: str = MISSING
-    cache: str = MISSING
+    runs: str = MISSING  # run folders with results
+    data: str = MISSING  # datasets
+    cache: str = MISSING  # frozen features
 
 
 @dataclass
 class Config:
-    """What every command composes."""
+    """The config of a command that uses a model."""
 
     task: TaskConfig = MISSING
     mapper: MapperConfig = MISSING
@@ -113,7 +113,7 @@ class Config:
     logger: LoggerConfig = MISSING
     paths: PathsConfig = MISSING
     seed: int = MISSING
-    threads: int | None = MISSING  # None: torch decides
+    threads: int | None = MISSING  # CPU threads; None: torch's default
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -124,18 +124,21 @@ class Config:
 
 @dataclass
 class TrainConfig(Config):
-    """``resume``: the folder of a run that was stopped, whose training goes on."""
+    """The config of the train command."""
 
-    resume: str | None = MISSING
+    resume: str | None = MISSING  # the run folder of a stopped training, which is continued
 
 
 @dataclass
 class EvaluateConfig(Config):
-    """``split`` of the data, with the newest fitting checkpoint or the one given; or anyone's official files: VQA takes
-    ``predictions``, ``questions`` and ``annotations``, captions ``predictions`` and ``references``."""
+    """The config of the evaluate command.
+
+    The command evaluates a checkpoint on a split of the data, or it scores a result file in the official format: for
+    VQA with ``predictions``, ``questions`` and ``annotations``, for captions with ``predictions`` and ``references``.
+    """
 
     split: str = MISSING
-    checkpoint: str | None = MISSING
+    checkpoint: str | None = MISSING  # None: the newest one that fits the config
     predictions: str | None = MISSING
     questions: str | None = MISSING
     annotations: str | None = MISSING
@@ -144,10 +147,13 @@ class EvaluateConfig(Config):
 
 @dataclass
 class OptimConfig:
-    """``adam`` (the paper's) or ``muon`` (``clipmapper.training.module``), with a linear warm-up, a constant
-    stretch, and a cosine decay from ``decay_start`` to the last step."""
+    """The optimizer and its schedule.
 
-    name: str = MISSING
+    The learning rate has a linear warm-up, stays constant, and has a cosine decay from ``decay_start`` to the last
+    step.
+    """
+
+    name: str = MISSING  # adam (the paper's) | muon (clipmapper.training.module)
     lr: float = MISSING
     batch_size: int = MISSING
     warmup_steps: int = MISSING
@@ -163,36 +169,32 @@ class OptimConfig:
 
 @dataclass
 class TaskConfig:
-    """What every task has.
-
-    ``sees`` is both, or the one modality that a blind baseline sees, with one constant in place of the other.
-    ``steps`` and ``validate_every`` are the trainer's ``max_steps`` and ``val_check_interval`` unless it has its own.
-    """
+    """Keys that all tasks share."""
 
     name: str = MISSING
-    sees: str = MISSING
-    steps: int = MISSING
-    validate_every: int = MISSING
+    sees: str = MISSING  # both, or the only modality of a blind baseline, which gets a constant as the other one
+    steps: int = MISSING  # default of trainer.max_steps
+    validate_every: int = MISSING  # default of trainer.val_check_interval
     optim: OptimConfig = MISSING
 
     def __post_init__(self) -> None:
         at_least(1, "task", steps=self.steps, validate_every=self.validate_every)
 
     def identity(self) -> dict[str, Any]:
-        """The keys in which a checkpoint and a config that is run with it must agree, with their values."""
+        """Return the keys, with their values, in which a config must agree with the checkpoint that it uses."""
         return {"task": self.name, "sees": self.sees}
 
 
 @dataclass
 class DataConfig:
-    """What every data set has; ``root`` is its folder."""
+    """Keys that all datasets share."""
 
     name: str = MISSING
-    root: str = MISSING
+    root: str = MISSING  # folder of the dataset
     on_bad_image: str = MISSING  # fail | skip
-    min_answer_questions: int = MISSING  # an answer belongs to the vocabulary from this many questions on
-    answers_file: str | None = MISSING  # LXMERT's label file instead of a vocabulary built from the data
-    reserved: int = MISSING  # examples taken from the training data for validation
+    min_answer_questions: int = MISSING  # an answer is in the vocabulary if at least this many questions have it
+    answers_file: str | None = MISSING  # LXMERT's label file, used instead of a vocabulary built from the data
+    reserved: int = MISSING  # number of questions taken from the training data for validation
     seed: int = MISSING
 
     def __post_init__(self) -> None:
@@ -203,14 +205,14 @@ class DataConfig:
 
 @dataclass
 class ShapesConfig(DataConfig):
-    """The embedded data set; scenes a split, questions a scene, pixels a side."""
+    """The embedded dataset ``shapes``: the sizes of its splits and of its images."""
 
     train_scenes: int = MISSING
     val_scenes: int = MISSING
     test_scenes: int = MISSING
     questions_per_scene: int = MISSING
-    pixels: int = MISSING
-    workers: int = MISSING
+    pixels: int = MISSING  # width and height of an image
+    workers: int = MISSING  # processes that draw the images
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -223,43 +225,42 @@ class ShapesConfig(DataConfig):
 
 @dataclass
 class EasyVQAConfig(DataConfig):
-    """The PyPI package ``easy-vqa``, written out once."""
+    """The PyPI package ``easy-vqa``, written to ``root`` on first use."""
 
 
 @dataclass
 class VQAv2Config(DataConfig):
-    """VQAv2's official files. ``reserved`` examples of ``reserve_from`` are kept for validation, the rest trains."""
+    """VQAv2's official files; ``reserved`` questions of ``reserve_from`` are for validation, the rest for training."""
 
     train_splits: list[str] = MISSING
-    reserve_from: str = MISSING
+    reserve_from: str = MISSING  # one of train_splits
     test_split: str | None = MISSING
 
 
 @dataclass
 class VQAv2HubConfig(DataConfig):
-    """``lmms-lab/VQAv2``-style data through ``datasets``: a hub id or a folder of Parquet files."""
+    """Data with the columns of ``lmms-lab/VQAv2``; ``root`` is a hub id or a folder of Parquet files."""
 
     train_splits: list[str] = MISSING
-    reserve_from: str = MISSING
+    reserve_from: str = MISSING  # one of train_splits
     test_split: str | None = MISSING
 
 
 @dataclass
 class CocoConfig(DataConfig):
-    """COCO captions below ``root``; photos are in ``root/{images}/{train2014, val2014}``.
+    """COCO captions: Karpathy's file with his splits or, if ``karpathy`` is null, COCO's own files.
 
-    ``karpathy`` is Karpathy's file with his splits, ``restval`` among the training photos unless it is false. Where
-    ``karpathy`` is null, ``captions`` names COCO's own files, one a split.
+    All paths are relative to ``root``.
     """
 
-    images: str = MISSING
-    karpathy: str | None = MISSING
-    restval: bool = MISSING
-    captions: str = MISSING
+    images: str = MISSING  # folder that contains train2014 and val2014
+    karpathy: str | None = MISSING  # Karpathy's dataset_coco.json
+    restval: bool = MISSING  # whether Karpathy's split restval is part of the training data
+    captions: str = MISSING  # COCO's own file of a split, with the placeholder {split}
     train_split: str = MISSING
     val_split: str = MISSING
     test_split: str | None = MISSING
-    # Captions have no answers, and no YAML gives these.
+    # Captions have no answers, so these keys are not in the YAML file.
     min_answer_questions: int = 9
     answers_file: str | None = None
     reserved: int = 0
@@ -267,7 +268,9 @@ class CocoConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.karpathy is None and "{split}" not in self.captions:
-            raise UserError(f"data.captions={self.captions} must hold {{split}}, which stands for the split's name")
+            raise UserError(
+                f"data.captions={self.captions} must contain {{split}}, the placeholder of the split's name"
+            )
 
 
 DATA_SCHEMAS: dict[str, type[DataConfig]] = {

@@ -1,7 +1,7 @@
-"""Data sets by name: how each reads its questions, its captions, or both, split into training, validation and test.
+"""The datasets by name: functions that read their questions or captions, split into training, validation and test.
 
-A new data set is a function here for each kind it has, a schema in :mod:`clipmapper.config.schema`, and a config in
-``configs/data``.
+To add a dataset, add a function here for its questions, its captions or both, a schema in
+:mod:`clipmapper.config.schema`, and a config in ``configs/data``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ Captions = Splits[CaptionData]
 
 
 def load_data(config: DataConfig) -> Questions:
-    """Reads (and, for generated sets, first writes) the questions of a data set.
+    """Read the questions of a dataset; a generated dataset is written first if it does not exist.
 
-    Raises ``UserError`` as the readers do, and where the data set or one of its splits has no questions.
+    Raises:
+        UserError: The data cannot be read, or the dataset or one of its splits has no questions.
     """
     if config.name not in QUESTIONS:
         raise UserError(f"data={config.name} has captions, but no questions; give task=caption, or other data")
@@ -35,10 +36,11 @@ def load_data(config: DataConfig) -> Questions:
 
 
 def load_captions(config: DataConfig) -> Captions:
-    """Reads (and, for the generated set, first writes) the captions of a data set.
+    """Read the captions of a dataset; a generated dataset is written first if it does not exist.
 
-    Raises ``UserError`` as the readers do, where the data set has no captions, where an image is in two splits, and
-    where nothing is left to train on or to choose by.
+    Raises:
+        UserError: The data cannot be read, the dataset has no captions, an image is in two splits, or no image of the
+            training or validation split has a caption.
     """
     if config.name not in CAPTIONS:
         raise UserError(f"data={config.name} has no captions; give data=shapes or data=coco, or task=vqa")
@@ -79,7 +81,7 @@ def _easy_vqa(config: EasyVQAConfig) -> Questions:
 
 
 def _vqav2(config: VQAv2Config) -> Questions:
-    return _reserved(config, lambda splits: read_vqav2(Path(config.root), splits))
+    return _reserve_validation(config, lambda splits: read_vqav2(Path(config.root), splits))
 
 
 def _vqav2_hub(config: VQAv2HubConfig) -> Questions:
@@ -87,14 +89,14 @@ def _vqav2_hub(config: VQAv2HubConfig) -> Questions:
 
     root = Path(config.root)
     local = root.exists()
-    return _reserved(
+    return _reserve_validation(
         config,
         lambda splits: merge(*(read_parquet(root, s) if local else read_hub(config.root, s) for s in splits)),
     )
 
 
-def _reserved(config: VQAv2Config | VQAv2HubConfig, read: Callable[[list[str]], VQAData]) -> Questions:
-    """Training splits less ``reserved`` examples of ``reserve_from``, which choose and test (the paper's split)."""
+def _reserve_validation(config: VQAv2Config | VQAv2HubConfig, read: Callable[[list[str]], VQAData]) -> Questions:
+    """Reserve questions of the split ``reserve_from`` for validation, as in the paper (Huang et al. 2023)."""
     if config.reserve_from not in config.train_splits:
         raise UserError(
             f"data.reserve_from={config.reserve_from} is not one of data.train_splits={config.train_splits}"

@@ -1,6 +1,6 @@
-"""easy-VQA (github.com/vzhou842/easy-VQA, PyPI ``easy-vqa``): one shape an image, 13 answers; a set that others made.
+"""The third-party dataset easy-VQA (github.com/vzhou842/easy-VQA, PyPI ``easy-vqa``): one shape per image, 13 answers.
 
-It is written out once into VQAv2's format and read like any other data: ``read_vqav2(root, ["train"], EASY_VQA)``.
+It is written once in VQAv2's format and then read like VQAv2: ``read_vqav2(root, ["train"], EASY_VQA)``.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ EASY_VQA = VQALayout(
 SPLITS = ("train", "test")
 
 _Columns = tuple[list[str], list[str], list[int]]  # questions, answers, image ids
-_Split = tuple[_Columns, dict[int, str]]  # and the path of each image
+_Split = tuple[_Columns, dict[int, str]]  # the columns, and the path of each image by image id
 
 
 def write_easy_vqa(root: Path) -> None:
-    """Writes the package's splits ``train`` and ``test`` under ``root``; does nothing where that was done before.
+    """Write the splits ``train`` and ``test`` of the package to ``root``, unless they are already there.
 
-    All is written beside ``root`` and then renamed, so an interrupted run leaves no ``root``. Image ids go on from
-    train to test, so that the two can be merged. The question type is the first two words.
+    The files are written to a temporary folder next to ``root``, which is then renamed, so an interrupted run leaves no
+    ``root``. The image ids of the test split continue those of the training split, so that the two can be merged. The
+    question type consists of the first two words of the question.
 
-    Raises ``UserError`` where the package is missing, ``root`` holds something else, or cannot be written.
+    Raises:
+        UserError: The package is missing, ``root`` contains other files, or ``root`` cannot be written.
     """
     if _occupied(root):
         return _check_complete(root)
@@ -60,7 +62,7 @@ def _check_complete(root: Path) -> None:
     missing = [name for name in names if not (root / name).is_file()]
     if missing:
         raise UserError(
-            f"{root}: holds other things than easy_vqa (no {missing[0]}); empty it or choose another folder"
+            f"{root}: contains other files than those of easy_vqa (no {missing[0]}); empty it or choose another folder"
         )
 
 
@@ -78,7 +80,7 @@ def _package_splits() -> dict[str, _Split]:
 def _write(root: Path, splits: dict[str, _Split]) -> None:
     offset = 0
     for split, (columns, image_paths) in splits.items():
-        questions, annotations = _official(columns, offset)
+        questions, annotations = _official_entries(columns, offset)
         write_json(root / EASY_VQA.questions.format(split=split), {"task_type": "Open-Ended", "questions": questions})
         write_json(root / EASY_VQA.annotations.format(split=split), {"annotations": annotations})
         for image_id, path in image_paths.items():
@@ -88,8 +90,8 @@ def _write(root: Path, splits: dict[str, _Split]) -> None:
         offset += max(image_paths) + 1
 
 
-def _official(columns: _Columns, offset: int) -> tuple[list[Any], list[Any]]:
-    """The entries of VQAv2's question and annotation files, with its ids: 1000 · image id + number of the question."""
+def _official_entries(columns: _Columns, offset: int) -> tuple[list[Any], list[Any]]:
+    """Return the entries of a question and an annotation file; question ids are 1000 · image id + question number."""
     questions, annotations = [], []
     asked: Counter[int] = Counter()
     for text, answer, image in zip(*columns, strict=True):

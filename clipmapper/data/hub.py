@@ -1,8 +1,9 @@
-"""VQA data in the columns of ``lmms-lab/VQAv2``, from the Hugging Face Hub or from local Parquet files.
+"""Reader of VQA data with the columns of ``lmms-lab/VQAv2``, from the Hugging Face Hub or from local Parquet files.
 
-That data set (splits validation, testdev and test, none for training) has VQAv2's fields plus ``image``, one row a
-question: the encoded image is repeated for each question about it, and where there are no labels their cells are null.
-``datasets`` keeps the rows in a memory-mapped Arrow file in its cache: images stay on the disk until they are opened.
+That dataset has the splits validation, testdev and test, but no training split. Each row is a question with VQAv2's
+fields and an additional column ``image``, so the encoded image is repeated for every question about it. The labels are
+null in unlabelled splits. The package ``datasets`` stores the rows in a memory-mapped Arrow file in its cache, so
+images stay on disk until they are opened.
 """
 
 from __future__ import annotations
@@ -25,22 +26,27 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def read_hub(hub_id: str, split: str) -> VQAData:
-    """Reads a split of a data set of the Hub, downloading it on the first use.
+    """Read a split of a dataset of the Hub, which is downloaded on first use.
 
-    Raises ``UserError`` where the Hub or the data set cannot be reached, the split or a column is missing, or a row is
-    malformed (as ``read_vqa``).
+    Raises:
+        UserError: The Hub or the dataset cannot be reached, the split or a column is missing, or a row is malformed
+            (see :func:`clipmapper.data.vqa_files.build_questions`).
     """
     if hub_id.endswith(".parquet") or not _HUB_ID.fullmatch(hub_id):
-        raise UserError(f"{hub_id}: no such file or folder, and no hub id (owner/name); correct the path or the id")
+        raise UserError(f"{hub_id}: no such file or folder, and not a hub id (owner/name); correct the path or the id")
     name = f"{hub_id} ({split})"
     return _to_vqa(_load(name, hub_id, split=split), name)
 
 
 def read_parquet(path: Path, split: str) -> VQAData:
-    """Reads a local Parquet file whole, or a split from a folder of them.
+    """Read a local Parquet file, or a split from a folder of Parquet files.
 
-    A split's files are named as the Hub names them, ``validation-00000-of-00068.parquet``, or ``validation.parquet``.
-    Raises ``UserError`` where a file is missing, unreadable or lacks a column, or a row is malformed (as ``read_vqa``).
+    In a folder, the files of a split have the names that the Hub uses, such as ``validation-00000-of-00068.parquet``,
+    or the name ``validation.parquet``. If ``path`` is a file, all its rows are read, whatever the split.
+
+    Raises:
+        UserError: A file is missing, unreadable or lacks a column, or a row is malformed (see
+            :func:`clipmapper.data.vqa_files.build_questions`).
     """
     name = f"{path} ({split})"
     files = [str(file) for file in _split_files(path, split)]
@@ -61,11 +67,11 @@ def _split_files(path: Path, split: str) -> list[Path]:
 
 
 def _load(name: str, *args: Any, **kwargs: Any) -> Dataset:
-    import datasets  # takes a second, and only this reader needs it
+    import datasets  # the import takes a second and only this reader needs it
 
     try:
         return datasets.load_dataset(*args, **kwargs)
-    except Exception as error:  # the network, the file system, Arrow and the builders have no common base
+    except Exception as error:  # errors of the network, the files, Arrow and the builders have no common base class
         generating = isinstance(error, datasets.exceptions.DatasetGenerationError)
         cause = error.__cause__ if generating and error.__cause__ else error
         reason = " ".join(str(cause).split())
@@ -99,7 +105,7 @@ def _encoded_images(dataset: Dataset, name: str) -> Dataset:
 
 
 def _cell(dataset: Dataset, row: int, name: str) -> EncodedImage:
-    # a partial can be pickled for the loader's workers, a closure cannot
+    # The workers of the data loader need a picklable function: a partial is picklable, a closure is not.
     return EncodedImage(name, partial(_encoded_bytes, dataset, row, name))
 
 

@@ -1,4 +1,4 @@
-"""What every reader returns, whatever the files behind it look like: questions, images, and splits of them."""
+"""The data types that all readers return: questions, image sources, and splits."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from clipmapper.errors import UserError
 
 
 class ImageSource(Protocol):
-    """Where the encoded bytes of one image come from (a file of an image folder, a cell of a Parquet file)."""
+    """A source of one encoded image, such as a file of an image folder or a cell of a Parquet file."""
 
     @property
     def name(self) -> str:
-        """How the image is called in messages: a path, or ``file.parquet, row 7``."""
+        """Name of the image in messages: a path, or ``file.parquet, row 7``."""
 
     def read(self) -> bytes:
-        """The encoded image (JPEG, PNG, …); raises ``UserError`` where it is missing."""
+        """Return the encoded image (JPEG, PNG, …).
+
+        Raises:
+            UserError: The image is missing.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One VQA question, in the terms of VQAv2's official JSON.
+    """A VQA question with the fields of VQAv2's official JSON.
 
-    ``answers`` holds the ten human answers as ``{"answer", "answer_id", ...}``; it is empty where there are no
-    annotations (a test split without labels), and then the three fields after it are empty too.
+    ``answers`` contains the ten human answers as ``{"answer", "answer_id", ...}``. In a split without annotations,
+    ``answers`` and the three fields after it are empty.
     """
 
     question_id: int
@@ -40,14 +44,14 @@ class Question:
 
 @dataclass(frozen=True)
 class VQAData:
-    """A split: its questions, and the images they are about, by image id (an image serves several questions)."""
+    """The questions of a split, and their images by image id (several questions can share an image)."""
 
     questions: tuple[Question, ...]
     images: Mapping[int, ImageSource]
 
     @property
     def sources(self) -> Mapping[int, ImageSource]:
-        """The images, by image id."""
+        """The images by image id."""
         return self.images
 
 
@@ -61,7 +65,11 @@ Part = TypeVar("Part", bound=_HasImages)
 
 @dataclass(frozen=True)
 class Splits(Generic[Part]):
-    """``val`` chooses checkpoints; ``test`` chooses nothing, and is None where the data has no labelled test split."""
+    """The splits of a dataset.
+
+    ``val`` is used to select checkpoints; ``test`` is used for evaluation only. ``test`` is None for data without a
+    test split.
+    """
 
     train: Part
     val: Part
@@ -69,34 +77,44 @@ class Splits(Generic[Part]):
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The parts that there are, by name."""
+        """The existing parts by name: train, val and, if there is one, test."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
 
     @property
     def images(self) -> dict[int, ImageSource]:
-        """Every picture of every part, by image id."""
+        """All images of all parts by image id."""
         return {i: image for part in self.parts.values() for i, image in part.sources.items()}
 
     def part(self, name: str) -> Part:
-        """Raises ``UserError`` where the data has no such part."""
+        """Return the part with this name.
+
+        Raises:
+            UserError: The data has no such part.
+        """
         if name not in self.parts:
             raise UserError(f"split={name}: this data has {', '.join(self.parts)}")
         return self.parts[name]
 
 
 def reserve(data: VQAData, count: int, seed: int) -> tuple[VQAData, VQAData]:
-    """Splits ``count`` questions off for validation: ``(rest, reserved)``, both sorted by question id.
+    """Split the data into a rest for training and ``count`` reserved questions for validation.
 
-    Whole images are taken, in an order that depends on ``seed`` and the image ids alone, until they carry at least
-    ``count`` questions; an image in both parts would leak from training into the evaluation. The last image taken
-    may carry more questions than are needed: those with its highest ids are in neither part. So ``reserved`` has
-    exactly ``count`` questions, and the result does not depend on the order of the input.
+    All questions of an image are taken together, since an image in both parts would leak from training into the
+    evaluation. The images are taken in an order that depends only on ``seed`` and the image ids, until they have at
+    least ``count`` questions. If the last image has more questions than needed, its questions with the highest ids are
+    in neither part. So the reserved part has exactly ``count`` questions, and the result does not depend on the order
+    of the input.
 
-    Raises ``UserError`` where ``count`` is negative or more than there are.
+    Returns:
+        ``(rest, reserved)``, both sorted by question id.
+
+    Raises:
+        UserError: ``count`` is negative or greater than the number of questions.
     """
     if not 0 <= count <= len(data.questions):
-        raise UserError(f"cannot reserve {count} of {len(data.questions)} questions; choose a count between the two")
+        total = len(data.questions)
+        raise UserError(f"cannot reserve {count} of {total} questions; choose a count from 0 to {total}")
     by_image: dict[int, list[Question]] = {}
     for question in sorted(data.questions, key=lambda question: question.question_id):
         by_image.setdefault(question.image_id, []).append(question)
@@ -110,9 +128,10 @@ def reserve(data: VQAData, count: int, seed: int) -> tuple[VQAData, VQAData]:
 
 
 def merge(*parts: VQAData) -> VQAData:
-    """All questions of all parts, in their order (VQAv2's models are trained on train2014 and val2014 together).
+    """Merge parts into one, with their questions in order (VQAv2 models are trained on train2014 and val2014 together).
 
-    Raises ``UserError`` where two parts share a question id, or use one image id for different images.
+    Raises:
+        UserError: Two parts share a question id, or use one image id for different images.
     """
     questions: dict[int, Question] = {}
     images: dict[int, ImageSource] = {}
@@ -128,7 +147,7 @@ def merge(*parts: VQAData) -> VQAData:
 
 
 def _rank(seed: int, image_id: int) -> bytes:
-    """A hash, not a random generator: new images do not reshuffle the others, nor does another Python."""
+    """Return a hash to sort images by; new images or another Python version do not change the order of the others."""
     return hashlib.sha256(f"{seed}/{image_id}".encode()).digest()
 
 

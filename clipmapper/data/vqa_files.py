@@ -1,6 +1,6 @@
-"""VQAv2's official files: a question JSON, an annotation JSON and an image folder (visualqa.org/download.html).
+"""Reader of VQAv2's official files: question JSON, annotation JSON and image folder (visualqa.org/download.html).
 
-The generated and the third-party data sets are written in the same format and come through the same reader.
+The generated dataset and easy-VQA are written in the same format and read by the same functions.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from clipmapper.files import read_field, read_json, read_text
 
 @dataclass(frozen=True)
 class VQALayout:
-    """How the files of a data set are called, relative to its root; the defaults are VQAv2's own names.
+    """File names of a dataset, relative to its root; the defaults are VQAv2's own names."""
 
-    ``image`` may also lie directly under the root, without the leading ``images/``. Its folder is the split's name, but
-    for the splits in ``folders``, which use another one's images. ``unlabelled`` splits have no annotation file.
-    """
-
+    #: Name of the question file of a split.
     questions: str = "v2_OpenEnded_mscoco_{split}_questions.json"
+    #: Name of the annotation file of a split.
     annotations: str = "v2_mscoco_{split}_annotations.json"
+    #: Name of an image file; the folder may also be directly under the root, without the leading ``images/``.
     image: str = "images/{folder}/COCO_{folder}_{image_id:012d}.jpg"
+    #: Splits that use the image folder of another split; for all others the folder has the name of the split.
     folders: Mapping[str, str] = field(default_factory=lambda: {"test-dev2015": "test2015"})
+    #: Splits without an annotation file.
     unlabelled: Sequence[str] = ("test2015", "test-dev2015")
 
 
@@ -37,17 +38,20 @@ VQAV2 = VQALayout()
 
 
 def read_vqav2(root: Path, splits: Sequence[str], layout: VQALayout = VQAV2) -> VQAData:
-    """Reads one or more splits of a data set in VQAv2's folder layout and merges them.
+    """Read one or more splits of a dataset in VQAv2's folder layout and merge them.
 
-    Images are not looked up on the disk until they are opened, except that their folder must exist. Raises
-    ``UserError`` where a file or folder is missing, and as ``read_questions`` and ``merge`` do.
+    The image folder must exist, but an image file is not accessed before the image is opened.
+
+    Raises:
+        UserError: A file or folder is missing or malformed (see :func:`read_questions`), or the splits cannot be merged
+            (see :func:`clipmapper.data.records.merge`).
     """
     return merge(*(_read_split(root, split, layout) for split in splits))
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Millions of new dicts and no garbage: the collector's passes would take half of the reading time."""
+    """Switch the garbage collector off: with millions of new dicts, its passes would take half of the reading time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -58,7 +62,13 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def read_vqa(questions: Path, annotations: Path | None, image_path: Callable[[int], Path]) -> VQAData:
-    """Reads a split as ``read_questions`` does; ``image_path`` gives an image id's file."""
+    """Read the questions of a split with :func:`read_questions` and add its images.
+
+    Args:
+        questions: The question file.
+        annotations: The annotation file; None for a split without labels.
+        image_path: Function that returns the image file of an image id.
+    """
     records = read_questions(questions, annotations)
     image_ids = dict.fromkeys(record.image_id for record in records)
     return VQAData(records, {image_id: FileImage(image_path(image_id)) for image_id in image_ids})
@@ -66,10 +76,11 @@ def read_vqa(questions: Path, annotations: Path | None, image_path: Callable[[in
 
 @_no_garbage_collection()
 def read_questions(questions: Path, annotations: Path | None) -> tuple[Question, ...]:
-    """Reads a question file and, where there is one, its annotation file.
+    """Read a question file and, if given, its annotation file.
 
-    Raises ``UserError`` where a file is missing or malformed, an entry lacks a field or has one of a wrong type, an id
-    occurs twice, a question is empty, or the two files are not about the same questions.
+    Raises:
+        UserError: A file is missing or malformed, an entry lacks a field or has a field of the wrong type, an id occurs
+            twice, a question is empty, or the two files do not contain the same questions.
     """
     entries = read_field(read_json(questions), "questions", list, f"{questions}")
     labels = None
@@ -81,9 +92,17 @@ def read_questions(questions: Path, annotations: Path | None) -> tuple[Question,
 def build_questions(
     entries: Iterable[Any], labels: Iterable[Any] | None, source: str, label_source: str
 ) -> tuple[Question, ...]:
-    """Checks entries of VQAv2's question and annotation lists and joins them by question id, in the questions' order.
+    """Check the entries of VQAv2's question and annotation lists, and join them by question id.
 
-    ``source`` and ``label_source`` name the two lists in messages. Raises ``UserError`` as ``read_questions`` does.
+    Args:
+        entries: Entries of the question list, whose order the result has.
+        labels: Entries of the annotation list; None for a split without labels.
+        source: Name of the question list in messages.
+        label_source: Name of the annotation list in messages.
+
+    Raises:
+        UserError: An entry lacks a field or has a field of the wrong type, an id occurs twice, a question is empty, or
+            the two lists do not contain the same questions.
     """
     questions = _by_question_id(entries, source)
     if labels is None:
@@ -96,12 +115,12 @@ def build_questions(
 
 
 def check_same_questions(these: Collection[int], those: Collection[int], source: str, other: str) -> None:
-    """Raises ``UserError`` where a question id of one file is not in the other."""
+    """Raise UserError if a question id of one file is not in the other."""
     for ids, others, here, there in ((these, those, source, other), (those, these, other, source)):
         if alone := [question_id for question_id in ids if question_id not in others]:
             raise UserError(
-                f"{here}: question_id {alone[0]} is missing from {there} ({len(alone)} such in all);"
-                " use files of the same split, and add or remove what has no partner"
+                f"{here}: question_id {alone[0]} is missing from {there} ({len(alone)} such in total);"
+                " use files of the same split, and add or remove the questions without a partner"
             )
 
 
@@ -118,7 +137,7 @@ def _read_split(root: Path, split: str, layout: VQALayout) -> VQAData:
 def _splits_found(root: Path, layout: VQALayout) -> str:
     before, after = layout.questions.split("{split}")
     found = sorted(path.name[len(before) : -len(after)] for path in root.glob(f"{before}*{after}"))
-    return f"choose one of the splits found there: {', '.join(found)}" if found else "put the data set's files there"
+    return f"choose one of the splits found there: {', '.join(found)}" if found else "put the dataset's files there"
 
 
 def _image_template(root: Path, folder: str, layout: VQALayout) -> str:

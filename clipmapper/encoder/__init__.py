@@ -1,1 +1,1 @@
-
+"""Frozen CLIP encoders: loading, their token features, and pre-training of the embedded one."""

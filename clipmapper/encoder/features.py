@@ -1,7 +1,7 @@
-"""Frozen features of a data set's pictures and questions, from the cache or computed now.
+"""Frozen features of the images and texts of a dataset, read from the cache or computed.
 
-The cache's key covers the encoder (name, every weight, preprocessing), the precision and the data (every picture's
-path, size and time of change; every text), so a store is never stale: other content is another folder.
+The cache key depends on the encoder (name, every weight, preprocessing), the precision and the data (path, size and
+modification time of every image; every text). Changed content gets a new folder, so a store is never outdated.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from clipmapper.nn import Tokens
 
 @dataclass(frozen=True)
 class FrozenFeatures:
-    """Features of items known by ``place`` (an image id, or a text); what could not be read is in ``missing``."""
+    """The features of images or texts."""
 
     store: FeatureStore
+    #: Number of each item in the store, by image id or text.
     place: dict[object, int]
+    #: Names of the images that could not be read, by image id.
     missing: dict[object, str]
 
 
@@ -46,10 +48,19 @@ def image_features(
     on_bad_image: str,
     device: torch.device,
 ) -> FrozenFeatures:
-    """Class and patch tokens of every picture, [1 + P, D] each.
+    """Return the class and patch tokens of every image, [1 + P, D] each, from the cache if possible.
 
-    Raises ``UserError`` at a picture that can't be read, or with ``on_bad_image="skip"`` names it on stderr and leaves
-    it without features.
+    Args:
+        encoder: The frozen encoder.
+        config: Precision of the features and batch size.
+        images: The images by image id.
+        cache: Folder of the feature stores.
+        on_bad_image: What to do with an unreadable image: "fail", or "skip" to name it on stderr and leave it without
+            features.
+        device: Device of the encoder.
+
+    Raises:
+        UserError: An image is unreadable and ``on_bad_image`` is "fail".
     """
     ids = sorted(images)
     identity = [f"{i} {_identity(images[i])}" for i in ids]
@@ -61,7 +72,7 @@ def image_features(
             write_store(folder, batches, config.feature_dtype)
         store = FeatureStore(folder)
     unread = [i for i, length in zip(ids, store.lengths, strict=True) if length == 0]
-    if unread and on_bad_image == "fail":  # cached under the other policy
+    if unread and on_bad_image == "fail":  # the store was written with on_bad_image="skip"
         load_rgb(images[unread[0]])
     return FrozenFeatures(store, {i: k for k, i in enumerate(ids)}, {i: images[i].name for i in unread})
 
@@ -69,8 +80,11 @@ def image_features(
 def text_features(
     encoder: FrozenClip, config: EncoderConfig, texts: Sequence[str], cache: Path, device: torch.device
 ) -> FrozenFeatures:
-    """All tokens of every distinct text at its true length, [n, D] each; texts cut off are counted on stderr."""
-    distinct = sorted(set(texts), key=lambda text: (len(text), text))  # like lengths together: little padding
+    """Return all tokens of every distinct text at its true length, [n, D] each, from the cache if possible.
+
+    The number of texts that are longer than the encoder's context and were cut off is printed to stderr.
+    """
+    distinct = sorted(set(texts), key=lambda text: (len(text), text))  # similar lengths in a batch need little padding
     folder = cache / f"texts-{_key(encoder, config, distinct)}"
     store = open_or_none(folder)
     if store is None:
@@ -87,7 +101,7 @@ def _key(encoder: FrozenClip, config: EncoderConfig, identity: Sequence[str]) ->
 
 
 def _identity(source: ImageSource) -> str:
-    """A file by path, size and time of change; anything else by its content."""
+    """Identify an image in the cache key: a file by its path, size and modification time, others by their content."""
     if isinstance(source, FileImage):
         try:
             status = source.path.stat()
@@ -110,13 +124,13 @@ def _encoded_images(
 ) -> Iterator[list[np.ndarray]]:
     def read(source: ImageSource) -> torch.Tensor | None:
         try:
-            picture: Image.Image = load_rgb(source)
+            image: Image.Image = load_rgb(source)
         except BadImage as error:
             if on_bad_image == "fail":
                 raise
             print(f"skipped: {error}", file=sys.stderr)
             return None
-        return encoder.pixels([picture])[0]
+        return encoder.pixels([image])[0]
 
     empty = np.empty((0, encoder.vision.width), np.float32)
     for start in _progress("encoding images", len(sources), config.batch_size):
@@ -156,7 +170,15 @@ def _progress(what: str, count: int, step: int) -> Iterator[int]:
 
 
 def ready_encoder(config: Config) -> tuple[FrozenClip, torch.device, Path]:
-    """The frozen encoder, the device it was put on, and the folder of its features; raises as ``load_encoder``."""
+    """Load the encoder of the config and move it to the device of the config's trainer.
+
+    Returns:
+        The frozen encoder, its device, and the folder of its cached features.
+
+    Raises:
+        UserError: The encoder cannot be loaded (see :func:`~clipmapper.encoder.load.load_encoder`), or there is no such
+            device.
+    """
     device = use(config)
     encoder = load_encoder(config.encoder)
     return encoder.to(device), device, Path(config.paths.cache) / f"{config.data.name}-{config.encoder.model}"
@@ -166,14 +188,21 @@ _CHUNK = 1 << 24
 
 
 class DamagedStore(Exception):
-    """The folder holds no store, or not a whole one."""
+    """Error for a folder that does not contain a complete feature store."""
 
 
 class FeatureStore:
-    """Rows [total, D] of all items, item i at ``offsets[i]:offsets[i + 1]``; an item without rows is missing."""
+    """A folder with the features of many items, as rows [total, D].
+
+    Item i has the rows ``offsets[i]:offsets[i + 1]``; an item without rows is missing.
+    """
 
     def __init__(self, folder: Path):
-        """Opens and verifies; raises ``DamagedStore``."""
+        """Open a store and verify its checksums.
+
+        Raises:
+            DamagedStore: The folder does not contain a complete store.
+        """
         try:
             written = json.loads((folder / "meta.json").read_text())
             meta = written["meta"]
@@ -190,15 +219,16 @@ class FeatureStore:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Rows of every item, int64 [items]."""
+        """Number of rows of every item, int64 [items]."""
         return np.diff(self.offsets)
 
     @property
     def width(self) -> int:
+        """Number of channels D of a row."""
         return int(self._rows.shape[1])
 
     def gather(self, items: np.ndarray) -> Tokens:
-        """A padded float32 batch of items [B]."""
+        """Return the tokens of ``items`` [B] as a padded float32 batch."""
         starts, lengths = self.offsets[items], self.offsets[items + 1] - self.offsets[items]
         steps = np.arange(int(lengths.max()))
         valid = steps < lengths[:, None]
@@ -211,7 +241,10 @@ class FeatureStore:
 
 
 def write_store(folder: Path, batches: Iterable[list[np.ndarray]], dtype: str) -> None:
-    """Writes items, each [rows, D], as they come; the folder appears only when all of them are there."""
+    """Write batches of items, [rows, D] each, as a feature store.
+
+    The store is written to a temporary folder, which is renamed when all items are written.
+    """
     half = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
@@ -236,13 +269,13 @@ def write_store(folder: Path, batches: Iterable[list[np.ndarray]], dtype: str) -
 
 
 def open_or_none(folder: Path) -> FeatureStore | None:
-    """The store in a folder, or None where there is none; a damaged one is named on stderr and counts as none."""
+    """Return the store in a folder, or None if it does not exist or is damaged; damage is reported on stderr."""
     if not folder.exists():
         return None
     try:
         return FeatureStore(folder)
     except DamagedStore as error:
-        print(f"feature cache is damaged and is made anew: {error}", file=sys.stderr)
+        print(f"feature cache is damaged and is computed again: {error}", file=sys.stderr)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Loading an open_clip model by name: the embedded one, local weights, or a hub tag; always frozen, on a device."""
+"""Loading of frozen open_clip models by name: the embedded one, local weights, or a hub tag."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ EMBEDDED_MODEL = "shapes-tiny"
 _FOLDER = Path(__file__).resolve().parent / "embedded"
 EMBEDDED_WEIGHTS = _FOLDER / f"{EMBEDDED_MODEL}.safetensors"
 TOKEN_STD = 0.05
-# CLIP's BPE has 49,408 tokens and the pre-training captions use about a hundred of them. The embedded file holds only
-# those rows of the token table; all others are seeded random numbers, distinct for distinct words.
+# CLIP's BPE has 49,408 tokens, and the pre-training captions use about a hundred of them. The embedded file contains
+# only these rows of the token table. All other rows are seeded random numbers, so that they are different for different
+# words.
 _TABLE, _ROWS, _IDS = "token_embedding.weight", "token_embedding.rows", "token_embedding.ids"
 
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Tokenized texts at their true lengths: ``ids`` and ``valid`` [B, N], start and end tokens included, padding last.
+    """Tokenized texts at their true lengths, with start and end tokens and with padding at the end."""
 
-    ``truncated`` counts the texts that were longer than the encoder's context.
-    """
-
+    #: Token ids, [B, N].
     ids: Tensor
+    #: bool [B, N], false at padding.
     valid: Tensor
+    #: Number of texts that were longer than the encoder's context and were cut off.
     truncated: int
 
 
 class FrozenClip(nn.Module):
-    """A CLIP model that is only ever read: both towers, CLIP's preprocessing and its BPE."""
+    """A CLIP model that is never trained: both towers, with CLIP's preprocessing and tokenizer (BPE)."""
 
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str):
         super().__init__()
@@ -55,21 +56,21 @@ class FrozenClip(nn.Module):
 
     @classmethod
     def of(cls, model: Any, name: str) -> FrozenClip:
-        """An open_clip model with the preprocessing and the tokenizer that belong to it."""
+        """Return an open_clip model as a frozen encoder, with its own preprocessing and tokenizer."""
         config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
         transform = open_clip.transform.image_transform_v2(config, is_train=False)
         return cls(model, transform, open_clip.get_tokenizer(name), name)
 
     def train(self, mode: bool = True) -> FrozenClip:
-        """Stays in evaluation mode whatever contains it is set to."""
+        """Stay in evaluation mode, even if a module that contains the encoder is set to training mode."""
         return super().train(False)
 
     def pixels(self, images: list[Image.Image]) -> Tensor:
-        """RGB pictures of any size → [B, 3, H, W], resized, cropped and normalised as CLIP does it."""
+        """Resize, crop and normalise RGB images of any size as CLIP does → [B, 3, H, W]."""
         return torch.stack([self.preprocess(image) for image in images])
 
     def tokenize(self, texts: list[str]) -> TextBatch:
-        """Texts → ids at true length; what exceeds the context is cut off before the end token."""
+        """Tokenize texts at their true lengths; texts longer than the context are cut off before the end token."""
         tok, context = self.tokenizer, self.text.context_length
         encoded = [[tok.sot_token_id, *tok.encode(text), tok.eot_token_id] for text in texts]
         truncated = sum(len(ids) > context for ids in encoded)
@@ -80,19 +81,20 @@ class FrozenClip(nn.Module):
         return TextBatch(ids, torch.arange(longest) < lengths[:, None], truncated)
 
     def fingerprint(self) -> str:
-        """Changes with any weight, with the preprocessing and with the architecture."""
+        """Return a hash that changes with every weight, the preprocessing and the architecture."""
         digest = hashlib.blake2b(f"{self.name} {self.preprocess}".encode(), digest_size=16)
-        for name, tensor in (*self.named_parameters(), *self.named_buffers()):  # shared ones once
+        for name, tensor in (*self.named_parameters(), *self.named_buffers()):  # shared parameters are listed once
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
 def load_encoder(config: EncoderConfig) -> FrozenClip:
-    """The encoder a config names.
+    """Load the encoder that a config names.
 
-    Raises ``UserError`` where open_clip knows no such model, its towers can't be run token by token, or the weights are
-    missing, damaged or another model's.
+    Raises:
+        UserError: open_clip has no such model, its towers are not supported (:mod:`clipmapper.encoder.towers`), or the
+            weights are missing, damaged or do not fit the model.
     """
     register_embedded()
     _check_name(config.model)
@@ -106,7 +108,7 @@ def _check_name(name: str) -> None:
     known = open_clip.list_models()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3) or known[:3]
-        raise UserError(f"open_clip knows no model {name}; close to it: {', '.join(close)}")
+        raise UserError(f"open_clip has no model {name}; similar names: {', '.join(close)}")
     text = open_clip.get_model_config(name)["text_cfg"]
     if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
         raise UserError(f"encoder.model={name} does not use CLIP's own BPE: choose a plain CLIP model")
@@ -117,21 +119,21 @@ def _with_weights(name: str, source: str) -> Any:
     path = Path(source)
     if source not in tags and not path.is_file():
         raise UserError(
-            f"encoder.weights={source} is no file, and no hub tag of {name} (tags: {', '.join(tags) or 'none'}): "
+            f"encoder.weights={source} is neither a file nor a hub tag of {name} (tags: {', '.join(tags) or 'none'}): "
             "give the path of a weights file or one of the tags"
         )
     if source in tags:
         _check_activation(name, source)
-    model = _quietly_created(name)
-    FrozenClip(model, None, None, name)  # what can't be run is refused before anything is fetched
+    model = _create_quietly(name)
+    FrozenClip(model, None, None, name)  # raises an error for an unsupported model before any weights are downloaded
     if source in tags:
         return _from_hub(name, source)
     _load_file(model, name, path)
     return model
 
 
-def _quietly_created(name: str) -> Any:
-    """open_clip warns that the model has no weights yet; they come next."""
+def _create_quietly(name: str) -> Any:
+    """Create a model without open_clip's warning about missing weights, which are loaded later."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -142,7 +144,10 @@ def _quietly_created(name: str) -> Any:
 
 
 def _check_activation(name: str, tag: str) -> None:
-    """open_clip only warns where weights were trained with another activation, and the features are then wrong."""
+    """Raise UserError if the weights were trained with another activation than the model has.
+
+    open_clip only warns about it, and the features would be wrong.
+    """
     of_model, of_tag = (
         bool(settings.get("quick_gelu"))
         for settings in (open_clip.get_model_config(name), open_clip.get_pretrained_cfg(name, tag))
@@ -158,27 +163,27 @@ def _check_activation(name: str, tag: str) -> None:
 def _from_hub(name: str, tag: str) -> Any:
     try:
         return open_clip.create_model(name, pretrained=tag)
-    except Exception as error:  # the hub's client has many of its own
+    except Exception as error:  # the client of the hub raises many error types without a common base class
         raise UserError(
-            f"encoder.weights={tag}: cannot be fetched ({_reason(error)}); "
+            f"encoder.weights={tag}: cannot be downloaded ({_reason(error)}); "
             "download the file elsewhere and give its path"
         ) from error
 
 
 def _load_file(model: nn.Module, name: str, path: Path) -> None:
-    """Safetensors, or a PyTorch file read without unpickling code; every weight must fit as it is."""
+    """Load a safetensors file, or a PyTorch file without running pickled code; all names and shapes must fit."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols that random bytes seem to name
+            warnings.simplefilter("ignore")  # about pickle protocols that damaged bytes seem to name
             state = open_clip.factory.load_state_dict(str(path), weights_only=True)
         if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
             state = open_clip.model.convert_to_custom_text_state_dict(state)
         model.load_state_dict(restore_token_table(state))
     except OSError as error:
         raise UserError(f"encoder.weights={path}: cannot be read ({_reason(error)}); give a readable file") from error
-    except Exception as error:  # damaged files fail in every way there is, down to struct.error
+    except Exception as error:  # damaged files raise errors of many types, such as struct.error
         raise UserError(
-            f"encoder.weights={path}: no weights of {name} ({_reason(error)}); give a matching file"
+            f"encoder.weights={path} does not contain weights of {name} ({_reason(error)}); give a matching file"
         ) from error
 
 
@@ -187,26 +192,26 @@ def _reason(error: Exception) -> str:
 
 
 def use(config: Config) -> torch.device:
-    """Have torch use the config's threads, and return the device it asks for.
+    """Set torch's number of threads as in the config, and return the device of the config's trainer.
 
     Raises:
-        UserError: there is no such device.
+        UserError: There is no such device.
     """
     use_threads(config.threads)
     return pick_device(config.trainer)
 
 
 def use_threads(threads: int | None) -> None:
-    """Have torch use so many threads on the CPU; with None torch decides."""
+    """Set torch's number of CPU threads; None keeps torch's default."""
     if threads is not None:
         torch.set_num_threads(threads)
 
 
 def pick_device(trainer: TrainerConfig) -> torch.device:
-    """Return the trainer's kind of device, where the encoder runs.
+    """Return the device for the trainer's accelerator, on which the encoder runs.
 
     Raises:
-        UserError: there is none.
+        UserError: There is no such device.
     """
     if trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         return torch.device("cuda")
@@ -216,25 +221,28 @@ def pick_device(trainer: TrainerConfig) -> torch.device:
 
 
 def register_embedded() -> None:
-    """Makes open_clip know the embedded model by name."""
+    """Register the embedded model with open_clip, so that it can be created by name."""
     if EMBEDDED_MODEL not in open_clip.list_models():
         open_clip.add_model_config(_FOLDER / f"{EMBEDDED_MODEL}.json")
 
 
 def seeded_token_table(tokens: int, width: int) -> Tensor:
-    """The table before training, [tokens, width]; the same numbers on every machine."""
+    """Return the token table before training, [tokens, width], with the same numbers on every machine."""
     numbers = np.random.Generator(np.random.PCG64(0)).standard_normal((tokens, width), dtype=np.float32)
     return torch.from_numpy(numbers * TOKEN_STD)
 
 
 def shorten_token_table(state: dict[str, Tensor], trained: Tensor) -> dict[str, Tensor]:
-    """The state dict with only the rows ``trained`` (token ids) of its token table."""
+    """Return the state dict with its token table reduced to the rows ``trained`` (token ids)."""
     short = {name: tensor for name, tensor in state.items() if name != _TABLE}
     return short | {_ROWS: state[_TABLE][trained].clone(), _IDS: trained}
 
 
 def restore_token_table(state: dict[str, Tensor], tokens: int = 49408) -> dict[str, Tensor]:
-    """The inverse of :func:`shorten_token_table`; a state dict with a whole table stays as it is."""
+    """Undo :func:`shorten_token_table`; a state dict with a complete table is returned unchanged.
+
+    The rows that are not in the state dict are those of :func:`seeded_token_table`.
+    """
     if _ROWS not in state:
         return state
     whole = {name: tensor for name, tensor in state.items() if name not in (_ROWS, _IDS)}

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair pieces merged into words."""
+"""Merging of CLIP's byte-pair pieces into words."""
 
 from __future__ import annotations
 
@@ -9,43 +9,51 @@ from explain.figures.words import merge_pieces
 from explain.traced import Word
 
 END = "</w>"
-# Pieces that are a word of their own: the start and end of a text, in both spellings.
+# Pieces that are separate words: the marks of the start and end of a text, in both spellings.
 MARKERS = frozenset({"<start_of_text>", "<end_of_text>", "<|startoftext|>", "<|endoftext|>"})
 
 
 def merge_clip_pieces(pieces: Sequence[str], scores: Sequence[float]) -> list[tuple[str, float]]:
-    """:func:`~explain.figures.words.merge_pieces` for CLIP's pieces, such as ``what</w>`` or ``circ``, ``le</w>``.
+    """Merge CLIP's pieces, such as ``circ`` and ``le</w>``, into words.
 
-    Start and end marks stay words of their own. CLIP spells bytes as printable characters; they are read back.
+    The marks of the start and end of a text stay separate words. CLIP spells bytes as printable characters, which are
+    converted back. The scores are merged by :func:`~explain.figures.words.merge_pieces`.
+
+    Args:
+        pieces: The pieces of a text.
+        scores: One score for every piece.
+
+    Returns:
+        Each word with the sum of its scores.
     """
     marked = [piece in MARKERS for piece in pieces]
-    # A word cut off by a mark ends before it.
+    # A word that is cut off by a mark ends before the mark.
     cut = [*marked, False][1:]
     is_end = [piece.endswith(END) or mark or before for piece, mark, before in zip(pieces, marked, cut, strict=True)]
     merged = merge_pieces([piece.removesuffix(END) for piece in pieces], is_end, scores)
-    return [(_decoded(word), score) for word, score in merged]
+    return [(_decode(word), score) for word, score in merged]
 
 
 def clip_words(ids: Sequence[int], tokenizer: Any, first: int) -> list[Word]:
-    """The words of a text and the positions of their sub-words.
+    """Return the words of a text with the positions of their sub-words.
 
     Args:
-        ids: Token ids of the text, without start and end token.
-        tokenizer: CLIP's.
-        first: The position of the first of them.
+        ids: Token ids of the text, without start and end tokens.
+        tokenizer: CLIP's tokenizer.
+        first: Position of the first token of ``ids``.
     """
     words: list[Word] = []
     start = 0
     for place, number in enumerate(ids, 1):
         if tokenizer.decoder[number].endswith(END) or place == len(ids):
             word = "".join(tokenizer.decoder[each].removesuffix(END) for each in ids[start:place])
-            words.append((_decoded(word), range(first + start, first + place)))
+            words.append((_decode(word), range(first + start, first + place)))
             start = place
     return words
 
 
-def _decoded(word: str) -> str:
-    """The text that byte characters stand for; a word that is no such spelling stays as it is."""
+def _decode(word: str) -> str:
+    """Convert byte characters back to text; a word that is not spelled with byte characters is returned unchanged."""
     try:
         return bytes(BYTES[character] for character in word).decode("utf-8")
     except (KeyError, UnicodeDecodeError):
@@ -53,7 +61,10 @@ def _decoded(word: str) -> str:
 
 
 def _byte_characters() -> dict[str, int]:
-    """Byte-level BPE's alphabet (Radford et al., 2019): printable Latin-1 is itself, other bytes follow from U+0100."""
+    """Return the byte of every character in the alphabet of byte-level BPE (Radford et al. 2019).
+
+    Printable Latin-1 characters stand for themselves; the characters from U+0100 stand for the other bytes.
+    """
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}

@@ -1,7 +1,8 @@
-"""The two transformers of an open_clip model, run token by token through our own attention.
+"""The two transformers of an open_clip model, computed with this project's attention functions.
 
-open_clip's blocks don't return attention, so their weights are run here. Supported are the plain CLIP towers (a vision
-transformer with a class token, a causal text transformer); anything else is refused by name rather than run wrongly.
+open_clip's blocks do not return attention probabilities, so their weights are used here instead. Only plain CLIP towers
+are supported: a vision transformer with a class token, and a causal text transformer. Other towers raise an error,
+since their results would be wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from explain.capture.recording import active_recorder
 
 
 class VisionTower(nn.Module):
-    """The image side: pixels [B, 3, H, W] → class token and patches after the final norm, [B, 1 + P, D]."""
+    """Image encoder: pixels [B, 3, H, W] → class token and patches after the final layer norm, [B, 1 + P, D]."""
 
     visual: Any
 
@@ -35,45 +36,47 @@ class VisionTower(nn.Module):
 
     @property
     def token_count(self) -> int:
-        """Class token and patches."""
+        """Number of tokens of an image, 1 + P: the class token and the patches."""
         return int(self.visual.positional_embedding.shape[0])
 
     @property
     def width(self) -> int:
+        """Number of channels D of a token."""
         return int(self.visual.positional_embedding.shape[1])
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Embedded tokens with their positions, [B, 1 + P, D], before any token is left out."""
+        """Return all embedded tokens with their position embeddings, [B, 1 + P, D]."""
         patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
         first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         return torch.cat([first, patches], 1) + self.visual.positional_embedding.to(patches.dtype)
 
     def forward(self, pixels: Tensor, subset: TokenSubset | None = None) -> Tokens:
+        """Encode images; with ``subset``, only its tokens enter the transformer."""
         return self.encode(self.embed(pixels), subset)
 
     def encode(self, x: Tensor, subset: TokenSubset | None = None) -> Tokens:
-        """Embedded tokens [B, 1 + P, D] through the transformer, all or some of them."""
+        """Encode embedded tokens [B, 1 + P, D] with the transformer, all of them or only those of ``subset``."""
         if subset is None:
             subset = TokenSubset.all_of(x.new_ones(x.shape[:2], dtype=torch.bool))
         else:
             x = take(x, subset.index)
         mask = None if bool(subset.valid.all()) else subset.valid[:, None, None, :]
-        x = self.visual.ln_pre(_watched("image", x))
+        x = self.visual.ln_pre(_recorded_inputs("image", x))
         x = run_blocks(self.blocks, x, mask, "image")
         return Tokens(self.visual.ln_post(x), subset.valid, subset.index)
 
     @property
     def shared_projection(self) -> Tensor:
-        """From token width into the space images and texts share, [D, E]."""
+        """Projection from the token width to the embedding space of images and texts, [D, E]."""
         return self.visual.proj
 
     def pooled(self, tokens: Tokens) -> Tensor:
-        """The image's embedding in CLIP's shared space, [B, E], not normalised."""
+        """Return the images' embeddings in CLIP's shared space, [B, E], not normalised."""
         return tokens.features[:, 0] @ self.visual.proj
 
 
 class TextTower(nn.Module):
-    """The text side: token ids [B, N] → every token after the final norm, [B, N, D]; causal, true lengths."""
+    """Causal text encoder: token ids [B, N] of any length → all tokens after the final layer norm, [B, N, D]."""
 
     text: Any
 
@@ -92,46 +95,58 @@ class TextTower(nn.Module):
 
     @property
     def context_length(self) -> int:
+        """Largest number of tokens of a text."""
         return int(self.text.positional_embedding.shape[0])
 
     @property
     def width(self) -> int:
+        """Number of channels D of a token."""
         return int(self.text.positional_embedding.shape[1])
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Embedded tokens with their positions, [B, N, D], before any token is left out."""
+        """Return all embedded tokens with their position embeddings, [B, N, D]."""
         x = self.text.token_embedding(ids)
         return x + self.text.positional_embedding[: ids.shape[1]].to(x.dtype)
 
     def forward(self, ids: Tensor, valid: Tensor, subset: TokenSubset | None = None) -> Tokens:
+        """Encode texts; with ``subset``, only its tokens enter the transformer."""
         return self.encode(self.embed(ids), TokenSubset.all_of(valid) if subset is None else subset)
 
     def encode(self, x: Tensor, subset: TokenSubset) -> Tokens:
-        """Embedded tokens [B, N, D] through the transformer: those of the subset."""
+        """Encode the tokens of ``subset`` from embedded tokens [B, N, D] with the transformer."""
         x = take(x, subset.index)
         n = x.shape[1]
         mask = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
         if not bool(subset.valid.all()):
             mask = mask & subset.valid[:, None, None, :]
-        x = run_blocks(self.blocks, _watched("text", x), mask, "text")
+        x = run_blocks(self.blocks, _recorded_inputs("text", x), mask, "text")
         return Tokens(self.text.ln_final(x), subset.valid, subset.index)
 
     def next(self, ids: Tensor, place: int, caches: Sequence[KeyValues]) -> Tensor:
-        """One further token of each text, ids [B] at ``place``, after those in the caches (one a block): [B, 1, D]."""
+        """Encode the next token of each text.
+
+        Args:
+            ids: Token ids, [B].
+            place: Position of the token in the texts.
+            caches: Key-value caches of the earlier tokens, one for each block.
+
+        Returns:
+            The token after the final layer norm, [B, 1, D].
+        """
         x = self.text.token_embedding(ids[:, None])
         x = x + self.text.positional_embedding[place].to(x.dtype)
         return self.text.ln_final(run_blocks(self.blocks, x, None, "text", caches))
 
     @property
     def shared_projection(self) -> Tensor:
-        """From token width into the space images and texts share, [D, E]; the identity where the model has none."""
+        """Projection from the token width to the space of images and texts, [D, E]; the identity if there is none."""
         projection: Any = self.text.text_projection
         if projection is None:
             return torch.eye(self.width, device=self.text.positional_embedding.device)
         return projection.weight.T if isinstance(projection, nn.Linear) else projection
 
     def pooled(self, tokens: Tokens) -> Tensor:
-        """The text's embedding in CLIP's shared space, [B, E], not normalised."""
+        """Return the texts' embeddings in CLIP's shared space, [B, E], not normalised."""
         end = take(tokens.features, tokens.last[:, None])[:, 0]
         projection = self.text.text_projection
         return projection(end) if isinstance(projection, nn.Module) else end @ self.shared_projection
@@ -140,9 +155,17 @@ class TextTower(nn.Module):
 def run_blocks(
     blocks: Iterable[Any], x: Tensor, mask: Tensor | None, modality: str, caches: Sequence[KeyValues] | None = None
 ) -> Tensor:
-    """The residual stream [B, N, D] through every block; ``mask`` as in :func:`clipmapper.nn.attention`.
+    """Run the residual stream through all blocks and record their attention steps if a recorder is active.
 
-    With ``caches``, one a block, the tokens also attend to those that are kept there, and are added to them.
+    Args:
+        blocks: open_clip's residual attention blocks.
+        x: Residual stream, [B, N, D].
+        mask: Mask of :func:`clipmapper.nn.attention`.
+        modality: Modality of the tokens, for the recorder.
+        caches: Key-value caches, one for each block. The tokens also attend to the cached tokens and are added to them.
+
+    Returns:
+        The residual stream after the last block, [B, N, D].
     """
     for number, block in enumerate(blocks):
         attn, h = block.attn, block.ln_1(x)
@@ -158,8 +181,11 @@ def run_blocks(
     return x
 
 
-def _watched(modality: str, embeddings: Tensor) -> Tensor:
-    """Frozen encoders build no graph by themselves; under a recording their input starts one."""
+def _recorded_inputs(modality: str, embeddings: Tensor) -> Tensor:
+    """Pass the embeddings to the active recorder, if any, which makes them require gradients.
+
+    Without it, a frozen encoder would not build a graph.
+    """
     recorder = active_recorder()
     return embeddings if recorder is None else recorder.inputs(modality, embeddings)
 

@@ -258,7 +258,7 @@ def test_an_unreadable_image_gets_an_empty_caption(places: tuple[str, ...], comm
         (TRAIN, [], (), "captions_val2014.json: holds no images"),
         (TRAIN, VAL, ("data.val_split=train2014",), "image 1 is in train and in val"),
         (TRAIN, VAL, ("data.test_split=test2014",), "captions_test2014.json: no such file"),
-        (TRAIN, VAL, ("data.captions=all.json",), "data.captions=all.json must hold {split}"),
+        (TRAIN, VAL, ("data.captions=all.json",), "data.captions=all.json must contain {split}"),
         (TRAIN, VAL, ("data.karpathy=none.json",), "none.json: no such file"),
         (TRAIN, VAL, ("task.max_length=39",), "task.max_length=39: the encoder's context holds 38 sub-words"),
         (TRAIN, VAL, ("task.vocabulary=some",), "task.vocabulary=some is not one of: training, all"),

@@ -192,13 +192,13 @@ WRONG = {
     f"samples={TEST_IMAGES + 1}": f"samples={TEST_IMAGES + 1}: the test split has {TEST_IMAGES} images; give fewer",
     "weighting=rouge": "weighting=rouge is not one of: equal, bleu4, cider, meteor",
     "image=a.png weighting=cider": "weighting=cider needs reference captions, which image=… does not have",
-    "image=a.png select=ids ids=[5]": "image=… and ids=… are two choices; give one",
+    "image=a.png select=ids ids=[5]": "image=… and ids=… cannot be given together; give one of them",
     "image=none.png": "none.png: no such image",
     "question=why": "unknown config key question; ",
     "interaction=true": "unknown config key interaction; ",
     "answer=yes": "unknown config key answer; ",
     "task=vqa weighting=cider": "unknown config key weighting; ",
-    "task.sees=text": "task.sees=text: only models that see both are explained",
+    "task.sees=text": "task.sees=text: only models that see both image and text can be explained",
     "task.max_length=99": "task.max_length=99: the encoder's context holds ",
 }
 

@@ -135,9 +135,9 @@ WRONG = {
     ),
     "explainer.genatt.steps=1": "explainer.genatt: genatt does not run; options can be given for weighted",
     "explainer.names=[genatt] explainer.importance=token": "explainer.importance: weighted does not run, only genatt",
-    "explainer.names=[genatt,weigthed]": "explainer.names: weigthed is none of: attention_gradcam, constant, ",
-    "explainer.names=[]": "explainer.names: an empty list is none of: ",
-    "explainer=[weighted,genatt]": "several run with explainer.names=[NAME,…]",
+    "explainer.names=[genatt,weigthed]": "explainer.names: weigthed is not one of: attention_gradcam, constant, ",
+    "explainer.names=[]": "explainer.names: the list is empty; give one or more of: ",
+    "explainer=[weighted,genatt]": "to run several, give explainer.names=[NAME,…]",
     "explainer=paper explainer.weighted.importance=row": "explainer=weighted: ",
     "explainer=paper +explainer.foo=1": "valid here: explainer.genatt, explainer.names, explainer.rollout, ",
 }

@@ -67,7 +67,7 @@ def test_scores_that_cannot_be_ranked_are_named(trained: Trained, tmp_path: Path
         ("modality=[audio]", "modality: audio is not one of: image, text"),
         ("direction=[positive,positive]", "names one twice"),
         ("removal.image=drop", "removal.image: drop is not one of: mask, mean"),
-        ("controls=[nothing]", "nothing is none of"),
+        ("controls=[nothing]", "nothing is not one of"),
         ("split=dev", "split=dev: this data has"),
         ("eraser=[0]", "must be above 0 and at most 1"),
         ("resume=/nowhere", "no perturbation run is there"),

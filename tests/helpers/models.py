@@ -1,4 +1,4 @@
-"""Models with random weights, small enough for a test: open_clip's as files, whole CLIPmappers, caption checkpoints."""
+"""Small models with random weights for tests: open_clip models as files, complete CLIPmappers, caption checkpoints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from clipmapper.tasks.vqa.model import CLIPMapperVQA, VQAMapper
 if TYPE_CHECKING:
     from tiny_runs import Tiny
 
-# open_clip's models
+# open_clip models
 
 VISION = {"image_size": 24, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 24, "heads": 3, "layers": 2}
@@ -57,7 +57,7 @@ TEXTS = ["a red circle", "", "Is the small café's sign left of the big one?", "
 
 
 def register(folder: Path, name: str, vision: dict[str, Any], text: dict[str, Any], **settings: Any) -> str:
-    """Makes open_clip know a model; returns its name."""
+    """Register a model with open_clip and return its name."""
     config = {"embed_dim": 20, "vision_cfg": VISION | vision, "text_cfg": TEXT | text, **settings}
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
@@ -67,7 +67,7 @@ def register(folder: Path, name: str, vision: dict[str, Any], text: dict[str, An
 
 @contextmanager
 def without_initial_weights() -> Iterator[None]:
-    """Models start with whatever lies in memory: a weight that isn't filled afterwards can't go unnoticed."""
+    """Create models without initializing their weights, so that a weight that is not loaded later makes a test fail."""
     names = ("kaiming_uniform_", "xavier_uniform_", "uniform_", "normal_")
     patches = [patch.object(nn.init, name, lambda tensor, *_, **__: tensor) for name in names]
     for one in patches:
@@ -80,7 +80,7 @@ def without_initial_weights() -> Iterator[None]:
 
 
 def random_clip(name: str, seed: int = 0, std: float = 0.3) -> Any:
-    """An open_clip model none of whose weights is 0 or 1, in evaluation mode."""
+    """Return an open_clip model with random weights, none of which is 0 or 1, in evaluation mode."""
     with without_initial_weights():
         model = open_clip.create_model(name)
     draw = torch.Generator().manual_seed(seed)
@@ -94,7 +94,7 @@ def random_clip(name: str, seed: int = 0, std: float = 0.3) -> Any:
 
 
 def saved(model: Any, path: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """The model's weights as ``.safetensors``, or as a PyTorch state dict."""
+    """Save a model's weights as ``.safetensors`` or as a PyTorch state dict, depending on the suffix of ``path``."""
     state = {name: tensor.to(dtype).contiguous() for name, tensor in model.state_dict().items()}
     if path.suffix == ".safetensors":
         save_file(state, path)
@@ -117,7 +117,7 @@ def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 
 def refusal(name: str, weights: Path | str) -> str:
-    """The one-line message of the ``UserError``."""
+    """Return the message of the ``UserError`` that loading raises, and check that it is one line."""
     with pytest.raises(UserError) as caught, without_initial_weights():
         load_encoder(EncoderConfig(model=name, weights=str(weights)))
     message = str(caught.value)
@@ -145,7 +145,7 @@ QUESTIONS = ["is there a red circle?", "", "how many?", "what color is the thing
 
 @cache
 def random_encoder() -> FrozenClip:
-    """9 patches, 2 layers on each side."""
+    """Return an encoder with 9 patches, and with 2 layers in each tower."""
     folder = Path(mkdtemp(prefix="random-encoder-"))
     name = register(folder, "test-under-vqa", {}, {})
     return loaded(name, saved(random_clip(name), folder / "weights.safetensors"))
@@ -154,7 +154,7 @@ def random_encoder() -> FrozenClip:
 def random_vqa(
     name: str, readout: str = "cls", positions: str = "none", seed: int = 1, dtype: torch.dtype = torch.float32
 ) -> CLIPMapperVQA:
-    """Frozen, in evaluation mode; mapper weights large enough that every token bears on the answer."""
+    """Return a frozen VQA model with mapper weights that are large enough for every token to affect the answer."""
     config = mapper_config(name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
     encoder = deepcopy(random_encoder())
     vision, text = encoder.vision, encoder.text
@@ -167,7 +167,7 @@ def random_vqa(
 
 
 def samples(count: int = 5, seed: int = 0) -> tuple[Tensor, TextBatch]:
-    """Pictures and questions of different lengths, one of them empty."""
+    """Return images, and questions of different lengths, one of which is empty."""
     questions = [QUESTIONS[k % len(QUESTIONS)] for k in range(count)]
     return pictures(count, seed=seed), random_encoder().tokenize(questions)
 
@@ -186,7 +186,7 @@ def caption_vocabulary() -> CaptionVocabulary:
 def random_caption(
     name: str, positions: str = "none", readout: str = "cls", seed: int = 1, dtype: torch.dtype = torch.float64
 ) -> CLIPMapperCaption:
-    """Frozen, in evaluation mode; weights large enough that every token bears on the next one."""
+    """Return a frozen caption model with weights that are large enough for every token to affect the next one."""
     config = mapper_config(name, layers=LAYERS[name], width=16, heads=4, readout=readout, positions=positions)
     encoder = deepcopy(random_encoder())
     vision, text, words = encoder.vision, encoder.text, caption_vocabulary()
@@ -203,7 +203,7 @@ def image_tokens(model: CLIPMapperCaption, count: int, seed: int = 0) -> Tokens:
 
 
 def slow_greedy(model: CLIPMapperCaption, pixels: Tensor, max_length: int) -> list[int]:
-    """One picture; the whole model anew for every token, without any cache."""
+    """Decode a caption of one image greedily, with the whole model for every token and without any cache."""
     ids = [model.vocabulary.start]
     while len(ids) <= max_length:
         batch = TextBatch(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool), 0)
@@ -222,7 +222,11 @@ TEST_IMAGES = 10
 
 
 def write_untrained(tiny: Tiny, folder: Path) -> Path:
-    """Any sub-word can follow any other, so words have several; weights are large enough for every token to bear."""
+    """Write a checkpoint of an untrained caption model.
+
+    Any sub-word can follow any other, so that words have several sub-words. The weights are large enough for every
+    token to affect the next one.
+    """
     config = tiny.config(*CAPTION_TASK)
     encoder = load_encoder(config.encoder)
     captions = captions_of(load_captions(config.data).train.images)
@@ -239,7 +243,7 @@ def write_untrained(tiny: Tiny, folder: Path) -> Path:
 
 
 def says(patch: pytest.MonkeyPatch, tiny: Tiny, captions: Sequence[str]) -> None:
-    """The model's next captions, whatever it is shown; the first again after the last."""
+    """Make the model generate the given captions in turn, whatever the images are."""
     tokenizer = load_encoder(tiny.config(*CAPTION_TASK).encoder).tokenizer
     number = count()
 
@@ -251,7 +255,7 @@ def says(patch: pytest.MonkeyPatch, tiny: Tiny, captions: Sequence[str]) -> None
 
 
 def words_of(ids: list[int], decoder: Any) -> list[list[int]]:
-    """The places of each word's sub-words, by CLIP's mark of a word's end."""
+    """Return the positions of each word's sub-words, according to CLIP's mark of the end of a word."""
     words: list[list[int]] = [[]]
     for place, number in enumerate(ids):
         words[-1].append(place)

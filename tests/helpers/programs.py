@@ -1,4 +1,4 @@
-"""Programs that tests write, and tests that need Java."""
+"""Executable scripts for tests, and a mark for tests that need Java."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java ru
 
 
 def program(path: Path, body: str) -> Path:
-    """A Python script that can be run by its name."""
+    """Write an executable Python script and return its path."""
     path.write_text(f"#!{sys.executable}\n{body}")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path

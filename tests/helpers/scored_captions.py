@@ -1,4 +1,4 @@
-"""Captions and references to score: the published example with its scores, and random ones."""
+"""Captions and references for tests of scores: the published example with its scores, and random captions."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ WORDS += ["table.", "bus", "photo's", "10:30", "tall", "of"]
 
 
 def random_set(seed: int, images: int = 40) -> tuple[dict[int, str], dict[int, list[str]]]:
+    """Return random captions and references by image id; some captions equal a reference."""
     rng = random.Random(seed)
 
     def caption() -> str:

@@ -1,4 +1,4 @@
-"""A small ``shapes`` data set on the disk, made once for all tests that read it."""
+"""A small ``shapes`` dataset on disk, which is generated once for all tests that read it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def shapes_config(root: Path, **changes: Any) -> ShapesConfig:
-    """A few tiny scenes; ``changes`` to any field."""
+    """Return a config of a few small scenes, with ``changes`` to any field."""
     fields: dict[str, Any] = {
         **values("data/shapes"),
         "root": str(root),
@@ -38,14 +38,14 @@ def shapes_config(root: Path, **changes: Any) -> ShapesConfig:
 
 @cache
 def written_shapes() -> Path:
-    """400 training scenes with 6 questions each; nobody changes anything there."""
+    """Return the folder of a dataset with 400 training scenes of 6 questions each; tests must not change its files."""
     _KEPT.append(tempfile.TemporaryDirectory())
     return write_shapes(shapes_config(Path(_KEPT[0].name), train_scenes=400))
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question as the files hold it: its text, annotation, evidence, and the scene's objects."""
+    """A question read from the files, with its annotation, its evidence, and the objects of its scene."""
 
     kind: str
     text: str
@@ -63,23 +63,23 @@ class Asked:
 
     @property
     def is_clear(self) -> bool:
-        """Nothing in the scene is ambiguous."""
+        """Whether no attribute of any object in the scene is ambiguous."""
         return not any(o[name]["doubt"] for o in self.objects for name in ("shape", "color", "size"))
 
 
 @cache
 def asked() -> tuple[Asked, ...]:
-    """Every training question."""
+    """Return all training questions."""
     return tuple(_asked(written_shapes(), "train"))
 
 
 def scene_from_seen(seen: Sequence[Seen], background: Background = DARK) -> KnownScene:
-    """What the checker of captions knows of a scene without ambiguous attributes; ``seen[i].index`` is i."""
+    """Return a scene without ambiguous attributes for the check of captions; ``seen[i].index`` must be i."""
     return KnownScene((tuple(seen),), background.tone, background.texture)
 
 
 def known(*objects: tuple[str, str, str, float, float], background: Background = DARK) -> KnownScene:
-    """Objects as size, color, shape, x and y."""
+    """Return a scene for the check of captions; each object is given as size, color, shape, x and y."""
     seen = [Seen(i, shape, color, size, x, y) for i, (size, color, shape, x, y) in enumerate(objects)]
     return scene_from_seen(seen, background)
 

@@ -1,4 +1,4 @@
-"""A disk that fills up."""
+"""Simulation of a full disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def small_disk(limit: int) -> Iterator[None]:
-    """No file grows beyond ``limit`` bytes; the operating system says so as it says that a disk is full."""
+    """Limit the size of files to ``limit`` bytes; writing more raises an OSError, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:

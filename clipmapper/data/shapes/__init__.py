@@ -1,1 +1,1 @@
-"""The embedded data set: a seeded generator of scenes, questions and captions, written in the official formats."""
+"""The embedded dataset ``shapes``: a seeded generator of scenes, questions and captions in the official formats."""

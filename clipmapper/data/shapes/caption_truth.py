@@ -1,6 +1,7 @@
-"""Whether a caption is true of a ``shapes`` scene, and which objects its words name.
+"""A check of captions of ``shapes`` scenes: whether a caption is true, and which objects its words name.
 
-The grammar reads the language of ``captions.py``; every other word is left over, and such a caption is not true:
+The grammar describes the language of ``captions.py``. A caption with any other words is not true; these words are
+reported as left over.
 
     caption = [opening] item {[", and" | "," | "and"] item} ["."]
     opening = "a picture of" | "there is" | "there are"
@@ -9,9 +10,10 @@ The grammar reads the language of ``captions.py``; every other word is left over
     number  = "no" | "one" | ... | "eight"
     phrase  = [size] [color] (shape | noun), the last word singular or plural
 
-Every object and every number of objects an item names is another part of the picture: "a red circle and a red circle"
-needs two. "a" is at least one, a number is exact for the whole picture. A relation holds by any margin, between its own
-two objects. Where people differ about an attribute, a caption is true if it is true of what one of them may see.
+Different mentions name different objects: "a red circle and a red circle" needs two red circles. "a" means at least
+one, and a number is the exact number in the whole image. A relation holds between its own two objects, by any margin.
+If annotators can see an attribute differently, a caption is true if it is true of the scene as at least one of them
+sees it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Seen
 from clipmapper.errors import UserError
 
 Span = tuple[int, int]
-Groups = tuple[tuple[Seen, ...], ...]  # what each of several mentions names
+Groups = tuple[tuple[Seen, ...], ...]  # the objects that each mention names
 
 _ARTICLES = ("a", "an", "the")
 _SHAPE_OF = {form: shape for shape in SHAPES for form in (shape, plural(shape))}
@@ -36,8 +38,9 @@ _RELATION_OF = {wording: relation for relation, wordings in WORDINGS.items() for
 
 @dataclass(frozen=True, slots=True)
 class KnownScene:
-    """The scene in every way annotators may see it, each a tuple of all its objects, and its background."""
+    """A scene as the check of captions knows it."""
 
+    #: All ways in which annotators can see the scene, each a tuple of all objects.
     perceptions: tuple[tuple[Seen, ...], ...]
     tone: str
     texture: str
@@ -45,54 +48,63 @@ class KnownScene:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing a caption says, judged by itself: kind is object, count, place, relation or background.
+    """One statement of a caption, judged independently of the others."""
 
-    ``span`` is [start, end) in characters, ``objects`` the indices of all objects the claim may mean.
-    """
-
+    #: object, count, place, relation or background.
     kind: str
+    #: [start, end) in characters of the caption.
     span: Span
     true: bool
+    #: Indices of all objects that the claim can mean.
     objects: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NamingWord:
-    """A word and the indices of the objects it names: none where what it says is not there.
+    """A word of a caption and the objects that it names.
 
-    ``kind`` is size, color, shape, place or relation; a relation's wording is one entry and names both sides. Where the
-    caption fits in several ways, the objects of all are named. Where it does not fit as a whole, size, color and shape
-    name what fits their relation, or else their place, or else their phrase; other words what fits their own claim.
+    If the caption fits the scene in several ways, the word names the objects of all of them. If the caption as a whole
+    does not fit, words for size, color and shape name the objects that fit their relation, or else their place, or else
+    their phrase; the other words name the objects that fit their own claim.
     """
 
     text: str
+    #: size, color, shape, place or relation. A relation's words are one entry, which names the objects on both sides.
     kind: str
+    #: [start, end) in characters of the caption.
     span: Span
+    #: Indices of the named objects; empty if no object fits.
     objects: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionTruth:
-    """The verdict on one caption; ``true`` asks for a readable caption whose claims hold together."""
+    """The result of the check of a caption."""
 
+    #: Whether the caption is readable and all its claims hold for the same reading of the scene.
     true: bool
     claims: tuple[Claim, ...]
     words: tuple[NamingWord, ...]
+    #: Words that are not part of the grammar.
     left_over: tuple[str, ...]
 
     @property
     def readable(self) -> bool:
-        """Whether there is a claim and every word is part of one."""
+        """Whether the caption makes at least one claim and has no words left over."""
         return bool(self.claims) and not self.left_over
 
 
 def scene_from_side_file(entry: Mapping[str, Any]) -> KnownScene:
-    """From ``scenes[image_id]`` of a split's ``shapes_{split}_evidence.json``; UserError where it is no such entry."""
+    """Return the scene described by ``scenes[image_id]`` of a file ``shapes_{split}_evidence.json``.
+
+    Raises:
+        UserError: ``entry`` is not such an entry.
+    """
     try:
         ways = [_ways_to_see(i, o) for i, o in enumerate(entry["objects"])]
         return KnownScene(tuple(product(*ways)), entry["background"]["tone"], entry["background"]["texture"])
     except (KeyError, TypeError) as error:
-        raise UserError(f"not a scene of a shapes evidence file ({error}): write the data set anew") from error
+        raise UserError(f"not a scene of a shapes evidence file ({error}): generate the dataset again") from error
 
 
 def _ways_to_see(index: int, entry: Mapping[str, Any]) -> list[Seen]:
@@ -104,7 +116,7 @@ def _ways_to_see(index: int, entry: Mapping[str, Any]) -> list[Seen]:
 
 
 def check_caption(caption: str, scene: KnownScene) -> CaptionTruth:
-    """Judges any text as a caption of a scene."""
+    """Check any text as a caption of a scene."""
     said = _Reader(caption)
     solved = [(part, _solutions(part, scene)) for part in _parts(said)]
     claims = [Claim(p.kind, p.span, bool(found), _objects(found, range(len(p.of)))) for p, found in solved[1:]]
@@ -116,21 +128,21 @@ def check_caption(caption: str, scene: KnownScene) -> CaptionTruth:
     return CaptionTruth(true, tuple(sorted(claims, key=lambda c: c.span)), tuple(words), tuple(said.left_over))
 
 
-def _any(words: Iterable[str]) -> str:
+def _one_of(words: Iterable[str]) -> str:
     return f"(?:{'|'.join(words)})"
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """A space stands for any white space."""
+    """Compile a pattern in which a space matches any white space."""
     return re.compile(r"\s*" + text.replace(" ", r"\s+"))
 
 
 _DESCRIPTION = (
-    rf"(?:(?P<size>{_any(SIZES)}) )?(?:(?P<color>{_any(COLORS)}) )?"
-    rf"(?:(?P<shape>{_any(_SHAPE_OF)})|{_any(NOUNS)}s?)\b"
+    rf"(?:(?P<size>{_one_of(SIZES)}) )?(?:(?P<color>{_one_of(COLORS)}) )?"
+    rf"(?:(?P<shape>{_one_of(_SHAPE_OF)})|{_one_of(NOUNS)}s?)\b"
 )
-_PHRASE = _pattern(rf"(?P<all>(?:(?P<number>{_any((*_ARTICLES, *NUMBERS))}) )?{_DESCRIPTION})")
-_RELATION = _pattern(rf"(?:is )?(?P<how>{_any(_RELATION_OF)})(?= (?:{_any(_ARTICLES)} )?{_DESCRIPTION})")
+_PHRASE = _pattern(rf"(?P<all>(?:(?P<number>{_one_of((*_ARTICLES, *NUMBERS))}) )?{_DESCRIPTION})")
+_RELATION = _pattern(rf"(?:is )?(?P<how>{_one_of(_RELATION_OF)})(?= (?:{_one_of(_ARTICLES)} )?{_DESCRIPTION})")
 _PLACE = _pattern(r"(?:is )?in the (?P<height>top|bottom) (?P<side>left|right)(?: corner)?\b")
 _GROUND = _pattern(
     r"(?P<all>on(?: an?)?(?! background)(?: (?P<tone>dark|pale))?"
@@ -143,7 +155,7 @@ _UNKNOWN = _pattern(r"(?P<word>\w[\w'-]*|\S)")
 
 @dataclass(frozen=True, slots=True)
 class _Mention:
-    """An object, or with ``number`` exactly so many."""
+    """A phrase that names one object or, with ``number``, exactly that many objects."""
 
     description: Description
     number: int | None
@@ -153,7 +165,7 @@ class _Mention:
 
 @dataclass(frozen=True, slots=True)
 class _Relation:
-    """Between two mentions, by their positions."""
+    """A relation between two mentions, given by their positions."""
 
     first: int
     second: int
@@ -165,14 +177,14 @@ class _Relation:
 
 
 class _Reader:
-    """What a caption says, read item by item; a word that begins no item is left over."""
+    """Parser of a caption, which reads item by item; a word that does not begin an item is left over."""
 
     def __init__(self, caption: str) -> None:
         self.mentions: list[_Mention] = []
         self.relations: list[_Relation] = []
         self.grounds: list[re.Match[str]] = []
         self.left_over: list[str] = []
-        # ASCII only: other letters' lower case may be longer, and the spans would be wrong.
+        # Only ASCII is lower-cased: the lower case of other letters can be longer, and the spans would be wrong.
         self._text = re.sub("[A-Z]", lambda m: m[0].lower(), caption).rstrip().removesuffix(".").rstrip()
         self._at = 0
         self._next(_OPENING)
@@ -213,7 +225,7 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some of a caption's mentions, ``of`` by their positions, and what must hold of them."""
+    """Some of the mentions of a caption (``of``: their positions) and the relations that must hold between them."""
 
     kind: str
     span: Span
@@ -226,7 +238,7 @@ Solved = Sequence[tuple[_Part, list[Groups]]]
 
 
 def _parts(said: _Reader) -> list[_Part]:
-    """The whole caption, then its claims, those that say most first."""
+    """Return the whole caption as one part, then its claims, with the most specific kinds first."""
     mentions, phrases = said.mentions, [replace(m, place=None) for m in said.mentions]
     parts = [_Part("whole", (0, 0), tuple(range(len(mentions))), tuple(mentions), tuple(said.relations))]
     for r in said.relations:
@@ -242,7 +254,7 @@ def _parts(said: _Reader) -> list[_Part]:
 
 
 def _solutions(part: _Part, scene: KnownScene) -> list[Groups]:
-    """Every way in which the mentions name different objects, as some annotator sees them."""
+    """Return all ways to assign different objects to the mentions, in any perception of the scene."""
     if sum(1 if m.number is None else m.number for m in part.mentions) > len(scene.perceptions[0]):
         return []
     return [groups for seen in scene.perceptions for groups in _readings(part, seen)]
@@ -263,7 +275,7 @@ def _candidates(mention: _Mention, seen: Sequence[Seen]) -> list[tuple[Seen, ...
 
 
 def _is_at(place: re.Match[str], seen: Seen) -> bool:
-    """The middle is on both sides: the side file's places are rounded."""
+    """Return whether an object is at a place; the middle is on both sides, since positions in the file are rounded."""
     across = seen.x <= 0.5 if place["side"] == "left" else seen.x >= 0.5
     return across and (seen.y <= 0.5 if place["height"] == "top" else seen.y >= 0.5)
 
@@ -276,17 +288,17 @@ def _naming_words(said: _Reader, solved: Solved) -> Iterator[NamingWord]:
     for k, m in enumerate(said.mentions):
         for kind in ("size", "color", "shape"):
             if m.phrase[kind]:
-                yield NamingWord(m.phrase[kind], kind, m.phrase.span(kind), _named(kind, (k,), solved))
+                yield NamingWord(m.phrase[kind], kind, m.phrase.span(kind), _objects_named(kind, (k,), solved))
         if m.place:
             for part in ("height", "side"):
-                yield NamingWord(m.place[part], "place", m.place.span(part), _named("place", (k,), solved))
+                yield NamingWord(m.place[part], "place", m.place.span(part), _objects_named("place", (k,), solved))
     for r in said.relations:
-        objects = _named("relation", (r.first, r.second), solved)
+        objects = _objects_named("relation", (r.first, r.second), solved)
         yield NamingWord(r.wording["how"], "relation", r.wording.span("how"), objects)
 
 
-def _named(kind: str, mentions: tuple[int, ...], solved: Solved) -> tuple[int, ...]:
-    """What the mentions name in the first part that holds and that a word of this kind is about."""
+def _objects_named(kind: str, mentions: tuple[int, ...], solved: Solved) -> tuple[int, ...]:
+    """Return the objects of the mentions in the first part that holds and that concerns words of this kind."""
     for part, found in solved:
         about = kind in ("size", "color", "shape") or part.kind in ("whole", kind)
         if found and about and set(mentions) <= set(part.of):

@@ -1,4 +1,4 @@
-"""Which words of a caption of ``shapes`` stand for which objects, and so on which patches their evidence lies."""
+"""The objects that the words of a ``shapes`` caption name; their patches are the evidence of the words."""
 
 from __future__ import annotations
 
@@ -28,26 +28,36 @@ _KINDS: dict[str, Kind] = {
     "place": "position",
     "relation": "position",
 }
-_FILLERS = ("to", "the", "of", "than")  # a relation's words that do not say where
+_FILLERS = ("to", "the", "of", "than")  # the words of a relation that do not name a direction
 
 
 @dataclass(frozen=True, slots=True)
 class NamedObjects:
-    """The place of a word in its caption, what it says, and the indices of the objects it says that of."""
+    """A word of a caption and the objects that it describes."""
 
+    #: Position of the word in the caption.
     word: int
     kind: Kind
+    #: Indices of the objects.
     objects: tuple[int, ...]
 
 
 def named_objects(words: Sequence[str], scene: KnownScene) -> list[NamedObjects]:
-    """The words of a caption whose objects the scene decides, in their order; of a caption that is not true, none.
+    """Return the words of a true caption that name certain objects of the scene, in their order.
 
-    ``words`` are those of ``captioning.sentence.split_words``, punctuation apart. "a circle" in a scene of two circles
-    is left out unless the rest of the caption says which; "two circles" means both. A position is a word of a place
-    ("top", "left"), of one object, or the word of a relation that says where ("left" in "to the left of"), of the two
-    objects on its sides. Where annotators may see a scene differently, a word counts if all ways in which the caption
-    is true mean the same objects.
+    A word is left out if it can mean different objects: "a circle" in a scene with two circles, unless the rest of the
+    caption decides which one. "two circles" names both. Words of the kind "position" are the words of a place ("top",
+    "left"), which describe one object, and the direction word of a relation ("left" in "to the left of"), which
+    describes the objects on both sides. If annotators can see the scene differently, a word counts if the caption means
+    the same objects in all ways in which it is true.
+
+    Args:
+        words: The words of the caption as :func:`clipmapper.tasks.caption.sentence.split_words` returns them, with
+            punctuation as separate words.
+        scene: The scene of the image.
+
+    Returns:
+        The naming words; empty for a caption that is not true.
     """
     caption = " ".join(words)
     verdict = check_caption(caption, scene)
@@ -56,10 +66,10 @@ def named_objects(words: Sequence[str], scene: KnownScene) -> list[NamedObjects]
     spans = list(_spans(words))
     found = []
     for naming in verdict.words:
-        if naming.objects and len(naming.objects) == _meant(naming, verdict.claims, caption):
+        if naming.objects and len(naming.objects) == _expected_count(naming, verdict.claims, caption):
             inside = [k for k, (start, end) in enumerate(spans) if naming.span[0] <= start and end <= naming.span[1]]
-            telling = [k for k in inside if naming.kind != "relation" or words[k].lower() not in _FILLERS]
-            found += [NamedObjects(k, _KINDS[naming.kind], naming.objects) for k in telling]
+            content = [k for k in inside if naming.kind != "relation" or words[k].lower() not in _FILLERS]
+            found += [NamedObjects(k, _KINDS[naming.kind], naming.objects) for k in content]
     return found
 
 
@@ -70,8 +80,8 @@ def _spans(words: Sequence[str]) -> Iterator[Span]:
         start += len(word) + 1
 
 
-def _meant(naming: NamingWord, claims: Sequence[Claim], caption: str) -> int:
-    """How many objects a word speaks of: both sides of a relation, the number of a phrase that has one, else one."""
+def _expected_count(naming: NamingWord, claims: Sequence[Claim], caption: str) -> int:
+    """Return how many objects a word describes: 2 for a relation, the number of its phrase if it has one, else 1."""
     if naming.kind == "relation":
         return 2
     for claim in claims:
@@ -81,18 +91,30 @@ def _meant(naming: NamingWord, claims: Sequence[Claim], caption: str) -> int:
 
 
 def read_scenes(evidence: SplitEvidence) -> dict[int, KnownScene]:
-    """The scenes of a split by image id; raises ``UserError`` where the side file is missing or damaged."""
+    """Read the scenes of a split from its evidence file.
+
+    Returns:
+        The scenes by image id.
+
+    Raises:
+        UserError: The evidence file is missing or damaged.
+    """
     path = evidence.folder / f"shapes_{evidence.split}_evidence.json"
     try:
         return {int(image_id): scene_from_side_file(entry) for image_id, entry in read_json(path)["scenes"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: holds no scenes ({error}); remove {evidence.folder}, it is drawn anew") from error
+        raise UserError(
+            f"{path}: holds no scenes ({error}); remove {evidence.folder}, so that it is generated again"
+        ) from error
 
 
 def caption_judge(config: DataConfig, split: str) -> Callable[[int, str], bool] | None:
-    """Says of an image id and any caption whether it is true of the scene; None for data that don't know.
+    """Return a function that decides whether a caption is true of an image, or None for data without known scenes.
 
-    Raises ``UserError`` as ``read_evidence`` and :func:`read_scenes`.
+    The function takes an image id and any text.
+
+    Raises:
+        UserError: The evidence of the split is missing or damaged.
     """
     if not isinstance(config, ShapesConfig):
         return None

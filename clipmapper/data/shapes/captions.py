@@ -1,4 +1,4 @@
-"""Captions of a scene, and phrases for one object of it; all true of what most people see."""
+"""Captions of a scene, and openings of phrases about one object; all are true of the scene as most people see it."""
 
 from __future__ import annotations
 
@@ -19,35 +19,37 @@ from clipmapper.data.shapes.language import (
 )
 from clipmapper.data.shapes.scene import Background, Scene, Seen, truth
 
-CLEAR = 0.05
+CLEAR = 0.05  # a caption names a relation only if it holds by more than this share of the image's width
 
 
 def captions(scene: Scene, count: int, rng: Random) -> list[str]:
-    """``count`` reference captions, each of the kinds in turn, so that five differ as five people's do."""
+    """Return ``count`` reference captions of alternating kinds, so that they differ like captions by several people."""
     seen = truth(scene)
-    kinds = (_list, _related, _counted, _placed, _related)
+    kinds = (_list_caption, _relation_caption, _count_caption, _place_caption, _relation_caption)
     return [kinds[k % len(kinds)](scene, seen, rng) for k in range(count)]
 
 
-def _list(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
-    names = [article(_full(s, rng)) for s in rng.sample(list(seen), len(seen))]
-    return f"{rng.choice(('', '', 'a picture of ', 'there is '))}{_joined(names)}{_ground(scene.background, rng)}"
+def _list_caption(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
+    names = [article(_object_words(s, rng)) for s in rng.sample(list(seen), len(seen))]
+    return (
+        f"{rng.choice(('', '', 'a picture of ', 'there is '))}{_join(names)}{_background_words(scene.background, rng)}"
+    )
 
 
-def _related(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
+def _relation_caption(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
     pairs = [(a, r, b) for a in seen for b in seen if a is not b for r in RELATIONS if holds(r, a, b, CLEAR)]
     if not pairs:
-        return _list(scene, seen, rng)
+        return _list_caption(scene, seen, rng)
     a, relation, b = rng.choice(pairs)
     verb = rng.choice((" ", " ", " is "))
-    text = f"{article(_full(a, rng))}{verb}{rng.choice(WORDINGS[relation])} {article(_full(b, rng))}"
+    text = f"{article(_object_words(a, rng))}{verb}{rng.choice(WORDINGS[relation])} {article(_object_words(b, rng))}"
     rest = [s for s in seen if s is not a and s is not b]
     if rest and rng.random() < 0.5:
-        text += f" and {article(_full(rng.choice(rest), rng))}"
+        text += f" and {article(_object_words(rng.choice(rest), rng))}"
     return text
 
 
-def _counted(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
+def _count_caption(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
     by = rng.choice(("shape", "color"))
     parts = []
     for name, count in Counter(getattr(s, by) for s in seen).items():
@@ -56,31 +58,31 @@ def _counted(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
     rng.shuffle(parts)
     if rng.random() < 0.25:
         return f"{NUMBERS[len(seen)]} {plural(rng.choice(NOUNS)) if len(seen) > 1 else rng.choice(NOUNS)}"
-    return f"{rng.choice(('', 'there are ' if len(seen) > 1 else 'there is '))}{_joined(parts)}"
+    return f"{rng.choice(('', 'there are ' if len(seen) > 1 else 'there is '))}{_join(parts)}"
 
 
-def _placed(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
+def _place_caption(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
     chosen = rng.sample(list(seen), min(len(seen), 2))
-    return _joined([f"{article(_full(s, rng))} in the {place(s)}" for s in chosen])
+    return _join([f"{article(_object_words(s, rng))} in the {place(s)}" for s in chosen])
 
 
 def opening(rng: Random) -> str:
-    """What a phrase about one object may begin with, a question among them."""
+    """Return the beginning of a phrase or question about one object."""
     return rng.choice(
         ("the ", "the ", "a ", "is the ", "what color is the ", "what shape is the ", "where is the ", "one ")
     )
 
 
-def _full(seen: Seen, rng: Random) -> str:
-    """Colour and shape always, size half the time."""
+def _object_words(seen: Seen, rng: Random) -> str:
+    """Return words for the color and shape of an object and, with probability ½, its size."""
     return Description(seen.size if rng.random() < 0.5 else "", seen.color, seen.shape).words("object")
 
 
-def _joined(parts: Sequence[str]) -> str:
+def _join(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _ground(background: Background, rng: Random) -> str:
+def _background_words(background: Background, rng: Random) -> str:
     if rng.random() < 0.6:
         return ""
     texture = background.texture if background.texture != "plain" else rng.choice(("plain", ""))

@@ -1,6 +1,6 @@
-"""Ground truth for explanations of ``shapes``: the patches and the sub-words that the answer to a question depends on.
+"""Ground truth for explanations of ``shapes``: the patches and sub-words that the answer to a question depends on.
 
-It comes from the side file and the masks that ``clipmapper.data.shapes.write`` puts beside the pictures.
+It is read from the evidence file and the masks that :mod:`clipmapper.data.shapes.write` writes next to the images.
 """
 
 from __future__ import annotations
@@ -25,32 +25,36 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an answer depends on: objects of the scene by index, and [start, end) characters of the question."""
+    """The objects and words that an answer depends on."""
 
+    #: Indices of the objects in the scene.
     objects: tuple[int, ...]
+    #: [start, end) characters of the question.
     words: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
 class SplitEvidence:
-    """A split's evidence by question id, and the folder of the data set, whose masks show the objects."""
+    """The evidence of a split."""
 
+    #: Folder of the dataset, whose masks show the objects.
     folder: Path
     split: str
+    #: Evidence by question id.
     questions: Mapping[int, Evidence]
 
     def patches(self, question_id: int, image_id: int, grid: int, share: float) -> Mask:
-        """The patches that are a question's evidence, bool [grid²], row by row: :func:`evidence_patches`."""
+        """Return the patches that are evidence of a question, bool [grid²], row by row (:func:`evidence_patches`)."""
         return self.object_patches(image_id, self.questions[question_id].objects, grid, share)
 
     def object_patches(self, image_id: int, objects: Collection[int], grid: int, share: float) -> Mask:
-        """The patches that show these objects of an image, bool [grid²], row by row: :func:`evidence_patches`."""
+        """Return the patches that show objects of an image, bool [grid²], row by row (:func:`evidence_patches`)."""
         name = LAYOUT.image.format(folder=self.split, image_id=image_id).replace("images/", "masks/", 1)
         with Image.open(self.folder / name) as mask:
             return evidence_patches(np.asarray(mask), objects, grid, share)
 
     def sub_words(self, question_id: int, question: str, tokenizer: Any) -> Mask:
-        """The sub-words that are evidence, bool [sub-words]: those whose characters all lie in one evidence span."""
+        """Return the sub-words whose characters are all in one evidence span of the question, bool [sub-words]."""
         words = self.questions[question_id].words
         spans = sub_word_spans(question, tokenizer)
         inside = [any(first <= start and end <= last for first, last in words) for start, end in spans]
@@ -58,9 +62,10 @@ class SplitEvidence:
 
 
 def read_evidence(config: DataConfig, split: str) -> SplitEvidence:
-    """The evidence of a split; the data set is written first where it isn't there.
+    """Read the evidence of a split; the dataset is written first if it does not exist.
 
-    Raises ``UserError`` where the data is not ``shapes``, has no such split, or the side file is missing or damaged.
+    Raises:
+        UserError: The data is not ``shapes``, there is no such split, or the evidence file is missing or damaged.
     """
     if not isinstance(config, ShapesConfig):
         raise UserError(f"data={config.name} does not say what its answers depend on: give data=shapes, which does")
@@ -68,14 +73,14 @@ def read_evidence(config: DataConfig, split: str) -> SplitEvidence:
         raise UserError(f"split={split}: data=shapes has evidence for {', '.join(SPLITS)}")
     folder = write_shapes(config)
     path = folder / f"shapes_{split}_evidence.json"
-    mend = f"remove {folder}, so that data=shapes is drawn anew"
+    fix = f"remove {folder}, so that data=shapes is generated again"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; {mend}")
+        raise UserError(f"{path}: no such file; {fix}")
     content = read_json(path)
     try:
         found = {int(name): _evidence(entry) for name, entry in content["questions"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not the evidence of a split ({type(error).__name__}: {error}); {mend}") from error
+        raise UserError(f"{path}: not the evidence of a split ({type(error).__name__}: {error}); {fix}") from error
     return SplitEvidence(folder, split, found)
 
 
@@ -85,19 +90,28 @@ def _evidence(entry: Mapping[str, Any]) -> Evidence:
 
 
 def evidence_patches(mask: NDArray[np.uint8], objects: Collection[int], grid: int, share: float) -> Mask:
-    """The patches of which at least ``share`` of the area shows one of the objects, bool [grid²].
+    """Return the patches of which at least ``share`` of the area shows one of the objects.
 
-    ``mask`` [S, S]: 0 is background, i + 1 is object i. A square scene is scaled to the encoder's size without a crop,
-    so its patches are the cells of a grid over the mask; a pixel on the border of two cells counts in both by its area.
+    The encoder scales a square image without cropping it, so its patches are the cells of a grid over the mask. A pixel
+    on the border of two cells counts in both, by its area in each.
+
+    Args:
+        mask: [S, S], 0 for background and i + 1 for object i.
+        objects: Indices of the objects.
+        grid: Number of patches per side.
+        share: Least share of the area, 0..1.
+
+    Returns:
+        bool [grid²], row by row.
     """
     shown = np.isin(mask, [number + 1 for number in objects])
     lengths = _overlaps(len(mask), grid)
     covered = lengths @ shown @ lengths.T
-    return (covered >= share - 1e-9).ravel()  # less what rounding takes from a share that is met exactly
+    return (covered >= share - 1e-9).ravel()  # the tolerance accepts a share that is exact except for rounding
 
 
 def _overlaps(pixels: int, grid: int) -> NDArray[np.float64]:
-    """The share of each of ``grid`` cells' side that each pixel makes up, [grid, pixels]."""
+    """Return the share of each cell's side that each pixel covers, [grid, pixels]."""
     edges = np.arange(grid + 1) * pixels / grid
     left = np.arange(pixels)
     overlap = np.minimum(edges[1:, None], left + 1) - np.maximum(edges[:-1, None], left)
@@ -105,28 +119,36 @@ def _overlaps(pixels: int, grid: int) -> NDArray[np.float64]:
 
 
 def sub_word_spans(text: str, tokenizer: Any) -> list[Span]:
-    """Where each sub-word of open_clip's BPE stands in a text: [start, end) characters, start and end tokens left out.
+    """Return the position of each sub-word of open_clip's BPE in a text, without the start and end tokens.
 
-    CLIP lower-cases the text and its sub-words keep no blanks, so that together they are the text's other characters
-    in their order. A sub-word may be some bytes of a character; then the whole character is its span.
+    CLIP converts the text to lower case, and its sub-words contain no white space, so the sub-words together are the
+    other characters of the text in their order. If a sub-word consists of only some bytes of a character, its span is
+    the whole character.
 
-    Raises ``UserError`` where cleaning changed more than case and blanks (HTML entities, mended encodings).
+    Returns:
+        [start, end) in characters for each sub-word.
+
+    Raises:
+        UserError: CLIP's text cleaning changed more than case and white space (HTML entities, repaired encodings).
     """
     pieces = [sub_word_bytes(number, tokenizer) for number in tokenizer.encode(text)]
     written = list(_bytes_of(text))
     if b"".join(pieces) != bytes(value for value, _ in written):
-        raise UserError(f"question {text!r}: its sub-words are not its own characters; write it without special ones")
+        raise UserError(
+            f"question {text!r}: its sub-words do not spell its characters; write it without HTML entities or "
+            "broken characters"
+        )
     return list(_spans(pieces, [place for _, place in written]))
 
 
 def sub_word_bytes(number: int, tokenizer: Any) -> bytes:
-    """The UTF-8 bytes of a token of open_clip's BPE, without its mark for the end of a word."""
+    """Return the UTF-8 bytes of a token of open_clip's BPE, without the mark for the end of a word."""
     written = tokenizer.decoder[number].removesuffix("</w>")
     return bytes(tokenizer.byte_decoder[character] for character in written)
 
 
 def _bytes_of(text: str) -> Iterator[tuple[int, int]]:
-    """Every byte of the lower-cased text without blanks, with the place of its character."""
+    """Yield every byte of the lower-cased text without white space, with the position of its character."""
     for place, character in enumerate(text):
         if not character.isspace():
             yield from ((value, place) for value in character.lower().encode("utf-8"))

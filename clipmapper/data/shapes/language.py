@@ -1,7 +1,7 @@
-"""The words of the ``shapes`` data set: descriptions of objects, relations between them, and their wording.
+"""The language of the ``shapes`` dataset: descriptions of objects, relations between them, and their wording.
 
-In every wording the words an answer depends on stand in [brackets]; ``parse`` takes the brackets out and says where
-those words are.
+In every wording, the words that the answer depends on are in [brackets]; :func:`parse` removes the brackets and returns
+the positions of those words.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ WORDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What must hold of an object; an empty field says nothing."""
+    """Attributes that an object must have; an empty field fits every object."""
 
     size: str = ""
     color: str = ""
     shape: str = ""
 
     def fits(self, seen: Seen) -> bool:
+        """Return whether an object has all the described attributes."""
         return (
             (not self.size or seen.size == self.size)
             and (not self.color or seen.color == self.color)
@@ -39,15 +40,16 @@ class Description:
         )
 
     def among(self, scene: Sequence[Seen]) -> tuple[Seen, ...]:
+        """Return the objects of a scene that fit."""
         return tuple(seen for seen in scene if self.fits(seen))
 
     def words(self, noun: str) -> str:
-        """``small red circle``, or ``red object`` where the shape is left open."""
+        """Return the description in words: ``small red circle``, or ``red object`` without a shape."""
         return " ".join(word for word in (self.size, self.color, self.shape or noun) if word)
 
 
 def describe(seen: Seen, rng: Random, without: str = "") -> Description:
-    """A description of one to three words that fits the object; ``without`` names an attribute to leave out."""
+    """Draw a description of one to three words that fits the object, without the attribute ``without`` if given."""
     size, color, shape = rng.choice(
         ((0, 1, 1), (0, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1), (0, 0, 1), (0, 1, 0))
     )
@@ -60,7 +62,7 @@ def describe(seen: Seen, rng: Random, without: str = "") -> Description:
 
 
 def holds(relation: str, a: Seen, b: Seen, margin: float = 0.0) -> bool:
-    """Whether a is ``relation`` b, by at least ``margin`` of the image's width."""
+    """Return whether ``a`` is ``relation`` ``b`` by more than ``margin``, a share of the image's width."""
     if relation == "left of":
         return b.x - a.x > margin
     if relation == "right of":
@@ -73,20 +75,22 @@ def holds(relation: str, a: Seen, b: Seen, margin: float = 0.0) -> bool:
 
 
 def place(seen: Seen) -> str:
-    """The quarter of the picture the object is in."""
+    """Return the quarter of the image in which the object is, such as ``top left``."""
     return f"{'top' if seen.y < 0.5 else 'bottom'} {'left' if seen.x < 0.5 else 'right'}"
 
 
 def plural(word: str) -> str:
+    """Return the plural of a noun of this language."""
     return f"{word}es" if word.endswith(("s", "ss")) else f"{word}s"
 
 
 def article(words: str) -> str:
+    """Return the words with the article ``a`` or ``an`` in front."""
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def parse(wording: str) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The text without its brackets, and the [start, end) characters of what stood in them."""
+    """Return a wording without its brackets, and the [start, end) characters of each bracketed part."""
     text, spans = "", []
     for k, part in enumerate(wording.replace("]", "[").split("[")):
         if k % 2:

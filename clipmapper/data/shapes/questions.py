@@ -1,8 +1,8 @@
-"""The questions of the ``shapes`` data set: one small class a kind, each a wording and a programme that answers it.
+"""The questions of the ``shapes`` dataset: one function for each kind, which draws a wording and a program.
 
-A kind draws a question about a scene, steering towards an answer drawn first where the answers would otherwise be
-uneven, and answers it for any perception of that scene. Evidence is what the answer depends on: objects by index, and
-the words in brackets of the wording.
+The program answers the question for any perception of the scene. If the answers would otherwise be unbalanced, a kind
+first draws the answer and then looks for a question with it. The evidence is what the answer depends on: objects by
+index, and the bracketed words of the wording.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from clipmapper.data.shapes.language import (
 from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Scene, Seen, perceive, truth
 
 Program = Callable[[Sequence[Seen]], str]
-CLEAR = 0.08  # an object stands in a relation from this share of the image's width on, or people would not agree
-FAR = 0.2  # two given objects are compared from here on: more than the width of a patch of the embedded encoder
+CLEAR = 0.08  # smallest distance, as a share of the image's width, at which people agree on a relation
+FAR = 0.2  # smallest distance of two compared objects: more than the width of a patch of the embedded encoder
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question before annotators have answered it; ``wording`` has its evidence in brackets."""
+    """A question before annotators have answered it; in ``wording``, the evidence is in brackets."""
 
     kind: str
     answer_type: str
@@ -44,7 +44,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class ShapesQuestion:
-    """A question with ten answers and what they depend on."""
+    """A question with its ten answers and its evidence."""
 
     kind: str
     answer_type: str
@@ -59,7 +59,7 @@ Kind = Callable[[Sequence[Seen], Random], "Draft | None"]
 
 
 def ask(scene: Scene, kind: str, rng: Random) -> ShapesQuestion | None:
-    """A question of a kind, answered by ten annotators; None where the scene offers none."""
+    """Draw a question of a kind with the answers of ten annotators; return None if the draw does not fit the scene."""
     draft = KINDS[kind](truth(scene), rng)
     if draft is None:
         return None
@@ -69,26 +69,29 @@ def ask(scene: Scene, kind: str, rng: Random) -> ShapesQuestion | None:
     return ShapesQuestion(kind, draft.answer_type, text, words, draft.evidence, answers, most_common)
 
 
-def _one(scene: Sequence[Seen], description: Description) -> Seen | None:
+def _only_match(scene: Sequence[Seen], description: Description) -> Seen | None:
     found = description.among(scene)
     return found[0] if len(found) == 1 else None
 
 
 def _attribute_of(name: str, description: Description, fallback: Seen) -> Program:
-    """Reads an attribute of the object described, also where an annotator's names don't fit the description."""
+    """Return a program that reads an attribute of the described object.
+
+    If an annotator sees the scene differently and no single object fits the description, it reads ``fallback``.
+    """
 
     def program(scene: Sequence[Seen]) -> str:
-        return str(getattr(_one(scene, description) or scene[fallback.index], name))
+        return str(getattr(_only_match(scene, description) or scene[fallback.index], name))
 
     return program
 
 
 def _exists(scene: Sequence[Seen], rng: Random) -> Draft | None:
-    wanted = rng.random() < 0.5
+    exists = rng.random() < 0.5
     description = describe(rng.choice(scene), rng)
-    if not wanted:  # change one word, so that the object is nearly there
-        description = _changed(description, rng)
-    if bool(description.among(scene)) != wanted:
+    if not exists:  # change one word, so that a similar object is in the scene
+        description = _change_one_word(description, rng)
+    if bool(description.among(scene)) != exists:
         return None
     noun = rng.choice(NOUNS)
     what = f"[{description.words(noun)}]"
@@ -112,7 +115,7 @@ def _exists(scene: Sequence[Seen], rng: Random) -> Draft | None:
     return Draft("exist", "yes/no", wording, program, tuple(s.index for s in description.among(scene)))
 
 
-def _changed(description: Description, rng: Random) -> Description:
+def _change_one_word(description: Description, rng: Random) -> Description:
     choices = [name for name in ("color", "shape", "size") if getattr(description, name)]
     name = rng.choice(choices)
     values = {"color": tuple(COLORS), "shape": SHAPES, "size": SIZES}[name]
@@ -139,7 +142,7 @@ def _relation_holds(scene: Sequence[Seen], rng: Random) -> Draft | None:
 
 
 def _side(scene: Sequence[Seen], rng: Random) -> Draft | None:
-    """On which side of one object another is, with both sides offered: a relation whose answer is no yes or no."""
+    """Draw a question that names both sides ("left or right of"), whose answer is one of them instead of yes or no."""
     pair = _described_pair(scene, rng)
     if pair is None:
         return None
@@ -184,7 +187,7 @@ def _described_pair(
         return None
     a, b = rng.sample(list(scene), 2)
     of_a, of_b = describe(a, rng, without), describe(b, rng, without)
-    if _one(scene, of_a) is None or _one(scene, of_b) is None:
+    if _only_match(scene, of_a) is None or _only_match(scene, of_b) is None:
         return None
     return a, b, of_a, of_b
 
@@ -210,13 +213,13 @@ def _count(scene: Sequence[Seen], rng: Random) -> Draft | None:
 
 
 def _to_count(scene: Sequence[Seen], rng: Random) -> Description:
-    """Something there are 0 to 4 of, each number as often as scenes allow."""
-    wanted = rng.choice((0, 1, 1, 2, 2, 3, 3, 4))
+    """Draw a description that fits 0 to 4 objects, with the numbers balanced as far as the scenes allow."""
+    number = rng.choice((0, 1, 1, 2, 2, 3, 3, 4))
     candidates = [Description(color=s.color) for s in scene] + [Description(shape=s.shape) for s in scene]
     candidates += [Description(size=size) for size in SIZES] + [Description()]
-    if wanted == 0:
+    if number == 0:
         return rng.choice((Description(color=rng.choice(tuple(COLORS))), Description(shape=rng.choice(SHAPES))))
-    usable = [d for d in candidates if len(d.among(scene)) == wanted]
+    usable = [d for d in candidates if len(d.among(scene)) == number]
     return rng.choice(usable or candidates)
 
 
@@ -224,7 +227,7 @@ def _attribute(name: str, wordings: tuple[str, ...]) -> Kind:
     def kind(scene: Sequence[Seen], rng: Random) -> Draft | None:
         target = rng.choice(scene)
         description = describe(target, rng, without=name)
-        if _one(scene, description) is None:
+        if _only_match(scene, description) is None:
             return None
         what = f"[{description.words(rng.choice(NOUNS))}]"
         wording = rng.choice(wordings).format(what=what)
@@ -236,7 +239,7 @@ def _attribute(name: str, wordings: tuple[str, ...]) -> Kind:
 def _where(scene: Sequence[Seen], rng: Random) -> Draft | None:
     target = rng.choice(scene)
     description = describe(target, rng)
-    if _one(scene, description) is None:
+    if _only_match(scene, description) is None:
         return None
     what = f"[{description.words(rng.choice(NOUNS))}]"
     wording = rng.choice((f"[where] is the {what}?", f"in which [corner] is the {what}?"))
@@ -248,7 +251,7 @@ def _where(scene: Sequence[Seen], rng: Random) -> Draft | None:
 
 
 def _related_attribute(name: str, wordings: tuple[str, ...]) -> Kind:
-    """An attribute of the only object that stands in a relation to another."""
+    """Return a kind that asks for an attribute of the only object that is in a given relation to another object."""
 
     def kind(scene: Sequence[Seen], rng: Random) -> Draft | None:
         anchor = rng.choice(scene)
@@ -257,7 +260,7 @@ def _related_attribute(name: str, wordings: tuple[str, ...]) -> Kind:
         others = [s for s in scene if s.index != anchor.index]
         targets = [s for s in others if holds(relation, s, anchor, CLEAR)]
         unclear = len(targets) != sum(holds(relation, s, anchor, -CLEAR) for s in others)
-        if _one(scene, description) is None or len(targets) != 1 or unclear:
+        if _only_match(scene, description) is None or len(targets) != 1 or unclear:
             return None
         target = targets[0]
         noun = rng.choice(NOUNS)
@@ -289,7 +292,7 @@ KINDS: dict[str, Kind] = {
         "shape", ("what [shape] is {what}?", "what is the [shape] of the {noun} {what}?")
     ),
 }
-# How often each kind is asked, in percent: half are about two objects, a third are yes/no, a seventh are numbers.
+# Share of each kind in percent: half of the questions are about two objects, a third are yes/no, a seventh are numbers.
 SHARES: dict[str, int] = {
     "exist": 12,
     "relation": 16,
@@ -306,12 +309,12 @@ SHARES: dict[str, int] = {
 
 
 def ask_several(scene: Scene, count: int, rng: Random) -> list[ShapesQuestion]:
-    """``count`` different questions about a scene, kinds by their shares."""
+    """Draw ``count`` different questions about a scene, with the kinds in their shares."""
     questions: dict[str, ShapesQuestion] = {}
     kinds, parts = tuple(SHARES), tuple(SHARES.values())
     while len(questions) < count:
         kind = rng.choices(kinds, parts)[0]
-        # Some kinds fit few drawings; trying the same kind again keeps the shares as they are meant.
+        # Some kinds rarely fit a scene; repeating the draw with the same kind preserves the shares.
         question = next((q for q in (ask(scene, kind, rng) for _ in range(25)) if q is not None), None)
         if question is not None:
             questions.setdefault(question.text, question)

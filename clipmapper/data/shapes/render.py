@@ -1,4 +1,4 @@
-"""Drawing a scene: the picture, and the map of which pixel belongs to which object."""
+"""Drawing of a scene: its image, and the mask that shows which pixel belongs to which object."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from PIL import Image, ImageDraw
 
 from clipmapper.data.shapes.scene import Background, Rgb, Scene, SceneObject
 
-OVERSAMPLING = 2  # drawn at twice the size, then averaged: smooth edges
+OVERSAMPLING = 2  # scenes are drawn at twice the size and then averaged, for smooth edges
 Points = tuple[tuple[float, float], ...]
 
 
 def draw_scene(scene: Scene, pixels: int) -> Image.Image:
-    """The picture, RGB, ``pixels`` × ``pixels``."""
+    """Draw the image of a scene, RGB, ``pixels`` × ``pixels``."""
     size = pixels * OVERSAMPLING
     image = _background(scene.background, pixels).resize((size, size), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(image)
@@ -25,7 +25,7 @@ def draw_scene(scene: Scene, pixels: int) -> Image.Image:
         for polygon, filled in _polygons(o, size):
             if filled:
                 draw.polygon(polygon, fill=o.rgb)
-            else:  # the hole of a ring shows the ground
+            else:  # the hole of a ring shows the background
                 draw.polygon(polygon, fill=scene.background.rgb)
             if line:
                 draw.line([*polygon, polygon[0], polygon[1]], fill=ink, width=line, joint="curve")
@@ -33,7 +33,7 @@ def draw_scene(scene: Scene, pixels: int) -> Image.Image:
 
 
 def draw_masks(scene: Scene, pixels: int) -> Image.Image:
-    """Mode L, ``pixels`` × ``pixels``: 0 is background, i + 1 is object i."""
+    """Draw the mask of a scene, mode L, ``pixels`` × ``pixels``: 0 is background, i + 1 is object i."""
     image = Image.new("L", (pixels, pixels), 0)
     draw = ImageDraw.Draw(image)
     for i, o in enumerate(scene.objects):
@@ -43,7 +43,7 @@ def draw_masks(scene: Scene, pixels: int) -> Image.Image:
 
 
 def _polygons(o: SceneObject, pixels: int) -> list[tuple[list[tuple[float, float]], bool]]:
-    """The object's outlines in pixels, each with whether it is filled (a ring has a hole)."""
+    """Return the object's outlines in pixels, each with whether it is filled (the hole of a ring is not)."""
     root = math.sqrt(abs(o.aspect))  # wide where positive, tall where negative
     stretch_x, stretch_y = (root, 1 / root) if o.aspect > 0 else (1 / root, root)
     cos, sin = math.cos(math.radians(o.angle)), math.sin(math.radians(o.angle))
@@ -62,7 +62,10 @@ def _polygons(o: SceneObject, pixels: int) -> list[tuple[list[tuple[float, float
 
 @cache
 def unit_outlines(shape: str) -> tuple[tuple[Points, bool], ...]:
-    """The outlines of a shape inside the unit circle, y downwards."""
+    """Return the outlines of a shape of about the size of the unit circle, each with whether it is filled.
+
+    The y axis points down.
+    """
     circle = _arc(1.0, 0, 360, 40)
     if shape == "circle":
         return ((circle, True),)
@@ -112,7 +115,7 @@ def _heart() -> Points:
 
 
 def _outline_ink(rgb: Rgb) -> Rgb:
-    """Dark on bright objects, bright on dark ones."""
+    """Return the color of an outline: dark for bright objects, bright for dark ones."""
     return (240, 240, 240) if sum(rgb) < 150 else (15, 15, 15)
 
 
@@ -127,7 +130,7 @@ def _background(background: Background, pixels: int) -> Image.Image:
 
 
 def _texture(name: str, pixels: int, rng: np.random.Generator) -> np.ndarray | None:
-    """Values 0 to 1, [pixels, pixels]; None where the ground is plain."""
+    """Return the pattern of a texture, [pixels, pixels] with values in 0..1; None for a plain background."""
     if name == "plain":
         return None
     y, x = np.mgrid[0:pixels, 0:pixels].astype(np.float32) / pixels

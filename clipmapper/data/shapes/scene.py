@@ -1,8 +1,9 @@
-"""A scene of the ``shapes`` data set: objects with attributes, some of them ambiguous on purpose.
+"""Scenes of the ``shapes`` dataset: objects with attributes, some of which are ambiguous on purpose.
 
-Every attribute has the name most people would give it and, where it is ambiguous, a second name with the share of
-people who would use that one. A *perception* of a scene is what one annotator sees: each ambiguous attribute resolved
-by chance, each place a little off. Questions are answered on perceptions: ten annotators disagree where people would.
+Every attribute has the name that most people would give it. An ambiguous attribute also has a second name, with the
+share of people who would use it. A *perception* of a scene is what one annotator sees: each ambiguous attribute gets
+one of its names at random, and each position has a small error. Questions are answered on perceptions, so that ten
+annotators disagree where ten people would.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COLORS: dict[str, Rgb] = {
     "gray": (135, 135, 138),
     "white": (246, 246, 246),
 }
-# Neighbours that people confuse; an ambiguous object is painted between the two.
+# Similar colors that people confuse; an ambiguous object has a color between the two.
 CONFUSED_COLORS = (
     ("red", "orange"),
     ("orange", "yellow"),
@@ -41,28 +42,32 @@ CONFUSED_COLORS = (
 )
 SHAPES = ("circle", "square", "triangle", "rectangle", "diamond", "star", "cross", "heart", "ring", "moon")
 SIZES = ("small", "large")
-# Radii as shares of the image's width; what lies between the two ranges is ambiguous.
+# Radii as shares of the image's width; a radius between the two ranges is ambiguous.
 SMALL_RADIUS = (0.11, 0.13)
 LARGE_RADIUS = (0.17, 0.20)
 MIN_GAP = 0.015
-PLACE_NOISE = 0.015  # standard deviation of a perceived place, as a share of the image's width
+PLACE_NOISE = 0.015  # standard deviation of a perceived position, as a share of the image's width
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A name, and the second name that a share ``doubt`` of people would give instead (0: nobody)."""
+    """An attribute of an object, which is ambiguous if ``doubt`` > 0."""
 
+    #: The name that most people use.
     name: str
+    #: The name that the others use.
     other: str = ""
+    #: Share of people who use ``other``, 0..1.
     doubt: float = 0.0
 
     def perceived(self, rng: Random) -> str:
+        """Draw the name that one annotator uses."""
         return self.other if self.doubt and rng.random() < self.doubt else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """One object; x, y and radius are shares of the image's width, the origin is the top left corner."""
+    """An object; ``x``, ``y`` and ``radius`` are shares of the image's width, the origin is the top left corner."""
 
     shape: Attribute
     color: Attribute
@@ -78,16 +83,21 @@ class SceneObject:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """``tone`` is dark or pale, ``texture`` plain, striped, checked, dotted, noisy or graded."""
+    """The background of a scene."""
 
+    #: dark or pale.
     tone: str
+    #: plain, striped, checked, dotted, noisy or graded.
     texture: str
     rgb: Rgb
+    #: Seed of the texture.
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
+    """A background and the objects on it."""
+
     background: Background
     objects: tuple[SceneObject, ...]
 
@@ -105,12 +115,12 @@ class Seen:
 
 
 def truth(scene: Scene) -> tuple[Seen, ...]:
-    """The scene as most people see it: every first name, every place exact."""
+    """Return the scene as most people see it: the first name of every attribute, and exact positions."""
     return tuple(Seen(i, o.shape.name, o.color.name, o.size.name, o.x, o.y) for i, o in enumerate(scene.objects))
 
 
 def perceive(scene: Scene, rng: Random) -> tuple[Seen, ...]:
-    """The scene as one annotator sees it."""
+    """Draw the scene as one annotator sees it."""
     return tuple(
         Seen(
             i,
@@ -125,14 +135,14 @@ def perceive(scene: Scene, rng: Random) -> tuple[Seen, ...]:
 
 
 def sample_scene(rng: Random, min_objects: int = 2, max_objects: int = 4) -> Scene:
-    """A scene with ``min_objects`` to ``max_objects`` objects that do not overlap."""
+    """Draw a scene with ``min_objects`` to ``max_objects`` objects that do not overlap."""
     background = sample_background(rng)
-    wanted = rng.randint(min_objects, max_objects)
+    count = rng.randint(min_objects, max_objects)
     objects: list[SceneObject] = []
-    while len(objects) < wanted:
+    while len(objects) < count:
         candidate = _sample_object(rng, background, objects)
         place = _free_place(rng, candidate.radius, objects)
-        if place is None:  # crowded: draw the scene anew
+        if place is None:  # too crowded: start again
             objects = []
             continue
         objects.append(replace(candidate, x=place[0], y=place[1]))
@@ -140,6 +150,7 @@ def sample_scene(rng: Random, min_objects: int = 2, max_objects: int = 4) -> Sce
 
 
 def sample_background(rng: Random) -> Background:
+    """Draw a background."""
     tone = rng.choice(("dark", "pale"))
     base = rng.randint(20, 60) if tone == "dark" else rng.randint(205, 248)
     tint = 16 if tone == "dark" else 12
@@ -149,31 +160,34 @@ def sample_background(rng: Random) -> Background:
 
 
 def twin(scene: Scene, rng: Random) -> Scene:
-    """A copy that differs in one thing: a colour, a shape, a size, or the places of two objects swapped."""
+    """Return a copy with one change: another color, shape or size of an object, or two objects at swapped positions.
+
+    The copy can be equal to the scene, if the drawn attribute is the old one.
+    """
     objects = list(scene.objects)
     i = rng.randrange(len(objects))
     change = rng.choice(("color", "shape", "size", "swap", "swap"))
     if change == "swap" and len(objects) > 1:
         j = rng.choice([k for k in range(len(objects)) if k != i])
-        # The places are exchanged and not the radii, so a large object may come near a neighbour, as in life.
+        # The positions are swapped but not the radii, so a large object can come close to another object.
         a, b = objects[i], objects[j]
         objects[i], objects[j] = replace(a, x=b.x, y=b.y), replace(b, x=a.x, y=a.y)
-        return Scene(scene.background, tuple(_inside(o) for o in objects))
+        return Scene(scene.background, tuple(_move_inside(o) for o in objects))
     fresh = _sample_object(rng, scene.background, [])
     old = objects[i]
     if change == "shape":
         objects[i] = replace(old, shape=fresh.shape, aspect=fresh.aspect, angle=fresh.angle)
     elif change == "size":
         radius, size = _sample_size(rng)
-        if len(objects) <= 3 or radius <= old.radius:  # a crowded scene has no room for a larger object
-            objects[i] = _inside(replace(old, radius=radius, size=size))
+        if len(objects) <= 3 or radius <= old.radius:  # four objects leave no room for a larger one
+            objects[i] = _move_inside(replace(old, radius=radius, size=size))
     else:
         objects[i] = replace(old, color=fresh.color, rgb=fresh.rgb, outline=fresh.outline)
     return Scene(scene.background, tuple(objects))
 
 
 def turned(scene: Scene, quarter_turns: int, mirrored: bool) -> Scene:
-    """The scene as seen in the picture mirrored left to right (first) and turned anticlockwise by quarters."""
+    """Return the scene of the image that is first mirrored left to right and then turned anticlockwise by quarters."""
 
     def place(o: SceneObject) -> SceneObject:
         x, y = (1 - o.x if mirrored else o.x), o.y
@@ -184,13 +198,13 @@ def turned(scene: Scene, quarter_turns: int, mirrored: bool) -> Scene:
     return Scene(scene.background, tuple(place(o) for o in scene.objects))
 
 
-def _inside(o: SceneObject) -> SceneObject:
+def _move_inside(o: SceneObject) -> SceneObject:
     low, high = o.radius + 0.01, 1 - o.radius - 0.01
     return replace(o, x=min(max(o.x, low), high), y=min(max(o.y, low), high))
 
 
 def _sample_object(rng: Random, background: Background, others: list[SceneObject]) -> SceneObject:
-    # Repeats make counting and descriptions of two words worth asking about.
+    # Repeated colors and shapes make questions about numbers, and descriptions of two words, more informative.
     if others and rng.random() < 0.3:
         like = rng.choice(others)
         color, rgb = like.color, like.rgb
@@ -224,7 +238,7 @@ def _sample_color(rng: Random, background: Background) -> tuple[Attribute, Rgb]:
 
 
 def _sample_shape(rng: Random) -> tuple[Attribute, float]:
-    """A shape and its aspect; a square that is nearly a rectangle is called either."""
+    """Draw a shape and its aspect ratio; a square that is almost a rectangle is ambiguous."""
     name = rng.choice(SHAPES)
     if name == "rectangle":
         return Attribute(name), rng.choice((1, -1)) * rng.uniform(1.6, 2.0)

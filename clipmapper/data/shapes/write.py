@@ -1,8 +1,9 @@
-"""Writing ``shapes`` out in the official formats, with a side file of what every answer depends on.
+"""Writer of the ``shapes`` dataset in the official formats, with an evidence file for every split.
 
-Under the root: VQAv2's question and annotation JSON, COCO's caption JSON, ``images/``, ``masks/`` (mode L, 0 is
-background, i + 1 is object i) and, a split, ``shapes_{split}_evidence.json``: the scenes' objects, and for every
-question the objects (indices) and the words ([start, end) characters) its answer depends on.
+The root contains VQAv2's question and annotation JSON, COCO's caption JSON, ``images/``, ``masks/`` (mode L, 0 is
+background, i + 1 is object i) and, for every split, ``shapes_{split}_evidence.json``. This file contains the objects of
+all scenes and, for every question, the objects (indices) and the words ([start, end) characters) that its answer
+depends on.
 """
 
 from __future__ import annotations
@@ -34,15 +35,19 @@ LAYOUT = VQALayout(
     folders={},
     unlabelled=(),
 )
-CAPTIONS = 5
-_FORMAT = 2  # part of the marker: a new version of the generator writes anew
-_SPLIT_STRIDE = 10_000_000  # image ids of different splits differ
+CAPTIONS = 5  # captions of every image
+_FORMAT = 2  # part of the folder's name, so that a new version of the generator writes a new dataset
+_SPLIT_STRIDE = 10_000_000  # distance between the first image ids of the splits, so that no id is in two splits
 
 
 def write_shapes(config: ShapesConfig) -> Path:
-    """Writes the data set a config describes, unless it is there; returns its folder under ``config.root``.
+    """Write the dataset that a config describes, unless it exists already.
 
-    The folder's name holds the seed and the sizes, and it appears only when it is whole.
+    The name of its folder contains the seed and the sizes. The folder is renamed to this name when all files are
+    written, so it is never incomplete.
+
+    Returns:
+        The folder of the dataset, which is under ``config.root``.
     """
     folder = Path(config.root) / _name(config)
     if folder.is_dir():
@@ -83,7 +88,7 @@ def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> N
 
 
 def _files(split: str, scenes: list[dict[str, Any]], info: dict[str, Any]) -> dict[str, Any]:
-    """The content of every JSON file of a split."""
+    """Return the content of every JSON file of a split, by file name."""
     joined = {
         key: [entry for scene in scenes for entry in scene[key]] for key in ("questions", "annotations", "captions")
     }
@@ -108,7 +113,10 @@ def _files(split: str, scenes: list[dict[str, Any]], info: dict[str, Any]) -> di
 
 
 def _write_scenes(indices: Iterable[int], root: Path, split: str, config: ShapesConfig) -> list[dict[str, Any]]:
-    """Draws scenes and returns their JSON entries; a scene depends on the seed, the split and its index alone."""
+    """Write the images and masks of scenes and return their JSON entries.
+
+    A scene depends only on the seed, the split and its index.
+    """
     entries = []
     for index in indices:
         rng = Random(f"shapes {config.seed} {split} {index}")

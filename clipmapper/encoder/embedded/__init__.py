@@ -1,1 +1,1 @@
-"""The encoder that ships with the project: its open_clip config, its weights, and what they were seen to know."""
+"""The embedded encoder, which is part of the project: its open_clip config, its weights, and a report of its probes."""

@@ -1,1 +1,1 @@
-"""Pre-training of the embedded encoder on ``shapes`` scenes, and the probes that judge it."""
+"""Pre-training of the embedded encoder on ``shapes`` scenes, and the probes that evaluate it."""

@@ -1,4 +1,4 @@
-"""Typed schema of the pre-training's config."""
+"""Config schema of the pre-training."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from clipmapper.config.schema import PathsConfig
 
 @dataclass
 class PretrainConfig:
-    """Pre-training of the embedded encoder. Weights of 0 and the two switches take parts of the recipe out.
+    """Config of the pre-training of the embedded encoder.
 
-    ``caption_weight``: open_clip's contrastive loss on pictures and captions; ``patch_weight``: linear heads that read
-    attributes and relations off each patch token; ``prompt_weight``: the same through the text encoder.
+    Parts of the training can be switched off: the losses with a weight of 0, ``twins`` and ``caption_kinds`` with
+    false.
     """
 
     steps: int = MISSING
     batch_size: int = MISSING
     lr: float = MISSING
     warmup_steps: int = MISSING
-    caption_weight: float = MISSING
-    patch_weight: float = MISSING
-    prompt_weight: float = MISSING
-    twins: bool = MISSING
-    caption_kinds: bool = MISSING
-    pool_scenes: int = MISSING
-    workers: int = MISSING
+    caption_weight: float = MISSING  # weight of open_clip's contrastive loss between images and captions
+    patch_weight: float = MISSING  # weight of the linear heads that predict attributes and relations from patch tokens
+    prompt_weight: float = MISSING  # weight of the same predictions by similarity to prompts
+    twins: bool = MISSING  # batches of pairs of scenes that differ in one thing
+    caption_kinds: bool = MISSING  # captions of all kinds, not only lists of the objects
+    pool_scenes: int = MISSING  # scenes drawn before training
+    workers: int = MISSING  # processes that draw the scenes
     threads: int | None = MISSING
     seed: int = MISSING
-    output: str | None = MISSING  # where the weights go besides the run folder; null: nowhere
+    output: str | None = MISSING  # a folder to which the weights are also written; null: only the run folder
     probe_scenes: int = MISSING
-    save_every: int = MISSING
+    save_every: int = MISSING  # steps between saved weights
     paths: PathsConfig = MISSING

@@ -1,7 +1,7 @@
-"""A pool of drawn scenes, and the batches that pre-training takes from it.
+"""A pool of drawn scenes, and the batches that are sampled from it for pre-training.
 
-Every scene stands beside its twin, which differs in one attribute or in the places of two objects. Batches turn and
-mirror the scenes (their words follow), so a pool of n scenes shows 8·n pictures.
+The pool consists of pairs of a scene and its twin, which differs in one attribute or in the positions of two objects.
+The scenes of a batch are turned and mirrored, with captions that fit the result, so a pool of n scenes has 8·n images.
 """
 
 from __future__ import annotations
@@ -24,25 +24,35 @@ CAPTION_KINDS = 5
 
 @dataclass(frozen=True)
 class Pool:
-    """``scenes`` in pairs (a scene, its twin), ``images`` uint8 [n, P, P, 3] and object ``maps`` uint8 [n, P, P]."""
+    """A pool of n drawn scenes."""
 
+    #: Scenes in pairs: a scene, then its twin.
     scenes: list[Scene]
+    #: uint8 [n, P, P, 3].
     images: np.ndarray
+    #: uint8 [n, P, P]: 0 is background, i + 1 is object i.
     maps: np.ndarray
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` uint8 [B, P, P, 3], ``maps`` uint8 [B, P, P], what is in each scene, and a caption each."""
+    """A batch of B scenes."""
 
+    #: uint8 [B, P, P, 3].
     images: np.ndarray
+    #: uint8 [B, P, P]: 0 is background, i + 1 is object i.
     maps: np.ndarray
+    #: The objects of each scene.
     seen: list[tuple[Seen, ...]]
+    #: One caption for each scene.
     captions: list[str]
 
 
 def draw_pool(count: int, pixels: int, seed: int, workers: int) -> Pool:
-    """``count`` scenes (an even number), half of them twins of the other half; the same for a seed."""
+    """Draw a pool of ``count`` scenes (an even number), half of which are twins of the other half.
+
+    The pool depends on the seed, but not on the number of workers.
+    """
     chunks = [range(i, min(i + 250, count // 2)) for i in range(0, count // 2, 250)]
     with ProcessPoolExecutor(workers) as processes:
         parts = list(processes.map(partial(_draw_pairs, pixels=pixels, seed=seed), chunks))
@@ -51,9 +61,15 @@ def draw_pool(count: int, pixels: int, seed: int, workers: int) -> Pool:
 
 
 def sample_batch(pool: Pool, size: int, twins: bool, caption_kinds: int, rng: Random) -> Batch:
-    """``size`` scenes; with ``twins`` one half of them are the other half's, turned the same way.
+    """Sample a batch from a pool.
 
-    Captions are of the first ``caption_kinds`` kinds (1: the list of all objects, nothing else).
+    Args:
+        pool: The pool.
+        size: Number of scenes B.
+        twins: Sample pairs of a scene and its twin, turned in the same way. Otherwise one scene of each pair is
+            sampled.
+        caption_kinds: Captions are of the first ``caption_kinds`` kinds; with 1 they only list all objects.
+        rng: Source of random numbers.
     """
     pairs = rng.sample(range(len(pool.scenes) // 2), size // 2 if twins else size)
     images, maps, seen, texts = [], [], [], []
@@ -69,7 +85,7 @@ def sample_batch(pool: Pool, size: int, twins: bool, caption_kinds: int, rng: Ra
 
 
 def turn_array(array: np.ndarray, quarter_turns: int, mirrored: bool) -> np.ndarray:
-    """A picture [P, P, …] turned as :func:`clipmapper.data.shapes.scene.turned` turns its scene."""
+    """Turn an image [P, P, …] in the same way as :func:`clipmapper.data.shapes.scene.turned` turns its scene."""
     return np.rot90(array[:, ::-1] if mirrored else array, quarter_turns)
 
 
@@ -80,5 +96,5 @@ def _draw_pairs(indices: range, pixels: int, seed: int) -> Pool:
         scene = sample_scene(rng, 1, 4)
         scenes += [scene, twin(scene, rng)]
     size = (pixels, pixels)
-    pictures = [np.asarray(draw_scene(s, SCENE_PIXELS).resize(size, Image.Resampling.BICUBIC)) for s in scenes]
-    return Pool(scenes, np.stack(pictures), np.stack([np.asarray(draw_masks(s, pixels)) for s in scenes]))
+    images = [np.asarray(draw_scene(s, SCENE_PIXELS).resize(size, Image.Resampling.BICUBIC)) for s in scenes]
+    return Pool(scenes, np.stack(images), np.stack([np.asarray(draw_masks(s, pixels)) for s in scenes]))

@@ -1,9 +1,10 @@
-"""What an encoder's tokens know: zero-shot naming in CLIP's shared space, and linear probes of the patch tokens.
+"""Tests of the information in an encoder's tokens: zero-shot classification, and linear probes of the patch tokens.
 
-Measured on scenes that pre-training never saw. Zero-shot: pictures of one object, the class token against one prompt a
-value. Probes: a ridge regression from a patch token to the attributes of the object under it, to the colour and shape
-of the nearest other object, and to whether something of a colour or shape stands left, right, above or below (mean over
-these statements of the balanced accuracy, chance 0.5).
+They use scenes that are not part of the pre-training. Zero-shot classification compares the class token of an image of
+one object with one prompt for each attribute value, in CLIP's shared space. The probes are ridge regressions from a
+patch token to the attributes of the object in the patch, to the color and shape of the nearest other object, and to
+statements whether something of a given color or shape is left of, right of, above or below the object. The result for
+the statements is the mean of their balanced accuracies (chance: 0.5).
 """
 
 from __future__ import annotations
@@ -29,31 +30,38 @@ _RIDGE = 10.0
 
 
 def probe(weights: dict[str, Tensor], scenes: int, seed: int = 1) -> dict[str, float]:
-    """Accuracies 0..1 by name, on ``scenes`` fresh scenes for the probes (a quarter of them held out)."""
+    """Return the accuracies of zero-shot classification and of the linear probes by name, in 0..1.
+
+    Args:
+        weights: State dict of the embedded open_clip model.
+        scenes: Number of scenes for the linear probes, of which a quarter is held out; zero-shot classification uses a
+            third of this number.
+        seed: Seed of the scenes.
+    """
     encoder = _encoder(weights)
     return {**zero_shot(encoder, scenes // 3, seed), **linear_probes(encoder, scenes, seed)}
 
 
 @torch.inference_mode()
 def tokens(encoder: FrozenClip, scenes: list[Scene]) -> Tensor:
-    """The encoder's tokens of the scenes' pictures, the class token first, [B, 1 + P, D]."""
+    """Return the encoder's tokens of the scenes' images, with the class token first, [B, 1 + P, D]."""
     parts = []
     for start in range(0, len(scenes), 128):
-        pictures: list[Image.Image] = [draw_scene(scene, SCENE_PIXELS) for scene in scenes[start : start + 128]]
-        parts.append(encoder.vision(encoder.pixels(pictures)).features)
+        images: list[Image.Image] = [draw_scene(scene, SCENE_PIXELS) for scene in scenes[start : start + 128]]
+        parts.append(encoder.vision(encoder.pixels(images)).features)
     return torch.cat(parts)
 
 
 @torch.inference_mode()
 def pooled(encoder: FrozenClip, scenes: list[Scene]) -> Tensor:
-    """The pictures' embeddings in the shared space, [B, E]."""
+    """Return the embeddings of the scenes' images in the shared space, [B, E]."""
     return tokens(encoder, scenes)[:, 0] @ encoder.vision.visual.proj
 
 
 def zero_shot(
     encoder: FrozenClip, scenes: int, seed: int, embeddings_of: Callable[[FrozenClip, list[Scene]], Tensor] = pooled
 ) -> dict[str, float]:
-    """The share of one-object pictures whose nearest prompt names the attribute rightly."""
+    """Return, for each attribute, the share of one-object images whose most similar prompt has the right value."""
     drawn = [sample_scene(Random(f"zero-shot {seed} {i}"), 1, 1) for i in range(scenes)]
     image = F.normalize(embeddings_of(encoder, drawn), dim=-1)
     found = {}
@@ -71,7 +79,7 @@ def zero_shot(
 def linear_probes(
     encoder: FrozenClip, scenes: int, seed: int, tokens_of: Callable[[FrozenClip, list[Scene]], Tensor] = tokens
 ) -> dict[str, float]:
-    """Held-out accuracy of a ridge regression from single patch tokens."""
+    """Return the accuracies of ridge regressions from single patch tokens, on held-out scenes."""
     drawn = [sample_scene(Random(f"probe {seed} {i}")) for i in range(scenes)]
     pixels = int(encoder.vision.visual.image_size[0])
     maps = np.stack([np.asarray(draw_masks(scene, pixels)) for scene in drawn])
@@ -93,12 +101,14 @@ def linear_probes(
         labels = torch.tensor([values.index(getattr(s, name)) for s in nearest])
         answers = _ridge(x, F.one_hot(labels, len(values)).float(), held_out).argmax(1)
         found[f"probe nearest {name}"] = float((answers == labels[held_out]).float().mean())
-    found["probe relations"] = _balanced(_ridge(x, targets.related[keep], held_out), targets.related[keep], held_out)
+    found["probe relations"] = _balanced_accuracy(
+        _ridge(x, targets.related[keep], held_out), targets.related[keep], held_out
+    )
     return found
 
 
 def _ridge(x: Tensor, y: Tensor, held_out: Tensor) -> Tensor:
-    """Fits on the rest, predicts the held-out rows."""
+    """Fit a ridge regression on the rows that are not held out, and return its predictions for the held-out rows."""
     mean, std = x[~held_out].mean(0), x[~held_out].std(0) + 1e-6
     z = torch.cat([(x - mean) / std, torch.ones(len(x), 1)], 1).double()
     fit = z[~held_out]
@@ -106,8 +116,11 @@ def _ridge(x: Tensor, y: Tensor, held_out: Tensor) -> Tensor:
     return (z[held_out] @ weights).float()
 
 
-def _balanced(scores: Tensor, related: Tensor, held_out: Tensor) -> float:
-    """Mean over the statements of (true positive rate + true negative rate) / 2, at each statement's base rate."""
+def _balanced_accuracy(scores: Tensor, related: Tensor, held_out: Tensor) -> float:
+    """Return the mean over the statements of (true positive rate + true negative rate) / 2.
+
+    The threshold of the scores is the share of true training rows of each statement.
+    """
     true = related[held_out] > 0
     said = scores > related[~held_out].mean(0)
     positive = (said & true).sum(0) / true.sum(0).clamp(min=1)
@@ -116,7 +129,7 @@ def _balanced(scores: Tensor, related: Tensor, held_out: Tensor) -> float:
 
 
 def _nearest(seen: tuple[Seen, ...], objects: np.ndarray, patch: int, grid: int) -> Seen:
-    """The object nearest to the one that covers most of a patch."""
+    """Return the object that is nearest to the object with the largest area in a patch."""
     cell = objects.shape[0] // grid
     row, column = divmod(patch, grid)
     inside = objects[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]

@@ -1,4 +1,4 @@
-"""A pre-training run: the pool, the training with its progress, the probes, and the files that are left behind."""
+"""A pre-training run: it draws the pool, trains with a progress bar, runs the probes and writes the files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ PIXELS = 60
 
 
 def run_pretraining(config: PretrainConfig, run: Path) -> None:
-    """Writes the weights and ``{model}.report.json``: the config, the figures, the versions."""
+    """Pre-train the encoder and write its weights and ``{model}.report.json``.
+
+    The report contains the accuracies of the probes, the last losses (as running means), the config and the versions.
+
+    Args:
+        config: Config of the pre-training.
+        run: The run folder; the files are also written to ``config.output``, if given.
+    """
     use_threads(config.threads)
     pool = draw_pool(config.pool_scenes, PIXELS, config.seed, config.workers)
     recent: dict[str, float] = {}
@@ -47,7 +54,7 @@ def run_pretraining(config: PretrainConfig, run: Path) -> None:
 
 
 def save(model: Pretraining, folder: Path) -> None:
-    """The weights in half precision, with only the token rows that were trained."""
+    """Save the weights in half precision, with only those rows of the token table that were trained."""
     state = shorten_token_table(model.weights(), torch.tensor(model.words.used))
     half = {n: (t.half() if t.is_floating_point() else t).contiguous() for n, t in state.items() if t.ndim or t.numel()}
     save_file(half, folder / f"{EMBEDDED_MODEL}.safetensors", metadata={"model": EMBEDDED_MODEL})

@@ -1,4 +1,4 @@
-"""What the patches of a batch show, as numbers, and the prompts that say the same in words."""
+"""Training targets of patches (attributes and relations of the objects they show), and prompts for the same values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clipmapper.data.shapes.scene import COLORS, SHAPES, SIZES, Seen
 
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 NEIGHBOURS = (*COLORS, *SHAPES)
-# The attributes a patch is asked for; background patches have a shape of their own and no other attribute.
+# The attributes to predict from a patch; background patches have the shape "background" and no other attribute.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "color": tuple(COLORS),
     "shape": (*SHAPES, "background"),
@@ -24,26 +24,34 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "place": PLACES,
 }
 RELATED = tuple((relation, neighbour) for relation in RELATIONS for neighbour in NEIGHBOURS)
-CLEAR = 0.03  # relations count from this share of the image's width on
+CLEAR = 0.03  # a relation counts if it holds by more than this share of the image's width
 ABSENT = -100  # the index that torch's cross-entropy ignores
 
 
 @dataclass(frozen=True)
 class PatchTargets:
-    """Some patches of a batch: ``image`` and ``patch`` [R] say which, ``attributes`` [R, 4] what they show (an index of
-    ``ATTRIBUTES``, or ``ABSENT``), ``related`` [R, 88] which of ``RELATED`` hold of the object, ``is_object`` [R]."""
+    """The targets of R patches of a batch."""
 
+    #: Number of the image in the batch, [R].
     image: Tensor
+    #: Number of the patch in its image, [R].
     patch: Tensor
+    #: Index of the value of each of ``ATTRIBUTES``, or ``ABSENT``, [R, 4].
     attributes: Tensor
+    #: Which of ``RELATED`` hold for the object, 0 or 1, [R, 88].
     related: Tensor
+    #: Whether the patch shows an object (otherwise the background), bool [R].
     is_object: Tensor
 
 
 def patch_targets(scenes: Sequence[Sequence[Seen]], maps: np.ndarray, grid: int, rng: Random) -> PatchTargets:
-    """Targets of every patch that an object covers well, and of two patches of background a picture.
+    """Return the targets of all patches with a large part of an object, and of two background patches per image.
 
-    ``maps`` uint8 [B, P, P]: 0 is background, i + 1 is object i.
+    Args:
+        scenes: The objects of each scene.
+        maps: uint8 [B, P, P], 0 for background and i + 1 for object i.
+        grid: Number of patches per side.
+        rng: Source of random numbers for the choice of background patches.
     """
     where, attributes, related = [], [], []
     for b, (seen, objects) in enumerate(zip(scenes, maps, strict=True)):
@@ -54,17 +62,17 @@ def patch_targets(scenes: Sequence[Sequence[Seen]], maps: np.ndarray, grid: int,
             related.append(np.zeros(len(RELATED), np.float32))
         for s in seen:
             covered = coverage(objects == s.index + 1, grid)
-            holding = _related(s, seen)
+            holding = _relation_targets(s, seen)
             for patch in np.flatnonzero(covered > min(0.3, 0.8 * covered.max())).tolist():
                 where.append((b, patch))
-                attributes.append(_attributes(s))
+                attributes.append(_attribute_indices(s))
                 related.append(holding)
     places, named = torch.tensor(where), torch.tensor(attributes)
     return PatchTargets(places[:, 0], places[:, 1], named, torch.from_numpy(np.stack(related)), named[:, 0] != ABSENT)
 
 
 def attribute_prompts(rng: Random) -> list[str]:
-    """One prompt for every value of every attribute, in the order of ``ATTRIBUTES``, each worded by chance."""
+    """Return one prompt with a random wording for every value of every attribute, in the order of ``ATTRIBUTES``."""
     wording = {
         "color": lambda value: f"{value} {rng.choice(NOUNS)}",
         "shape": lambda value: value,
@@ -75,7 +83,7 @@ def attribute_prompts(rng: Random) -> list[str]:
 
 
 def relation_prompts(rng: Random) -> list[str]:
-    """One prompt for each of ``RELATED``: ``the object left of the red thing``."""
+    """Return one prompt with a random wording for each of ``RELATED``, such as ``the object left of the red thing``."""
     return [
         f"{opening(rng)}{rng.choice(NOUNS)} {rng.choice(WORDINGS[relation])} the "
         f"{neighbour if neighbour in SHAPES else f'{neighbour} {rng.choice(NOUNS)}'}"
@@ -84,17 +92,17 @@ def relation_prompts(rng: Random) -> list[str]:
 
 
 def coverage(mask: np.ndarray, grid: int) -> np.ndarray:
-    """The share of each patch inside a mask [P, P] → [grid²]."""
+    """Return the share of each patch that is inside a mask: [P, P] → [grid²]."""
     cell = mask.shape[0] // grid
     return mask.reshape(grid, cell, grid, cell).mean((1, 3), dtype=np.float32).ravel()
 
 
-def _attributes(s: Seen) -> tuple[int, int, int, int]:
+def _attribute_indices(s: Seen) -> tuple[int, int, int, int]:
     place = 2 * (s.y >= 0.5) + (s.x >= 0.5)
     return tuple(COLORS).index(s.color), SHAPES.index(s.shape), SIZES.index(s.size), place
 
 
-def _related(s: Seen, seen: Sequence[Seen]) -> np.ndarray:
+def _relation_targets(s: Seen, seen: Sequence[Seen]) -> np.ndarray:
     found = np.zeros((len(RELATIONS), len(NEIGHBOURS)), np.float32)
     for other in seen:
         for r, relation in enumerate(RELATIONS):

@@ -1,7 +1,8 @@
-"""Pre-training of the embedded encoder: open_clip's contrastive loss, and losses that tie each patch to what it shows.
+"""Pre-training of the embedded encoder with open_clip's contrastive loss and with losses on single patches.
 
-Muon trains the blocks' matrices and AdamW the rest: in the same number of steps the patches learn shapes about twice as
-well as with AdamW alone.
+The losses on patches predict the attributes and relations of the object in a patch. Muon trains the matrices of the
+blocks and AdamW the other parameters: in the same number of steps, the patches learn shapes about twice as well as with
+AdamW alone.
 """
 
 from __future__ import annotations
@@ -32,20 +33,23 @@ from clipmapper.training.module import Muon, split_matrices
 
 _ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "place": 0.2}
 Report = Callable[[int, dict[str, float], "Pretraining"], None]
-_RELATED_WEIGHT = 5.0  # its mean is over 88 mostly false statements
+_RELATED_WEIGHT = 5.0  # large, since the loss is a mean over 88 mostly false statements
 
 
 class Words:
-    """CLIP's BPE over the few tokens that pre-training meets: rows of a small table, and their ids in the large one."""
+    """A tokenizer for the few tokens of CLIP's BPE that occur in pre-training.
+
+    A token is a row of a small token table; ``used`` contains the token id of each row.
+    """
 
     def __init__(self) -> None:
         self._tokenizer = open_clip.get_tokenizer(EMBEDDED_MODEL)
         self._ids: dict[str, list[int]] = {}
-        self.used: list[int] = []  # token id of each row of the small table
+        self.used: list[int] = []  #: Token id of each row of the small table.
         self._rows: dict[int, int] = {}
 
     def rows(self, text: str) -> list[int]:
-        """The text's tokens, start and end included, as rows of the small table; new tokens get new rows."""
+        """Return the rows of a text's tokens, with start and end tokens; unknown tokens get new rows."""
         if text not in self._ids:
             t = self._tokenizer
             ids = [t.sot_token_id, *t.encode(text), t.eot_token_id]
@@ -58,7 +62,7 @@ class Words:
 
 
 class Pretraining(nn.Module):
-    """A tiny open_clip model, its token table cut to ``words``, and the heads that only pre-training needs."""
+    """A tiny open_clip model with a token table for ``words`` only, and the heads that only pre-training needs."""
 
     mean: Tensor
     std: Tensor
@@ -83,7 +87,7 @@ class Pretraining(nn.Module):
         self.register_buffer("std", torch.tensor(visual.preprocess_cfg["std"]).view(1, 3, 1, 1), persistent=False)
 
     def image_tokens(self, images: Tensor) -> Tensor:
-        """uint8 [B, P, P, 3] → tokens after the final norm, [B, 1 + patches, D]."""
+        """Encode images, uint8 [B, P, P, 3] → tokens after the final layer norm, [B, 1 + patches, D]."""
         visual = self.clip.visual
         pixels = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
@@ -91,7 +95,7 @@ class Pretraining(nn.Module):
         return visual.ln_post(visual.transformer(visual.ln_pre(tokens + visual.positional_embedding)))
 
     def text_embeddings(self, texts: list[str]) -> Tensor:
-        """Texts → normalised embeddings in the shared space, [B, E]."""
+        """Return the normalised embeddings of texts in the shared space, [B, E]."""
         rows = [self.words.rows(text) for text in texts]
         longest = max(map(len, rows))
         ids = torch.tensor([r + [0] * (longest - len(r)) for r in rows])
@@ -101,7 +105,7 @@ class Pretraining(nn.Module):
         return F.normalize(x[torch.arange(len(texts)), end] @ self.clip.text_projection, dim=-1)
 
     def losses(self, batch: Batch, rng: Random) -> dict[str, Tensor]:
-        """The weighted parts of the loss by name, and (``acc/…``) how often each attribute is named rightly."""
+        """Return the weighted parts of the loss by name, and accuracies under names that begin with ``acc/``."""
         config, scale = self.config, self.clip.logit_scale.exp().clamp(max=100)
         tokens = self.image_tokens(torch.from_numpy(batch.images))
         parts: dict[str, Tensor] = {}
@@ -125,7 +129,7 @@ class Pretraining(nn.Module):
         return parts
 
     def weights(self) -> dict[str, Tensor]:
-        """The open_clip model's state dict, its token table whole again."""
+        """Return the state dict of the open_clip model with its complete token table."""
         table = self.table.clone()
         table[torch.tensor(self.words.used)] = self.clip.token_embedding.weight.detach()
         return {**self.clip.state_dict(), "token_embedding.weight": table}
@@ -134,7 +138,17 @@ class Pretraining(nn.Module):
 def named_losses(
     name: str, attributes: Tensor, related: Tensor, targets: PatchTargets, weight: float
 ) -> dict[str, Tensor]:
-    """Cross-entropy for every attribute, binary for every relation, from logits [R, 29] and [R, 88]."""
+    """Return the losses and accuracies of one kind of prediction by name.
+
+    The loss is the cross-entropy for attributes and the binary cross-entropy for relations.
+
+    Args:
+        name: Name of the kind of prediction, which begins the names of its parts.
+        attributes: Logits of all values of all attributes, [R, 29].
+        related: Logits of the relations, [R, 88].
+        targets: Targets of the R patches.
+        weight: Weight of the losses.
+    """
     sizes = [len(values) for values in ATTRIBUTES.values()]
     total = attributes.new_zeros(())
     parts: dict[str, Tensor] = {}
@@ -154,20 +168,21 @@ def named_losses(
 
 
 def place_embedding(grid: int, width: int) -> Tensor:
-    """Position embeddings to begin with, [1 + grid², width]: smooth in the place, and as large as the patches' own.
+    """Return initial position embeddings, [1 + grid², width], which are smooth and as large as the patch embeddings.
 
-    open_clip's small random ones are learnt only over hundreds of steps, and shapes need places.
+    With open_clip's small random embeddings, the model needs hundreds of steps to learn positions, and it needs
+    positions to learn shapes.
     """
     along = torch.arange(grid) / grid * 2 * math.pi
     waves = along[:, None] * torch.arange(1, 9) / 2
     line = torch.cat([waves.sin(), waves.cos()], 1)
-    both = torch.cat([line.repeat(grid, 1), line.repeat_interleave(grid, 0)], 1)  # x runs fastest
+    both = torch.cat([line.repeat(grid, 1), line.repeat_interleave(grid, 0)], 1)  # x varies fastest
     mixed = both @ torch.randn(both.shape[1], width) / math.sqrt(both.shape[1])
     return torch.cat([torch.zeros(1, width), mixed])
 
 
 def optimizers(model: Pretraining, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for embeddings, norms, heads and biases."""
+    """Return Muon for the matrices of the blocks, and AdamW for embeddings, norms, heads and biases."""
     matrices, rest = split_matrices(model, ("embedding", "visual.proj", "text_projection", "head"))
     return [
         Muon(matrices, lr=lr, weight_decay=0.05),
@@ -176,10 +191,16 @@ def optimizers(model: Pretraining, lr: float) -> list[torch.optim.Optimizer]:
 
 
 def pretrain(config: PretrainConfig, pool: Pool, report: Report) -> Pretraining:
-    """Trains for ``config.steps`` steps; ``report(step, parts, model)`` is called after each, with the loss parts."""
+    """Train a new model for ``config.steps`` steps.
+
+    Args:
+        config: Config of the pre-training.
+        pool: The pool of scenes.
+        report: Function ``report(step, parts, model)`` that is called after each step with the parts of the loss.
+    """
     torch.manual_seed(config.seed)
     rng = Random(config.seed)
-    words = _meet_words(config, pool)
+    words = _collect_words(config, pool)
     model = Pretraining(config, words)
     steppers = optimizers(model, config.lr)
     base = [[group["lr"] for group in o.param_groups] for o in steppers]
@@ -191,7 +212,9 @@ def pretrain(config: PretrainConfig, pool: Pool, report: Report) -> Pretraining:
             optimizer.zero_grad()
         kinds = CAPTION_KINDS if config.caption_kinds else 1
         batch = sample_batch(pool, config.batch_size, config.twins, kinds, rng)
-        with sdpa_kernel(SDPBackend.MATH):  # several times as fast as the fused kernel's backward on a CPU
+        with sdpa_kernel(
+            SDPBackend.MATH
+        ):  # on a CPU, its backward pass is several times faster than the fused kernel's
             parts = model.losses(batch, rng)
             sum((part for name, part in parts.items() if not name.startswith("acc/")), torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -205,8 +228,8 @@ def _cosine(done: float) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _meet_words(config: PretrainConfig, pool: Pool) -> Words:
-    """Every word the generator can say, by sampling it until nothing new comes for long."""
+def _collect_words(config: PretrainConfig, pool: Pool) -> Words:
+    """Return all words that the generator uses, by sampling until 20 batches in a row have no new word."""
     words, rng, quiet = Words(), Random(0), 0
     while quiet < 20:
         known = len(words.used)

@@ -1,4 +1,4 @@
-"""Progress bars, on a terminal and off it."""
+"""Progress bars with and without a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print("done")
 
 
 def on_a_terminal(code: str) -> tuple[str, str]:
-    """What a program writes on stdout, a pipe, and on stderr, a terminal."""
+    """Return what a program writes to stdout, which is a pipe, and to stderr, which is a terminal."""
     here, there = pty.openpty()
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -40,7 +40,7 @@ def on_a_terminal(code: str) -> tuple[str, str]:
     while True:
         try:
             part = os.read(here, 65536)
-        except OSError:  # how Linux ends a terminal that nobody holds open
+        except OSError:  # Linux raises this error when the other end of the terminal is closed
             break
         if not part:
             break
@@ -49,7 +49,7 @@ def on_a_terminal(code: str) -> tuple[str, str]:
     return done.stdout.decode(), seen.decode()
 
 
-def test_a_bar_and_what_is_said_meanwhile_are_on_the_terminal() -> None:
+def test_the_terminal_shows_the_bar_and_lines_printed_during_it() -> None:
     out, err = on_a_terminal(BAR.format(shown=True))
     assert out == "done\n"
     assert "counting" in err
@@ -58,11 +58,11 @@ def test_a_bar_and_what_is_said_meanwhile_are_on_the_terminal() -> None:
     assert any(line.strip() == "a note" for line in err.replace("\x1b[2K", "").replace("\r", "\n").splitlines())
 
 
-def test_no_bar_where_they_are_switched_off() -> None:
+def test_no_bar_is_shown_when_bars_are_switched_off() -> None:
     assert on_a_terminal(BAR.format(shown=False)) == ("done\n", "a note\r\n")
 
 
-def test_nothing_but_what_is_said_where_there_is_no_terminal(
+def test_without_a_terminal_only_the_printed_lines_appear(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")

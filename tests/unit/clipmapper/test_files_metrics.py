@@ -1,4 +1,4 @@
-"""What is noted beside results."""
+"""The versions that are stored with the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from clipmapper.files import versions
 
 
-def test_without_git_the_commit_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_git_the_versions_have_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = versions()
     assert {"python", "torch", "numpy"} < set(found)

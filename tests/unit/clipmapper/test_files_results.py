@@ -1,4 +1,4 @@
-"""Result files: what is written is read again, is what COCO's own code reads, and one line for what can be wrong."""
+"""Result files: reading back what was written, compatibility with COCO's own code, and one-line errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmapper.errors import UserError
 from clipmapper.files import ANSWERS, CAPTIONS, read_results, write_results
 
 
-def test_the_fields_and_the_order_are_the_evaluators(tmp_path: Path) -> None:
+def test_fields_and_order_are_those_of_the_evaluation_servers(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "results.json"
     write_results(path, CAPTIONS, {391895: 'a "man"\nrides é', 42: ""})
     assert json.loads(path.read_text(encoding="utf-8")) == [
@@ -25,13 +25,13 @@ def test_the_fields_and_the_order_are_the_evaluators(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fields", [ANSWERS, CAPTIONS])
-def test_what_is_written_is_read_again(tmp_path: Path, fields: Any) -> None:
+def test_written_results_are_read_back(tmp_path: Path, fields: Any) -> None:
     results = {3: "a cat", 1: "", 2: "猫\u2028"}
     write_results(tmp_path / "r.json", fields, results)
     assert list(read_results(tmp_path / "r.json", fields).items()) == list(results.items())
 
 
-def test_cocos_own_code_reads_it(tmp_path: Path) -> None:
+def test_cocos_own_code_reads_a_result_file(tmp_path: Path) -> None:
     images = [{"id": i, "file_name": f"{i}.jpg"} for i in (3, 9)]
     (tmp_path / "c.json").write_text(json.dumps({"info": {}, "images": images, "annotations": []}))
     write_results(tmp_path / "r.json", CAPTIONS, {9: "a dog", 3: "a cat"})
@@ -40,21 +40,21 @@ def test_cocos_own_code_reads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ({"1": "red"}, 'not a result file; give a list [{"question_id": 1, "answer": "…"}]'),
         ([{"question_id": 1, "answer": "x"}, {"question_id": 3}], '[1]: has no "answer"'),
         ([{"answer": "x"}], '[0]: has no "question_id"'),
-        ([{"question_id": 1, "answer": 2}], '[0]: "answer" is 2, not a text'),
+        ([{"question_id": 1, "answer": 2}], '[0]: "answer" is 2, not a string'),
         ([{"question_id": True, "answer": "x"}], '[0]: "question_id" is True, not a whole number'),
         (["red\nblue"], "[0]: is 'red\\nblue', not an object"),
         ([{"question_id": 1, "answer": "x"}] * 2, "[1]: question_id 1 occurs twice; remove one of the two"),
     ],
 )
-def test_a_bad_result_file_is_one_line(tmp_path: Path, content: Any, said: str) -> None:
+def test_a_bad_result_file_is_one_line(tmp_path: Path, content: Any, expected: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError) as caught:
         read_results(path, ANSWERS)
-    assert str(caught.value).startswith(f"{path}: {said}")
+    assert str(caught.value).startswith(f"{path}: {expected}")
     assert "\n" not in str(caught.value)

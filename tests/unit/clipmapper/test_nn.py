@@ -1,4 +1,4 @@
-"""The attention function: both paths against a slow loop, values and gradients; token subsets."""
+"""Attention: values and gradients of both code paths against a slow loop; and token subsets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ sizes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.in
 
 
 def drawn(shape: tuple[int, int, int, int, int], seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    """Query, key, value, and a mask that leaves every query a key."""
+    """Draw a query, key and value, and a mask with at least one key for every query."""
     batch, heads, queries, keys, width = shape
     g = torch.Generator().manual_seed(seed)
     tensors = [torch.randn(batch, heads, n, width, generator=g, dtype=dtype) * 2 for n in (queries, keys, keys)]
@@ -39,7 +39,7 @@ def drawn(shape: tuple[int, int, int, int, int], seed: int, dtype: torch.dtype =
 
 
 def slow_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Outputs and probabilities, number by number."""
+    """Compute outputs and probabilities one number at a time."""
     batch, heads, queries, width = query.shape
     out, probabilities = torch.zeros_like(query), query.new_zeros(batch, heads, queries, key.shape[2])
     for b in range(batch):
@@ -65,7 +65,7 @@ def test_both_paths_equal_a_slow_loop(shape: tuple[int, int, int, int, int], see
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_fused_kernel_runs_where_no_gradient_is_asked_for(masked: bool) -> None:
+def test_the_fused_kernel_runs_if_no_gradient_is_needed(masked: bool) -> None:
     query, key, value, mask = drawn((2, 2, 4, 5, 8), 0)
     used = mask if masked else None
     with Fused() as fused:
@@ -79,7 +79,7 @@ def test_the_fused_kernel_runs_where_no_gradient_is_asked_for(masked: bool) -> N
 
 
 class Fused(TorchFunctionMode):
-    """Notes the masks of the calls of PyTorch's fused attention."""
+    """Mode that records the mask of every call of PyTorch's fused attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ def test_a_masked_key_changes_nothing_and_gets_no_probability() -> None:
     assert not attention_probabilities(query, key, mask)[..., [2, 4]].any()
 
 
-def test_attend_equals_torchs_multi_head_attention_and_hands_out_probabilities_under_a_recording() -> None:
+def test_attend_equals_torchs_multi_head_attention_and_returns_probabilities_during_a_recording() -> None:
     torch.manual_seed(0)
     theirs = nn.MultiheadAttention(12, 3, batch_first=True).double().requires_grad_(False)
     theirs.in_proj_bias.normal_()
@@ -150,7 +150,7 @@ def test_attend_equals_torchs_multi_head_attention_and_hands_out_probabilities_u
     torch.testing.assert_close(probabilities, weights)
 
 
-def test_splitting_heads_is_undone_by_merging_them() -> None:
+def test_merging_heads_undoes_splitting_them() -> None:
     x = torch.arange(2 * 3 * 8.0).view(2, 3, 8)
     heads = split_heads(x, 4)
     assert heads.shape == (2, 4, 3, 2)
@@ -160,7 +160,7 @@ def test_splitting_heads_is_undone_by_merging_them() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 8).flatmap(lambda n: st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1)))
-def test_a_subset_keeps_places_in_order_with_padding_last(rows: list[list[bool]]) -> None:
+def test_a_subset_keeps_positions_in_order_with_padding_at_the_end(rows: list[list[bool]]) -> None:
     keep = torch.tensor([[True, *row] for row in rows])
     subset = TokenSubset.from_mask(keep)
     assert subset.index.shape == subset.valid.shape == (len(rows), int(keep.sum(1).max()))
@@ -169,7 +169,7 @@ def test_a_subset_keeps_places_in_order_with_padding_last(rows: list[list[bool]]
         assert valid.tolist() == sorted(valid.tolist(), reverse=True)
 
 
-def test_all_of_a_batch_is_the_batch() -> None:
+def test_the_subset_of_all_tokens_is_the_whole_batch() -> None:
     valid = torch.tensor([[True, True, True], [True, False, False]])
     subset = TokenSubset.all_of(valid)
     assert subset.index.tolist() == [[0, 1, 2], [0, 1, 2]]
@@ -179,7 +179,7 @@ def test_all_of_a_batch_is_the_batch() -> None:
     assert Tokens(features, valid, subset.index).last.tolist() == [2, 0]
 
 
-def test_taking_rows_and_moving_tokens() -> None:
+def test_take_selects_rows_and_to_moves_and_converts_tokens() -> None:
     features = torch.arange(12.0).view(2, 3, 2)
     assert take(features, torch.tensor([[2, 0], [1, 1]])).tolist() == [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
     tokens = Tokens(features, torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""Defaults stand in the YAML alone, so that the two can't disagree."""
+"""Default values are only in the YAML files, so that they cannot disagree with the schemas."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from clipmapper.tasks.vqa.config import ExplainConfig, VQATaskConfig
 COMMANDS = (TrainConfig, EvaluateConfig, ExplainConfig, ExplainCaptionConfig, PretrainConfig, BenchmarkConfig)
 SECTIONS = (MapperConfig, EncoderConfig, TrainerConfig, LoggerConfig, PathsConfig, OptimConfig)
 TASKS = (VQATaskConfig, CaptionTaskConfig)
-NO_YAML_GIVES = {("CocoConfig", key) for key in ("min_answer_questions", "answers_file", "reserved")}
+NOT_IN_YAML = {("CocoConfig", key) for key in ("min_answer_questions", "answers_file", "reserved")}
 
 
 def defaults(schema: type) -> Iterator[str]:
     for field in fields(schema):
         value = field.default if field.default_factory is NO_DEFAULT else field.default_factory()
-        if value != MISSING and (schema.__name__, field.name) not in NO_YAML_GIVES:
+        if value != MISSING and (schema.__name__, field.name) not in NOT_IN_YAML:
             yield f"{schema.__name__}.{field.name}={value}"
 
 
 @pytest.mark.parametrize("schema", [*COMMANDS, *SECTIONS, *TASKS, *DATA_SCHEMAS.values()])
-def test_a_schema_holds_types_and_checks_alone(schema: type) -> None:
+def test_a_schema_has_no_default_values(schema: type) -> None:
     assert list(defaults(schema)) == []

@@ -1,4 +1,4 @@
-"""Configs by name, outside of a command."""
+"""Configs of several members of a group, without a running command."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from clipmapper.errors import UserError
         ("--multirun", False),
     ],
 )
-def test_only_options_by_name_are_added(argument: str, added: bool) -> None:
+def test_only_options_given_by_name_get_the_prefix(argument: str, added: bool) -> None:
     assert as_added(argument) == ("++" + argument if added else argument)
 
 
-def test_a_choice_keeps_what_hydra_composed() -> None:
+def test_a_single_choice_keeps_the_composed_config() -> None:
     composed = OmegaConf.create({"explainer": {"_target_": "a.B", "importance": "token"}, "seed": 4})
     assert chosen_configs("explainer", "weighted", composed.explainer) == {
         "weighted": {"_target_": "a.B", "importance": "token"}
     }
 
 
-def test_the_choice_takes_options_by_its_name_too() -> None:
+def test_a_single_choice_also_accepts_options_by_its_name() -> None:
     composed = OmegaConf.create({"_target_": "a.B", "importance": "matrix", "weighted": {"importance": "token"}})
     assert chosen_configs("explainer", "weighted", composed)["weighted"]["importance"] == "token"
     assert "weighted" not in chosen_configs("explainer", "weighted", composed)["weighted"]
 
 
-def test_a_name_reads_its_file_and_a_whole_config_none() -> None:
+def test_a_name_reads_its_file_but_a_complete_config_needs_none() -> None:
     options = {"constant": {"weight": 0.25}, "other": {"_target_": "a.B", "steps": 3}}
     assert named_configs("explainer", ["other", "constant", "genatt"], options) == {
         "other": {"_target_": "a.B", "steps": 3},
@@ -55,12 +55,12 @@ def test_a_name_reads_its_file_and_a_whole_config_none() -> None:
     }
 
 
-def test_a_whole_config_sees_the_run() -> None:
+def test_a_complete_config_can_refer_to_keys_of_the_run() -> None:
     composed = OmegaConf.create({"explainer": {"names": ["a"], "a": {"_target_": "a.B", "seed": "${seed}"}}, "seed": 4})
     assert chosen_configs("explainer", "paper", composed.explainer) == {"a": {"_target_": "a.B", "seed": 4}}
 
 
-def test_nothing_here_brings_torch_in() -> None:
+def test_the_module_does_not_import_torch() -> None:
     code = (
         "import sys; from clipmapper.config.groups import named_configs;"
         "named_configs('explainer', ['weighted'], {}); sys.exit('torch' in sys.modules)"
@@ -68,7 +68,7 @@ def test_nothing_here_brings_torch_in() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_wrong_option_in_depth_is_named_in_full() -> None:
+def test_the_error_for_an_unknown_option_has_its_full_key() -> None:
     with pytest.raises(
         UserError, match=r"^unknown config key explainer\.constant\.wait; did you mean .*constant\.weight"
     ):

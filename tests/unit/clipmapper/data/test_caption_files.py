@@ -1,4 +1,4 @@
-"""Reading COCO's and Karpathy's caption files, and one clear line for what can be wrong."""
+"""Reading COCO's and Karpathy's caption files, and one clear line for every kind of error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clipmapper.data.shapes.write import write_shapes
 from clipmapper.errors import UserError
 
 Change = Callable[[Any], Any]
-PHOTOS = Path("photos")
+IMAGES = Path("images")
 
 
 def coco() -> dict[str, Any]:
@@ -61,21 +61,21 @@ def ids(data: CaptionData) -> list[int]:
     return [image.image_id for image in data.images]
 
 
-def test_captions_are_joined_to_their_images_in_the_files_order_and_kept_as_they_are(tmp_path: Path) -> None:
-    data = read_coco_captions(write(tmp_path / "c.json", coco()), PHOTOS)
+def test_captions_are_joined_to_their_images_in_file_order_and_unchanged(tmp_path: Path) -> None:
+    data = read_coco_captions(write(tmp_path / "c.json", coco()), IMAGES)
     assert data.images == (
-        CaptionImage(9, ("a dog\n",), FileImage(PHOTOS / "nine.jpg")),
-        CaptionImage(3, ("Un café, l'été 猫", "a cat"), FileImage(PHOTOS / "three.jpg")),
+        CaptionImage(9, ("a dog\n",), FileImage(IMAGES / "nine.jpg")),
+        CaptionImage(3, ("Un café, l'été 猫", "a cat"), FileImage(IMAGES / "three.jpg")),
     )
     assert data.references() == {9: ("a dog\n",), 3: ("Un café, l'été 猫", "a cat")}
     assert data.captioned == data.images
     assert data.left_out == ""
 
 
-def test_images_without_captions_are_left_out_of_training_and_named(tmp_path: Path) -> None:
+def test_images_without_captions_are_left_out_of_training_and_reported(tmp_path: Path) -> None:
     content = coco()
     content["images"] += [{"id": 20 + k, "file_name": "x.jpg"} for k in range(6)]
-    data = read_coco_captions(write(tmp_path / "c.json", content), PHOTOS)
+    data = read_coco_captions(write(tmp_path / "c.json", content), IMAGES)
     assert [image.image_id for image in data.captioned] == [9, 3]
     assert data.left_out.startswith(f"{tmp_path / 'c.json'}: 6 images (20, 21, 22, 23, 24, …) without a caption")
     with pytest.raises(UserError, match=r"c\.json: 6 images \(20, .*without a caption to score against"):
@@ -93,21 +93,21 @@ def test_images_without_captions_are_left_out_of_training_and_named(tmp_path: Pa
     ],
 )
 def test_karpathys_splits(tmp_path: Path, split: str, restval_in_train: bool, expected: list[int]) -> None:
-    data = read_karpathy(write(tmp_path / "k.json", karpathy()), PHOTOS, split, restval_in_train)
+    data = read_karpathy(write(tmp_path / "k.json", karpathy()), IMAGES, split, restval_in_train)
     assert ids(data) == expected
 
 
-def test_karpathys_images_have_any_number_of_raw_captions_and_their_own_folder(tmp_path: Path) -> None:
+def test_karpathys_images_can_have_any_number_of_captions_and_different_folders(tmp_path: Path) -> None:
     path = write(tmp_path / "k.json", karpathy())
-    assert read_karpathy(path, PHOTOS, "train").images == (
-        CaptionImage(1, ("One.",), FileImage(PHOTOS / "train2014" / "1.jpg")),
-        CaptionImage(2, ("two", "zwei"), FileImage(PHOTOS / "val2014" / "2.jpg")),
+    assert read_karpathy(path, IMAGES, "train").images == (
+        CaptionImage(1, ("One.",), FileImage(IMAGES / "train2014" / "1.jpg")),
+        CaptionImage(2, ("two", "zwei"), FileImage(IMAGES / "val2014" / "2.jpg")),
     )
-    assert len(read_karpathy(path, PHOTOS, "test").images[0].captions) == 7
+    assert len(read_karpathy(path, IMAGES, "test").images[0].captions) == 7
 
 
 def edit(*path: str | int, to: Any) -> Change:
-    """The content with one value replaced; ``...`` removes it."""
+    """Return a function that replaces one value of a file's content, or removes it if ``to`` is ``...``."""
 
     def change(content: Any) -> Any:
         at = content
@@ -128,26 +128,26 @@ def edit(*path: str | int, to: Any) -> Change:
         (edit("images", to=...), "c.json: has no \"images\" (found: 'info', 'annotations'); add it"),
         (edit("annotations", to={}), 'c.json: "annotations" is {}, not a list'),
         (lambda _: [1], 'c.json: is [1], not an object with "images"'),
-        (edit("images", to=[]), 'c.json: annotations[0]: "image_id" 3 is none of the file\'s images'),
+        (edit("images", to=[]), 'c.json: annotations[0]: "image_id" 3 is not in the file\'s images'),
         (lambda _: {"images": [], "annotations": []}, "c.json: holds no images"),
         (edit("images", 1, "id", to=...), 'c.json: images[1]: has no "id"'),
         (edit("images", 1, "id", to="3"), "c.json: images[1]: \"id\" is '3', not a whole number"),
         (edit("images", 1, "id", to=True), 'c.json: images[1]: "id" is True, not a whole number'),
         (edit("images", 1, "id", to=9), "c.json: images[1]: id 9 occurs twice"),
-        (edit("images", 0, "file_name", to=None), 'c.json: images[0]: "file_name" is None, not a text'),
+        (edit("images", 0, "file_name", to=None), 'c.json: images[0]: "file_name" is None, not a string'),
         (edit("images", 0, to=7), 'c.json: images[0]: is 7, not an object with "id"'),
         (edit("annotations", 2, "id", to=50), "c.json: annotations[2]: id 50 occurs twice"),
         (edit("annotations", 2, "id", to=...), 'c.json: annotations[2]: has no "id"'),
-        (edit("annotations", 1, "image_id", to=77), 'c.json: annotations[1]: "image_id" 77 is none of the file\'s'),
+        (edit("annotations", 1, "image_id", to=77), 'c.json: annotations[1]: "image_id" 77 is not in the file\'s'),
         (edit("annotations", 1, "caption", to=...), 'c.json: annotations[1]: has no "caption"'),
-        (edit("annotations", 1, "caption", to=["a"]), "c.json: annotations[1]: \"caption\" is ['a'], not a text"),
+        (edit("annotations", 1, "caption", to=["a"]), "c.json: annotations[1]: \"caption\" is ['a'], not a string"),
         (edit("annotations", 1, "caption", to=" \n"), 'c.json: annotations[1]: "caption" is empty'),
     ],
 )
 def test_a_bad_coco_file_gives_one_line_with_file_entry_and_field(tmp_path: Path, change: Change, message: str) -> None:
     path = write(tmp_path / "c.json", change(coco()))
     with pytest.raises(UserError) as raised:
-        read_coco_captions(path, PHOTOS)
+        read_coco_captions(path, IMAGES)
     assert str(raised.value).startswith(f"{tmp_path}/{message}")
     assert "\n" not in str(raised.value)
 
@@ -157,7 +157,7 @@ def test_a_bad_coco_file_gives_one_line_with_file_entry_and_field(tmp_path: Path
     [
         (edit("images", 2, "cocoid", to=...), 'images[2]: has no "cocoid"'),
         (edit("images", 2, "cocoid", to=1), "images[2]: id 1 occurs twice"),
-        (edit("images", 0, "split", to=5), 'images[0]: "split" is 5, not a text'),
+        (edit("images", 0, "split", to=5), 'images[0]: "split" is 5, not a string'),
         (edit("images", 0, "filepath", to=...), 'images[0]: has no "filepath"'),
         (edit("images", 0, "filename", to=...), 'images[0]: has no "filename"'),
         (edit("images", 0, "sentences", to="a cat"), "images[0]: \"sentences\" is 'a cat', not a list"),
@@ -170,35 +170,35 @@ def test_a_bad_coco_file_gives_one_line_with_file_entry_and_field(tmp_path: Path
 def test_a_bad_karpathy_file_gives_one_line(tmp_path: Path, change: Change, message: str) -> None:
     path = write(tmp_path / "k.json", change(karpathy()))
     with pytest.raises(UserError) as raised:
-        read_karpathy(path, PHOTOS, "train")
+        read_karpathy(path, IMAGES, "train")
     line = str(raised.value)
     assert line.startswith(str(path))
     assert message in line
     assert "\n" not in line
 
 
-def test_an_unknown_split_names_those_there_are(tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_split_lists_the_existing_ones(tmp_path: Path) -> None:
     path = write(tmp_path / "k.json", karpathy())
     with pytest.raises(UserError, match=r"has no split dev; choose one of: restval, test, train, val"):
-        read_karpathy(path, PHOTOS, "dev")
+        read_karpathy(path, IMAGES, "dev")
 
 
 @pytest.mark.parametrize("content", ["", '{"images": [{"id": 1, "fil', "null"])
-def test_an_empty_or_cut_off_file_is_named(tmp_path: Path, content: str) -> None:
+def test_the_error_for_an_empty_or_cut_off_file_has_its_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "c.json"
     path.write_text(content)
-    for read in (lambda: read_coco_captions(path, PHOTOS), lambda: read_karpathy(path, PHOTOS, "val")):
+    for read in (lambda: read_coco_captions(path, IMAGES), lambda: read_karpathy(path, IMAGES, "val")):
         with pytest.raises(UserError, match=r"c\.json: "):
             read()
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_has_its_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json: no such file"):
-        read_coco_captions(tmp_path / "none.json", PHOTOS)
+        read_coco_captions(tmp_path / "none.json", IMAGES)
 
 
-def test_both_layouts_of_real_captions_hold_the_same(real_mini: Path) -> None:
-    """78 photos with five captions each; the Karpathy file names their places under one folder."""
+def test_both_formats_of_real_captions_give_the_same_data(real_mini: Path) -> None:
+    """The data are 78 images with five captions each; the Karpathy file has their paths under one folder."""
     splits = [read_karpathy(real_mini / "dataset_coco.json", real_mini / "images", s) for s in ("train", "val", "test")]
     joined = {image.image_id: image for data in splits for image in data.images}
     parts = [
@@ -214,7 +214,7 @@ def test_both_layouts_of_real_captions_hold_the_same(real_mini: Path) -> None:
     assert load_rgb(parts[0].images[0].image).mode == "RGB"
 
 
-def test_the_generated_captions_come_through_the_same_reader(shapes_split: Path) -> None:
+def test_the_same_reader_reads_generated_captions(shapes_split: Path) -> None:
     data = read_coco_captions(shapes_split / "captions_shapes_val.json", shapes_split / "images" / "val")
     assert all(len(image.captions) == 5 for image in data.images)
     assert load_rgb(data.images[0].image).mode == "RGB"

@@ -1,4 +1,4 @@
-"""easy-VQA, written out into VQAv2's format."""
+"""Writing easy-VQA in VQAv2's format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clipmapper.errors import UserError
 
 @pytest.fixture
 def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package's interface with three images, instead of its 5000."""
+    """Replace the package by one with the same interface, but with 3 images instead of 5000."""
     paths = {}
     for image_id, color in enumerate(("red", "teal", "gray")):
         paths[image_id] = str(tmp_path / f"{image_id}.png")
@@ -42,7 +42,7 @@ def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_package")
-def test_the_written_set_is_read_like_any_other(tmp_path: Path) -> None:
+def test_the_written_dataset_is_read_like_vqav2(tmp_path: Path) -> None:
     root = tmp_path / "data" / "easy_vqa"
     write_easy_vqa(root)
     train, test = (read_vqav2(root, [split], EASY_VQA) for split in SPLITS)
@@ -62,7 +62,7 @@ def test_a_second_run_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     root = tmp_path / "easy_vqa"
     write_easy_vqa(root)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    monkeypatch.setitem(sys.modules, "easy_vqa", None)  # what is written needs the package no more
+    monkeypatch.setitem(sys.modules, "easy_vqa", None)  # the written dataset does not need the package
     write_easy_vqa(root)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
@@ -87,7 +87,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_package")
 def test_another_process_may_be_faster(tmp_path: Path) -> None:
     root = tmp_path / "easy_vqa"
-    package: Any = sys.modules["easy_vqa"]  # the fixture's own
+    package: Any = sys.modules["easy_vqa"]  # the package of the fixture
     questions = package.get_test_questions
 
     def read_while_another_writes() -> Any:
@@ -101,10 +101,10 @@ def test_another_process_may_be_faster(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_package")
-def test_a_folder_that_cannot_be_taken(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="full: holds other things than easy_vqa"):
+    with pytest.raises(UserError, match="full: contains other files than those of easy_vqa"):
         write_easy_vqa(tmp_path / "full")
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "easy_vqa"):
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_taken(tmp_path: Path) -> None:
     assert (tmp_path / "file").is_file()
 
 
-def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "easy_vqa", None)
     with pytest.raises(UserError, match="pip install easy-vqa"):
         write_easy_vqa(tmp_path / "easy_vqa")
@@ -122,7 +122,7 @@ def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 def test_the_real_package(tmp_path: Path) -> None:
-    """The numbers are those of the package's own README."""
+    """The expected numbers are those of the package's README."""
     pytest.importorskip("easy_vqa")
     root = tmp_path / "easy_vqa"
     write_easy_vqa(root)

@@ -1,4 +1,4 @@
-"""Data in the columns of ``lmms-lab/VQAv2``: Parquet files as the Hub has them, and what can be wrong with them."""
+"""Data with the columns of ``lmms-lab/VQAv2``: Parquet files like those of the Hub, and errors in them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def encoded(color: str) -> bytes:
 
 
 def row(question_id: int, color: str = "red", **changes: Any) -> dict[str, Any]:
-    """One question; as in VQAv2, its id begins with that of its image."""
+    """Return a question whose id begins with the id of its image, as in VQAv2."""
     answers = [{"answer": "kite", "answer_confidence": "yes", "answer_id": i} for i in range(1, 11)]
     labels = {"answers": answers, "multiple_choice_answer": "kite", "answer_type": "other", "question_type": "what"}
     image = {"bytes": encoded(color), "path": None}
@@ -62,7 +62,7 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_a_parquet_file_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "val.parquet", row(7000, "red"), row(7001, "red"), row(8000, "blue"))
     data = read_parquet(path, "validation")
     assert [record.question_id for record in data.questions] == [7000, 7001, 8000]
@@ -79,12 +79,12 @@ def test_images_stay_encoded_and_on_the_disk(tmp_path: Path) -> None:
     path = write(tmp_path / "val.parquet", row(7000))
     image = read_parquet(path, "validation").images[7]
     assert image.read() == encoded("red")
-    assert len(pickle.dumps(image)) < 20_000  # the loader's workers get the name of the file, not the file
+    assert len(pickle.dumps(image)) < 20_000  # the workers of the data loader get the name of the file, not its content
     assert list((tmp_path / "cache").rglob("*.arrow"))
     assert pickle.loads(pickle.dumps(image)).read() == encoded("red")
 
 
-def test_a_folder_as_the_hub_has_it(tmp_path: Path) -> None:
+def test_a_folder_like_the_hubs_is_read_by_split(tmp_path: Path) -> None:
     write(tmp_path / "data" / "validation-00000-of-00002.parquet", row(1000))
     write(tmp_path / "data" / "validation-00001-of-00002.parquet", row(2000))
     write(tmp_path / "data" / "test-00000-of-00001.parquet", unlabelled(3000))
@@ -99,8 +99,8 @@ def test_a_folder_as_the_hub_has_it(tmp_path: Path) -> None:
         read_parquet(tmp_path, "train")
 
 
-def test_a_file_that_other_tools_wrote(tmp_path: Path) -> None:
-    """Without the metadata of ``datasets``, and with the image as plain bytes."""
+def test_a_file_written_by_other_tools_is_read(tmp_path: Path) -> None:
+    """The file has no metadata of ``datasets``, and the images are plain bytes."""
     for image in (encoded("red"), {"bytes": encoded("red")}):
         table = pyarrow.Table.from_pylist([row(7000, image=image)])
         path = tmp_path / f"{type(image).__name__}.parquet"
@@ -108,8 +108,8 @@ def test_a_file_that_other_tools_wrote(tmp_path: Path) -> None:
         assert load_rgb(read_parquet(path, "train").images[7]).size == (6, 5)
 
 
-def test_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``datasets`` takes a folder of that name for the hub's."""
+def test_a_hub_id_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``datasets`` reads a local folder of this name instead of the hub."""
     for split, question_id in (("validation", 7000), ("test", 8000)):
         write(tmp_path / "lmms-lab" / "VQAv2" / "data" / f"{split}-00000-of-00001.parquet", row(question_id))
     monkeypatch.chdir(tmp_path)
@@ -118,22 +118,22 @@ def test_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.images[7].name == "lmms-lab/VQAv2 (validation), row 0"
 
 
-def test_the_hub_cannot_be_reached() -> None:
-    """All tests run with ``HF_HUB_OFFLINE``."""
+def test_an_unreachable_hub_is_an_error() -> None:
+    """All tests run with ``HF_HUB_OFFLINE`` set."""
     with pytest.raises(UserError, match=r"^lmms-lab/VQAv2 \(validation\): cannot be loaded .*check the name") as caught:
         read_hub("lmms-lab/VQAv2", "validation")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("source", ["nowhere/val.parquet", "/no/such/folder", "../nowhere", "a/b/c"])
-def test_a_path_that_is_not_there(source: str) -> None:
-    with pytest.raises(UserError, match=f"^{source}: no such file or folder, and no hub id"):
+def test_a_missing_path_is_an_error(source: str) -> None:
+    with pytest.raises(UserError, match=f"^{source}: no such file or folder, and not a hub id"):
         read_hub(source, "validation")
     with pytest.raises(UserError, match=f"^{source}: no such file or folder; correct the path"):
         read_parquet(Path(source), "validation")
 
 
-def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "val.parquet"
     path.write_bytes(b"PAR1 but no more")
     with pytest.raises(UserError, match=r"val\.parquet \(validation\): cannot be loaded .*Parquet") as caught:
@@ -141,16 +141,16 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_parquet_file(tmp_path: Path) -> None:
+def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "val.parquet", row(7000))
-    sound = path.read_bytes()
-    path.write_bytes(sound[:200] + bytes(300) + sound[500:])
+    intact = path.read_bytes()
+    path.write_bytes(intact[:200] + bytes(300) + intact[500:])
     with pytest.raises(UserError, match=r"val\.parquet \(validation\): cannot be loaded .*Invalid data") as caught:
         read_parquet(path, "validation")
     assert "\n" not in str(caught.value)
 
 
-def test_missing_columns(tmp_path: Path) -> None:
+def test_missing_columns_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "val.parquet"
     datasets.Dataset.from_list([{"question_id": 1, "question": "why?", "image_id": 1}]).to_parquet(path)
     with pytest.raises(UserError, match=r"no column answers, multiple_choice_answer, .*, image; rename"):
@@ -165,10 +165,10 @@ def test_missing_columns(tmp_path: Path) -> None:
         ([row(7000, question=" ")], 'question_id 7000: "question" is empty'),
         ([row(7000, image_id=None)], 'question_id 7000: "image_id" is None, not a whole number'),
         ([row(7000, answers=[{"answer": None}])], "question_id 7000: an answer is"),
-        ([row(7000, answer_type=None)], 'question_id 7000: "answer_type" is None, not a text'),
+        ([row(7000, answer_type=None)], 'question_id 7000: "answer_type" is None, not a string'),
     ],
 )
-def test_malformed_rows(tmp_path: Path, rows: list[dict[str, Any]], reason: str) -> None:
+def test_malformed_rows_are_an_error(tmp_path: Path, rows: list[dict[str, Any]], reason: str) -> None:
     path = write(tmp_path / "val.parquet", *rows)
     with pytest.raises(UserError, match=reason) as caught:
         read_parquet(path, "validation")
@@ -176,14 +176,14 @@ def test_malformed_rows(tmp_path: Path, rows: list[dict[str, Any]], reason: str)
 
 
 @pytest.mark.parametrize("image", [None, {"bytes": None, "path": "photo.jpg"}, {"bytes": b"", "path": None}])
-def test_a_cell_without_bytes_is_an_error_when_it_is_opened(tmp_path: Path, image: Any) -> None:
+def test_a_cell_without_bytes_is_an_error_when_the_image_is_opened(tmp_path: Path, image: Any) -> None:
     path = tmp_path / "val.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row(6000), row(7000, image=image)]), path)
     with pytest.raises(BadImage, match=r"row 1: the image cell holds no bytes"):
         load_rgb(read_parquet(path, "validation").images[7])
 
 
-def test_an_image_column_of_something_else(tmp_path: Path) -> None:
+def test_an_image_column_without_images_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "val.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row(7000, image=3)]), path)
     with pytest.raises(UserError, match='the column "image" holds no images'):

@@ -1,4 +1,4 @@
-"""Decoding: every mode and format becomes upright 8-bit RGB, every broken file one line."""
+"""Decoding: images of all modes and formats become upright 8-bit RGB, and broken files give a one-line error."""
 
 from __future__ import annotations
 
@@ -63,13 +63,15 @@ def test_lossless_formats_keep_every_pixel(kind: str) -> None:
         (Image.new("CMYK", (2, 2), (255, 0, 0, 0)), "TIFF", {}, (0, 255, 255)),
     ],
 )
-def test_modes(image: Image.Image, kind: str, options: dict[str, Any], expected: tuple[int, ...]) -> None:
+def test_all_modes_become_rgb(
+    image: Image.Image, kind: str, options: dict[str, Any], expected: tuple[int, ...]
+) -> None:
     decoded = decode(encode(image, kind, **options))
     assert decoded.mode == "RGB"
     assert decoded.getpixel((0, 0)) == expected
 
 
-def test_cmyk_jpeg() -> None:
+def test_a_cmyk_jpeg_becomes_rgb() -> None:
     decoded = decode(encode(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG"))
     np.testing.assert_allclose(np.asarray(decoded)[8, 8], (0, 255, 255), atol=3)
 
@@ -82,7 +84,7 @@ def test_sixteen_bit_greyscale_is_scaled_and_not_clipped(kind: str) -> None:
 
 
 def test_sixteen_bits_are_rounded() -> None:
-    values = np.array([[128, 129, 65406, 65407]], dtype=np.uint16)  # 257 of them make one step
+    values = np.array([[128, 129, 65406, 65407]], dtype=np.uint16)  # a step of 257 in 16 bits is a step of 1 in 8 bits
     assert np.asarray(decode(encode(Image.fromarray(values), "PNG")))[0, :, 0].tolist() == [0, 1, 254, 255]
 
 
@@ -98,7 +100,7 @@ def test_exif_orientation_is_applied(kind: str) -> None:
     left_black = Image.new("RGB", (40, 20), "white")
     left_black.paste("black", (0, 0, 20, 20))
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: the stored left side is the top
+    exif[0x0112] = 6  # the camera was turned: the left side of the stored image is the top
     decoded = decode(encode(left_black, kind, exif=exif))
     assert decoded.size == (20, 40)
     assert np.asarray(decoded)[5].mean() < 20
@@ -109,7 +111,7 @@ def test_exif_orientation_is_applied(kind: str) -> None:
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 def test_a_cut_off_file_is_an_error(kind: str, share: float) -> None:
     encoded = encode(noise(), kind)
-    with pytest.raises(BadImage, match=r"^photo: .*; replace it with a sound copy"):
+    with pytest.raises(BadImage, match=r"^photo: .*; replace it with an intact copy"):
         decode(encoded[: int(len(encoded) * share)])
 
 
@@ -117,10 +119,10 @@ def test_a_cut_off_file_is_an_error(kind: str, share: float) -> None:
 def test_damaged_bytes_never_raise_anything_else() -> None:
     rng = np.random.default_rng(1)
     for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "ICO", "TGA"):
-        sound = np.frombuffer(encode(noise(), kind), dtype=np.uint8)
+        intact = np.frombuffer(encode(noise(), kind), dtype=np.uint8)
         for _ in range(15):
-            damaged = sound.copy()
-            damaged[rng.integers(0, min(400, len(sound)), 8)] = rng.integers(0, 256, 8)
+            damaged = intact.copy()
+            damaged[rng.integers(0, min(400, len(intact)), 8)] = rng.integers(0, 256, 8)
             with suppress(BadImage):
                 assert decode(damaged.tobytes()).mode == "RGB"
 
@@ -146,14 +148,14 @@ def png_header(width: int, height: int) -> bytes:
         (encode(Image.new("I", (2, 2), -1), "TIFF"), "32-bit pixels have no known range"),
     ],
 )
-def test_what_cannot_be_decoded(encoded: bytes, reason: str) -> None:
+def test_an_undecodable_image_is_an_error(encoded: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=rf"^photo: .*{reason}.*; replace it") as caught:
         decode(encoded)
     assert "\n" not in str(caught.value)
     assert "0x" not in str(caught.value)
 
 
-def test_files(tmp_path: Path) -> None:
+def test_image_files_are_read(tmp_path: Path) -> None:
     path = tmp_path / "ünï.png"
     noise().save(path)
     source = FileImage(path)
@@ -165,7 +167,7 @@ def test_files(tmp_path: Path) -> None:
     assert issubclass(BadImage, UserError)
 
 
-def test_pillow_is_left_as_it_was() -> None:
+def test_pillows_global_settings_do_not_change() -> None:
     before = (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
     decode(encode(noise(), "JPEG"))
     with pytest.raises(BadImage):
@@ -173,7 +175,7 @@ def test_pillow_is_left_as_it_was() -> None:
     assert before == (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
 
 
-def test_real_photos(real_mini: Path) -> None:
+def test_real_photos_are_decoded(real_mini: Path) -> None:
     paths = sorted(real_mini.glob("images/*/*.jpg"))
     stored = []
     for path in paths[::8]:

@@ -1,4 +1,4 @@
-"""Reading VQAv2's official files: the layout, the joined records, and one clear line for what can be wrong."""
+"""Reading VQAv2's official files: the layout, the joined records, and one clear line for every kind of error."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_without_annotations_the_labels_are_empty(tmp_path: Path) -> None:
     assert data.questions == (Question(5, 3, "what is it?"),)
 
 
-def test_answers_are_kept_as_they_are(tmp_path: Path) -> None:
-    """Missing or repeated answer ids change what the official evaluator answers."""
+def test_answers_are_returned_unchanged(tmp_path: Path) -> None:
+    """Missing or repeated answer ids must be kept, since they change the score of the official evaluator."""
     labels = annotation(1)
     labels["answers"] = [{"answer": " Yes"}, {"answer": " Yes"}, {"answer": "", "answer_id": 1, "raw_answer": "?"}]
     questions = write(tmp_path / "q.json", {"questions": [question(1)]})
@@ -78,14 +78,14 @@ def test_answers_are_kept_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_other_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+def test_other_text_encodings_are_read(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "q.json"
     path.write_text(json.dumps({"questions": [question(1, text="été ?")]}, ensure_ascii=False), encoding=encoding)
     assert read_vqa(path, None, lambda _: tmp_path).questions[0].question == "été ?"
 
 
 @pytest.mark.parametrize("parent", ["images", "."])
-def test_the_official_layout(tmp_path: Path, parent: str) -> None:
+def test_the_official_layout_is_read(tmp_path: Path, parent: str) -> None:
     write_split(tmp_path, "train2014", 1)
     write_split(tmp_path, "val2014", 2)
     write_image(tmp_path / parent / "train2014" / "COCO_train2014_000000000001.jpg")
@@ -104,7 +104,7 @@ def test_the_test_splits_have_no_labels_and_share_the_images(tmp_path: Path, spl
     assert load_rgb(data.images[9]).size == (4, 3)
 
 
-def test_other_names_are_a_layout(tmp_path: Path) -> None:
+def test_a_layout_can_have_other_file_names(tmp_path: Path) -> None:
     layout = VQALayout("{split}_q.json", "{split}_a.json", "images/{folder}/{image_id}.png", {}, ())
     write(tmp_path / "test_q.json", {"questions": [question(1, 4)]})
     write(tmp_path / "test_a.json", {"annotations": [annotation(1, 4)]})
@@ -122,8 +122,8 @@ def test_a_missing_image_is_an_error_only_when_it_is_opened(tmp_path: Path) -> N
         load_rgb(data.images[2])
 
 
-def test_missing_files_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"val2014_questions\.json: no such file; put the data set's files there"):
+def test_missing_files_and_folders_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"val2014_questions\.json: no such file; put the dataset's files there"):
         read_vqav2(tmp_path, ["val2014"])
     write_split(tmp_path, "val2014", 2)
     write_split(tmp_path, "train2014", 3, labelled=False)
@@ -148,7 +148,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         (b'{"questions": {}}', '"questions" is {}, not a list'),
     ],
 )
-def test_a_file_that_is_no_question_file(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_a_question_file_is_an_error(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "q.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=reason) as caught:
@@ -157,7 +157,7 @@ def test_a_file_that_is_no_question_file(tmp_path: Path, content: bytes, reason:
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_vqa(tmp_path, None, lambda _: tmp_path)
 
@@ -183,12 +183,12 @@ def append(kind: str, entry: Any) -> Callable[[Content], None]:
         (put("questions", "question_id", "12"), "q.json", "entry 2: \"question_id\" is '12', not a whole number"),
         (put("questions", "question_id", True), "q.json", 'entry 2: "question_id" is True, not a whole number'),
         (put("questions", "image_id", 1.0), "q.json", 'question_id 12: "image_id" is 1.0, not a whole number'),
-        (put("questions", "question", None), "q.json", 'question_id 12: "question" is None, not a text'),
+        (put("questions", "question", None), "q.json", 'question_id 12: "question" is None, not a string'),
         (put("questions", "question", " \n"), "q.json", 'question_id 12: "question" is empty'),
         (put("questions", "question_id", 11), "q.json", "question_id 11 occurs twice .again in entry 2"),
         (append("questions", ["x"]), "q.json", "entry 3: is .'x'., not an object"),
-        (append("questions", question(13)), "q.json", r"question_id 13 is missing from .*a\.json .1 such in all"),
-        (append("annotations", annotation(13)), "a.json", r"question_id 13 is missing from .*q\.json .1 such in all"),
+        (append("questions", question(13)), "q.json", r"question_id 13 is missing from .*a\.json .1 such in total"),
+        (append("annotations", annotation(13)), "a.json", r"question_id 13 is missing from .*q\.json .1 such in total"),
         (append("annotations", annotation(11)), "a.json", "question_id 11 occurs twice .again in entry 3"),
         (append("annotations", None), "a.json", "entry 3: is None, not an object"),
         (put("annotations", "image_id", 2), "a.json", "question_id 12 is about image 2, in the question file about"),
@@ -198,11 +198,11 @@ def append(kind: str, entry: Any) -> Callable[[Content], None]:
         (put("annotations", "answers", ["kite"]), "a.json", "question_id 12: an answer is 'kite', not"),
         (put("annotations", "answers", [{"answer": 3}]), "a.json", "question_id 12: an answer is {'answer': 3}, not"),
         (remove("annotations", "multiple_choice_answer"), "a.json", 'question_id 12: has no "multiple_choice_answer"'),
-        (put("annotations", "answer_type", 1), "a.json", 'question_id 12: "answer_type" is 1, not a text'),
+        (put("annotations", "answer_type", 1), "a.json", 'question_id 12: "answer_type" is 1, not a string'),
         (remove("annotations", "question_type"), "a.json", 'question_id 12: has no "question_type"'),
     ],
 )
-def test_one_line_names_the_file_the_entry_and_the_mend(
+def test_one_line_has_the_file_the_entry_and_a_fix(
     tmp_path: Path, spoil: Callable[[Content], None], file: str, reason: str
 ) -> None:
     content: Content = {
@@ -221,14 +221,14 @@ def test_one_line_names_the_file_the_entry_and_the_mend(
     assert gc.isenabled()
 
 
-def test_one_split_twice_is_an_error(tmp_path: Path) -> None:
+def test_reading_one_split_twice_is_an_error(tmp_path: Path) -> None:
     write_split(tmp_path, "val2014", 2)
     (tmp_path / "val2014").mkdir()
     with pytest.raises(UserError, match="question_id 2000 is in two splits"):
         read_vqav2(tmp_path, ["val2014", "val2014"])
 
 
-def test_real_files(real_mini: Path) -> None:
+def test_real_files_are_read(real_mini: Path) -> None:
     data = read_vqav2(real_mini, ["train2014", "val2014"])
     assert len(data.questions) == 90 + 257
     assert len(data.images) == 58 + 44

@@ -1,4 +1,4 @@
-"""Cached features: what the encoder gives item by item, whatever batch they were made in, and never a stale store."""
+"""Cached features: the same as the encoder computes for single items, and never from an outdated store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encoder() -> FrozenClip:
 
 
 def random_encoder() -> FrozenClip:
-    """The embedded architecture with random weights."""
+    """Return an encoder of the embedded architecture with random weights."""
     register_embedded()
     torch.manual_seed(0)
     return FrozenClip.of(open_clip.create_model(EMBEDDED_MODEL), EMBEDDED_MODEL)
@@ -38,7 +38,7 @@ def random_encoder() -> FrozenClip:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> dict[int, Any]:
-    """Seven files of noise, of several sizes."""
+    """Write seven noise images of different sizes."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -62,13 +62,13 @@ def texts_of(encoder: FrozenClip, texts: list[str], cache: Path, **changes: Any)
 
 
 def row(features: FrozenFeatures, item: object) -> np.ndarray:
-    """The valid rows of one item."""
+    """Return the valid rows of one item."""
     tokens = features.store.gather(np.array([features.place[item]]))
     return tokens.features[0][tokens.valid[0]].numpy()
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 3e-3)])
-def test_images_are_as_the_encoder_gives_them_one_by_one(
+def test_image_features_equal_those_of_single_images(
     encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path, dtype: str, tolerance: float
 ) -> None:
     features = images_of(encoder, pictures, tmp_path, feature_dtype=dtype)
@@ -81,7 +81,7 @@ def test_images_are_as_the_encoder_gives_them_one_by_one(
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 3e-3)])
-def test_texts_are_as_the_encoder_gives_them_one_by_one(
+def test_text_features_equal_those_of_single_texts(
     encoder: FrozenClip, tmp_path: Path, dtype: str, tolerance: float
 ) -> None:
     features = texts_of(encoder, TEXTS, tmp_path, feature_dtype=dtype)
@@ -94,7 +94,9 @@ def test_texts_are_as_the_encoder_gives_them_one_by_one(
         np.testing.assert_allclose(row(features, text), alone, atol=tolerance)
 
 
-def test_half_precision_is_half_as_large(encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path) -> None:
+def test_half_precision_features_need_half_the_space(
+    encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path
+) -> None:
     images_of(encoder, pictures, tmp_path / "a")
     images_of(encoder, pictures, tmp_path / "b", feature_dtype="float16")
     sizes = [next((tmp_path / name).rglob("rows.bin")).stat().st_size for name in "ab"]
@@ -123,9 +125,9 @@ def folders(cache: Path) -> set[str]:
     return {path.name for path in cache.iterdir()}
 
 
-def test_every_weight_of_the_encoder_is_in_the_key() -> None:
+def test_every_weight_of_the_encoder_changes_the_fingerprint() -> None:
     other = random_encoder()
-    other.text.text.token_embedding = torch.nn.Embedding(100, 128)  # a short table is hashed fast
+    other.text.text.token_embedding = torch.nn.Embedding(100, 128)  # a small table is hashed faster
     before = other.fingerprint()
     weights = list(other.parameters())
     seen = {before}
@@ -140,7 +142,7 @@ def test_every_weight_of_the_encoder_is_in_the_key() -> None:
     assert other.fingerprint() == before
 
 
-def test_another_encoder_precision_or_preprocessing_has_a_store_of_its_own(
+def test_another_encoder_precision_or_preprocessing_has_a_separate_store(
     encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
@@ -166,20 +168,20 @@ def test_another_encoder_precision_or_preprocessing_has_a_store_of_its_own(
     )
     assert count() == 8
     encoder.preprocess = preprocess
-    images_of(encoder, pictures, cache, batch_size=2)  # what does not change the features
+    images_of(encoder, pictures, cache, batch_size=2)  # the batch size does not change the features
     assert count() == 8
 
 
-def test_a_changed_picture_is_encoded_anew(encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path) -> None:
+def test_a_changed_image_is_encoded_again(encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path) -> None:
     cache, path = tmp_path / "cache", pictures[12].path
     old = images_of(encoder, pictures, cache)
     status = path.stat()
-    path.write_bytes(path.read_bytes() + b"more")  # the size alone
+    path.write_bytes(path.read_bytes() + b"more")  # changes only the size
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     images_of(encoder, pictures, cache)
     assert len(folders(cache)) == 2
     status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # the time alone
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # changes only the time
     images_of(encoder, pictures, cache)
     assert len(folders(cache)) == 3
     Image.new("RGB", (50, 50), "red").save(path)
@@ -190,7 +192,7 @@ def test_a_changed_picture_is_encoded_anew(encoder: FrozenClip, pictures: dict[i
     assert len(images_of(encoder, fewer, cache).place) == 6
 
 
-def test_pictures_without_a_file_are_known_by_their_content(encoder: FrozenClip, tmp_path: Path) -> None:
+def test_images_without_a_file_are_identified_by_their_content(encoder: FrozenClip, tmp_path: Path) -> None:
     def encoded(name: str, color: str) -> EncodedImage:
         Image.new("RGB", (60, 60), color).save(tmp_path / "x.png")
         content = (tmp_path / "x.png").read_bytes()
@@ -205,7 +207,7 @@ def test_pictures_without_a_file_are_known_by_their_content(encoder: FrozenClip,
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "empty", "text"])
-def test_skipped_pictures_are_named_and_change_nothing_else(
+def test_skipped_images_are_named_and_do_not_affect_the_others(
     encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     whole = images_of(encoder, pictures, tmp_path / "whole")
@@ -226,13 +228,13 @@ def test_skipped_pictures_are_named_and_change_nothing_else(
     assert features.missing == {i: str(pictures[i].path) for i in (12, 16)}
     for i in pictures.keys() - {12, 16}:
         np.testing.assert_allclose(row(features, i), row(whole, i), atol=1e-5)
-    with pytest.raises(BadImage, match=r"2\.png"):  # the store made under the other policy is no way around
+    with pytest.raises(BadImage, match=r"2\.png"):  # a store written with "skip" does not hide the error
         images_of(encoder, pictures, tmp_path / "cache")
     again = images_of(encoder, pictures, tmp_path / "cache", "skip")
     assert again.missing == features.missing
 
 
-def test_a_cell_without_a_picture_is_skipped_too(encoder: FrozenClip, tmp_path: Path) -> None:
+def test_a_cell_without_an_image_is_skipped_too(encoder: FrozenClip, tmp_path: Path) -> None:
     def no_bytes() -> bytes:
         raise BadImage("row 1: the image cell holds no bytes")
 
@@ -240,14 +242,14 @@ def test_a_cell_without_a_picture_is_skipped_too(encoder: FrozenClip, tmp_path: 
     assert features.missing == {1: "row 1"}
 
 
-def test_all_pictures_missing_leaves_a_store_without_rows(encoder: FrozenClip, tmp_path: Path) -> None:
+def test_a_store_of_missing_images_only_has_no_rows(encoder: FrozenClip, tmp_path: Path) -> None:
     nowhere = {i: FileImage(tmp_path / f"{i}.png") for i in range(4)}
     features = images_of(encoder, nowhere, tmp_path / "cache", "skip")
     assert sorted(features.missing) == [0, 1, 2, 3]
     assert images_of(encoder, nowhere, tmp_path / "cache", "skip").store.width == encoder.vision.width
 
 
-def test_questions_about_missing_pictures_are_left_out_and_counted(
+def test_questions_about_missing_images_are_left_out_and_counted(
     encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = ({"answer": "yes", "answer_id": 1},) * 10
@@ -274,7 +276,7 @@ def test_texts_longer_than_the_context_are_cut_off_and_counted(
     features = texts_of(encoder, [*TEXTS, LONG, LONG + "red"], tmp_path)
     assert "2 texts are longer than the encoder's 40 tokens" in capsys.readouterr().err
     assert len(row(features, LONG)) == 40
-    assert encoder.tokenize([LONG]).ids.tolist() == encoder.tokenizer([LONG]).tolist()  # the end token stays
+    assert encoder.tokenize([LONG]).ids.tolist() == encoder.tokenizer([LONG]).tolist()  # the end token is kept
     texts_of(encoder, TEXTS, tmp_path / "other")
     assert "longer" not in capsys.readouterr().err
     short = texts_of(encoder, TEXTS, tmp_path / "other")

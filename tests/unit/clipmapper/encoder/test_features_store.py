@@ -1,4 +1,4 @@
-"""The folder of features: padded batches equal slices, and damage of any kind is noticed and mended."""
+"""The feature store: padded batches equal slices, and every kind of damage is detected and repaired."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_what_was_written_is_read(folder: Path) -> None:
+def test_written_items_are_read_back(folder: Path) -> None:
     store = FeatureStore(folder)
     assert store.lengths.tolist() == LENGTHS
     assert store.width == 4
@@ -61,7 +61,7 @@ def test_a_padded_batch_equals_the_slices(chosen: list[int]) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 2, 5])
-def test_an_item_without_rows_is_all_padding_wherever_it_stands(tmp_path: Path, place: int) -> None:
+def test_an_item_without_rows_is_all_padding_at_any_position(tmp_path: Path, place: int) -> None:
     lengths = [2, 3, 1, 2, 4, 1]
     lengths[place] = 0
     write_store(tmp_path / "store", iter([items(lengths)]), "float32")
@@ -73,7 +73,7 @@ def test_an_item_without_rows_is_all_padding_wherever_it_stands(tmp_path: Path, 
     assert store.gather(np.array([place])).features.shape == (1, 0, 4)
 
 
-def test_half_precision_is_read_as_single(tmp_path: Path) -> None:
+def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
     write_store(tmp_path / "store", batches(LENGTHS), "float16")
     tokens = FeatureStore(tmp_path / "store").gather(np.array([3]))
     assert tokens.features.numpy().dtype == np.float32
@@ -134,7 +134,7 @@ SILENT: dict[str, Callable[[Path], object]] = {
 }
 
 
-def check_mended(folder: Path, errors: str) -> None:
+def check_repaired(folder: Path, errors: str) -> None:
     assert "damaged" in errors
     assert str(folder) in errors
     write_store(folder, batches(LENGTHS), "float32")
@@ -145,43 +145,45 @@ def check_mended(folder: Path, errors: str) -> None:
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_noticed_named_and_mended(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_damage_is_detected_reported_and_repaired(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     DAMAGES[name](folder)
     with pytest.raises(DamagedStore):
         FeatureStore(folder)
     assert open_or_none(folder) is None
-    check_mended(folder, capsys.readouterr().err)
+    check_repaired(folder, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", SILENT)
-def test_damage_outside_the_rows_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_damage_outside_the_rows_is_detected(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     SILENT[name](folder)
     assert open_or_none(folder) is None
-    check_mended(folder, capsys.readouterr().err)
+    check_repaired(folder, capsys.readouterr().err)
 
 
-def test_an_empty_folder_is_damaged_and_none_at_all_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_is_reported_as_damaged_and_a_missing_folder_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert open_or_none(tmp_path / "none") is None
     assert capsys.readouterr().err == ""
     (tmp_path / "store").mkdir()
     assert open_or_none(tmp_path / "store") is None
-    check_mended(tmp_path / "store", capsys.readouterr().err)
+    check_repaired(tmp_path / "store", capsys.readouterr().err)
 
 
-def test_writing_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
-    def broken() -> Iterator[list[np.ndarray]]:
+def test_interrupted_writing_leaves_no_files(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[list[np.ndarray]]:
         yield items([2, 3])
         assert not (tmp_path / "store").exists()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_store(tmp_path / "store", broken(), "float32")
+        write_store(tmp_path / "store", interrupted(), "float32")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_in_use_is_replaced_whole(folder: Path) -> None:
+def test_a_store_in_use_is_replaced_only_when_the_new_one_is_complete(folder: Path) -> None:
     def others() -> Iterator[list[np.ndarray]]:
-        assert FeatureStore(folder).lengths.tolist() == LENGTHS  # the old one, until the new one is there
+        assert FeatureStore(folder).lengths.tolist() == LENGTHS  # the old store still exists
         yield items([7])
 
     write_store(folder, others(), "float32")

@@ -1,4 +1,4 @@
-"""Loading encoders: which models and files are refused, in one line, and the fingerprint of what was loaded."""
+"""Loading encoders: one-line errors for unsupported models and files, and the fingerprint of an encoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-# --- what cannot be run ------------------------------------------------------------------------------------------
+# --- unsupported models ------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
     "resnet": ({"layers": [1, 1, 1, 1], "head_width": 32, "image_size": 32}, {}, {}, "ModifiedResNet"),
@@ -45,30 +45,30 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] =
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_architectures_that_would_be_run_wrongly_are_refused(case: str, tmp_path: Path) -> None:
+def test_unsupported_architectures_are_an_error(case: str, tmp_path: Path) -> None:
     vision, text, rest, word = REFUSED[case]
     name = register(tmp_path, f"test-refused-{case}", vision, text, **rest)
     (tmp_path / "weights.pt").write_bytes(b"never read")
     assert word in refusal(name, tmp_path / "weights.pt")
 
 
-# --- errors of loading -------------------------------------------------------------------------------------------
+# --- loading errors ----------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_model_is_answered_with_close_names() -> None:
+def test_the_error_for_an_unknown_model_has_similar_names() -> None:
     assert "ViT-B-32" in refusal("ViT-B-23", "openai")
     assert EMBEDDED_MODEL in refusal("shapes-tyni", "embedded")
     assert "zzz" in refusal("zzz", "openai")
     assert refusal("", "openai")
 
 
-def test_the_embedded_weights_fit_one_model() -> None:
+def test_the_embedded_weights_fit_only_one_model() -> None:
     message = refusal("ViT-B-32-quickgelu", "embedded")
     assert EMBEDDED_MODEL in message
     assert "ViT-B-32-quickgelu" in message
 
 
-def test_weights_that_are_not_there_are_named(tmp_path: Path, plain: Pair) -> None:
+def test_the_error_for_missing_weights_has_their_name(tmp_path: Path, plain: Pair) -> None:
     missing = tmp_path / "missing.pt"
     assert str(missing) in refusal(plain[0].name, missing)
     assert str(tmp_path) in refusal(plain[0].name, tmp_path)  # a folder
@@ -105,7 +105,7 @@ def broken_files(folder: Path, model: Any) -> dict[str, Path]:
     return {name: folder / name for name in [*files, "nothing.safetensors"]}
 
 
-def test_files_that_hold_no_weights_are_refused(tmp_path: Path, plain: Pair) -> None:
+def test_files_without_weights_are_an_error(tmp_path: Path, plain: Pair) -> None:
     encoder, model = plain
     for name, path in broken_files(tmp_path, model).items():
         message = refusal(encoder.name, path)
@@ -114,8 +114,8 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path, plain: Pair) -> 
 
 
 @pytest.mark.filterwarnings("error")
-def test_damaged_pickles_of_any_kind_are_refused(tmp_path: Path, plain: Pair) -> None:
-    """Bytes overwritten in a small PyTorch file: whatever the reader raises, the answer is one line."""
+def test_damaged_pickles_are_an_error(tmp_path: Path, plain: Pair) -> None:
+    """Overwrite random bytes of a small PyTorch file; whatever the reader raises, the message is one line."""
     encoder = plain[0]
     path = tmp_path / "weights.pt"
     draw = random.Random(1)
@@ -130,12 +130,14 @@ def test_damaged_pickles_of_any_kind_are_refused(tmp_path: Path, plain: Pair) ->
             assert str(path) in refusal(encoder.name, path)
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path, plain: Pair) -> None:
+def test_weights_of_another_model_are_an_error(tmp_path: Path, plain: Pair) -> None:
     encoder, model = plain
     others = {
         "wider": register(tmp_path, "test-wider", {"width": 48}, {}),
         "deeper": register(tmp_path, "test-deeper", {}, {"layers": 3}),
-        "larger": register(tmp_path, "test-larger", {"image_size": 32}, {}),  # could be resized to fit, wrongly
+        "larger": register(
+            tmp_path, "test-larger", {"image_size": 32}, {}
+        ),  # open_clip could resize them, with wrong results
         "longer": register(tmp_path, "test-longer", {}, {"context_length": 20}),
     }
     for kind, other in others.items():
@@ -167,38 +169,38 @@ def test_code_in_a_weights_file_does_not_run(how: str, tmp_path: Path, plain: Pa
     assert plain[0].name in refusal(plain[0].name, path)
     assert not touched.exists()
     torch.load(path, weights_only=False) if how != "plain pickle" else pickle.loads(path.read_bytes())
-    assert touched.exists()  # the file does hold code
+    assert touched.exists()  # the file does contain code
 
 
-def test_hub_weights_for_the_other_activation_are_refused() -> None:
+def test_hub_weights_for_the_other_activation_are_an_error() -> None:
     assert "encoder.model=ViT-B-32-quickgelu" in refusal("ViT-B-32", "openai")
 
 
 @pytest.fixture
 def tags(monkeypatch: pytest.MonkeyPatch, plain: Pair, clip_folder: Path, tmp_path: Path) -> None:
-    """Hub tags of the plain model, with a normalisation of their own; they are downloaded from this disk."""
+    """Register hub tags of the plain model with a different normalisation, which are downloaded from the local disk."""
     entries = {
         tag: {"url": (clip_folder / file).as_uri(), "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
         for tag, file in (("mine", "plain.safetensors"), ("gone", "gone.safetensors"))
     }
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, plain[0].name, entries)
-    monkeypatch.setenv("HOME", str(tmp_path))  # where downloads are kept
+    monkeypatch.setenv("HOME", str(tmp_path))  # the folder of downloads
 
 
 @pytest.mark.usefixtures("tags")
-def test_hub_weights_bring_their_own_preprocessing(plain: Pair) -> None:
+def test_hub_weights_have_their_own_preprocessing(plain: Pair) -> None:
     encoder, _ = plain
-    fetched = load_encoder(EncoderConfig(model=encoder.name, weights="mine"))
-    torch.testing.assert_close(fetched.vision(pictures(1)).features, encoder.vision(pictures(1)).features)
-    assert "mean=(0.1, 0.2, 0.3)" in str(fetched.preprocess)
-    assert fetched.fingerprint() != encoder.fingerprint()
+    downloaded = load_encoder(EncoderConfig(model=encoder.name, weights="mine"))
+    torch.testing.assert_close(downloaded.vision(pictures(1)).features, encoder.vision(pictures(1)).features)
+    assert "mean=(0.1, 0.2, 0.3)" in str(downloaded.preprocess)
+    assert downloaded.fingerprint() != encoder.fingerprint()
 
 
 @pytest.mark.usefixtures("tags")
-def test_a_failing_download_is_told_in_one_line(plain: Pair) -> None:
+def test_a_failed_download_is_reported_in_one_line(plain: Pair) -> None:
     message = refusal(plain[0].name, "gone")
     assert "No such file or directory" in message
-    assert "cannot be fetched" in message
+    assert "cannot be downloaded" in message
 
 
 def test_a_checkpoint_of_open_clips_own_training_is_read(tmp_path: Path, pairs: dict[str, Pair]) -> None:
@@ -206,7 +208,7 @@ def test_a_checkpoint_of_open_clips_own_training_is_read(tmp_path: Path, pairs: 
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch_3.pt")
     assert loaded(encoder.name, tmp_path / "epoch_3.pt").fingerprint() == encoder.fingerprint()
-    name = pairs["custom-text"][0].name  # the same towers, laid out in another way
+    name = pairs["custom-text"][0].name  # the same towers with other parameter names
     again = loaded(name, saved(model, tmp_path / "plain.pt"))
     texts = ["a red circle", "a"]
     assert torch.equal(encoded(again, texts).features, encoded(encoder, texts).features)
@@ -215,10 +217,12 @@ def test_a_checkpoint_of_open_clips_own_training_is_read(tmp_path: Path, pairs: 
 # --- fingerprint -------------------------------------------------------------------------------------------------
 
 
-def test_the_fingerprint_is_stable_across_loads_and_processes(clip_folder: Path, plain: Pair) -> None:
+def test_the_fingerprint_is_the_same_for_every_load_and_process(clip_folder: Path, plain: Pair) -> None:
     encoder = plain[0]
     assert loaded(encoder.name, clip_folder / "plain.safetensors").fingerprint() == encoder.fingerprint()
-    assert " at 0x" not in str(encoder.preprocess)  # it takes part as text, which must not hold addresses
+    assert " at 0x" not in str(
+        encoder.preprocess
+    )  # the fingerprint depends on its text, which must not contain memory addresses
 
 
 def test_the_fingerprint_changes_with_every_weight_the_name_and_the_preprocessing(plain: Pair) -> None:

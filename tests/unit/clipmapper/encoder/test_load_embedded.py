@@ -1,4 +1,4 @@
-"""The embedded model's token table: only trained rows are in its file."""
+"""The token table of the embedded model: its file contains only the trained rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_shortening_a_token_table_keeps_the_trained_rows(trained: set[int], seed
     assert torch.equal(table[others], seeded_token_table(100, 6)[others])
 
 
-def test_untrained_rows_are_the_same_everywhere_and_all_distinct() -> None:
+def test_untrained_rows_are_reproducible_and_all_different() -> None:
     table = seeded_token_table(49408, 128)
     assert torch.equal(table, seeded_token_table(49408, 128))
     assert len(table.unique(dim=0)) == 49408
@@ -51,12 +51,12 @@ def test_untrained_rows_are_the_same_everywhere_and_all_distinct() -> None:
     torch.testing.assert_close(table[0, :3], torch.tensor([0.0, 0.0, 0.0]), atol=1, rtol=0)
 
 
-def test_a_whole_table_stays_as_it_is() -> None:
+def test_a_complete_table_stays_unchanged() -> None:
     state = {"token_embedding.weight": torch.randn(5, 2)}
     assert restore_token_table(state) is state
 
 
-def test_a_short_file_loads_as_the_whole_one(tmp_path: Path) -> None:
+def test_a_shortened_file_loads_like_the_complete_one(tmp_path: Path) -> None:
     register_embedded()
     model = random_clip(EMBEDDED_MODEL)
     used = model_ids(["a red circle"])

@@ -1,4 +1,4 @@
-"""A frozen encoder: nothing trains; pictures and texts are read as open_clip reads them, texts at their true length."""
+"""A frozen encoder: it is never trained, and it preprocesses images and texts like open_clip, but without padding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_single_pictures_and_texts_are_read_as_open_clip_reads_them(plain: Pair) -> None:
+def test_images_are_preprocessed_like_in_open_clip(plain: Pair) -> None:
     encoder, model = plain
     images = [picture(50, 30), picture(24, 24), picture(10, 90), picture(33, 47, "L").convert("RGB")]
     config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
@@ -30,7 +30,7 @@ def test_single_pictures_and_texts_are_read_as_open_clip_reads_them(plain: Pair)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_nothing_can_be_trained_and_training_mode_is_never_entered(layout: str, pairs: dict[str, Pair]) -> None:
+def test_no_parameter_is_trainable_and_training_mode_is_never_entered(layout: str, pairs: dict[str, Pair]) -> None:
     encoder = pairs[layout][0]
     around = torch.nn.Sequential(encoder)
     around.train()
@@ -43,7 +43,7 @@ def test_nothing_can_be_trained_and_training_mode_is_never_entered(layout: str, 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=4))
-def test_tokens_are_those_of_open_clip_less_the_padding(texts: list[str]) -> None:
+def test_tokens_are_those_of_open_clip_without_the_padding(texts: list[str]) -> None:
     tokenizer, batch = tokenized(texts)
     padded = tokenizer(texts, context_length=12)
     for text, row, ids, valid in zip(texts, padded, batch.ids, batch.valid, strict=True):
@@ -59,7 +59,7 @@ def test_tokens_are_those_of_open_clip_less_the_padding(texts: list[str]) -> Non
 
 
 def tokenized(texts: list[str]) -> tuple[Any, Any]:
-    """CLIP's tokenizer and the batch, without an encoder's weights."""
+    """Return CLIP's tokenizer and the tokenized batch, without loading an encoder."""
     encoder = FrozenClip.__new__(FrozenClip)
     torch.nn.Module.__init__(encoder)
     encoder.tokenizer = bpe()
@@ -68,7 +68,7 @@ def tokenized(texts: list[str]) -> tuple[Any, Any]:
     return encoder.tokenizer, encoder.tokenize(texts)
 
 
-def test_a_text_of_exactly_the_context_is_not_cut(plain: Pair) -> None:
+def test_a_text_as_long_as_the_context_is_not_cut_off(plain: Pair) -> None:
     encoder = plain[0]
     batch = encoder.tokenize(["red " * 10, "red " * 11, "red"])
     assert batch.valid.sum(1).tolist() == [12, 12, 3]

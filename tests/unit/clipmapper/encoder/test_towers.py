@@ -1,4 +1,4 @@
-"""The encoders against untouched open_clip, alone and in batches, and recorded."""
+"""The encoders against the original open_clip models, for single items, in batches and during a recording."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-# --- the same numbers as open_clip -------------------------------------------------------------------------------
+# --- comparison with open_clip -----------------------------------------------------------------------------------
 
 
 def assert_equals_open_clip(encoder: FrozenClip, model: Any, pixels: Tensor, texts: list[str]) -> None:
@@ -74,7 +74,7 @@ def test_every_layout_equals_open_clip(layout: str, pairs: dict[str, Pair]) -> N
 
 
 @pytest.mark.parametrize("layout", ["custom-text", "own-attention"])
-def test_the_layouts_are_what_they_are_called(layout: str, pairs: dict[str, Pair]) -> None:
+def test_the_layouts_have_the_classes_that_their_names_say(layout: str, pairs: dict[str, Pair]) -> None:
     model = pairs[layout][1]
     if layout == "custom-text":
         assert isinstance(model, open_clip.CustomTextCLIP)
@@ -92,7 +92,7 @@ def test_the_embedded_architecture_equals_open_clip(suffix: str, tmp_path: Path)
     assert encoder.vision.token_count == 37
 
 
-def test_the_shipped_weights_equal_open_clip() -> None:
+def test_the_embedded_weights_equal_open_clip() -> None:
     encoder = load_encoder(EncoderConfig(model=EMBEDDED_MODEL, weights="embedded"))
     model = open_clip.create_model(EMBEDDED_MODEL).eval()
     model.load_state_dict(restore_token_table(load_file(EMBEDDED_WEIGHTS)))
@@ -100,7 +100,7 @@ def test_the_shipped_weights_equal_open_clip() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_shared_projection_is_how_tokens_reach_the_shared_space(layout: str, pairs: dict[str, Pair]) -> None:
+def test_the_shared_projection_maps_tokens_to_the_shared_space(layout: str, pairs: dict[str, Pair]) -> None:
     encoder = pairs[layout][0]
     for tower, tokens in ((encoder.vision, encoder.vision(pictures(2))), (encoder.text, encoded(encoder, TEXTS[:2]))):
         change = torch.randn_like(tokens.features)
@@ -136,7 +136,7 @@ def test_a_text_is_encoded_the_same_alone_and_in_any_batch(plain: Pair) -> None:
         torch.testing.assert_close(encoder.text.pooled(alone)[0], encoder.text.pooled(together)[i], **CLOSE)
 
 
-def test_what_stands_in_the_padding_of_a_text_changes_nothing(plain: Pair) -> None:
+def test_ids_in_the_padding_of_a_text_change_nothing(plain: Pair) -> None:
     encoder = plain[0]
     batch = encoder.tokenize(TEXTS)
     before = encoder.text(batch.ids, batch.valid)
@@ -145,7 +145,7 @@ def test_what_stands_in_the_padding_of_a_text_changes_nothing(plain: Pair) -> No
     torch.testing.assert_close(after.features[after.valid], before.features[before.valid], rtol=0, atol=0)
 
 
-def test_a_picture_is_encoded_the_same_alone_and_in_any_batch(plain: Pair) -> None:
+def test_an_image_is_encoded_the_same_alone_and_in_any_batch(plain: Pair) -> None:
     encoder = plain[0]
     pixels = pictures(4)
     together = encoder.vision(pixels).features
@@ -154,7 +154,7 @@ def test_a_picture_is_encoded_the_same_alone_and_in_any_batch(plain: Pair) -> No
 
 
 @pytest.mark.parametrize("layout", ["plain", "own-attention", "layer-scale"])
-def test_a_recorded_forward_is_the_same_and_its_steps_rebuild_the_residual_stream(
+def test_a_recorded_forward_pass_is_the_same_and_its_steps_reproduce_the_residual_stream(
     layout: str, pairs: dict[str, Pair]
 ) -> None:
     encoder = pairs[layout][0]
@@ -170,7 +170,7 @@ def test_a_recorded_forward_is_the_same_and_its_steps_rebuild_the_residual_strea
     x = encoder.vision.visual.ln_pre(trace.inputs["image"])
     for step, block in zip(trace.steps, encoder.vision.blocks, strict=True):
         torch.testing.assert_close(step.attention.sum(-1), torch.ones(2, 2, 10))
-        assert not step.attention[1, :, :, 7:].any()  # seven tokens stay
+        assert not step.attention[1, :, :, 7:].any()  # seven tokens are kept
         torch.testing.assert_close(step.tensor("residual"), x, **CLOSE)
         x = x + step.tensor("output")
         x = x + block.ls_2(block.mlp(block.ln_2(x)))

@@ -1,4 +1,4 @@
-"""Tokens left out of the encoders against a slow loop over all tokens with their keys masked."""
+"""Token subsets in the encoders, against a slow loop over all tokens in which the keys of removed tokens are masked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _one_thread() -> None:
 
 
 def slow_blocks(blocks: Any, x: Tensor, allowed: Tensor) -> Tensor:
-    """All tokens [N, D] of one sample through open_clip's blocks, head by head; token i may read where allowed[i]."""
+    """Run open_clip's blocks on all tokens [N, D] of one sample, head by head; token i attends where ``allowed[i]``."""
     for block in blocks:
         h, attn = block.ln_1(x), block.attn
         q, k, v = (h @ w.T + b for w, b in zip(attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3), strict=True))
@@ -39,7 +39,7 @@ def slow_blocks(blocks: Any, x: Tensor, allowed: Tensor) -> Tensor:
 
 
 def slow_image(model: Any, pixels: Tensor, keep: Tensor) -> Tensor:
-    """Every token of one picture, computed in float64 with the keys that were left out masked."""
+    """Compute all tokens of one image in float64, with the keys of removed tokens masked."""
     visual = copy.deepcopy(model.visual).double()
     grid = [
         torch.einsum("cij,dcij->d", pixels[:, 8 * i : 8 * i + 8, 8 * j : 8 * j + 8].double(), visual.conv1.weight)
@@ -51,7 +51,7 @@ def slow_image(model: Any, pixels: Tensor, keep: Tensor) -> Tensor:
 
 
 def slow_text(model: Any, ids: Tensor, keep: Tensor) -> Tensor:
-    """Every token of one text at its true length, in float64, causal, with the keys that were left out masked."""
+    """Compute all tokens of one text in float64, causal and with the keys of removed tokens masked."""
     text = copy.deepcopy(getattr(model, "text", model)).double()
     n = len(ids)
     x = torch.stack([text.token_embedding.weight[i] + text.positional_embedding[k] for k, i in enumerate(ids)])
@@ -60,7 +60,7 @@ def slow_text(model: Any, ids: Tensor, keep: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("layout", ["plain", "own-attention", "custom-text", "layer-scale"])
-def test_the_slow_loop_without_removal_is_the_model(layout: str, pairs: dict[str, Pair]) -> None:
+def test_the_slow_loop_without_removal_equals_the_model(layout: str, pairs: dict[str, Pair]) -> None:
     encoder, model = pairs[layout]
     pixels = pictures(1)
     ids = encoder.tokenize(["a red circle"]).ids
@@ -74,13 +74,13 @@ subsets = st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=1, 
 
 
 @pytest.mark.parametrize("layout", ["plain", "own-attention", "layer-scale"])
-def test_patches_left_out_are_as_good_as_masked_keys(layout: str, pairs: dict[str, Pair]) -> None:
+def test_removing_patches_equals_masking_their_keys(layout: str, pairs: dict[str, Pair]) -> None:
     encoder, model = pairs[layout]
 
     @settings(max_examples=8, deadline=None)
     @given(subsets)
     def check(rows: list[list[bool]]) -> None:
-        keep = torch.tensor([[True, *row] for row in rows])  # the class token stays
+        keep = torch.tensor([[True, *row] for row in rows])  # the class token is kept
         pixels = pictures(len(rows))
         subset = TokenSubset.from_mask(keep)
         tokens = encoder.vision(pixels, subset)
@@ -94,7 +94,7 @@ def test_patches_left_out_are_as_good_as_masked_keys(layout: str, pairs: dict[st
 
 
 @pytest.mark.parametrize("layout", ["plain", "own-attention", "custom-text"])
-def test_words_left_out_are_as_good_as_masked_keys(layout: str, pairs: dict[str, Pair]) -> None:
+def test_removing_sub_words_equals_masking_their_keys(layout: str, pairs: dict[str, Pair]) -> None:
     encoder, model = pairs[layout]
     batch = encoder.tokenize(TEXTS[:3])
 
@@ -116,7 +116,7 @@ def test_words_left_out_are_as_good_as_masked_keys(layout: str, pairs: dict[str,
     check()
 
 
-def test_leaving_nothing_out_is_the_whole_input(plain: Pair) -> None:
+def test_a_subset_of_all_tokens_is_the_whole_input(plain: Pair) -> None:
     encoder = plain[0]
     everything = TokenSubset.from_mask(torch.ones(2, 10, dtype=torch.bool))
     torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""Claims of captions in scenes made by hand."""
+"""Claims of captions about handmade scenes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ two thing; a red circle a blue square
 
 
 @pytest.mark.parametrize("text", re.split(r";\s+", TRUE_OF_TWO.strip()))
-def test_true_of_a_red_circle_and_a_blue_square(text: str) -> None:
+def test_a_true_caption_of_a_red_circle_and_a_blue_square(text: str) -> None:
     verdict = check_caption(text, TWO)
     assert verdict.true, verdict
 
@@ -38,7 +38,7 @@ a circle on a pale background; a circle on a dark plain background
 
 
 @pytest.mark.parametrize("text", re.split(r";\s+", FALSE_OF_TWO.strip()))
-def test_false_of_a_red_circle_and_a_blue_square(text: str) -> None:
+def test_a_false_caption_of_a_red_circle_and_a_blue_square(text: str) -> None:
     verdict = check_caption(text, TWO)
     assert verdict.readable
     assert not verdict.true
@@ -66,14 +66,14 @@ def test_false_of_a_red_circle_and_a_blue_square(text: str) -> None:
         ("qqq !", ("qqq", "!")),
     ],
 )
-def test_what_cannot_be_read_is_left_over(text: str, left_over: tuple[str, ...]) -> None:
+def test_words_outside_the_grammar_are_left_over(text: str, left_over: tuple[str, ...]) -> None:
     verdict = check_caption(text, TWO)
     assert verdict.left_over == left_over
     assert not verdict.readable
     assert not verdict.true
 
 
-def test_an_ambiguous_object_goes_by_either_name_but_only_one_at_a_time() -> None:
+def test_an_ambiguous_object_can_have_either_name_but_only_one_in_a_caption() -> None:
     entry = {
         "background": {"tone": "pale", "texture": "plain"},
         "objects": [
@@ -87,7 +87,10 @@ def test_an_ambiguous_object_goes_by_either_name_but_only_one_at_a_time() -> Non
         ],
     }
     scene = scene_from_side_file(entry)
-    middle = ("a rectangle in the top left", "a square in the bottom right")  # the side file's rounding decides neither
+    middle = (
+        "a rectangle in the top left",
+        "a square in the bottom right",
+    )  # both are true, since positions are rounded
     for text in ("a red square", "one rectangle", "no squares", *middle):
         assert check_caption(text, scene).true, text
     for text in (
@@ -99,7 +102,7 @@ def test_an_ambiguous_object_goes_by_either_name_but_only_one_at_a_time() -> Non
         assert not check_caption(text, scene).true, text
 
 
-def test_claims_are_judged_by_themselves_and_words_name_what_is_there() -> None:
+def test_claims_are_judged_independently_and_words_name_existing_objects() -> None:
     scene = known(
         ("small", "red", "circle", 0.2, 0.2), ("small", "blue", "star", 0.8, 0.8), ("large", "red", "circle", 0.6, 0.1)
     )
@@ -118,7 +121,7 @@ def test_claims_are_judged_by_themselves_and_words_name_what_is_there() -> None:
     assert [w.objects for w in verdict.words if w.span[0] > 40] == [(0, 2), (0, 2), (), ()]
 
 
-def test_a_relation_says_which_of_two_alike_is_meant() -> None:
+def test_a_relation_decides_between_two_similar_objects() -> None:
     scene = known(
         ("small", "red", "circle", 0.2, 0.2), ("small", "blue", "star", 0.5, 0.8), ("large", "red", "circle", 0.8, 0.1)
     )
@@ -132,6 +135,6 @@ def test_a_relation_says_which_of_two_alike_is_meant() -> None:
     }
 
 
-def test_an_entry_of_another_file_is_named() -> None:
+def test_an_entry_of_another_file_is_an_error() -> None:
     with pytest.raises(UserError, match="objects"):
         scene_from_side_file({"background": {}})

@@ -1,4 +1,4 @@
-"""Captions are judged and their words are tied to objects as a brute-force reader with its own reading does."""
+"""The check of captions and the objects of their words, against an independent brute-force reader."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCENES = 1000
 
 @cache
 def cases() -> tuple[tuple[Scene, dict[str, Any], KnownScene, list[str]], ...]:
-    """Scenes, their side file entries, what the checker knows, and five captions each."""
+    """Return scenes, their entries in the evidence file, their known scenes for the check, and five captions each."""
     found = []
     for i in range(SCENES):
         rng = Random(f"caption truth {i}")
@@ -35,11 +35,8 @@ def cases() -> tuple[tuple[Scene, dict[str, Any], KnownScene, list[str]], ...]:
     return tuple(found)
 
 
-# The brute-force reader: one label for every object, which says which phrase it is meant by, if any.
-
-
-def falsified(text: str, rng: Random) -> list[str]:
-    """The text with one word exchanged for another of its kind, for every such word."""
+def changed_captions(text: str, rng: Random) -> list[str]:
+    """Return copies of a caption, in each of which one word is replaced by another word of the same kind."""
     kinds = [list(NUMBERS), COLORS, SIZES, TONES, TEXTURES, ["top", "bottom"]]
     shapes = [SHAPES, [f"{s}es" if s.endswith("s") else f"{s}s" for s in SHAPES]]
     relations = [["left of", "right of"], ["above", "below", "over", "under", "higher than", "lower than"]]
@@ -56,18 +53,18 @@ def test_every_reference_caption_is_true() -> None:
     for scene, _, ambiguous, texts in cases():
         plain = scene_from_seen(truth(scene), scene.background)
         for text in texts:
-            for told in (ambiguous, plain):
-                verdict = check_caption(text, told)
+            for known_scene in (ambiguous, plain):
+                verdict = check_caption(text, known_scene)
                 assert verdict.true, (text, verdict)
                 assert verdict.readable
                 assert all(claim.true for claim in verdict.claims)
 
 
-def test_changed_captions_are_judged_as_brute_force_judges_them() -> None:
+def test_changed_captions_are_judged_as_by_brute_force() -> None:
     rng = Random(0)
     verdicts = []
     for _, entry, scene, texts in cases()[: SCENES // 4]:
-        for text in (variant for caption in texts for variant in falsified(caption, rng)):
+        for text in (variant for caption in texts for variant in changed_captions(caption, rng)):
             verdict = check_caption(text, scene)
             assert verdict.readable, text
             assert verdict.true == is_true(text, entry), (text, entry, verdict)
@@ -76,8 +73,8 @@ def test_changed_captions_are_judged_as_brute_force_judges_them() -> None:
     assert 0.03 < sum(verdicts) / len(verdicts) < 0.5
 
 
-def test_captions_of_other_scenes_are_judged_as_brute_force_judges_them() -> None:
-    """A caption of few words is true of other scenes too; brute force agrees on which."""
+def test_captions_of_other_scenes_are_judged_as_by_brute_force() -> None:
+    """A short caption is true of some other scenes too; brute force must find the same ones."""
     rng = Random(1)
     verdicts = []
     for _, entry, scene, _ in cases():
@@ -87,19 +84,19 @@ def test_captions_of_other_scenes_are_judged_as_brute_force_judges_them() -> Non
     assert 0 < sum(verdicts) < 0.2 * len(verdicts)
 
 
-def test_words_name_what_the_generator_meant() -> None:
-    """The objects the generator describes, noted as it does; exactly those where brute force finds no other reading."""
-    meant: list[int] = []
+def test_words_name_the_objects_that_the_generator_described() -> None:
+    """The words name the object that the generator described, and others only if brute force finds other readings."""
+    described: list[int] = []
     certain = 0
-    for i, (scene, entry, told, _) in enumerate(cases()[:300]):
-        for kind in (generator._list, generator._related, generator._placed):
-            meant.clear()
-            with watched(generator, "_full", lambda seen, _: meant.append(seen.index)):
+    for i, (scene, entry, known_scene, _) in enumerate(cases()[:300]):
+        for kind in (generator._list_caption, generator._relation_caption, generator._place_caption):
+            described.clear()
+            with watched(generator, "_object_words", lambda seen, _: described.append(seen.index)):
                 text = kind(scene, truth(scene), Random(i))
             readings = labellings(text, entry)
-            found = words_by_phrase(text, check_caption(text, told))
-            assert len(found) == len(meant)
-            for k, (objects, index) in enumerate(zip(found, meant, strict=True)):
+            found = words_by_phrase(text, check_caption(text, known_scene))
+            assert len(found) == len(described)
+            for k, (objects, index) in enumerate(zip(found, described, strict=True)):
                 assert index in objects, text
                 assert objects == {labels.index(k) for labels in readings}, text
                 certain += objects == {index}
@@ -107,7 +104,10 @@ def test_words_name_what_the_generator_meant() -> None:
 
 
 def words_by_phrase(text: str, verdict: CaptionTruth) -> list[set[int]]:
-    """The objects of each phrase in turn; all its words name the same, a relation's those of both sides."""
+    """Return the objects of each phrase in order, and check that its words name the same objects.
+
+    The words of a relation must name the objects of both sides.
+    """
     phrases: list[set[int]] = []
     relations = []
     for word in verdict.words:
@@ -126,16 +126,16 @@ def starts_phrase(text: str, start: int) -> bool:
     return bool(re.search(r"\b(an?|no|one|two|three|four) $", text[:start]))
 
 
-def test_counted_words_name_all_that_are_counted() -> None:
+def test_words_of_a_count_name_all_counted_objects() -> None:
     for i, (scene, _, _, _) in enumerate(cases()[:300]):
         seen = truth(scene)
-        text = generator._counted(scene, seen, Random(i))
+        text = generator._count_caption(scene, seen, Random(i))
         for word in check_caption(text, scene_from_seen(seen, scene.background)).words:
             value = values_in(word.text)[0]
             assert word.objects == tuple(s.index for s in seen if value in (s.color, s.shape))
 
 
-def test_every_beginning_of_a_caption_is_unreadable_or_true() -> None:
+def test_every_prefix_of_a_caption_is_unreadable_or_true() -> None:
     unreadable = 0
     for _, _, scene, texts in cases()[:120]:
         for text in texts:
@@ -152,7 +152,7 @@ LANGUAGE += [",", ".", "is", "to the left of", "above", "in the", "top", "left",
 
 @given(st.lists(st.sampled_from([*LANGUAGE, "zebra", "ŝtar", "İ", " "]), max_size=14))
 @settings(max_examples=200, deadline=None)
-def test_any_words_are_read_and_nothing_is_lost(words: list[str]) -> None:
+def test_any_words_can_be_read_and_none_is_lost(words: list[str]) -> None:
     text = " ".join(words)
     verdict = check_caption(text, known(("small", "red", "circle", 0.2, 0.2), ("large", "orange", "cross", 0.8, 0.8)))
     assert not verdict.true or (verdict.readable and all(claim.true for claim in verdict.claims))
@@ -166,5 +166,5 @@ def test_any_words_are_read_and_nothing_is_lost(words: list[str]) -> None:
 
 @given(st.text(max_size=40))
 @settings(max_examples=200, deadline=None)
-def test_any_text_is_not_true_of_an_empty_picture(text: str) -> None:
+def test_no_text_is_true_of_an_empty_scene(text: str) -> None:
     assert not check_caption(text, known()).true

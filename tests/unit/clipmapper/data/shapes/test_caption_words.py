@@ -1,4 +1,4 @@
-"""Which words stand for which objects: scenes made by hand, and brute force over what each word could mean."""
+"""The objects that words name: handmade scenes, and brute force over the possible objects of each word."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCENE = known(
 
 
 def named(caption: str, scene: KnownScene = SCENE) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """By the word and its place."""
+    """Return the kind and the objects of each naming word, by its position and text."""
     words = caption.split()
     return {f"{n.word} {words[n.word]}": (n.kind, n.objects) for n in named_objects(words, scene)}
 
@@ -42,7 +42,7 @@ def named(caption: str, scene: KnownScene = SCENE) -> dict[str, tuple[str, tuple
     ("caption", "expected"),
     [
         ("a blue ring", {"1 blue": ("color", (2,)), "2 ring": ("shape", (2,))}),
-        ("a red star", {}),  # one of two
+        ("a red star", {}),  # can be either of two
         ("a small red star", {"1 small": ("size", (0,)), "2 red": ("color", (0,)), "3 star": ("shape", (0,))}),
         ("two red stars", {"1 red": ("color", (0, 1)), "2 stars": ("shape", (0, 1))}),
         ("Two Red things and a Moon .", {"1 Red": ("color", (0, 1)), "5 Moon": ("shape", (3,))}),
@@ -54,40 +54,40 @@ def named(caption: str, scene: KnownScene = SCENE) -> dict[str, tuple[str, tuple
             "1 star": ("shape", (0,)), "4 left": ("position", (0, 2)), "7 blue": ("color", (2,)),
             "8 ring": ("shape", (2,)),
         }),
-        ("a star above a ring", {"4 ring": ("shape", (2,))}),  # both stars are
+        ("a star above a ring", {"4 ring": ("shape", (2,))}),  # both stars are above it
         ("a ring is lower than a moon , a small star", {
             "1 ring": ("shape", (2,)), "3 lower": ("position", (2, 3)), "6 moon": ("shape", (3,)),
             "9 small": ("size", (0,)), "10 star": ("shape", (0,)),
         }),
-        ("a blue star", {}),  # not there
-        ("a blue ring and a red moon", {}),  # half of it is
+        ("a blue star", {}),  # there is none
+        ("a blue ring and a red moon", {}),  # only the first half is true
         ("a blue ring and a zebra", {}),
         ("four things on a dark striped background", {}),
         ("", {}),
     ],
 )  # fmt: skip
-def test_words_of_a_scene_made_by_hand(caption: str, expected: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+def test_words_of_a_handmade_scene(caption: str, expected: dict[str, tuple[str, tuple[int, ...]]]) -> None:
     assert named(caption) == expected
 
 
-def test_every_relation_has_one_word_that_says_where() -> None:
+def test_every_relation_has_one_direction_word() -> None:
     scenes = {
         "left of": known(("small", "red", "star", 0.2, 0.5), ("small", "blue", "ring", 0.8, 0.5)),
         "right of": known(("small", "red", "star", 0.8, 0.5), ("small", "blue", "ring", 0.2, 0.5)),
         "above": known(("small", "red", "star", 0.5, 0.2), ("small", "blue", "ring", 0.5, 0.8)),
         "below": known(("small", "red", "star", 0.5, 0.8), ("small", "blue", "ring", 0.5, 0.2)),
     }
-    where = ("left", "right", "above", "over", "higher", "below", "under", "lower")
+    directions = ("left", "right", "above", "over", "higher", "below", "under", "lower")
     for relation, wordings in WORDINGS.items():
         for wording in wordings:
             words = f"a star is {wording} a ring".split()
             found = [n for n in named_objects(words, scenes[relation]) if n.kind == "position"]
-            assert [words[n.word] for n in found] == [word for word in wording.split() if word in where]
+            assert [words[n.word] for n in found] == [word for word in wording.split() if word in directions]
             assert [n.objects for n in found] == [(0, 1)]
 
 
 def test_an_object_seen_in_two_ways_makes_its_name_ambiguous() -> None:
-    """A ring that some see as red: "a red ring" may be either then; "a small red ring" is decided by the size."""
+    """Some see the first ring as red: "a red ring" can mean either ring, but "a small red ring" means only that one."""
     ring, other = Seen(0, "ring", "orange", "small", 0.2, 0.2), Seen(1, "ring", "red", "large", 0.8, 0.8)
     doubtful = Seen(0, "ring", "red", "small", 0.2, 0.2)
     scene = KnownScene(((ring, other), (doubtful, other)), "dark", "plain")
@@ -99,11 +99,11 @@ def test_an_object_seen_in_two_ways_makes_its_name_ambiguous() -> None:
     assert set(named("a small red ring", scene).values()) == {("size", (0,)), ("color", (0,)), ("shape", (0,))}
 
 
-# Brute force: every way of giving the phrases of a generated caption objects, tried one after the other
+# Brute force: try all ways to assign objects to the phrases of a generated caption.
 
 
 def brute_force(words: list[str], seen: tuple[Seen, ...]) -> set[tuple[int, str, tuple[int, ...]]]:
-    """For "a [size] color shape [relation a [size] color shape]" alone."""
+    """Return the naming words of a caption of the form "a [size] color shape relation a [size] color shape"."""
     kinds = {**dict.fromkeys(SIZES, "size"), **dict.fromkeys(COLORS, "color"), **dict.fromkeys(SHAPES, "shape")}
     direction = {w: r for r, each in WORDINGS.items() for wording in each for w in wording.split()}
     starts = [k for k, word in enumerate(words) if word in ("a", "an")]
@@ -136,7 +136,7 @@ def relations() -> Iterator[tuple[list[str], tuple[Seen, ...]]]:
                 yield words, truth(scene)
 
 
-def test_words_of_generated_relations_are_those_of_brute_force() -> None:
+def test_words_of_generated_relations_equal_brute_force() -> None:
     counted, left_out = 0, 0
     for words, seen in relations():
         found = named_objects(words, scene_from_seen(seen))
@@ -148,7 +148,7 @@ def test_words_of_generated_relations_are_those_of_brute_force() -> None:
     assert left_out >= 1
 
 
-def test_what_is_named_has_what_the_word_says() -> None:
+def test_named_objects_have_the_attribute_that_the_word_names() -> None:
     kinds: list[str] = []
     for i in range(200):
         rng = Random(f"true {i}")
@@ -181,7 +181,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> SplitEvidence:
     return read_evidence(shapes_config(tmp_path_factory.mktemp("shapes")), "train")
 
 
-def test_reference_captions_of_the_files_are_true_of_the_files_scenes(evidence: SplitEvidence) -> None:
+def test_reference_captions_in_the_files_name_objects_of_the_scenes_in_the_files(evidence: SplitEvidence) -> None:
     scenes = read_scenes(evidence)
     side: dict[str, Any] = read_json(evidence.folder / "shapes_train_evidence.json")["scenes"]
     assert scenes.keys() == {int(image_id) for image_id in side}
@@ -203,7 +203,7 @@ def test_patches_show_the_named_objects(evidence: SplitEvidence) -> None:
         assert found.any()
 
 
-def test_a_side_file_without_scenes_is_refused(tmp_path: Path) -> None:
+def test_an_evidence_file_without_scenes_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "shapes_val_evidence.json").write_text('{"questions": {}}')
     with pytest.raises(UserError, match=r"shapes_val_evidence\.json: holds no scenes"):
         read_scenes(SplitEvidence(tmp_path, "val", {}))
@@ -213,7 +213,7 @@ def test_named_objects_can_be_compared() -> None:
     assert named_objects(["a", "moon"], SCENE) == [NamedObjects(1, "shape", (3,))]
 
 
-def test_the_judge_says_what_is_true_of_a_picture(tmp_path: Path) -> None:
+def test_the_judge_decides_what_is_true_of_an_image(tmp_path: Path) -> None:
     config = shapes_config(tmp_path)
     judge = caption_judge(config, "val")
     assert judge is not None

@@ -1,4 +1,4 @@
-"""Captions of ``shapes`` are true of their scenes, by a second reading of their words."""
+"""Captions of ``shapes`` are true of their scenes, according to an independent reader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACE = re.compile(r" in the (top|bottom) (left|right)")
 
 
 def cases(kind: int) -> list[tuple[str, list[Thing], dict]]:
-    """Captions number ``kind`` of every picture, with the objects and the background."""
+    """Return the captions of one kind, the caption number ``kind`` of every image, with objects and background."""
     folder = written_shapes()
     scenes = load(folder, "shapes_train_evidence.json")["scenes"]
     annotations = load(folder, "captions_shapes_train.json")["annotations"]
@@ -36,7 +36,7 @@ def parts_of(text: str) -> list[str]:
 
 
 def fits_all(parts: list[str], things: list[Thing]) -> bool:
-    """Whether the parts can be read as different objects."""
+    """Return whether the parts can name different objects."""
     candidates = [matching(part, things) for part in parts]
     return any(
         all(i in found for i, found in zip(chosen, candidates, strict=True))
@@ -57,21 +57,21 @@ def is_related(text: str, things: list[Thing]) -> bool:
     return any(not rest or any(i not in pair for i in matching(rest[0], things)) for pair in pairs)
 
 
-def test_lists_name_every_object_and_the_ground() -> None:
-    grounds = 0
+def test_lists_name_every_object_and_the_background() -> None:
+    backgrounds = 0
     for text, things, background in cases(0):
-        objects, _, ground = text.partition(" on a ")
+        objects, _, end = text.partition(" on a ")
         parts = parts_of(objects)
         assert len(parts) == len(things), text
         assert all(len(values_in(part)) >= 2 for part in parts)
         assert fits_all(parts, things), text
-        if ground:
-            grounds += 1
-            tone, *texture = ground.removesuffix(" background").split()
+        if end:
+            backgrounds += 1
+            tone, *texture = end.removesuffix(" background").split()
             assert tone == background["tone"]
             assert texture in ([], [background["texture"]])
             assert texture or background["texture"] == "plain"
-    assert grounds > 50
+    assert backgrounds > 50
 
 
 @pytest.mark.parametrize("kind", [1, 4])
@@ -80,11 +80,11 @@ def test_relations_hold(kind: int) -> None:
     assert len(related) > 300
     for text, things in related:
         assert is_related(text, things), text
-    for text, things, _ in cases(kind):  # where no two objects are clearly related, all are listed
+    for text, things, _ in cases(kind):  # if no two objects are clearly related, all are listed
         assert RELATION.search(text) or fits_all(parts_of(text.partition(" on a ")[0]), things)
 
 
-def test_counts_are_right_and_add_up() -> None:
+def test_counts_are_right_and_sum_to_the_number_of_objects() -> None:
     totals = 0
     for text, things, _ in cases(2):
         parts = parts_of(text)

@@ -1,4 +1,4 @@
-"""Which patches and sub-words are evidence, against the drawn data, brute force and CLIP's own preprocessing."""
+"""Evidence patches and sub-words, against the generated data, brute force and CLIP's own preprocessing."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_spans_of_unusual_texts_are_their_characters(text: str) -> None:
     assert {k for start, end in spans for k in range(start, end)} == {k for k, c in enumerate(text) if not c.isspace()}
 
 
-def test_a_text_that_cleaning_changes_is_refused() -> None:
-    with pytest.raises(UserError, match=r"fish &amp; chips.*not its own characters"):
+def test_a_text_that_cleaning_changes_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"fish &amp; chips.*do not spell its characters"):
         sub_word_spans("fish &amp; chips", tokenizer())
 
 
@@ -72,27 +72,27 @@ def test_patches_equal_counting_on_a_finer_grid(pixels: int, grid: int) -> None:
     for share in (0.25, 0.5, 1.0, 0.01):
         mask = np.kron(random.integers(0, 4, (pixels, pixels)), np.ones((1, 1))).astype(np.uint8)
         mask[: pixels // 2, : pixels // 3] = 2
-        fine = np.kron(np.isin(mask, [2, 4]), np.ones((grid, grid), int))  # a cell is now pixels × pixels
-        wanted = [
+        fine = np.kron(np.isin(mask, [2, 4]), np.ones((grid, grid), int))  # a cell now has pixels × pixels elements
+        expected = [
             fine[r * pixels : (r + 1) * pixels, c * pixels : (c + 1) * pixels].sum() >= share * pixels**2
             for r in range(grid)
             for c in range(grid)
         ]
-        assert evidence_patches(mask, (1, 3), grid, share).tolist() == wanted
+        assert evidence_patches(mask, (1, 3), grid, share).tolist() == expected
 
 
-def test_a_share_met_exactly_is_enough_and_a_little_less_is_not() -> None:
+def test_exactly_the_required_share_is_enough_and_less_is_not() -> None:
     mask = np.zeros((12, 12), np.uint8)
     mask[0:2, 0:2] = 1  # a quarter of the first of 9 patches
     mask[4:6, 4:6] = 1
-    mask[4, 4] = 2  # another object takes a pixel of the quarter
+    mask[4, 4] = 2  # another object has one pixel of this quarter
     assert evidence_patches(mask, (0,), 3, 0.25).tolist() == [True] + [False] * 8
     assert evidence_patches(mask, (0, 1), 3, 0.25).nonzero()[0].tolist() == [0, 4]
     assert not evidence_patches(mask, (), 3, 0.25).any()
 
 
-def test_a_patch_is_where_the_encoder_sees_it() -> None:
-    """A cell of the picture that shines is the one patch of the preprocessed picture that does."""
+def test_evidence_patches_are_the_patches_of_the_encoder() -> None:
+    """A bright cell of an image is exactly the bright patch of the preprocessed image."""
     encoder = random_encoder()
     for cell in range(9):
         mask = np.zeros((48, 48), np.uint8)
@@ -104,7 +104,7 @@ def test_a_patch_is_where_the_encoder_sees_it() -> None:
         assert found.nonzero()[0].tolist() == [int(bright.argmax())] == [cell]
 
 
-def test_patches_of_a_drawn_question_show_its_objects() -> None:
+def test_patches_of_a_generated_question_show_its_objects() -> None:
     folder = written_shapes()
     evidence = read_evidence(shapes_config(folder.parent, train_scenes=400), "train")
     for question in asked()[::97]:
@@ -113,8 +113,8 @@ def test_patches_of_a_drawn_question_show_its_objects() -> None:
         shown = np.zeros((32, 32), bool)
         for k in question.evidence["objects"]:
             shown |= mask == k + 1
-        wanted = shown.reshape(4, 8, 4, 8).mean((1, 3)) >= 0.25
-        assert evidence.patches(number, image, 4, 0.25).tolist() == wanted.ravel().tolist()
+        expected = shown.reshape(4, 8, 4, 8).mean((1, 3)) >= 0.25
+        assert evidence.patches(number, image, 4, 0.25).tolist() == expected.ravel().tolist()
 
 
 def test_only_shapes_has_evidence(tmp_path: Path) -> None:
@@ -124,14 +124,14 @@ def test_only_shapes_has_evidence(tmp_path: Path) -> None:
         read_evidence(shapes_config(tmp_path), "dev")
 
 
-def test_a_missing_or_damaged_side_file_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_evidence_file_is_one_line(tmp_path: Path) -> None:
     config = shapes_config(tmp_path, train_scenes=1, val_scenes=1, test_scenes=1)
     side = write_shapes(config) / "shapes_test_evidence.json"
     side.write_text(json.dumps({"questions": {"1": {"objects": [0]}}}))
     with pytest.raises(UserError, match=r"not the evidence of a split \(KeyError: 'words'\); remove .* data=shapes"):
         read_evidence(config, "test")
     side.unlink()
-    with pytest.raises(UserError, match=r"no such file; remove .*, so that data=shapes is drawn anew"):
+    with pytest.raises(UserError, match=r"no such file; remove .*, so that data=shapes is generated again"):
         read_evidence(config, "test")
     shutil.rmtree(side.parent)
     assert len(read_evidence(config, "test").questions) == 6

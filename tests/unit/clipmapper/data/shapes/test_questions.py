@@ -1,4 +1,4 @@
-"""Questions of ``shapes``: answers, evidence and balance, against a second evaluator that reads the files alone."""
+"""Questions of ``shapes``: answers, evidence and balance, against a second evaluator that reads only the files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def of_kind(kind: str) -> list[Asked]:
 
 
 def drafts(kind: str, count: int) -> list[tuple[Draft, str, tuple[Seen, ...], Random]]:
-    """Questions before they are answered, with the scene and a generator for changes to it."""
+    """Return drafts of questions, their texts, their scenes, and a source of random numbers to change the scenes."""
     found = []
     for i in range(20 * count):
         rng = Random(f"draft {kind} {i}")
@@ -40,7 +40,7 @@ def drafts(kind: str, count: int) -> list[tuple[Draft, str, tuple[Seen, ...], Ra
 
 
 def changed(seen: tuple[Seen, ...], which: set[int], rng: Random) -> tuple[Seen, ...]:
-    """Other attributes and places for some of the objects."""
+    """Return the scene with random attributes and positions for the objects ``which``."""
 
     def one(s: Seen) -> Seen:
         values = {"shape": rng.choice(SHAPES), "color": rng.choice(COLORS), "size": rng.choice(SIZES)}
@@ -50,7 +50,7 @@ def changed(seen: tuple[Seen, ...], which: set[int], rng: Random) -> tuple[Seen,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_asked_with_ten_answers_of_its_type(kind: str) -> None:
+def test_questions_of_every_kind_have_ten_answers_of_the_right_type(kind: str) -> None:
     expected = "yes/no" if kind in YES_NO else "number" if kind == "count" else "other"
     questions = of_kind(kind)
     assert len(questions) > 40
@@ -61,10 +61,10 @@ def test_every_kind_is_asked_with_ten_answers_of_its_type(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_and_evidence_are_those_of_a_second_evaluator(kind: str) -> None:
+def test_answers_and_evidence_equal_those_of_a_second_evaluator(kind: str) -> None:
     for q in of_kind(kind):
         found = evaluate(kind, q.text, things(q))
-        assert found is not None, f"{q.text} does not say which object is meant"
+        assert found is not None, f"the objects of {q.text!r} are ambiguous"
         answer, objects = found
         assert set(q.evidence["objects"]) == objects, q.text
         assert len(q.evidence["objects"]) == len(objects)
@@ -77,7 +77,7 @@ def _place(q: Asked, i: int) -> tuple[float, float]:
     return q.objects[i]["x"], q.objects[i]["y"]
 
 
-def test_most_people_give_the_answer_of_the_first_names_also_where_some_doubt() -> None:
+def test_most_annotators_answer_by_the_first_names_even_if_attributes_are_ambiguous() -> None:
     questions = [q for q in asked() if not q.is_clear]
     right = [evaluate(q.kind, q.text, things(q))[0] == q.answer for q in questions]  # type: ignore[index]
     assert len(questions) > 300
@@ -85,7 +85,7 @@ def test_most_people_give_the_answer_of_the_first_names_also_where_some_doubt() 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_words_of_the_evidence_are_the_words_the_answer_depends_on(kind: str) -> None:
+def test_evidence_words_are_the_words_that_the_answer_depends_on(kind: str) -> None:
     for q in of_kind(kind):
         spans = q.evidence["words"]
         assert spans == sorted(spans)
@@ -111,7 +111,7 @@ def test_objects_outside_the_evidence_do_not_change_the_answer(kind: str) -> Non
 
 @pytest.mark.parametrize("kind", UNIQUE)
 def test_the_answer_depends_on_every_object_of_the_evidence(kind: str) -> None:
-    """By the second evaluator; at least one of many changes to each object changes the answer or the object meant."""
+    """At least one of 60 random changes to each object must change the second evaluator's answer or evidence."""
     for draft, text, seen, rng in drafts(kind, 25):
         before = evaluate(kind, text, _as_things(seen))
         for i in draft.evidence:
@@ -119,7 +119,7 @@ def test_the_answer_depends_on_every_object_of_the_evidence(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["exist", "count"])
-def test_programs_read_any_scene_as_the_second_evaluator_does(kind: str) -> None:
+def test_programs_answer_for_any_scene_like_the_second_evaluator(kind: str) -> None:
     for draft, text, seen, rng in drafts(kind, 60):
         for _ in range(10):
             other = changed(seen, {s.index for s in seen}, rng)
@@ -132,7 +132,7 @@ def _as_things(seen: tuple[Seen, ...]) -> list[Thing]:
     return [Thing(s.shape, s.color, s.size, s.x, s.y) for s in seen]
 
 
-def test_attributes_asked_for_are_not_told() -> None:
+def test_questions_do_not_contain_the_attribute_they_ask_for() -> None:
     values = {"color": COLORS, "shape": SHAPES, "size": SIZES}
     for q in asked():
         if q.kind in values:
@@ -140,7 +140,7 @@ def test_attributes_asked_for_are_not_told() -> None:
 
 
 @pytest.mark.parametrize("kind", ["relation", "side"])
-def test_objects_that_are_compared_lie_far_apart(kind: str) -> None:
+def test_compared_objects_are_far_apart(kind: str) -> None:
     for q in of_kind(kind):
         (ax, ay), (bx, by) = (_place(q, i) for i in q.evidence["objects"])
         along_x = "left" in q.text or "right" in q.text
@@ -181,7 +181,7 @@ def test_places_near_the_border_make_annotators_disagree() -> None:
         assert (len(set(question.answers)) == 1) is unanimous
 
 
-def test_a_fair_share_of_questions_is_ambiguous() -> None:
+def test_some_questions_are_ambiguous() -> None:
     split = [len(set(q.answers)) > 1 for q in asked()]
     assert 0.03 < sum(split) / len(split) < 0.15
 
@@ -205,8 +205,8 @@ def test_no_answer_of_a_kind_dominates(kind: str, most: float) -> None:
     assert max(answers.values()) / answers.total() < most
 
 
-def test_the_question_alone_does_not_give_the_answer() -> None:
-    """The most common answer by the kind, and by the question's words where they came up before."""
+def test_the_question_alone_does_not_determine_the_answer() -> None:
+    """Guess the most common answer of the kind, or of known questions with the same words; the scores must be low."""
     train, held_out = asked()[:1800], asked()[1800:]
     for key in (lambda q: q.kind, lambda q: (q.kind, tuple(sorted(values_in(q.text))))):
         seen: defaultdict[object, Counter[str]] = defaultdict(Counter)

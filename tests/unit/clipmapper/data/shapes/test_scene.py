@@ -1,4 +1,4 @@
-"""Scenes of ``shapes``: places, pixels, twins and turns, measured on what is drawn."""
+"""Scenes of ``shapes``: positions, pixels, twins and turns, measured on the drawn images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from clipmapper.data.shapes.scene import (
 )
 from clipmapper.encoder.pretraining.pool import turn_array
 
-# Areas in squared radii, by geometry; the heart's curve has an area of 180π in a box of width 32.
+# Geometric areas in squared radii; the curve of the heart has an area of 180π in a box of width 32.
 AREAS = {
     "circle": math.pi,
     "ring": math.pi * (1 - 0.52**2),
@@ -52,18 +52,18 @@ def mask_of(o: SceneObject, pixels: int) -> np.ndarray:
 
 
 def centroid(mask: np.ndarray) -> tuple[float, float]:
-    """x, y as shares of the width."""
+    """Return the centroid (x, y) as shares of the width."""
     rows, columns = np.nonzero(mask)
     return (columns.mean() + 0.5) / len(mask), (rows.mean() + 0.5) / len(mask)
 
 
 def eroded(mask: np.ndarray, by: int) -> np.ndarray:
-    """The pixels whose whole neighbourhood belongs to the mask."""
+    """Return the pixels whose whole neighbourhood is inside the mask."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(mask, by), (2 * by + 1, 2 * by + 1))
     return windows.all((2, 3))
 
 
-def test_objects_keep_apart_and_inside() -> None:
+def test_objects_do_not_overlap_and_are_inside_the_image() -> None:
     for scene in scenes(300):
         assert 2 <= len(scene.objects) <= 4
         for i, a in enumerate(scene.objects):
@@ -73,8 +73,8 @@ def test_objects_keep_apart_and_inside() -> None:
                 assert math.hypot(a.x - b.x, a.y - b.y) > a.radius + b.radius
 
 
-def test_objects_hide_next_to_nothing_of_each_other_and_stay_in_the_picture() -> None:
-    """Corners reach beyond the circles that are kept apart, so a few pixels may be shared."""
+def test_objects_hide_almost_nothing_of_each_other() -> None:
+    """Corners can be outside the circles that do not overlap, so a few pixels can be shared."""
     hidden, whole = 0, 0
     for scene in scenes(200):
         together = np.asarray(draw_masks(scene, 128))
@@ -87,7 +87,7 @@ def test_objects_hide_next_to_nothing_of_each_other_and_stay_in_the_picture() ->
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_masks_lie_where_the_object_is_and_have_its_size(shape: str) -> None:
+def test_masks_have_the_position_and_size_of_the_object(shape: str) -> None:
     checked = 0
     for scene in scenes(150):
         for o in scene.objects:
@@ -100,7 +100,7 @@ def test_masks_lie_where_the_object_is_and_have_its_size(shape: str) -> None:
                 area = mask.mean() / o.radius**2
                 if shape == "moon":
                     assert 1.0 < area < 2.2
-                elif fits < 1.5:  # a long one may be cut off by the border
+                elif fits < 1.5:  # a long shape can be cut off by the border
                     assert area == pytest.approx(AREAS[shape], rel=0.1)
                 else:
                     assert 0.85 * AREAS[shape] < area < 1.1 * AREAS[shape]
@@ -118,50 +118,50 @@ def test_rectangles_are_clearly_longer_than_wide() -> None:
                 assert (longer > 1.5) if o.shape.name == "rectangle" else (longer < 1.1)
 
 
-def test_the_inside_of_an_object_has_exactly_its_paint_and_a_plain_ground_its_own() -> None:
-    painted, ground = 0, 0
+def test_objects_and_plain_backgrounds_have_exactly_their_color() -> None:
+    object_pixels, background_pixels = 0, 0
     for scene in scenes(80):
-        picture, mask = np.asarray(draw_scene(scene, 128)), np.asarray(draw_masks(scene, 128))
+        image, mask = np.asarray(draw_scene(scene, 128)), np.asarray(draw_masks(scene, 128))
         for i, o in enumerate(scene.objects):
-            inside = picture[eroded(mask == i + 1, 3)]
-            assert (inside == o.rgb).all(1).mean() >= 0.99  # a heart's outline reaches in at its notch
-            painted += len(inside)
+            inside = image[eroded(mask == i + 1, 3)]
+            assert (inside == o.rgb).all(1).mean() >= 0.99  # the outline of a heart reaches inside at its notch
+            object_pixels += len(inside)
         if scene.background.texture == "plain":
-            outside = picture[eroded(mask == 0, 3)]
+            outside = image[eroded(mask == 0, 3)]
             assert (outside == scene.background.rgb).mean() > 0.999
-            ground += len(outside)
-    assert painted > 10_000
-    assert ground > 10_000
+            background_pixels += len(outside)
+    assert object_pixels > 10_000
+    assert background_pixels > 10_000
 
 
-def test_paint_has_the_name_of_the_nearest_colour_and_doubtful_paint_lies_between_two() -> None:
-    doubtful = 0
+def test_a_color_has_the_name_of_the_nearest_named_color_or_is_between_two_names() -> None:
+    ambiguous = 0
     for scene in scenes(300):
         for o in scene.objects:
             distance = {name: math.dist(o.rgb, rgb) for name, rgb in COLORS.items()}
             assert min(distance, key=distance.__getitem__) == o.color.name or o.color.doubt
             if o.color.doubt:
-                doubtful += 1
+                ambiguous += 1
                 assert 0.1 < o.color.doubt <= 0.5
                 assert distance[o.color.name] < math.dist(COLORS[o.color.name], COLORS[o.color.other])
-    assert doubtful > 30
+    assert ambiguous > 30
 
 
-def test_objects_stand_out_from_the_ground() -> None:
+def test_objects_contrast_with_the_background() -> None:
     for scene in scenes(200):
         for o in scene.objects:
             assert sum(abs(a - b) for a, b in zip(o.rgb, scene.background.rgb, strict=True)) > 90
 
 
-def test_ambiguous_sizes_lie_between_small_and_large_ones() -> None:
+def test_ambiguous_sizes_are_between_small_and_large() -> None:
     objects = [o for scene in scenes(300) for o in scene.objects]
     clear = {name: [o.radius for o in objects if o.size == Attribute(name)] for name in ("small", "large")}
-    doubtful = [o.radius for o in objects if o.size.doubt]
-    assert max(clear["small"]) <= min(doubtful) < max(doubtful) <= min(clear["large"])
+    ambiguous = [o.radius for o in objects if o.size.doubt]
+    assert max(clear["small"]) <= min(ambiguous) < max(ambiguous) <= min(clear["large"])
 
 
-def test_twins_differ_in_one_thing_or_in_two_places() -> None:
-    alike = swaps = 0
+def test_twins_differ_in_one_attribute_or_in_two_positions() -> None:
+    unchanged = swaps = 0
     for i in range(600):
         rng = Random(f"twin {i}")
         scene = sample_scene(rng, 1, 4)
@@ -173,13 +173,13 @@ def test_twins_differ_in_one_thing_or_in_two_places() -> None:
         assert len(named) <= 1
         assert not named or not moved
         assert len(moved) in (0, 2)
-        if moved:  # to the other's place, or as near to it as the border lets a large object
+        if moved:  # to the other object's position, or as close to it as a large object can be at the border
             (a, b), (c, d) = (pairs[k] for k in moved)
             assert max(math.hypot(b.x - c.x, b.y - c.y), math.hypot(d.x - a.x, d.y - a.y)) < 0.14
             swaps += 1
-        alike += not named and not moved
+        unchanged += not named and not moved
     assert swaps > 120
-    assert alike < 0.25 * 600
+    assert unchanged < 0.25 * 600
 
 
 def _differ(a: object, b: object, name: str) -> bool:
@@ -188,24 +188,24 @@ def _differ(a: object, b: object, name: str) -> bool:
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.integers(0, 7), st.booleans())
-def test_turned_scenes_are_what_the_turned_picture_shows(seed: int, turns: int, mirrored: bool) -> None:
+def test_a_turned_scene_is_the_scene_of_the_turned_image(seed: int, turns: int, mirrored: bool) -> None:
     scene = sample_scene(Random(f"turn {seed}"))
     round_ones = tuple(replace(o, shape=Attribute("circle"), aspect=1.0) for o in scene.objects)
-    picture = turn_array(np.asarray(draw_masks(Scene(scene.background, round_ones), 128)), turns, mirrored)
+    image = turn_array(np.asarray(draw_masks(Scene(scene.background, round_ones), 128)), turns, mirrored)
     after = turned(scene, turns, mirrored)
     for i, o in enumerate(after.objects):
-        x, y = centroid(picture == i + 1)
+        x, y = centroid(image == i + 1)
         assert math.hypot(x - o.x, y - o.y) < 0.012
         assert (o.shape, o.color, o.size) == tuple(getattr(scene.objects[i], n) for n in ("shape", "color", "size"))
 
 
-def test_turns_of_a_picture_and_back() -> None:
+def test_turns_can_be_undone_and_change_relations() -> None:
     scene = scenes(1)[0]
     for turns in range(4):
         there = turned(scene, turns, False)
         back = turned(there, 4 - turns, False)
         assert all(a.x == pytest.approx(b.x) for a, b in zip(scene.objects, back.objects, strict=True))
-    once = turned(scene, 1, False)  # anticlockwise: what was right is above
+    once = turned(scene, 1, False)  # anticlockwise: right becomes above
     for a, b in ((a, b) for a in range(len(scene.objects)) for b in range(len(scene.objects)) if a != b):
         was, now = truth(scene), truth(once)
         assert holds("right of", was[a], was[b]) == holds("above", now[a], now[b])
@@ -213,7 +213,7 @@ def test_turns_of_a_picture_and_back() -> None:
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None, derandomize=True)
-def test_relations_are_opposites(seed: int) -> None:
+def test_opposite_relations_exclude_each_other(seed: int) -> None:
     seen = truth(sample_scene(Random(f"relation {seed}")))
     for relation, opposite in (RELATIONS[:2], RELATIONS[2:]):
         for a in seen:

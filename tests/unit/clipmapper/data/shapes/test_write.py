@@ -1,4 +1,4 @@
-"""The ``shapes`` files: the same bytes for a seed, the official formats, and never half a data set."""
+"""The ``shapes`` files: the same bytes for the same seed, the official formats, and no incomplete dataset."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_the_same_bytes_for_a_seed_whatever_the_number_of_workers(tmp_path: Path) -> None:
-    """More than one chunk of work, so that its order counts."""
+def test_the_bytes_depend_on_the_seed_but_not_on_the_number_of_workers(tmp_path: Path) -> None:
+    """There is more than one chunk of work, so that their order matters."""
     alone = tree(write_shapes(shapes_config(tmp_path / "1", train_scenes=101, workers=1)))
     shared = tree(write_shapes(shapes_config(tmp_path / "3", train_scenes=101, workers=3)))
     assert len(alone) == 2 * (101 + 4 + 4) + 4 * 3
     assert alone == shared
 
 
-def test_the_first_scenes_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+def test_the_first_scenes_do_not_depend_on_the_number_of_scenes(tmp_path: Path) -> None:
     few, many = written_of(tmp_path, train_scenes=5), written_shapes()
     for name in ("v2_OpenEnded_shapes_train_questions.json", "v2_shapes_train_annotations.json"):
         key = "questions" if "questions" in name else "annotations"
@@ -74,7 +74,7 @@ def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
         {"pixels": 40},
     ],
 )
-def test_whatever_changes_the_content_has_a_folder_of_its_own(tmp_path: Path, change: dict[str, int]) -> None:
+def test_every_key_that_changes_the_content_also_changes_the_folder(tmp_path: Path, change: dict[str, int]) -> None:
     one, other = written_of(tmp_path), written_of(tmp_path, **change)
     assert one != other
     assert one.parent == other.parent == tmp_path
@@ -107,7 +107,7 @@ def test_the_reader_of_vqav2_reads_every_split() -> None:
             assert load_rgb(data.images[image_id]).size == (32, 32)
 
 
-def test_load_data_writes_and_reads(tmp_path: Path) -> None:
+def test_load_data_writes_and_reads_the_dataset(tmp_path: Path) -> None:
     splits = load_data(shapes_config(tmp_path))
     assert splits.test is not None
     assert [len(part.questions) for part in splits.parts.values()] == [48, 24, 24]
@@ -129,7 +129,7 @@ def test_captions_are_read_by_cocos_own_reader() -> None:
     assert len(set(ids)) == len(ids) == 2000
 
 
-def test_a_mask_beside_every_picture_names_its_objects() -> None:
+def test_every_image_has_a_mask_of_its_objects() -> None:
     folder = written_shapes()
     scenes = load(folder, "shapes_train_evidence.json")["scenes"]
     for image in load(folder, "captions_shapes_train.json")["images"][:50]:
@@ -143,28 +143,28 @@ def test_a_mask_beside_every_picture_names_its_objects() -> None:
 def test_writing_again_does_nothing(tmp_path: Path) -> None:
     folder = written_of(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    folder.with_name(f".{folder.name}.{os.getpid()}").touch()  # in the way of all that would be written
+    folder.with_name(f".{folder.name}.{os.getpid()}").touch()  # it would make any writing fail
     assert written_of(tmp_path) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_half_written_folder_is_never_taken_for_a_finished_one(tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_never_used_as_a_complete_one(tmp_path: Path) -> None:
     whole = tree(written_of(tmp_path / "whole"))
-    seen = []
+    folders = []
 
     def full(_root: Path, split: str, *_: object) -> None:
-        seen.append([path.name for path in tmp_path.iterdir() if path.name.startswith("v")])
+        folders.append([path.name for path in tmp_path.iterdir() if path.name.startswith("v")])
         if split == "test":
             raise OSError("the disk is full")
 
     with watched(write, "_write_split", full), pytest.raises(OSError, match="disk is full"):
         written_of(tmp_path)
-    assert seen == [[], [], []]  # no folder under its final name while it was being written
+    assert folders == [[], [], []]  # there is no folder with the final name while the files are written
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
     assert tree(written_of(tmp_path)) == whole
 
 
-def test_remains_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
+def test_files_left_by_a_killed_process_change_nothing(tmp_path: Path) -> None:
     whole = tree(written_of(tmp_path / "whole"))
     name = next((tmp_path / "whole").iterdir()).name
     for process in ("1", str(os.getpid())):
@@ -174,14 +174,14 @@ def test_remains_of_a_killed_process_do_no_harm(tmp_path: Path) -> None:
     assert tree(written_of(tmp_path)) == whole
 
 
-def test_all_kinds_of_questions_come_in_their_shares() -> None:
+def test_answer_types_have_their_shares() -> None:
     annotations = load(written_shapes(), "v2_shapes_train_annotations.json")["annotations"]
     shares = Counter(annotation["answer_type"] for annotation in annotations)
     assert 0.28 < shares["yes/no"] / shares.total() < 0.4
     assert 0.1 < shares["number"] / shares.total() < 0.25
 
 
-def test_the_side_file_holds_the_scene_that_was_drawn() -> None:
+def test_the_evidence_file_contains_the_drawn_scenes() -> None:
     from random import Random
 
     from clipmapper.data.shapes.scene import sample_scene

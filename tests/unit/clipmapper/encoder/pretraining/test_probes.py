@@ -1,4 +1,4 @@
-"""The probes find what is there: tokens that hold the attributes give 1, random ones give chance."""
+"""The probes give accuracies near 1 for tokens that contain the attributes, and chance accuracies for random tokens."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from torch import Tensor
 from clipmapper.data.shapes.render import draw_masks
 from clipmapper.data.shapes.scene import COLORS, SHAPES, Scene, sample_scene, truth
 from clipmapper.encoder.pretraining import probes
-from clipmapper.encoder.pretraining.probes import _balanced, _ridge, linear_probes, zero_shot
+from clipmapper.encoder.pretraining.probes import _balanced_accuracy, _ridge, linear_probes, zero_shot
 from clipmapper.encoder.pretraining.targets import ATTRIBUTES, RELATED, patch_targets
 
 SCENES = 160
 
 
 def fake_encoder() -> Any:
-    """What the probes ask of an encoder that has 6 × 6 patches of 10 pixels."""
+    """Return the attributes of an encoder that the probes need, with 6 × 6 patches of 10 pixels."""
     visual = SimpleNamespace(image_size=(60, 60), grid_size=(6, 6))
     return SimpleNamespace(vision=SimpleNamespace(visual=visual))
 
 
-def telling_tokens(_: Any, scenes: list[Scene]) -> Tensor:
-    """Each patch token says in one-hot form what a patch's targets are, and what stands nearest, on top of noise."""
+def informative_tokens(_: Any, scenes: list[Scene]) -> Tensor:
+    """Return patch tokens that contain the targets of the patch and its nearest object in one-hot form, with noise."""
     maps = np.stack([np.asarray(draw_masks(scene, 60)) for scene in scenes])
     seen = [truth(scene) for scene in scenes]
     targets = patch_targets(seen, maps, 6, Random(0))
     widths = [len(values) for values in ATTRIBUTES.values()]
-    told = torch.zeros(len(scenes), 37, sum(widths) + len(RELATED) + len(COLORS) + len(SHAPES))
+    tokens = torch.zeros(len(scenes), 37, sum(widths) + len(RELATED) + len(COLORS) + len(SHAPES))
     for row in targets.is_object.nonzero()[:, 0].tolist():
         b, patch = int(targets.image[row]), int(targets.patch[row])
-        said = [torch.eye(w)[k] for w, k in zip(widths, targets.attributes[row].tolist(), strict=True)]
+        attributes = [torch.eye(w)[k] for w, k in zip(widths, targets.attributes[row].tolist(), strict=True)]
         near = probes._nearest(seen[b], maps[b], patch, 6)
-        near_told = torch.eye(len(COLORS))[list(COLORS).index(near.color)]
-        shape_told = torch.eye(len(SHAPES))[SHAPES.index(near.shape)]
-        told[b, 1 + patch] = torch.cat([*said, targets.related[row], near_told, shape_told])
-    return told + 0.01 * torch.randn(told.shape, generator=torch.Generator().manual_seed(0))
+        near_color = torch.eye(len(COLORS))[list(COLORS).index(near.color)]
+        near_shape = torch.eye(len(SHAPES))[SHAPES.index(near.shape)]
+        tokens[b, 1 + patch] = torch.cat([*attributes, targets.related[row], near_color, near_shape])
+    return tokens + 0.01 * torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0))
 
 
 def random_tokens(_: Any, scenes: list[Scene]) -> Tensor:
     return torch.randn(len(scenes), 37, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_tokens_that_tell_everything_are_read() -> None:
-    found = linear_probes(fake_encoder(), SCENES, 0, telling_tokens)
+def test_informative_tokens_give_high_accuracies() -> None:
+    found = linear_probes(fake_encoder(), SCENES, 0, informative_tokens)
     assert set(found) == {f"probe {name}" for name in (*ATTRIBUTES, "nearest color", "nearest shape", "relations")}
     for name, value in found.items():
         assert value > 0.93, (name, value)
 
 
-def test_random_tokens_give_chance() -> None:
+def test_random_tokens_give_chance_accuracies() -> None:
     found = linear_probes(fake_encoder(), SCENES, 0, random_tokens)
     chances = {"color": 1 / 12, "shape": 0.1, "size": 0.6, "place": 0.25, "nearest color": 1 / 12}
     for name, chance in {**chances, "nearest shape": 0.1, "relations": 0.5}.items():
@@ -73,7 +73,7 @@ def test_ridge_equals_the_augmented_least_squares_solution() -> None:
     np.testing.assert_allclose(found.numpy(), z[40:] @ weights, atol=1e-4)
 
 
-def test_ridge_does_not_look_at_the_held_out_rows() -> None:
+def test_ridge_does_not_use_the_held_out_targets() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(50, 4, generator=generator), torch.randn(50, 2, generator=generator)
     held_out = torch.arange(50) >= 40
@@ -85,13 +85,13 @@ def test_balanced_accuracy_of_perfect_opposite_and_constant_scores() -> None:
     related = (torch.rand(200, 5, generator=torch.Generator().manual_seed(0)) < 0.3).float()
     held_out = torch.arange(200) >= 100
     true = related[held_out]
-    assert _balanced(true, related, held_out) == pytest.approx(1.0)
-    assert _balanced(1 - true, related, held_out) == pytest.approx(0.0)
-    assert _balanced(torch.zeros_like(true), related, held_out) == pytest.approx(0.5)
+    assert _balanced_accuracy(true, related, held_out) == pytest.approx(1.0)
+    assert _balanced_accuracy(1 - true, related, held_out) == pytest.approx(0.0)
+    assert _balanced_accuracy(torch.zeros_like(true), related, held_out) == pytest.approx(0.5)
 
 
-def test_zero_shot_names_what_the_image_embedding_says() -> None:
-    """An encoder in whose shared space a word is an axis, and a picture the sum of its words."""
+def test_zero_shot_classification_finds_the_attributes_in_the_image_embedding() -> None:
+    """Use a fake encoder in whose shared space every word is an axis and an image is the sum of its words."""
     words = [value for values in ATTRIBUTES.values() for value in values]
     axes = torch.eye(len(words))
 
@@ -121,7 +121,7 @@ def test_zero_shot_names_what_the_image_embedding_says() -> None:
         assert found[f"zero-shot {name}"] == pytest.approx(chance, abs=0.1)
 
 
-def test_the_nearest_object_is_the_nearest() -> None:
+def test_the_nearest_object_has_the_smallest_distance() -> None:
     for i in range(20):
         scene = sample_scene(Random(f"nearest {i}"))
         seen, objects = truth(scene), np.asarray(draw_masks(scene, 60))

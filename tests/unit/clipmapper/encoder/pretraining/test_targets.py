@@ -1,4 +1,4 @@
-"""What patches show, against a slow loop, and the prompts that say it."""
+"""Targets of patches against a slow loop, and the prompts for the same values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clipmapper.encoder.pretraining.targets import (
 
 
 def slow_share(objects: np.ndarray, patch: int, index: int) -> float:
-    """The share of a 10 × 10 patch that belongs to an object; index 0 is any object."""
+    """Return the share of a 10 × 10 patch that shows the object ``index``, or any object if ``index`` is 0."""
     top, left = 10 * (patch // 6), 10 * (patch % 6)
     count = 0
     for row in range(top, top + 10):
@@ -32,7 +32,7 @@ def slow_share(objects: np.ndarray, patch: int, index: int) -> float:
 def test_patch_targets_equal_a_slow_loop() -> None:
     scenes = [sample_scene(Random(f"patches {i}"), 1, 4) for i in range(6)]
     maps = np.stack([np.asarray(draw_masks(scene, 60)) for scene in scenes])
-    maps[0, np.arange(60) % 4 > 0] = 0  # thin objects, which cover no patch well
+    maps[0, np.arange(60) % 4 > 0] = 0  # thin objects, which cover no patch to a large part
     seen = [truth(scene) for scene in scenes]
     targets = patch_targets(seen, maps, 6, Random(0))
     found: dict[tuple[int, int, tuple[int, ...]], list[float]] = {}

@@ -1,4 +1,4 @@
-"""Pre-training: losses, switches, and the weights that leave it."""
+"""Pre-training: its losses, its switches, and the weights that it saves."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def trained() -> tuple[Pretraining, list[dict[str, float]]]:
     return train(steps=14, lr=3e-3)
 
 
-def test_words_are_clips_own_tokens() -> None:
+def test_words_have_the_tokens_of_clips_own_tokenizer() -> None:
     words, tokenizer = Words(), open_clip.get_tokenizer(EMBEDDED_MODEL)
     texts = ["a small red circle", "two crosses and a red moon", "what color is the thing?", "a small red circle"]
     for text in texts:
@@ -70,7 +70,7 @@ def test_words_are_clips_own_tokens() -> None:
     assert len(set(words.used)) == len(words.used)
 
 
-def test_muon_trains_the_matrices_of_the_blocks_and_adam_all_else() -> None:
+def test_muon_trains_the_matrices_of_the_blocks_and_adam_the_rest() -> None:
     model = trained()[0]
     muon, adam = ({id(p) for group in one.param_groups for p in group["params"]} for one in optimizers(model, 1e-3))
     named = dict(model.named_parameters())
@@ -84,7 +84,7 @@ def test_muon_trains_the_matrices_of_the_blocks_and_adam_all_else() -> None:
     assert not muon & adam
 
 
-def test_the_losses_fall_in_a_few_steps() -> None:
+def test_the_losses_decrease_in_a_few_steps() -> None:
     _, parts = trained()
     losses = [name for name in parts[0] if not name.startswith("acc/")]
     assert len(losses) == 5
@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: next(iter(switch)))
-def test_every_switch_runs_and_takes_its_part_out(switch: dict[str, Any]) -> None:
+def test_every_switch_works_and_removes_its_part_of_the_loss(switch: dict[str, Any]) -> None:
     name = next(iter(switch)).removesuffix("_weight")
     _, parts = train(steps=1, batch_size=8, **switch)
     left = {part.split()[0] for part in parts[0] if not part.startswith("acc/")}
@@ -137,7 +137,7 @@ def test_tokens_and_embeddings_equal_open_clips_own() -> None:
     torch.testing.assert_close(tokens[:, 1:], patches, atol=1e-5, rtol=0)
 
 
-def test_only_the_words_met_differ_from_the_seeded_table() -> None:
+def test_only_the_rows_of_used_words_differ_from_the_seeded_table() -> None:
     model = trained()[0]
     table = model.weights()["token_embedding.weight"]
     changed = (table != seeded_token_table(*table.shape)).any(1).nonzero()[:, 0].tolist()
@@ -162,6 +162,6 @@ def test_saved_weights_load_as_the_frozen_encoder(tmp_path: Path) -> None:
     torch.testing.assert_close(own, expected, atol=5e-3, rtol=0)
 
 
-def test_a_table_that_was_not_shortened_stays_as_it_is() -> None:
+def test_a_complete_token_table_stays_unchanged() -> None:
     weights = trained()[0].weights()
     assert restore_token_table(weights) is weights
