@@ -213,14 +213,17 @@ class ShapesConfig(DataConfig):
     questions_per_scene: int = MISSING
     pixels: int = MISSING  # width and height of an image
     workers: int = MISSING  # processes that draw the images
+    extra_questions: dict[str, int] = MISSING  # further questions on each training scene, by kind
 
     def __post_init__(self) -> None:
         super().__post_init__()
         sizes = {"train_scenes": self.train_scenes, "val_scenes": self.val_scenes, "test_scenes": self.test_scenes}
         at_least(1, "data", **sizes, questions_per_scene=self.questions_per_scene)
         at_least(32, "data", pixels=self.pixels)
-        if self.questions_per_scene > 100:
-            raise UserError(f"data.questions_per_scene={self.questions_per_scene} must be 100 or less")
+        at_least(0, "data.extra_questions", **self.extra_questions)
+        total = self.questions_per_scene + sum(self.extra_questions.values())
+        if total > 100:
+            raise UserError(f"data.questions_per_scene and data.extra_questions: {total} a scene; 100 are allowed")
 
 
 @dataclass

@@ -8,7 +8,7 @@ index, and the bracketed words of the wording.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -313,9 +313,29 @@ def ask_several(scene: Scene, count: int, rng: Random) -> list[ShapesQuestion]:
     questions: dict[str, ShapesQuestion] = {}
     kinds, parts = tuple(SHARES), tuple(SHARES.values())
     while len(questions) < count:
-        kind = rng.choices(kinds, parts)[0]
         # Some kinds rarely fit a scene; repeating the draw with the same kind preserves the shares.
-        question = next((q for q in (ask(scene, kind, rng) for _ in range(25)) if q is not None), None)
+        question = _ask_repeatedly(scene, rng.choices(kinds, parts)[0], rng)
         if question is not None:
             questions.setdefault(question.text, question)
     return list(questions.values())
+
+
+def ask_more(
+    scene: Scene, counts: Mapping[str, int], rng: Random, asked: Sequence[ShapesQuestion]
+) -> list[ShapesQuestion]:
+    """Draw up to ``counts[kind]`` further questions of each kind, different from one another and from those ``asked``.
+
+    There are fewer where a scene offers no more.
+    """
+    texts = {question.text for question in asked}
+    further: dict[str, ShapesQuestion] = {}
+    for kind, count in counts.items():
+        for _ in range(count):
+            question = _ask_repeatedly(scene, kind, rng)
+            if question is not None and question.text not in texts:
+                further.setdefault(question.text, question)
+    return list(further.values())
+
+
+def _ask_repeatedly(scene: Scene, kind: str, rng: Random) -> ShapesQuestion | None:
+    return next((q for q in (ask(scene, kind, rng) for _ in range(25)) if q is not None), None)

@@ -22,10 +22,11 @@ from typing import Any
 from clipmapper.config.schema import ShapesConfig
 from clipmapper.console import progress
 from clipmapper.data.shapes.captions import captions
-from clipmapper.data.shapes.questions import ShapesQuestion, ask_several
+from clipmapper.data.shapes.questions import KINDS, ShapesQuestion, ask_more, ask_several
 from clipmapper.data.shapes.render import draw_masks, draw_scene
 from clipmapper.data.shapes.scene import Scene, SceneObject, sample_scene
 from clipmapper.data.vqa_files import VQALayout
+from clipmapper.errors import UserError
 
 SPLITS = ("train", "val", "test")
 LAYOUT = VQALayout(
@@ -48,7 +49,12 @@ def write_shapes(config: ShapesConfig) -> Path:
 
     Returns:
         The folder of the dataset, which is under ``config.root``.
+
+    Raises:
+        UserError: ``config.extra_questions`` names an unknown kind.
     """
+    if unknown := [kind for kind in config.extra_questions if kind not in KINDS]:
+        raise UserError(f"data.extra_questions: no kind of question is called {unknown[0]}; kinds: {', '.join(KINDS)}")
     folder = Path(config.root) / _name(config)
     if folder.is_dir():
         return folder
@@ -66,7 +72,8 @@ def write_shapes(config: ShapesConfig) -> Path:
 
 def _name(config: ShapesConfig) -> str:
     sizes = f"{config.train_scenes}-{config.val_scenes}-{config.test_scenes}"
-    return f"v{_FORMAT}-seed{config.seed}-{sizes}x{config.questions_per_scene}-{config.pixels}px"
+    extra = "".join(f"-{kind}{count}" for kind, count in config.extra_questions.items())
+    return f"v{_FORMAT}-seed{config.seed}-{sizes}x{config.questions_per_scene}{extra}-{config.pixels}px"
 
 
 def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> None:
@@ -126,9 +133,11 @@ def _write_scenes(indices: Iterable[int], root: Path, split: str, config: Shapes
         draw_scene(scene, config.pixels).save(root / name, compress_level=1)
         draw_masks(scene, config.pixels).save(root / name.replace("images/", "masks/", 1), compress_level=1)
         questions = ask_several(scene, config.questions_per_scene, rng)
-        entries.append(
-            _entries(scene, image_id, Path(name).name, questions, captions(scene, CAPTIONS, rng), config.pixels)
-        )
+        texts = captions(scene, CAPTIONS, rng)
+        if split == "train":  # drawn apart, so that scenes, captions and the other questions stay the same
+            further = Random(f"shapes {config.seed} {split} {index} further")
+            questions += ask_more(scene, config.extra_questions, further, questions)
+        entries.append(_entries(scene, image_id, Path(name).name, questions, texts, config.pixels))
     return entries
 
 

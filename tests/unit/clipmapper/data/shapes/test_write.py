@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from clipmapper.data.images import load_rgb
 from clipmapper.data.shapes import write
 from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
 from clipmapper.data.vqa_files import read_vqav2
+from clipmapper.errors import UserError
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -48,7 +50,7 @@ def test_the_first_scenes_do_not_depend_on_the_number_of_scenes(tmp_path: Path) 
     assert tree(few / "masks" / "train").items() <= tree(many / "masks" / "train").items()
 
 
-def written_of(root: Path, **changes: int) -> Path:
+def written_of(root: Path, **changes: Any) -> Path:
     return write_shapes(shapes_config(root, **changes))
 
 
@@ -72,12 +74,44 @@ def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
         {"test_scenes": 5},
         {"questions_per_scene": 2},
         {"pixels": 40},
+        {"extra_questions": {"same": 1}},
     ],
 )
-def test_every_key_that_changes_the_content_also_changes_the_folder(tmp_path: Path, change: dict[str, int]) -> None:
+def test_every_key_that_changes_the_content_also_changes_the_folder(tmp_path: Path, change: dict[str, Any]) -> None:
     one, other = written_of(tmp_path), written_of(tmp_path, **change)
     assert one != other
     assert one.parent == other.parent == tmp_path
+
+
+def test_extra_questions_are_added_to_the_training_scenes_and_change_nothing_else(tmp_path: Path) -> None:
+    plain = written_of(tmp_path)
+    more = written_of(tmp_path, extra_questions={"same": 3, "count": 2})
+    differing = {name for name, content in tree(plain).items() if tree(more)[name] != content}
+    assert differing == {
+        "v2_OpenEnded_shapes_train_questions.json",
+        "v2_shapes_train_annotations.json",
+        "shapes_train_evidence.json",
+    }
+    before, after = (load(folder, "v2_shapes_train_annotations.json")["annotations"] for folder in (plain, more))
+    known = {entry["question_id"]: entry for entry in before}
+    added = [entry for entry in after if entry["question_id"] not in known]
+    assert [entry for entry in after if entry["question_id"] in known] == before
+    kinds = Counter((entry["image_id"], entry["question_type"]) for entry in added)
+    assert {kind for _, kind in kinds} == {"same", "count"}
+    assert max(n for (_, kind), n in kinds.items() if kind == "same") == 3
+    assert max(n for (_, kind), n in kinds.items() if kind == "count") <= 2
+    questions = load(more, "v2_OpenEnded_shapes_train_questions.json")["questions"]
+    texts = [(question["image_id"], question["question"]) for question in questions]
+    assert len(set(texts)) == len(texts) == len(after)
+
+
+def test_an_unknown_kind_of_extra_questions_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no kind of question is called sames; kinds: exist, relation, side, same"):
+        written_of(tmp_path, extra_questions={"sames": 1})
+    with pytest.raises(UserError, match=r"questions_per_scene and data\.extra_questions: 101 a scene; 100 are allowed"):
+        shapes_config(tmp_path, extra_questions={"same": 95})
+    with pytest.raises(UserError, match=r"data\.extra_questions\.same"):
+        shapes_config(tmp_path, extra_questions={"same": -1})
 
 
 def test_splits_share_no_scene_and_no_id() -> None:
