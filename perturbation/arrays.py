@@ -1,4 +1,4 @@
-"""Kinds of NumPy arrays that the rooms hand to one another."""
+"""Types of the NumPy arrays that the subpackages pass to one another."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,6 +1,6 @@
 """The console command ``clipmapper``: every script of the project as a sub-command.
 
-It lies in the topmost package, since some commands need nothing of ``perturbation`` and none of those may import it.
+It is in ``perturbation`` because it must know every command, and ``clipmapper`` may not import ``perturbation``.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-#: By name: the module whose ``main`` runs, and what ``clipmapper --help`` says of it.
+#: For each command name: the module whose ``main`` runs, and the description that ``clipmapper --help`` prints.
 COMMANDS = {
     "train": ("clipmapper.commands.train", "train CLIPmapper on frozen features"),
-    "evaluate": ("clipmapper.commands.evaluate", "score a trained model, or anyone's result file"),
-    "explain": ("clipmapper.commands.explain", "make pictures of explanations"),
+    "evaluate": ("clipmapper.commands.evaluate", "score a trained model, or a result file of any model"),
+    "explain": ("clipmapper.commands.explain", "draw explanations as figures"),
     "perturb": ("perturbation.commands.perturb", "test explanations by removing tokens"),
     "pool_seeds": ("perturbation.commands.pool_seeds", "join perturbation runs of several training seeds"),
     "evaluate_explanations": (
         "perturbation.commands.evaluate_explanations",
         "compare explanations with what they should show",
     ),
-    "sanity_check": ("perturbation.commands.sanity_check", "compare explanations before and after layers are random"),
-    "benchmark": ("perturbation.commands.benchmark", "measure ratios, side by side in one process"),
+    "sanity_check": ("perturbation.commands.sanity_check", "compare explanations before and after randomising layers"),
+    "benchmark": ("perturbation.commands.benchmark", "measure speed and memory, as ratios in one process"),
     "pretrain_clip": ("clipmapper.commands.pretrain_clip", "pre-train the embedded encoder"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the sub-command that comes first, with the overrides that follow it.
+    """Run the sub-command named by the first argument with the overrides that follow it.
 
     Args:
-        arguments: What is typed behind ``clipmapper``; by default ``sys.argv[1:]``.
+        arguments: The arguments after ``clipmapper``; ``sys.argv[1:]`` by default.
     """
     name, *overrides = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):

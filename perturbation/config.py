@@ -16,28 +16,32 @@ from perturbation.removal.steps import parse_steps
 
 @dataclass
 class ImageRemovalConfig:
-    """What removing a patch means: ``perturbation.removal.engine.Removal``."""
+    """How a patch is removed; see ``perturbation.removal.engine.Removal``."""
 
     image: str = MISSING
 
     def __post_init__(self) -> None:
-        _among("removal.image", [self.image], ("mask", "mean"))
+        _check_choices("removal.image", [self.image], ("mask", "mean"))
 
 
 @dataclass
 class RemovalConfig(ImageRemovalConfig):
-    """And removing a sub-word."""
+    """How a patch and a sub-word are removed; see ``perturbation.removal.engine.Removal``."""
 
     text: str = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _among("removal.text", [self.text], ("mask", "drop"))
+        _check_choices("removal.text", [self.text], ("mask", "drop"))
 
 
 @dataclass
 class CeilingConfig:
-    """``samples``: how many are searched for the best removals; ``words``: the most sub-words a question may have."""
+    """Options of the measure ``ceiling``.
+
+    ``samples`` is the number of samples whose best removals are searched; ``words`` is the maximum number of sub-words
+    of a question that is searched.
+    """
 
     samples: int = MISSING
     words: int = MISSING
@@ -45,7 +49,7 @@ class CeilingConfig:
 
 @dataclass
 class PerturbBaseConfig(ExplainedConfig):
-    """What the perturbation tests of every task have; ``configs/perturb.yaml`` says what each value means."""
+    """Options of the perturbation tests of every task; ``configs/perturb.yaml`` explains each value."""
 
     samples: int | None = MISSING
     controls: list[str] = MISSING
@@ -63,18 +67,18 @@ class PerturbBaseConfig(ExplainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _among("direction", self.direction, ("positive", "negative"))
+        _check_choices("direction", self.direction, ("positive", "negative"))
         parse_steps(self.steps)
         sizes = {"random_seeds": self.random_seeds, "batch_samples": self.batch_samples}
         for name, value in {**sizes, "samples": self.samples, "engine_batch": self.engine_batch}.items():
             if value is not None and value < 1:
-                every = "; null takes them all" if name == "samples" else ""
+                every = "; null takes all samples" if name == "samples" else ""
                 raise UserError(f"{name}={value} must be 1 or more{every}")
 
 
 @dataclass
 class PerturbConfig(PerturbBaseConfig):
-    """The tests of answers; ``configs/perturb/vqa.yaml`` says what each value means."""
+    """Options of the perturbation tests of answers; ``configs/perturb/vqa.yaml`` explains each value."""
 
     target: str = MISSING
     modality: list[str] = MISSING
@@ -82,42 +86,42 @@ class PerturbConfig(PerturbBaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _among("modality", self.modality, ("image", "text"))
-        _among("target", [self.target], ("predicted", "margin"))
+        _check_choices("modality", self.modality, ("image", "text"))
+        _check_choices("target", [self.target], ("predicted", "margin"))
 
 
 @dataclass
 class PerturbCaptionsConfig(PerturbBaseConfig):
-    """The tests of captions; ``configs/perturb/caption.yaml`` says what each value means."""
+    """Options of the perturbation tests of captions; ``configs/perturb/caption.yaml`` explains each value."""
 
     weightings: list[str] = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _among("weightings", self.weightings, WEIGHTINGS)
+        _check_choices("weightings", self.weightings, WEIGHTINGS)
 
 
 @dataclass
 class PoolConfig:
-    """``runs``: finished perturbation runs of several training seeds."""
+    """Options of ``pool_seeds``; ``runs`` are the folders of finished perturbation runs of several training seeds."""
 
     runs: list[str] = MISSING
     paths: PathsConfig = MISSING
 
 
-def _among(key: str, values: list[str], choices: tuple[str, ...]) -> None:
+def _check_choices(key: str, values: list[str], choices: tuple[str, ...]) -> None:
     if not values:
-        raise UserError(f"{key} is an empty list: choose of {', '.join(choices)}")
+        raise UserError(f"{key} is an empty list: choose at least one of: {', '.join(choices)}")
     for value in values:
         if value not in choices:
             raise UserError(f"{key}: {value} is not one of: {', '.join(choices)}")
     if len(set(values)) < len(values):
-        raise UserError(f"{key}={values} names one twice: name each once")
+        raise UserError(f"{key}={values} contains a value twice: name each value once")
 
 
 @dataclass
 class LocaliseConfig(ExplainedConfig):
-    """Explanations against ground truth; ``configs/evaluate_explanations.yaml`` says what each value means."""
+    """Options of ``evaluate_explanations``; ``configs/evaluate_explanations.yaml`` explains each value."""
 
     samples: int = MISSING
     batch_size: int = MISSING
@@ -125,25 +129,25 @@ class LocaliseConfig(ExplainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _two_or_more(samples=self.samples, batch_size=self.batch_size)
+        _check_at_least_two(samples=self.samples, batch_size=self.batch_size)
         if not 0 < self.patch_share <= 1:
             raise UserError(f"patch_share={self.patch_share} must be above 0 and at most 1")
 
 
 @dataclass
 class SanityConfig(ExplainedConfig):
-    """The model randomisation test; ``configs/sanity_check.yaml`` says what each value means."""
+    """Options of the model randomisation test; ``configs/sanity_check.yaml`` explains each value."""
 
     samples: int = MISSING
     batch_size: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _two_or_more(samples=self.samples, batch_size=self.batch_size)
+        _check_at_least_two(samples=self.samples, batch_size=self.batch_size)
 
 
-def _two_or_more(**sizes: int) -> None:
-    """The explainer ``shuffled`` takes another sample's weights: every batch holds two or more."""
+def _check_at_least_two(**sizes: int) -> None:
+    """Raise UserError for a size below 2: ``shuffled`` takes its weights from another sample of the batch."""
     for name, value in sizes.items():
         if value < 2:
             raise UserError(f"{name}={value} must be 2 or more")

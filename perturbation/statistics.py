@@ -1,11 +1,11 @@
 """Intervals and paired tests for means over samples.
 
-Whatever is a mean over samples goes in as one number a sample. That includes the area under the mean curve: the area is
-linear in the curve, so it is the mean of the samples' own areas (``report.curves.areas``), for the data as for every
-resample of them, and no curve needs to be resampled.
+The input is always one number per sample. This also works for the area under the mean curve: the area is linear in the
+curve, so it is the mean of the areas of the samples (``perturbation.report.curves.areas``), in the data and in every
+resample. Therefore no curve is resampled.
 
-Everything here follows from the seed alone: the random numbers are drawn one resample after the other, and how many of
-them are multiplied out at a time changes only the rounding.
+All results depend only on the data and the seed. The random numbers are drawn one resample after the other, so the size
+of the chunks in which they are processed changes only the rounding.
 """
 
 from __future__ import annotations
@@ -17,53 +17,59 @@ from numpy.typing import NDArray
 
 from perturbation.arrays import Array
 
-# Weights held at a time: 32 MB.
+# Number of weights in memory at a time: 32 MB.
 CHUNK_NUMBERS = 4_000_000
 
-# Two sums of the same numbers in another order differ by less than this share of the mean size of the numbers.
+# Two sums of the same numbers in different orders differ by less than this share of the mean absolute number.
 _ROUNDING = 1e-10
 
 
 def bootstrap_means(values: NDArray[np.floating], *, resamples: int = 2000, seed: int = 0) -> Array:
-    """The mean over samples of every bootstrap resample: values [samples, ...] → [resamples, ...].
+    """Return the mean over samples of every bootstrap resample: values [samples, ...] → [resamples, ...].
 
-    All columns of one call, and calls of equal sample count and seed, share their resamples.
+    All columns of one call share their resamples, and so do calls with the same number of samples and the same seed.
 
     Raises:
-        ValueError: no sample, no resample, or a value is NaN or infinite.
+        ValueError: There is no sample or no resample, or a value is NaN or infinite.
     """
     return _nested_means(np.asarray(values)[None], True, resamples, seed)
 
 
 def bootstrap_interval(values: NDArray[np.floating], *, resamples: int = 2000, seed: int = 0) -> Array:
-    """95 % percentile bootstrap interval of the mean over samples: values [samples, ...] → [2, ...], low and high.
+    """Return the 95 % percentile bootstrap interval of the mean over samples: values [samples, ...] → [2, ...].
 
-    NaN where there is one sample only, which says nothing of the spread.
+    The first entry is the lower end, the second the upper end. With only one sample, the spread is unknown, and both
+    are NaN.
 
-    Raises: ValueError as ``bootstrap_means``.
+    Raises:
+        ValueError: There is no sample or no resample, or a value is NaN or infinite.
     """
     interval = _percentile_interval(bootstrap_means(values, resamples=resamples, seed=seed))
     return np.full_like(interval, np.nan) if len(values) < 2 else interval
 
 
 def seed_interval(values: NDArray[np.floating], *, shared_samples: bool, resamples: int = 2000, seed: int = 0) -> Array:
-    """95 % interval of the mean over training seeds and samples: values [seeds, samples, ...] → [2, ...], low and high.
+    """Return the 95 % interval of the mean over training seeds and samples: values [seeds, samples, ...] → [2, ...].
 
-    A two-level percentile bootstrap: training seeds are drawn with replacement, then samples.
+    The interval is a two-level percentile bootstrap: training seeds are drawn with replacement, then samples. The first
+    entry is the lower end, the second the upper end.
+
+    With few training seeds the interval is too narrow, like every percentile bootstrap of few numbers. If most of the
+    spread is between seeds, it covers the true mean in about 75 % of the cases with three seeds, 83 % with five and
+    90 % with ten (simulated).
 
     Args:
-        values: one number a training seed and sample (and column).
-        shared_samples: True where column i of every training seed is the same sample (one test split for all): one
-            resample of the samples then serves all seeds (Owen 2007, the pigeonhole bootstrap). A sample that is hard
-            for one seed is hard for the others too, and drawing samples anew in every seed would take those for
-            independent and give an interval that is too narrow. False where every seed has samples of its own.
-        resamples, seed: number of resamples, and the seed of the drawing.
-
-    With few training seeds the interval is too narrow, as every percentile bootstrap of so few numbers is: where the
-    seeds make most of the spread, it covers about 75 % with three, 83 % with five and 90 % with ten (simulated).
+        values: One number per training seed and sample (and column).
+        shared_samples: True if sample i is the same for every training seed, as with one test split for all. One
+            resample of the samples is then used for all seeds (the pigeonhole bootstrap, Owen 2007). A sample that is
+            hard for one seed is usually hard for the others; separate resamples would treat the seeds as independent
+            and give an interval that is too narrow. False if every seed has different samples.
+        resamples: Number of resamples.
+        seed: Seed of the random draws.
 
     Raises:
-        ValueError: fewer than two training seeds, no sample, no resample, or a value is NaN or infinite.
+        ValueError: There are fewer than two training seeds, there is no sample or no resample, or a value is NaN or
+            infinite.
     """
     if values.ndim < 2 or len(values) < 2:
         raise ValueError(f"values {values.shape} must be [seeds, samples, ...] with at least two training seeds")
@@ -71,13 +77,20 @@ def seed_interval(values: NDArray[np.floating], *, shared_samples: bool, resampl
 
 
 def sign_flip_p_value(differences: NDArray[np.floating], *, draws: int = 9999, seed: int = 0) -> Array:
-    """Two-sided p-value of a mean difference by random sign flips: differences [samples, ...] → [...].
+    """Return the two-sided p-value of a mean difference by random sign flips: differences [samples, ...] → [...].
 
-    If the two explainers are alike, every sample's difference could as well have had the other sign. p is the share of
-    sign patterns whose mean is at least as far from 0 as the one seen, which counts as one of them: (count + 1) /
-    (draws + 1), never 0. Keep 1/(draws + 1) below 0.05 / (number of comparisons) where Holm's correction follows.
+    If both explainers are equally good, the difference of each sample could equally well have the other sign. The
+    p-value is the share of sign patterns whose mean is at least as far from 0 as the observed mean. The observed
+    pattern counts as one of them, so p = (count + 1) / (draws + 1) is never 0. If Holm's correction follows, choose
+    ``draws`` so that 1 / (draws + 1) is below 0.05 / (number of comparisons).
 
-    Raises: ValueError as ``bootstrap_means``.
+    Args:
+        differences: One difference per sample (and column).
+        draws: Number of random sign patterns.
+        seed: Seed of the random draws.
+
+    Raises:
+        ValueError: There is no sample or no draw, or a difference is NaN or infinite.
     """
     differences = np.asarray(differences, dtype=np.float64)
     n = len(differences)
@@ -93,17 +106,17 @@ def sign_flip_p_value(differences: NDArray[np.floating], *, draws: int = 9999, s
 
 
 def holm(p_values: NDArray[np.floating]) -> Array:
-    """Holm's (1979) correction of a family of m p-values, [m] → [m] in the same order.
+    """Apply Holm's correction (Holm 1979) to a family of m p-values, [m] → [m] in the same order.
 
-    The i-th smallest becomes the largest of (m − j + 1)·p_j over j ≤ i, at most 1. Rejecting what is at most α then
-    keeps the chance of any false rejection in the family at α or below.
+    The i-th smallest p-value becomes the maximum of (m − j + 1)·p_j over j ≤ i, but at most 1. If all hypotheses with a
+    corrected value of at most α are rejected, the probability of any false rejection in the family is at most α.
 
     Raises:
-        ValueError: not one row of numbers in 0..1.
+        ValueError: The p-values are not one row of numbers from 0 to 1.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
-        raise ValueError("Holm's correction takes one row of p-values in 0..1")
+        raise ValueError("Holm's correction needs one row of p-values, each from 0 to 1")
     order = np.argsort(p_values, kind="stable")
     scaled = p_values[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty_like(p_values)
@@ -112,7 +125,7 @@ def holm(p_values: NDArray[np.floating]) -> Array:
 
 
 def _nested_means(values: NDArray[np.floating], shared_samples: bool, resamples: int, seed: int) -> Array:
-    """Means of two-level resamples: values [seeds, samples, ...] → [resamples, ...]."""
+    """Return the means of two-level resamples: values [seeds, samples, ...] → [resamples, ...]."""
     seeds, samples = values.shape[:2]
 
     def weights(random: np.random.Generator) -> Array:
@@ -127,16 +140,21 @@ def _nested_means(values: NDArray[np.floating], shared_samples: bool, resamples:
 def _weighted_sums(
     values: NDArray[np.floating], weights: Callable[[np.random.Generator], Array], draws: int, seed: int
 ) -> Array:
-    """For every draw of one weight a row, the weighted sum of the rows: values [rows, ...] → [draws, ...]."""
+    """Return the weighted sum of the rows for every draw of weights: values [rows, ...] → [draws, ...].
+
+    Args:
+        values: The rows.
+        weights: A function that draws one weight per row, [rows].
+        draws: Number of draws.
+        seed: Seed of the random draws.
+    """
     if not len(values):
-        raise ValueError("there is no sample to take a mean of")
+        raise ValueError("there are no samples: a mean needs at least one")
     if draws < 1:
-        raise ValueError(f"{draws} resamples or draws are asked for: it takes at least one draw")
+        raise ValueError(f"the number of resamples or draws is {draws}: it must be at least 1")
     table = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
     if not np.isfinite(table).all():
-        raise ValueError(
-            f"the value of row {np.argwhere(~np.isfinite(table))[0, 0]} is not finite: leave it out before"
-        )
+        raise ValueError(f"the value of row {np.argwhere(~np.isfinite(table))[0, 0]} is not finite: leave this row out")
     random = np.random.default_rng(seed)
     chunk = max(1, CHUNK_NUMBERS // len(table))
     sums = np.empty((draws, table.shape[1]))

@@ -1,4 +1,4 @@
-"""What differs by task in the tests of explanations: config schemas, and the modules that know the task's samples."""
+"""The parts of the tests of explanations that differ by task: the config schema, and the modules that read samples."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from perturbation.config import PerturbBaseConfig, PerturbCaptionsConfig, Pertur
 
 @dataclass(frozen=True)
 class PerturbTask:
-    """One task. Its modules, which bring in torch, are imported when they are asked for."""
+    """One task. Its modules import torch, so each is imported only when its property is read."""
 
-    name: str  #: the task's, and that of its modules
-    schema: type[PerturbBaseConfig]  #: of ``scripts/perturb.py``
+    name: str  #: name of the task and of its modules
+    schema: type[PerturbBaseConfig]  #: schema of the config of ``scripts/perturb.py``
 
     @property
     def perturb(self) -> Any:
-        """The module whose ``build_tests`` gives the perturbation tests of the samples that are drawn."""
+        """The module whose ``build_tests`` returns the perturbation tests of the drawn samples."""
         return import_module(f"perturbation.perturb.{self.name}")
 
     @property
@@ -28,7 +28,7 @@ class PerturbTask:
 
     @property
     def randomise(self) -> Any:
-        """The module that fixes and explains samples while a model is randomised."""
+        """The module that loads and explains the samples of the model randomisation test."""
         return import_module(f"perturbation.randomise.{self.name}")
 
 

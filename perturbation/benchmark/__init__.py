@@ -1,1 +1,1 @@
-"""What the perturbation tests cost."""
+"""Benchmarks of the perturbation tests: their speed and memory."""

@@ -1,4 +1,9 @@
-"""What the perturbation tests cost: against the plain loop, against the machine's own rate, and in memory."""
+"""The benchmark of the perturbation tests.
+
+It compares the engine with the plain loop (``perturbation.benchmark.plain_loop``), its rate of operations with that of
+a large matrix product on the same machine, bfloat16 with float32, and the time and memory of many samples with those of
+few.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +51,14 @@ STEPS, DIRECTIONS = parse_steps("paper"), get_args(Direction)
 
 @dataclass(frozen=True)
 class Load:
-    """How much is measured."""
+    """The amount of work to measure."""
 
-    samples: int  #: through the engine
-    plain_samples: int  #: through the plain loop
+    samples: int  #: samples that the engine reads
+    plain_samples: int  #: samples that the plain loop reads
     engine_batch: int
     rounds: int = 2
-    product: int = 2048  #: rows and columns of the large product
-    many: int = 800  #: samples whose peak of memory is compared with that of few
+    product: int = 2048  #: rows and columns of the large matrix product
+    many: int = 800  #: number of samples whose peak memory is compared with that of ``few``
     few: int = 100
 
 
@@ -61,12 +66,16 @@ LOADS = {"tiny": Load(32, 3, 32), "vit_b_32": Load(8, 1, 8)}
 
 
 def perturbing(config: Config, size: str, load: Load | None = None) -> dict[str, float]:
-    """Ratios of the samples a second, the operations needed, and the rate at which they are done.
+    """Measure the perturbation tests of one model size and return the figures by name.
 
     Args:
-        config: The benchmark's.
-        size: The model's.
-        load: How much is measured; by default what suits the size.
+        config: The benchmark's config.
+        size: Size of the model, a key of ``LOADS``.
+        load: The amount of work; ``LOADS[size]`` by default.
+
+    Returns:
+        Samples per second as ratios, operations per sample, the rate of operations, and, for the size ``tiny``, how
+        time and memory grow with the number of samples.
     """
     load = load or LOADS[size]
     model = random_model(size, config.mapper.name)
@@ -75,23 +84,23 @@ def perturbing(config: Config, size: str, load: Load | None = None) -> dict[str,
     found: dict[str, float] = {}
     for chosen in (ONE, PAPER):
         name = "weighted" if chosen is ONE else f"{len(PAPER)} explainers"
-        found |= {f"{label} {name}, {key}": value for key, value in _rates(model, load, batch, chosen).items()}
-    found |= {f"{label} weighted, {key}": value for key, value in _halved(model, load, batch).items()}
+        found |= {f"{label} {name}, {key}": value for key, value in _measure_rates(model, load, batch, chosen).items()}
+    found |= {f"{label} weighted, {key}": value for key, value in _compare_bfloat16(model, load, batch).items()}
     if size == "tiny":
-        found |= {f"{label} {key}": value for key, value in _growth(model, load).items()}
+        found |= {f"{label} {key}": value for key, value in _compare_sample_counts(model, load).items()}
     return found
 
 
 @dataclass(frozen=True, eq=False)
 class CurveRecorder:
-    """The four curves of each explainer, and nothing else."""
+    """A recorder of only the four curves of each explainer: two modalities, two directions."""
 
     model: CLIPMapperVQA
     explainers: dict[str, Explainer]
     engine_batch: int
 
     def record(self, batch: QuestionBatch) -> Tables:
-        """The records of a batch."""
+        """Explain a batch and return its records."""
         reader = VQAReader(Engine(self.model, self.engine_batch))
         samples = reader.samples(batch)
         target = given(samples.inputs.answers)
@@ -99,17 +108,17 @@ class CurveRecorder:
 
 
 def read_curves(reader: VQAReader, samples: QuestionSamples, explained: ExplainedBatch) -> Tables:
-    """The records of samples whose tokens have their scores already."""
+    """Return the records of samples that are already explained."""
     return record_batch({"areas": Areas(STEPS, DIRECTIONS, {})}, explained, reader, samples, samples.inputs.answers)
 
 
 def candidates(chosen: dict[str, Explainer]) -> list[Candidate]:
-    """None of them draws at random."""
+    """Return one candidate per explainer; none of them draws at random."""
     return [Candidate(ScoredBy(name), explainer) for name, explainer in chosen.items()]
 
 
 def questions_of(model: CLIPMapperVQA, count: int) -> QuestionBatch:
-    """Noise and random words, with human answers to be judged by."""
+    """Return ``count`` questions of random words about images of noise, each with ten human answers."""
     pixels, text = random_batch(model, count)
     answers = [tuple({"answer": model.answers[(k + a) % 7], "answer_id": a} for a in range(10)) for k in range(count)]
     questions = tuple(Question(k, k, f"question {k}", answers[k]) for k in range(count))
@@ -117,10 +126,11 @@ def questions_of(model: CLIPMapperVQA, count: int) -> QuestionBatch:
 
 
 def operations_needed(model: CLIPMapperVQA, batch: QuestionBatch, chosen: dict[str, Explainer]) -> int:
-    """Of the matrix products for all samples: a reading of every distinct subset, the whole one being one, and a trace.
+    """Count the matrix-product operations that all samples need: every distinct subset read once, and one trace each.
 
-    A trace counts as two readings, forward and backward, which is too little: the backward pass of attention costs
-    twice its forward pass. Questions count at their true lengths, explainers' own products not at all.
+    A trace counts as two forward passes, one for its backward pass. That is too little, since the backward pass of
+    attention costs twice its forward pass. Questions count at their true lengths; the explainers' own matrix products
+    are not counted.
     """
     explained = explained_questions(model, batch, candidates(chosen), predicted)
     operations, patches = Operations(model), model.encoder.vision.token_count
@@ -142,7 +152,9 @@ def operations_needed(model: CLIPMapperVQA, batch: QuestionBatch, chosen: dict[s
     return total
 
 
-def _rates(model: CLIPMapperVQA, load: Load, batch: QuestionBatch, chosen: dict[str, Explainer]) -> dict[str, float]:
+def _measure_rates(
+    model: CLIPMapperVQA, load: Load, batch: QuestionBatch, chosen: dict[str, Explainer]
+) -> dict[str, float]:
     recorder = CurveRecorder(model, chosen, load.engine_batch)
     alone = random_batch(model, load.plain_samples)
     factor = torch.randn(load.product, load.product)
@@ -163,31 +175,31 @@ def _rates(model: CLIPMapperVQA, load: Load, batch: QuestionBatch, chosen: dict[
     }
 
 
-def _halved(model: CLIPMapperVQA, load: Load, batch: QuestionBatch) -> dict[str, float]:
-    """Weights in bfloat16 against float32: the rates, and how far areas move."""
+def _compare_bfloat16(model: CLIPMapperVQA, load: Load, batch: QuestionBatch) -> dict[str, float]:
+    """Compare bfloat16 weights with float32 weights: the ratio of the rates, and the largest change of an area."""
     half = deepcopy(model).to(torch.bfloat16)
     pixels = batch.pixels.to(torch.bfloat16)
     short = replace(batch, pixels=pixels)
     whole, halved = (CurveRecorder(m, ONE, load.engine_batch) for m in (model, half))
     ways = {"float": lambda: whole.record(batch), "bfloat": lambda: halved.record(short)}
     seconds = side_by_side(ways, load.rounds)
-    moved = np.abs(_areas(halved.record(short)) - _areas(whole.record(batch)))
+    moved = np.abs(_mean_areas(halved.record(short)) - _mean_areas(whole.record(batch)))
     return {
         "bfloat16 weights, samples a second, times float32's": seconds["float"] / seconds["bfloat"],
         "bfloat16 weights, largest change of a probability's mean area in points": float(moved.max()),
     }
 
 
-def _areas(tables: Tables) -> Any:
-    """The mean area of each test, in percent."""
+def _mean_areas(tables: Tables) -> Any:
+    """Return the mean area under the probability curve of each test, in percent."""
     return np.array([areas(np.array(t["probability"].to_pylist()), STEPS).mean() for t in tables[SAMPLES]])
 
 
-def _growth(model: CLIPMapperVQA, load: Load) -> dict[str, float]:
-    """Time and memory of many samples against few, each batch written as it comes."""
+def _compare_sample_counts(model: CLIPMapperVQA, load: Load) -> dict[str, float]:
+    """Compare time and memory of many samples with those of few; each batch is written as soon as it is recorded."""
     recorder = CurveRecorder(model, ONE, load.engine_batch)
-    _run(recorder, load.few)
-    few, many = (_measured(recorder, count) for count in (load.few, load.many))
+    _record_samples(recorder, load.few)
+    few, many = (_time_and_memory(recorder, count) for count in (load.few, load.many))
     label = f"{load.many} samples against {load.few}:"
     return {
         f"{label} seconds a sample, times": many[0] / load.many / (few[0] / load.few),
@@ -195,13 +207,13 @@ def _growth(model: CLIPMapperVQA, load: Load) -> dict[str, float]:
     }
 
 
-def _measured(recorder: CurveRecorder, samples: int) -> tuple[float, int]:
+def _time_and_memory(recorder: CurveRecorder, samples: int) -> tuple[float, int]:
     start = time.perf_counter()
-    memory = peak_memory(lambda: _run(recorder, samples))
+    memory = peak_memory(lambda: _record_samples(recorder, samples))
     return time.perf_counter() - start, memory
 
 
-def _run(recorder: CurveRecorder, samples: int) -> None:
+def _record_samples(recorder: CurveRecorder, samples: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sizes: Sequence[int] = [len(part) for part in np.array_split(np.arange(samples), -(-samples // 32))]
         for number, count in enumerate(sizes):

@@ -1,6 +1,7 @@
-"""The perturbation tests done the plain way: every explanation by itself, every step a full forward pass of one sample.
+"""A slow reference implementation of the perturbation tests.
 
-Nothing but the tests and the benchmarks uses it: the engine's results and its speed are held against it.
+Each explanation has a separate trace, and each step is a full forward pass of one sample. Only tests and benchmarks use
+this module: they compare the engine's results and speed with it.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ def plain_loop(
     explainers: Mapping[str, Explainer],
     steps: Sequence[float],
 ) -> dict[tuple[str, str, str], Tensor]:
-    """Logits at every step, [B, S, answers], by explainer, modality and direction.
+    """Return the logits at every step, [B, S, answers], by (explainer, modality, direction).
 
     Args:
-        model: In evaluation mode.
+        model: The model, in evaluation mode.
         pixels: [B, 3, H, W].
         questions: B questions.
-        explainers: By name; each has a trace of its own.
+        explainers: Explainers by name; each gets a separate trace.
         steps: The S removed fractions.
     """
     rows: dict[tuple[str, str, str], list[Tensor]] = {}
@@ -59,14 +60,16 @@ def plain_loop(
 def plain_logits(
     model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch, image: Tensor | None = None, text: Tensor | None = None
 ) -> Tensor:
-    """Logits [B, M, answers] of full forward passes, one sample and one subset at a time.
+    """Return the logits [B, M, answers] of full forward passes, one sample and one subset at a time.
+
+    Nothing attends to a token whose mask is False. At least one of ``image`` and ``text`` must be given.
 
     Args:
-        model: In evaluation mode.
+        model: The model, in evaluation mode.
         pixels: [B, 3, H, W].
         questions: B questions.
-        image: bool [B, M, 1 + P] over class token and patches: nothing attends to the others.
-        text: bool [B, M, n_t] over the text stream. One of the two is given, or both.
+        image: Kept image tokens, bool [B, M, 1 + P]: the class token and P patches.
+        text: Kept text tokens, bool [B, M, n_t].
     """
     given = {name: kept for name, kept in (("image", image), ("text", text)) if kept is not None}
     several = next(iter(given.values())).shape[1]

@@ -1,1 +1,1 @@
-"""What the scripts and the console command ``clipmapper`` run."""
+"""Entry points of the scripts and of the console command ``clipmapper``, one module per command."""

@@ -1,4 +1,4 @@
-"""Measures ratios, side by side in one process."""
+"""The command ``benchmark``: speed and memory, measured as ratios within one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipmapper.cli import command, typed
 
 @command("benchmark")
 def main(config: DictConfig, run: Path) -> None:
-    """Figures, printed as they come and written to ``benchmark.json``."""
+    """Run the chosen benchmarks; print each figure as soon as it is measured and write all to ``benchmark.json``."""
     checked: BenchmarkConfig = typed(config, BenchmarkConfig)
     from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining

@@ -1,4 +1,4 @@
-"""Compares explanations with what they should show."""
+"""The command ``evaluate_explanations``: explanations compared with known evidence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perturbation.tasks import PERTURB_TASKS
 
 @command("evaluate_explanations")
 def main(config: DictConfig, run: Path) -> None:
-    """How much of each explanation lies on the evidence, printed and written."""
+    """Measure how much of each explanation is on the evidence, and print and write the tables."""
     checked: LocaliseConfig = typed(config, LocaliseConfig)
     from clipmapper.explaining.explainers import choose_explainers
 

@@ -1,4 +1,9 @@
-"""Tests explanations by removing tokens."""
+"""The command ``perturb``: explanations tested by removing tokens.
+
+The command removes the tokens that an explanation scores as important (or unimportant), reads the model again, and
+measures how much its output changes (docs/method.md, Perturbation tests). This module only checks the config; the work
+is in :mod:`perturbation.perturb.run`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,8 @@ from perturbation.tasks import PERTURB_TASKS
 
 @command("perturb")
 def main(config: DictConfig, run: Path) -> None:
-    """One perturbation run."""
+    """Run the perturbation tests of one model."""
     checked: PerturbBaseConfig = typed(config, named(config, "task", PERTURB_TASKS).schema)
-    from perturbation.perturb.run import perturb  # torch comes in only once the config is known to be right
+    from perturbation.perturb.run import perturb  # imports torch, which is slow, so only after the config is checked
 
     perturb(checked, choice("explainer"), run)

@@ -1,4 +1,4 @@
-"""Joins perturbation runs of several training seeds."""
+"""The command ``pool_seeds``: one report of the perturbation runs of several training seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perturbation.config import PoolConfig
 
 @command("pool_seeds")
 def main(config: DictConfig, run: Path) -> None:
-    """One table and figure, with intervals over samples and training seeds."""
+    """Write one set of tables and figures for all runs, with intervals over samples and training seeds."""
     checked: PoolConfig = typed(config, PoolConfig)
     from perturbation.perturb.results import pool
 

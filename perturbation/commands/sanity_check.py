@@ -1,4 +1,4 @@
-"""Compares explanations before and after the layers of the model are made random."""
+"""The command ``sanity_check``: explanations compared before and after the model's layers are randomised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perturbation.config import SanityConfig
 
 @command("sanity_check")
 def main(config: DictConfig, run: Path) -> None:
-    """Curves of rank correlation, written as JSON, CSV and a figure."""
+    """Compute the curves of rank correlation and write them as JSON, CSV and a figure."""
     checked: SanityConfig = typed(config, SanityConfig)
     from clipmapper.explaining.explainers import choose_explainers
     from perturbation.randomise.run import run_sanity

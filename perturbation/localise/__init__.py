@@ -1,1 +1,1 @@
-"""Explanations against known evidence: ``scripts/evaluate_explanations.py``."""
+"""Explanations compared with known evidence: ``scripts/evaluate_explanations.py``."""

@@ -1,4 +1,4 @@
-"""Explanations of a captioning model's words against the objects that the words name."""
+"""The explanations of a caption's words, compared with the objects that the words name."""
 
 from __future__ import annotations
 
@@ -27,43 +27,41 @@ from perturbation.localise.tables import cell
 from perturbation.localise.words import ALL, RANDOM, word_localisation_rows
 from perturbation.report.tables import markdown_table
 
-PICTURES = 16  # captioned at a time
+PICTURES = 16  # images captioned at a time
 KINDS = ("color", "shape", "size", "position", ALL)
 _HEADS = {"mass_accuracy": "mass on the named objects", "pointing_game": "pointing game"}
 
 
 @dataclass(frozen=True, eq=False)
 class NamingCaptions:
-    """The captions of a batch that name objects, what their words name, and how many of the batch are ``true``."""
+    """The captions of a batch that name objects."""
 
-    batch: CaptionedBatch
-    named: Sequence[Sequence[NamedObjects]]
-    true: int
+    batch: CaptionedBatch  #: only the images whose captions name objects
+    named: Sequence[Sequence[NamedObjects]]  #: for each caption, its words that name objects
+    true: int  #: number of true captions in the whole batch, whether they name objects or not
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedWords:
-    """``relevance`` [W, P] by explainer, ``evidence`` [W, P], kinds and image ids [W] of the words that name objects.
+    """W words that name objects, with their explanations and evidence over P patches."""
 
-    ``counts``: pictures that were captioned, true captions, and captions used.
-    """
-
-    relevance: Mapping[str, Scores]
-    evidence: Mask
-    kinds: Sequence[str]
-    captions: Sequence[int]
-    counts: Mapping[str, int]
+    relevance: Mapping[str, Scores]  #: [W, P] by explainer
+    evidence: Mask  #: bool [W, P]
+    kinds: Sequence[str]  #: the kind of each word, [W]
+    captions: Sequence[int]  #: the image id of each word's caption, [W]
+    counts: Mapping[str, int]  #: numbers of captioned images, of true captions, and of captions used
 
 
 def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
-    """Writes ``word_localisation.json`` and ``word_localisation.md``, and prints the latter.
+    """Compare word explanations with the named objects; write ``word_localisation.json`` and ``.md``, print the latter.
 
-    Raises ``UserError`` where the data has no evidence, there is no such model, or no caption names objects truly.
+    Raises:
+        UserError: The data has no evidence, no checkpoint fits, or no true caption identifies the objects it names.
     """
     evidence = read_evidence(config.data, config.split)
     trained = load_trained(config, config.split, config.checkpoint)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
-    judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables draw their own
+    judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables add random scores
     found = localise_words(trained, evidence, judged, config)
     tables = word_localisation_rows(
         found.relevance, found.evidence, found.kinds, found.captions, config.mapper.name, config.seed
@@ -78,9 +76,10 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
 def localise_words(
     trained: TrainedCaptioner, evidence: SplitEvidence, explainers: Mapping[str, Explainer], config: LocaliseConfig
 ) -> JudgedWords:
-    """The relevance of every word that names objects, in true captions of ``config.samples`` pictures.
+    """Explain every word that names objects in the true captions of ``config.samples`` images.
 
-    Raises ``UserError`` where there are not so many pictures, where there is no such word, and for NaN in the model.
+    Raises:
+        UserError: The split has fewer images, no word names objects, or the model contains NaN.
     """
     total = len(trained.images)
     if config.samples > total:
@@ -91,12 +90,12 @@ def localise_words(
     kinds: list[str] = []
     owners: list[int] = []
     counts = {"pictures": len(rows), "true": 0, "captions": 0}
-    for part in _naming(trained, read_scenes(evidence), rows):
+    for part in _caption_images(trained, read_scenes(evidence), rows):
         counts["true"] += part.true
         counts["captions"] += len(part.named)
         for chunk in in_chunks(part.batch.captions, config.batch_size):
             batch, named = part.batch.part(chunk), [part.named[k] for k in chunk]
-            for name, scores in _relevance(trained, batch, named, explainers).items():
+            for name, scores in _word_relevance(trained, batch, named, explainers).items():
                 relevance[name].append(scores)
             for image, words in zip(batch.images, named, strict=True):
                 side = math.isqrt(trained.model.encoder.vision.token_count - 1)
@@ -105,25 +104,28 @@ def localise_words(
                 owners += [image.image_id] * len(words)
     if not masks:
         raise UserError(
-            f"samples={len(rows)}: {counts['true']} captions are true of their pictures, and none of them says which "
-            "object it means, so no word can be judged; give more samples, or a better checkpoint"
+            f"samples={len(rows)}: {counts['true']} captions are true of their images, and none of them identifies "
+            "the object it names, so no word can be judged; give more samples, or a better checkpoint"
         )
     joined = {name: np.concatenate(parts) for name, parts in relevance.items()}
     return JudgedWords(joined, np.stack(masks), kinds, owners, counts)
 
 
-def _naming(
+def _caption_images(
     trained: TrainedCaptioner, scenes: Mapping[int, KnownScene], rows: Sequence[int]
 ) -> Iterator[NamingCaptions]:
-    """The pictures of the rows, captioned; pictures that can't be read are left out."""
-    with progress(len(rows), "explaining captions", "pictures") as advance:
+    """Caption the images of these rows and yield the captions that name objects; skip unreadable images."""
+    with progress(len(rows), "explaining captions", "images") as advance:
         for places in in_order(len(rows), PICTURES):
             if batch := trained.batch([rows[place] for place in places]):
-                yield _true_ones(trained, batch, scenes)
+                yield _captions_that_name(trained, batch, scenes)
             advance(len(places))
 
 
-def _true_ones(trained: TrainedCaptioner, batch: CaptionedBatch, scenes: Mapping[int, KnownScene]) -> NamingCaptions:
+def _captions_that_name(
+    trained: TrainedCaptioner, batch: CaptionedBatch, scenes: Mapping[int, KnownScene]
+) -> NamingCaptions:
+    """Select the captions of a batch that name objects, and count those that are true of their scene."""
     true, kept, named = 0, [], []
     for k, (image, ids) in enumerate(zip(batch.images, batch.captions, strict=True)):
         scene = scenes[image.image_id]
@@ -135,13 +137,13 @@ def _true_ones(trained: TrainedCaptioner, batch: CaptionedBatch, scenes: Mapping
     return NamingCaptions(batch.part(kept), named, true)
 
 
-def _relevance(
+def _word_relevance(
     trained: TrainedCaptioner,
     batch: CaptionedBatch,
     named: Sequence[Sequence[NamedObjects]],
     explainers: Mapping[str, Explainer],
 ) -> dict[str, Scores]:
-    """The patches' scores of the words that name objects, caption after caption, [W, P] by explainer."""
+    """Return the patches' scores for the words that name objects, [W, P] by explainer, caption by caption."""
     explained = explain_words(trained.model, batch, explainers, checkpoint=trained.checkpoint)
     starts = np.cumsum([0, *map(len, explained.words)])[:-1]
     chosen = [start + word.word for start, words in zip(starts.tolist(), named, strict=True) for word in words]
@@ -152,7 +154,7 @@ def _relevance(
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], left_out: int, data: str, about: Mapping[str, Any]) -> str:
-    """A table a measure: a line an explainer, a column a kind of word, with 95 % intervals."""
+    """Return one table per metric, with a line per explainer and a column per kind of word, and 95 % intervals."""
     kinds = [kind for kind in KINDS if any(row["kind"] == kind for row in rows)]
     words = {row["kind"]: row["words"] for row in rows}
     head = ["explainer", *(f"{kind} ({words[kind]} words)" for kind in kinds)]

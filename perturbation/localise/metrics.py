@@ -1,18 +1,18 @@
-"""How much of an explanation lies on the evidence, where it is known which tokens the answer depends on.
+"""Metrics of how much of an explanation is on the evidence, for data whose answers depend on known tokens.
 
-The measures of CLEVR-XAI (Arras, Osman and Samek 2022, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
-of neural network explanations") and the pointing game (Zhang et al. 2018, "Top-down neural attention by excitation
-backprop"), on arrays. All take
+The metrics are those of CLEVR-XAI (Arras, Osman and Samek 2022, "CLEVR-XAI: A benchmark dataset for the ground truth
+evaluation of neural network explanations") and the pointing game (Zhang et al. 2018, "Top-down neural attention by
+excitation backprop"); see docs/method.md, Localisation. All take
 
-- ``scores`` [B, n], any scale and sign;
-- ``eligible`` bool [B, n]: the P tokens of a sample that take part (no padding, no special tokens);
-- ``evidence`` bool [B, n]: those K of them that are ground truth;
+- ``scores`` [B, n]: the explanation, any scale and sign;
+- ``eligible`` bool [B, n]: the P tokens of a sample that count (no padding, no special tokens);
+- ``evidence`` bool [B, n]: the K eligible tokens that are the evidence;
 
-and return one value a sample, [B], from 0 to 1. A sample without evidence has no value: NaN.
+and return one value per sample, [B], from 0 to 1, or NaN for a sample without evidence.
 
-Scores in a random order, and scores that are all equal, get K/P on average by every measure: chance. An explanation
-that can't tell tokens apart thus neither gains nor loses by it: equal scores count by the expectation over their
-orders, and where no score is positive the mass counts as spread evenly.
+Chance is K/P: the average value of every metric for scores in a random order, and the value for scores that are all
+equal. An explanation thus neither gains nor loses by equal scores: they count as the average over all their orders, and
+if no score is positive, the mass counts as spread evenly.
 """
 
 from __future__ import annotations
@@ -29,44 +29,55 @@ Scores = NDArray[np.floating]
 
 
 def chance(eligible: Mask, evidence: Mask) -> Array:
-    """K/P, what every measure here gives a random order on average."""
+    """Return K/P, the average of every metric here for a random order, [B].
+
+    Raises:
+        ValueError: The shapes or types do not fit, or evidence is marked at a token that is not eligible.
+    """
     _check_evidence(eligible, evidence)
     return _share(evidence.sum(1), eligible.sum(1), evidence)
 
 
 def mass_accuracy(scores: Scores, eligible: Mask, evidence: Mask) -> Array:
-    """The share of positive relevance that lies inside the evidence; chance where nothing is positive.
+    """Return the share of the positive relevance that is on the evidence, [B]; chance if no score is positive.
 
-    Raises: as ``perturbation.removal.order.check_scores``; ValueError where evidence is not eligible.
+    Raises:
+        UserError: The score of an eligible token is NaN or infinite.
+        ValueError: The shapes or types do not fit, or evidence is marked at a token that is not eligible.
     """
-    mass = np.maximum(_checked(scores, eligible, evidence, 0.0), 0.0)
+    mass = np.maximum(_checked_scores(scores, eligible, evidence, 0.0), 0.0)
     mass = np.where(mass.any(1, keepdims=True), mass, eligible)
     largest = mass.max(1, keepdims=True, initial=0.0)
-    mass = np.divide(mass, largest, out=np.zeros_like(mass), where=largest > 0)  # sums of huge or tiny scores
+    # Scaling by the largest keeps the sums of huge or tiny scores from overflow and underflow.
+    mass = np.divide(mass, largest, out=np.zeros_like(mass), where=largest > 0)
     return _share((mass * evidence).sum(1), mass.sum(1), evidence)
 
 
 def rank_accuracy(scores: Scores, eligible: Mask, evidence: Mask) -> Array:
-    """The share of the K highest-scored tokens that lies inside the evidence; equal scores in expectation.
+    """Return the share of the K highest-scored tokens that are evidence, [B], averaged over orders of equal scores.
 
-    Raises: as ``mass_accuracy``.
+    Raises:
+        UserError: The score of an eligible token is NaN or infinite.
+        ValueError: The shapes or types do not fit, or evidence is marked at a token that is not eligible.
     """
-    ranked = _checked(scores, eligible, evidence, -np.inf)
+    ranked = _checked_scores(scores, eligible, evidence, -np.inf)
     count = evidence.sum(1)
     last = np.maximum(count - 1, 0)[:, None]
     threshold = np.take_along_axis(-np.sort(-ranked, axis=1), last, axis=1)
     above, tied = eligible & (ranked > threshold), eligible & (ranked == threshold)
-    places = count - above.sum(1)  # of the K, those that the tied tokens share
+    places = count - above.sum(1)  # how many of the K places the tied tokens share
     inside = (above & evidence).sum(1) + places * _share((tied & evidence).sum(1), tied.sum(1), evidence)
     return _share(inside, count, evidence)
 
 
 def pointing_game(scores: Scores, eligible: Mask, evidence: Mask) -> Array:
-    """1 where the highest-scored token lies inside the evidence, else 0; equal scores in expectation.
+    """Return 1 if the highest-scored token is evidence, else 0, [B], averaged over tokens with the same highest score.
 
-    Raises: as ``mass_accuracy``.
+    Raises:
+        UserError: The score of an eligible token is NaN or infinite.
+        ValueError: The shapes or types do not fit, or evidence is marked at a token that is not eligible.
     """
-    ranked = _checked(scores, eligible, evidence, -np.inf)
+    ranked = _checked_scores(scores, eligible, evidence, -np.inf)
     highest = eligible & (ranked == ranked.max(1, keepdims=True))
     return _share((highest & evidence).sum(1), highest.sum(1), evidence)
 
@@ -78,8 +89,8 @@ METRICS: dict[str, Callable[[Scores, Mask, Mask], Array]] = {
 }
 
 
-def _checked(scores: Scores, eligible: Mask, evidence: Mask, elsewhere: float) -> Array:
-    """The scores in float64, ``elsewhere`` at tokens that take no part."""
+def _checked_scores(scores: Scores, eligible: Mask, evidence: Mask, elsewhere: float) -> Array:
+    """Check the arrays and return the scores in float64, with the value ``elsewhere`` at tokens that don't count."""
     check_scores(scores, eligible)
     _check_evidence(eligible, evidence)
     return np.where(eligible, np.asarray(scores, np.float64), elsewhere)
@@ -91,6 +102,6 @@ def _check_evidence(eligible: Mask, evidence: Mask) -> None:
 
 
 def _share(part: NDArray[np.number], whole: NDArray[np.number], evidence: Mask) -> Array:
-    """part / whole of each sample, NaN of those without evidence."""
+    """Return part / whole for each sample, and NaN for samples without evidence."""
     known = evidence.any(1)
     return np.where(known, part / np.where(known, whole, 1), np.nan)

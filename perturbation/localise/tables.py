@@ -1,4 +1,4 @@
-"""The tables of what was measured against ground truth: rows for JSON, and Markdown for people."""
+"""Tables of the localisation metrics: rows for JSON, and Markdown to read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ _HEADS = {"mass_accuracy": "mass", "rank_accuracy": "rank", "pointing_game": "po
 def localisation_rows(
     values: Mapping[str, Mapping[str, Array]], kinds: Sequence[str], mapper: str, seed: int
 ) -> dict[str, Any]:
-    """``rows`` over all questions, ``by_kind`` over those of a kind, and ``left_out``: questions without evidence.
+    """Return the rows of the tables, one per explainer, modality and metric.
 
     Args:
-        values: [samples, metrics] by modality and explainer, chance among them; NaN where there is no evidence.
-        kinds: the questions' kinds, [samples].
-        mapper: name of the mapper.
-        seed: of the bootstrap.
+        values: [samples, metrics] by modality and explainer, one of which is ``chance``; NaN if there is no evidence.
+        kinds: The kind of each question, [samples].
+        mapper: Name of the mapper.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        ``rows`` over all questions, ``by_kind`` over the questions of each kind, and ``left_out``, the number of
+        questions without evidence by modality.
     """
     rows: list[dict[str, Any]] = []
     by_kind: list[dict[str, Any]] = []
@@ -40,7 +44,7 @@ def localisation_rows(
 
 
 def _rows(columns: Mapping[str, Array], about: Mapping[str, str], seed: int) -> list[dict[str, Any]]:
-    """A row an explainer and metric; ``above_chance`` is the mean of the samples' own differences to K/P."""
+    """Return a row per explainer and metric; ``above_chance`` is the mean over samples of the difference to K/P."""
     known = ~np.isnan(columns[CHANCE][:, 0])
     if not known.any():
         return []
@@ -54,9 +58,9 @@ def _rows(columns: Mapping[str, Array], about: Mapping[str, str], seed: int) -> 
             **about,
             "metric": metric,
             "value": float(mean[0, e, m]),
-            "ci95": _numbers(interval[:, 0, e, m]),
+            "ci95": _interval_or_none(interval[:, 0, e, m]),
             "above_chance": float(mean[1, e, m]),
-            "above_chance_ci95": _numbers(interval[:, 1, e, m]),
+            "above_chance_ci95": _interval_or_none(interval[:, 1, e, m]),
             "samples": int(known.sum()),
         }
         for e, name in enumerate(columns)
@@ -64,13 +68,13 @@ def _rows(columns: Mapping[str, Array], about: Mapping[str, str], seed: int) -> 
     ]
 
 
-def _numbers(interval: Array) -> list[float] | None:
-    """None where one sample says nothing of the spread."""
+def _interval_or_none(interval: Array) -> list[float] | None:
+    """Return an interval as a list, or None if it is NaN because there is only one sample."""
     return None if np.isnan(interval).any() else interval.tolist()
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], data: str, questions: int) -> str:
-    """A line an explainer, a column a modality and metric, with 95 % intervals."""
+    """Return a table with a line per explainer and a column per modality and metric, with 95 % intervals."""
     cells = {(row["explainer"], row["modality"], row["metric"]): row for row in rows}
     columns = list(dict.fromkeys((row["modality"], row["metric"]) for row in rows))
     names = list(dict.fromkeys(row["explainer"] for row in rows))
@@ -86,7 +90,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
 
 
 def cell(row: Mapping[str, Any]) -> str:
-    """A value with its interval; ° where it is not above chance."""
+    """Return a value with its interval as text, marked with ° if it is not above chance."""
     if row["ci95"] is None:
         return f"{row['value']:.3f}"
     mark = "°" if row["explainer"] != CHANCE and row["above_chance_ci95"][0] <= 0 else ""

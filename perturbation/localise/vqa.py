@@ -1,4 +1,4 @@
-"""Explanations of one model against ground truth: which questions, and what every measure says of their scores."""
+"""The explanations of answers, compared with the evidence that the answers depend on."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from perturbation.localise.metrics import METRICS, chance
 from perturbation.localise.tables import CHANCE, localisation_rows, markdown
 
 MODALITIES = ("image", "text")
-CORRECT = 0.5  # the official accuracy from which an answer counts as correct: two of the annotators gave it
+CORRECT = 0.5  # minimum official accuracy of an answer that counts as correct: two annotators gave it
 
 
 @dataclass(frozen=True)
 class Localised:
-    """Values [samples, metrics] by modality and explainer (one of them ``chance``), NaN where there is no evidence.
+    """The metrics of every explainer on every question."""
 
-    ``kinds`` [samples] are the questions' kinds; the metrics are in the order of ``METRICS``.
-    """
-
+    #: [samples, metrics] by modality and explainer, one of which is ``chance``; the metrics are in the order of
+    #: ``METRICS``; NaN if a question has no evidence.
     values: Mapping[str, Mapping[str, Array]]
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...]  #: the kind of each question, [samples]
 
 
 def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
-    """Writes ``localisation.json`` and ``localisation.md``, and prints the latter.
+    """Compare explanations with the evidence; write ``localisation.json`` and ``localisation.md``, print the latter.
 
-    Raises ``UserError`` where the data has no evidence, there is no such model, or too few answers are correct.
+    Raises:
+        UserError: The data has no evidence, no checkpoint fits, or too few answers are correct.
     """
     evidence = read_evidence(config.data, config.split)
     trained = load_trained(config, config.split, config.checkpoint)
@@ -60,9 +60,13 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
 
 
 def correctly_answered(trained: TrainedVQA, config: LocaliseConfig) -> list[int]:
-    """The first ``config.samples`` questions that the model answers correctly, in an order drawn by ``config.seed``.
+    """Return the rows of the first ``config.samples`` questions that the model answers correctly.
 
-    Correct: the official accuracy is 0.5 or more. Raises ``UserError`` where there are not so many.
+    The questions are read in a random order that depends only on ``config.seed``. An answer is correct if its official
+    accuracy is at least 0.5.
+
+    Raises:
+        UserError: The model answers fewer questions correctly.
     """
     order = np.random.default_rng(config.seed).permutation(len(trained.questions)).tolist()
     found: list[int] = []
@@ -86,17 +90,17 @@ def localise(
     chunks: Sequence[Sequence[int]],
     patch_share: float,
 ) -> Localised:
-    """Every measure of every explainer on the questions of the rows in ``chunks``."""
+    """Compute every metric of every explainer on the questions whose rows are in ``chunks``."""
     parts: dict[str, dict[str, list[Array]]] = {m: {name: [] for name in (*explainers, CHANCE)} for m in MODALITIES}
     kinds: list[str] = []
     with progress(sum(map(len, chunks)), "explaining", "questions") as advance:
         for rows in chunks:
             batch = trained.batch(rows)
-            assert batch is not None, "their pictures could be read before"
+            assert batch is not None, "the images of these questions were readable when they were answered"
             explained = explain(trained.model, batch, explainers, checkpoint=trained.checkpoint)
             for modality in MODALITIES:
                 eligible = removable(explained.traced, modality)
-                truth = _truth(trained, evidence, batch, modality, eligible, patch_share)
+                truth = _evidence_mask(trained, evidence, batch, modality, eligible, patch_share)
                 column = parts[modality]
                 column[CHANCE].append(np.stack([chance(eligible, truth)] * len(METRICS), 1))
                 for name, scores in explained.scores.items():
@@ -109,12 +113,12 @@ def localise(
 
 
 def removable(traced: Traced, modality: str) -> Mask:
-    """bool [B, n] of the patches, or of the text stream: what takes part."""
+    """Return which patches, or which text tokens, are removable and therefore count, bool [B, n]."""
     found: Mask = traced.scores(traced.removable, modality).cpu().numpy()
     return found
 
 
-def _truth(
+def _evidence_mask(
     trained: TrainedVQA,
     evidence: SplitEvidence,
     batch: QuestionBatch,
@@ -122,7 +126,7 @@ def _truth(
     eligible: Mask,
     patch_share: float,
 ) -> Mask:
-    """The evidence of each question among what takes part, bool [B, n]."""
+    """Return which eligible tokens are evidence for each question, bool [B, n]."""
     truth = np.zeros_like(eligible)
     for b, question in enumerate(batch.questions):
         if modality == "image":
@@ -130,5 +134,5 @@ def _truth(
             truth[b] = evidence.patches(question.question_id, question.image_id, grid, patch_share)
         else:
             words = evidence.sub_words(question.question_id, question.question, trained.model.encoder.tokenizer)
-            truth[b, eligible[b]] = words[: eligible[b].sum()]  # the encoder cuts off what exceeds its context
+            truth[b, eligible[b]] = words[: eligible[b].sum()]  # the encoder cuts off words beyond its context length
     return truth

@@ -1,4 +1,4 @@
-"""How much of a caption word's explanation lies on the objects that the word names, by kind of word."""
+"""Tables of how much of a word's explanation is on the objects that the word names, by kind of word."""
 
 from __future__ import annotations
 
@@ -24,32 +24,36 @@ def word_localisation_rows(
     mapper: str,
     seed: int,
 ) -> dict[str, Any]:
-    """``rows``, one an explainer, kind of word and metric, and ``left_out``: words whose objects fill no patch.
+    """Return the rows of the table, one per explainer, kind of word and metric.
 
-    A caption's words are not independent, so a caption is one sample: the mean over its words of a kind. Means and 95 %
-    bootstrap intervals are over captions, as ``localisation_tables.localisation_rows`` makes them. Two more explainers
-    say what chance gives: ``chance``, the share of the patches that are evidence, and ``random``, uniform scores.
+    The words of a caption are not independent, so one caption is one sample: the mean over its words of a kind. Means
+    and 95 % bootstrap intervals are over captions (:func:`perturbation.localise.tables.localisation_rows`). Two
+    explainers are added as a reference for chance: ``chance``, the share of the patches that are evidence, and
+    ``random``, uniform random scores.
 
     Args:
-        relevance: [M, P] by explainer, of each of M words over all P patches, any scale and sign.
-        evidence: bool [M, P], the patches that show the objects a word names.
-        kinds: [M], what a word says of them; ``all`` is added for all words together.
-        captions: [M], the caption a word belongs to: any key.
-        mapper: name of the mapper, for the rows.
-        seed: of the bootstrap and of the random scores.
+        relevance: [M, P] by explainer: the relevance of P patches for each of M words, any scale and sign.
+        evidence: bool [M, P]: the patches that show the objects a word names.
+        kinds: The kind of each word, [M]; the kind ``all`` is added for all words together.
+        captions: The key of the caption that each word belongs to, [M].
+        mapper: Name of the mapper, for the rows.
+        seed: Seed of the bootstrap and of the random scores.
 
     Returns:
         ``rows`` with explainer, mapper, modality (image), kind, metric, value, ci95, above_chance, above_chance_ci95,
-        samples (captions) and words; ``left_out``, a number.
+        samples (captions) and words; ``left_out``, the number of words whose objects fill no patch.
 
     Raises:
-        UserError, ValueError: as ``perturbation.localise.metrics.mass_accuracy``; ValueError where counts differ, there
-            is no word, or an explainer is called as one of the two that are added.
+        UserError: A score is NaN or infinite.
+        ValueError: The numbers of words differ, there is no word, or an explainer has the name of an added one.
     """
     if taken := {RANDOM, CHANCE} & relevance.keys():
-        raise ValueError(f"{taken.pop()} is added here: give the explainer another name")
+        raise ValueError(f"the explainer {taken.pop()} is added by this function: give yours another name")
     if not len(kinds) == len(captions) == len(evidence) > 0:
-        raise ValueError(f"{len(evidence)} words of evidence, {len(kinds)} kinds and {len(captions)} captions differ")
+        raise ValueError(
+            f"evidence of {len(evidence)} words, {len(kinds)} kinds and {len(captions)} captions: "
+            "their numbers must be equal and above 0"
+        )
     scores = {**relevance, RANDOM: np.random.default_rng([seed, 1]).random(evidence.shape)}
     eligible = np.ones_like(evidence)
     values = {
@@ -68,16 +72,19 @@ def word_localisation_rows(
 def _rows(
     values: Mapping[str, Array], chosen: Mask, kind: str, captions: NDArray[np.int64], mapper: str, seed: int
 ) -> list[dict[str, Any]]:
-    """The rows of the chosen words, all of which have values."""
+    """Return the rows of the chosen words, all of which have evidence."""
     _, place = np.unique(captions[chosen], return_inverse=True)
-    means = {name: _means(table[chosen], place) for name, table in values.items()}
+    means = {name: _caption_means(table[chosen], place) for name, table in values.items()}
     samples = len(means[CHANCE])
     rows = localisation_rows({"image": means}, [kind] * samples, mapper, seed)["by_kind"]
     return [{**row, "words": int(chosen.sum())} for row in rows]
 
 
-def _means(table: Array, place: NDArray[np.intp]) -> Array:
-    """The mean of the rows of each place: [words, metrics] → [captions, metrics]."""
+def _caption_means(table: Array, place: NDArray[np.intp]) -> Array:
+    """Return the mean over the words of each caption: [words, metrics] → [captions, metrics].
+
+    ``place`` [words] is the row of each word's caption in the result.
+    """
     sums = np.zeros((place.max() + 1, table.shape[1]))
     np.add.at(sums, place, table)
     return sums / np.bincount(place)[:, None]

@@ -1,6 +1,7 @@
-"""The curves: tokens removed in steps, highest scores first and lowest first, and the area under what the model says.
+"""Curves over the removal steps, and the areas under them (docs/method.md, Perturbation tests).
 
-Every run has this measure, since its records are what makes a batch count as done.
+Tokens are removed step by step, highest scores first ("positive") or lowest first ("negative"), and the model's output
+is recorded at every step. Every run has this measure, because a batch counts as finished once its records are written.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from perturbation.report.tables import area_table
 
 
 class Areas(Measure):
-    """Reads every sample at every step of every explainer's order.
+    """The curves of every explainer, modality and direction.
 
     Args:
-        steps: the removed fractions, as ``parse_steps`` takes them.
+        steps: Removed fractions, in a form that ``parse_steps`` accepts.
         direction: ``positive`` removes the highest scores first, ``negative`` the lowest.
-        about: what every row of the report says of the run, beside the explainer: its task and mapper.
-        seed: of the resampling.
+        about: Columns that every row of the report has in addition to the explainer: task and mapper.
+        seed: Seed of the bootstrap and of the permutation tests.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Areas(Measure):
         self.direction, self.about, self.seed = direction, about, seed
 
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
+        """Ask for the tokens kept at every step of every explainer's order."""
         return {
             (modality, scored_by, direction): Subsets.only(
                 modality, kept_masks(scores, tokens.removable, self.steps, direction)
@@ -50,17 +52,18 @@ class Areas(Measure):
         }
 
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
+        """Record the model's answer or caption, and all its values, at every step."""
         return [
             Rows(SAMPLES, about_row(modality, scored_by, direction=direction), {batch.said: found.said, **found.values})
             for (modality, scored_by, direction), found in outputs.items()
         ]
 
     def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
-        """``rows``, one for every explainer, modality and direction, and ``gaps``; tables, figures and comparisons."""
+        """Return ``rows``, one per explainer, modality and direction, and ``gaps``; write tables and figures."""
         return self.report_runs([tables[SAMPLES]], run)
 
     def report_runs(self, runs: Sequence[pa.Table], run: Path) -> dict[str, Any]:
-        """The report of several runs on the same samples, whose models were trained from different seeds."""
+        """Write one report of several runs on the same samples, of models trained with different seeds."""
         curves = curves_of(runs, self.steps, self.seed)
         content: dict[str, Any] = finite({"rows": area_rows(curves, self.about), "gaps": gap_rows(curves)})
         self._write(curves, content, run)

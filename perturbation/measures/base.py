@@ -1,8 +1,8 @@
-"""What a measure is: it asks for token subsets, records what the model says of them, and reports.
+"""The base class of all measures, and the data that a measure receives and returns.
 
-A measure is one file here with a config of the same name in ``configs/measure``; one of a user's own lies anywhere that
-Python finds, with its config in the folder given by ``--config-dir``. It sees scores, subsets and outputs alone, so it
-works for every task and every model that has a ``Reader``.
+A measure asks for token subsets, records the model's outputs for them, and reports on all samples. It sees only scores,
+subsets and outputs, so it works for every task and every model that has a
+:class:`~perturbation.removal.reader.Reader`. See :mod:`perturbation.measures` for how to add one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from perturbation.arrays import Array, Mask
 from perturbation.removal.reader import Modality, Read, SubsetOutputs, Subsets
 
-SAMPLES = "samples"  #: the table of the areas, which every run has
-EFFECTS = "faithfulness"  #: the table of what single tokens and top shares do
-Name = tuple[Any, ...]  #: of a request, of the measure's own choice
-FULL: Name = ("full",)  #: of the request for the samples as they are
+SAMPLES = "samples"  #: name of the table of the measure ``areas``, which every run has
+EFFECTS = "faithfulness"  #: name of the table that the measures ``faithfulness`` and ``eraser`` share
+Name = tuple[Any, ...]  #: key of a request, chosen by the measure
+FULL: Name = ("full",)  #: key of the request for the samples with nothing removed
 
 
 class ScoredBy(NamedTuple):
-    """An explainer under test; ``seed`` tells random orders apart, and is 0 for all others."""
+    """Name of an explainer under test, and a seed that distinguishes its random orders (0 if it draws nothing)."""
 
     name: str
     seed: int = 0
@@ -37,11 +37,11 @@ class ScoredBy(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TokenScores:
-    """One modality's tokens: the patches, or the text stream with its padding.
+    """Scores of the n tokens of one modality: the patches, or the text stream with its padding.
 
     Attributes:
-        removable: bool [B, n]; false at padding and at tokens that always stay.
-        scores: [B, n], by explainer; finite where a token is removable.
+        removable: bool [B, n]; False for padding and for tokens that are never removed.
+        scores: [B, n] by explainer; finite for every removable token.
     """
 
     removable: Mask
@@ -50,14 +50,14 @@ class TokenScores:
 
 @dataclass(frozen=True, eq=False)
 class ExplainedBatch:
-    """B samples with the scores of their tokens.
+    """A batch of B explained samples.
 
     Attributes:
-        kind: what a sample is called, ``question`` or ``image``; tables name it in the column ``{kind}_id``.
-        ids: B of them.
-        said: the column of tables that holds what the model says.
-        tokens: by modality; those that are tested.
-        start: how many samples the batches before this one hold.
+        kind: Kind of sample, ``question`` or ``image``; its ids are in the column ``{kind}_id`` of the tables.
+        ids: B ids.
+        said: Name of the column that contains the model's output: ``answers`` or ``captions``.
+        tokens: Scores by modality, for the modalities under test.
+        start: Number of samples in the batches before this one.
     """
 
     kind: str
@@ -69,15 +69,15 @@ class ExplainedBatch:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """R rows of one table, one a sample.
+    """R rows of one table, one row per sample.
 
-    Rows of the same table, ``about`` and ``places`` are the same rows: two measures may give different columns of them.
+    Two measures may add columns to the same rows: ``Rows`` with equal ``table``, ``about`` and ``places`` are joined.
 
     Attributes:
-        table: the file is ``{table}.parquet``.
-        about: the columns in which they are all alike.
-        columns: the others: numbers [R], or numbers or strings [R, M].
-        places: whose rows they are, R places in the batch; None is all of them.
+        table: Name of the table; its file is ``{table}.parquet``.
+        about: Columns that have the same value in all R rows.
+        columns: The other columns: numbers [R], or numbers or strings [R, M].
+        places: R indices of samples in the batch; None means all samples.
     """
 
     table: str
@@ -87,35 +87,44 @@ class Rows:
 
 
 class Measure(ABC):
-    """Subclasses take their options, which their YAML names, in ``__init__`` and refuse bad ones with ``UserError``."""
+    """Base class of the measures.
+
+    A subclass takes the options of its YAML file as arguments of ``__init__``, which raises ``UserError`` for a wrong
+    value. :class:`perturbation.measures.eraser.Eraser` is a complete example.
+
+    For every batch, ``ask`` is called first, then the model reads the subsets of all measures in one pass, then
+    ``record`` is called with the outputs. ``report`` is called once, at the end of the run.
+    """
 
     @abstractmethod
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
-        """The subsets to read, by name.
+        """Return the token subsets that the model should read, by a key of the measure's choice.
 
-        All measures' subsets of a batch are read together in one pass. ``read`` reads some at once, for measures whose
-        next subset depends on what the model says of the last.
+        Args:
+            batch: The samples and the scores of their tokens.
+            read: A function that reads subsets immediately. Only a measure needs it whose next subsets depend on the
+                model's outputs for the last ones.
         """
 
     @abstractmethod
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
-        """What is kept of each sample.
+        """Return what to store for each sample.
 
         Args:
-            batch: the samples.
-            outputs: what the model says of the subsets, by the names that ``ask`` gave them and in their order.
+            batch: The samples, the same as in ``ask``.
+            outputs: The model's outputs for the subsets, by the keys that ``ask`` returned and in the same order.
         """
 
     @abstractmethod
     def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
-        """What ``perturbation.json`` says of all samples, by key; numbers that are not defined are NaN.
+        """Return the entries of ``perturbation.json`` that this measure adds; undefined numbers are NaN.
 
         Args:
-            tables: the records of the whole run, by table; a table without rows is left out.
-            run: the run folder, into which a measure writes its own tables and figures.
+            tables: The records of the whole run by table name; a table without rows is missing.
+            run: The run folder, where a measure may write tables and figures.
         """
 
 
 def about_row(modality: str, scored_by: ScoredBy, **more: str | int) -> dict[str, str | int]:
-    """The columns that say whose scores a row is about."""
+    """Return the columns that identify the scores of a row: modality, explainer, seed, and ``more``."""
     return {"modality": modality, "explainer": scored_by.name, "seed": scored_by.seed, **more}

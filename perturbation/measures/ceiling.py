@@ -1,9 +1,12 @@
-"""How small and how large an area any order could reach, so that an explainer's can be read as a share of it.
+"""The smallest and the largest area that any order of removal could reach (docs/method.md, Measures).
 
-Text: every subset of the sub-words is read, and each step is bounded by the best and the worst subset of its size. The
-subsets of neighbouring steps need not contain one another, so no order need reach the bound. The mean over all subsets
-of a size is what random orders give on average, exactly. Images have too many subsets: ``perturbation.removal.greedy``
-searches an order.
+They show how much of the possible improvement over random orders an explainer reaches.
+
+Text: the model reads every subset of the sub-words, and the best and the worst subset of each size bound each step. The
+bound may be out of reach for every order, because the best subsets of neighbouring steps need not contain one another.
+The mean over all subsets of a size is exactly the average of random orders.
+
+Images have too many subsets, so ``perturbation.removal.greedy`` searches for an order instead.
 """
 
 from __future__ import annotations
@@ -26,55 +29,57 @@ from perturbation.report.curves import area_under_mean, curves_of_run, value_col
 from perturbation.report.rows import Row, finite, matrix
 from perturbation.report.tables import ARROWS, markdown_table
 
-CEILING = "ceiling"  # the table
+CEILING = "ceiling"  # name of the table
 ENDS = ("lowest", "mean", "highest")
-_NO_ROOM = 1e-9  # percent: a difference of rounding
+_ROUNDING = 1e-9  # a difference of areas in percent up to this is rounding
 
 
 class Ceiling(Measure):
-    """Looks for the best and the worst removals of the first samples of a run.
+    """A search for the best and the worst removals of the first samples of a run.
 
     Args:
-        samples: how many are searched; 0 leaves the measure out.
-        words: text: only samples of at most so many sub-words, 2^words readings each.
-        steps: the removed fractions, as ``parse_steps`` takes them.
-        seed: of the random orders.
+        samples: Number of samples to search; 0 turns the measure off.
+        words: Maximum number of sub-words of a text that is searched; n sub-words take 2^n readings.
+        steps: Removed fractions, in a form that ``parse_steps`` accepts.
+        seed: Seed of the random orders.
     """
 
     def __init__(self, samples: int, words: int, steps: str | Sequence[float], seed: int = 0):
         if samples < 0:
             raise UserError(f"ceiling.samples={samples} must be 0 or more")
         if not 1 <= words <= 12:
-            raise UserError(f"ceiling.words={words} must be 1 to 12: n sub-words take 2^n readings")
+            raise UserError(f"ceiling.words={words} must be 1 to 12, because n sub-words take 2^n readings")
         self.samples, self.words, self.steps, self.seed = samples, words, parse_steps(steps), seed
 
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
+        """Ask for every subset of a short text, and for the steps of the searched and of random orders of an image."""
         requests: dict[Name, Subsets] = {}
         for modality, tokens in batch.tokens.items():
-            if places := self._searched(batch, modality, tokens.removable):
+            if places := self._samples_to_search(batch, modality, tokens.removable):
                 masks = self._masks(batch, modality, tokens.removable, places, read)
                 requests |= {(modality, name): Subsets.only(modality, kept) for name, kept in masks.items()}
         return requests
 
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
+        """Record the lowest, mean and highest curve of every searched sample."""
         rows = []
         for modality, tokens in batch.tokens.items():
             found = {name: each for (of, name), each in outputs.items() if of == modality}
             if found:
-                places = self._searched(batch, modality, tokens.removable)
+                places = self._samples_to_search(batch, modality, tokens.removable)
                 rows.append(Rows(CEILING, {"modality": modality}, self._columns(found, tokens, places), places))
         return rows
 
     def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
-        """``ceiling``, one row for every explainer, modality, direction and value, and their table."""
+        """Return ``ceiling``, one row per explainer, modality, direction and value; write ``ceiling.md``."""
         if CEILING not in tables:
             return {}
         rows = finite(ceiling_rows(tables[SAMPLES], tables[CEILING], self.steps))
         write_atomic(run / "ceiling.md", ceiling_table(rows).encode())
         return {"ceiling": rows}
 
-    def _searched(self, batch: ExplainedBatch, modality: Modality, removable: Mask) -> list[int]:
-        """Whose ceiling is looked for, of the run's first ``samples``: all images, and texts of few sub-words."""
+    def _samples_to_search(self, batch: ExplainedBatch, modality: Modality, removable: Mask) -> list[int]:
+        """Return the indices of the samples to search: all images, and texts of few sub-words, up to ``samples``."""
         count = max(0, self.samples - batch.start)
         if modality == "image":
             return list(range(min(count, len(batch.ids))))
@@ -94,7 +99,7 @@ class Ceiling(Measure):
     def _columns(
         self, found: Mapping[str, SubsetOutputs], tokens: TokenScores, places: Sequence[int]
     ) -> dict[str, Array]:
-        """``{end}_{value}``: the lowest, mean and highest curves of the samples at ``places``, [places, S] each."""
+        """Return the lowest, mean and highest curve of the samples at ``places``, [places, S] by ``{end}_{value}``."""
         columns: dict[str, Array] = {}
         for value in next(iter(found.values())).values:
             curves = [
@@ -105,7 +110,7 @@ class Ceiling(Measure):
         return columns
 
     def _curves(self, values: Mapping[str, Array], removable: Mask) -> dict[str, Array]:
-        """One sample's curves, [S] each."""
+        """Return the lowest, mean and highest curve of one sample, [S] each."""
         if "all" in values:
             return bounds(values["all"][: 2 ** int(removable.sum())], self.steps)
         random = values["random"].reshape(-1, len(self.steps)).mean(axis=0)
@@ -113,16 +118,21 @@ class Ceiling(Measure):
 
 
 def few_enough(removable: Mask, words: int) -> list[int]:
-    """The samples with 1 to ``words`` removable tokens: removable [B, n] → their places."""
+    """Return the indices of the samples with 1 to ``words`` removable tokens; ``removable`` is [B, n]."""
     counts = removable.sum(axis=1)
     return np.flatnonzero((counts >= 1) & (counts <= words)).tolist()
 
 
 def all_subsets(removable: Mask, places: Sequence[int]) -> Mask:
-    """Every subset of the removable tokens of some samples, all other tokens kept: [B, n] → kept masks [B, M, n].
+    """Return kept masks [B, M, n] of every subset of the removable tokens of some samples.
 
-    A sample with k removable tokens has its 2^k subsets first, subset i without the tokens whose bits i has; what
-    follows, and all masks of the samples that are not asked for, keep everything.
+    Tokens that are not removable are always kept. The first 2^k masks of a sample with k removable tokens are its
+    subsets: subset i removes token j if bit j of i is set. All later masks, and all masks of other samples, keep every
+    token.
+
+    Args:
+        removable: bool [B, n].
+        places: Indices of the samples whose subsets are listed.
     """
     tokens = [np.flatnonzero(removable[place]) for place in places]
     kept = np.ones((len(removable), 2 ** max(map(len, tokens)), removable.shape[1]), dtype=np.bool_)
@@ -133,11 +143,11 @@ def all_subsets(removable: Mask, places: Sequence[int]) -> Mask:
 
 
 def bounds(values: Array, steps: Sequence[float]) -> dict[str, Array]:
-    """Lowest, mean and highest value over the subsets of every step's size: values [2^k] → [S] each.
+    """Return the lowest, mean and highest value over all subsets of each step's size, [S] each.
 
     Args:
-        values: One number for each subset, in the order of ``all_subsets``.
-        steps: Removed fractions.
+        values: One number for each subset, [2^k], in the order of ``all_subsets``.
+        steps: The S removed fractions.
     """
     tokens = len(values).bit_length() - 1
     removed = np.array([number.bit_count() for number in range(len(values))])
@@ -150,32 +160,38 @@ def bounds(values: Array, steps: Sequence[float]) -> dict[str, Array]:
 
 
 def ceiling_rows(samples: pa.Table, ceiling: pa.Table, steps: Sequence[float]) -> list[Row]:
-    """Areas on the searched samples, beside that of the best removals and the mean area of random orders.
+    """Compare every explainer's area on the searched samples with the best area and the mean area of random orders.
 
-    ``share`` is (area − random) / (best − random): 0 is a random order, and 1 for text the best subset at every step,
-    for images what the search found, which an explainer may pass. It is NaN where the best is no better than random.
+    ``share`` is (area − random) / (best − random). 0 is as good as random orders. 1 is, for text, the best subset at
+    every step, and for images the order that the search found, which an explainer may exceed. ``share`` is NaN if the
+    best area is no better than the random one.
+
+    Args:
+        samples: The table of the measure ``areas``.
+        ceiling: The table of this measure.
+        steps: The removed fractions.
     """
     rows = []
     for modality in dict.fromkeys(ceiling["modality"].to_pylist()):
-        own = ceiling.filter(pa.compute.equal(ceiling["modality"], modality))
-        sample = own.column_names[0]
-        searched = pa.compute.is_in(samples[sample], own[sample])
+        bounds_of = ceiling.filter(pa.compute.equal(ceiling["modality"], modality))
+        sample = bounds_of.column_names[0]
+        searched = pa.compute.is_in(samples[sample], bounds_of[sample])
         about = samples.filter(pa.compute.and_(searched, pa.compute.equal(samples["modality"], modality)))
         for (explainer, _, direction), curves in curves_of_run(about).items():
             for name, column in value_columns(samples).items():
-                best = matrix(own, f"{'lowest' if direction == 'positive' else 'highest'}_{column}")
-                found = {"auc": curves[name], "best_auc": best, "random_auc": matrix(own, f"mean_{column}")}
+                best = matrix(bounds_of, f"{'lowest' if direction == 'positive' else 'highest'}_{column}")
+                found = {"auc": curves[name], "best_auc": best, "random_auc": matrix(bounds_of, f"mean_{column}")}
                 area = {key: area_under_mean(values, steps) for key, values in found.items()}
                 row: Row = {"explainer": explainer, "modality": modality, "direction": direction, "measure": name}
-                rows.append({**row, "samples": own.num_rows, **area, "share": _share(direction, **area)})
+                rows.append({**row, "samples": bounds_of.num_rows, **area, "share": _share(direction, **area)})
     return rows
 
 
 def ceiling_table(rows: Sequence[Row]) -> str:
-    """Markdown: every explainer's area between that of random orders and the best, and its share of the way, percent.
+    """Return a Markdown table of the random, the explainer's and the best area, and of the share, in percent.
 
     Args:
-        rows: ``ceiling`` as ``perturbation.json`` holds it.
+        rows: The entry ``ceiling`` of ``perturbation.json``.
     """
     heads = ["measure", "modality", "direction", "explainer", "samples", "random", "area", "best", "share"]
     cells = [
@@ -184,7 +200,7 @@ def ceiling_table(rows: Sequence[Row]) -> str:
             *(str(row["samples"]), *(f"{row[key]:.1f}" for key in ("random_auc", "auc", "best_auc"))),
             "–" if row["share"] is None else f"{100 * row['share']:.1f}",
         ]
-        for row in sorted(rows, key=lambda row: (row["measure"], row["modality"], row["direction"]))  # stable
+        for row in sorted(rows, key=lambda row: (row["measure"], row["modality"], row["direction"]))
     ]
     best = "Best: for text, the best subset at every step; for images, an order found by greedy search by probability."
     return f"{markdown_table(heads, cells, names=4)}\n{best}\n"
@@ -193,4 +209,4 @@ def ceiling_table(rows: Sequence[Row]) -> str:
 def _share(direction: str, auc: float, best_auc: float, random_auc: float) -> float:
     better = -1 if direction == "positive" else 1
     room = better * (best_auc - random_auc)
-    return better * (auc - random_auc) / room if room > _NO_ROOM else float("nan")
+    return better * (auc - random_auc) / room if room > _ROUNDING else float("nan")

@@ -1,4 +1,8 @@
-"""Comprehensiveness and sufficiency (DeYoung et al. 2020, ERASER)."""
+"""Comprehensiveness and sufficiency (DeYoung et al. 2020, ERASER; docs/method.md, Measures).
+
+To add a similar measure, copy this file: a subclass of :class:`~perturbation.measures.base.Measure` with ``ask``,
+``record`` and ``report``, and ``configs/measure/NAME.yaml`` (see :mod:`perturbation.measures`).
+"""
 
 from __future__ import annotations
 
@@ -20,11 +24,12 @@ from perturbation.report.rows import Row, groups, intervals, matrix, over_seeds
 
 
 class Eraser(Measure):
-    """Reads every sample without its top shares of the tokens, and with these alone.
+    """The drop in probability when the top-scored tokens are removed, and when only these are kept.
 
     Args:
-        shares: of the removable tokens, each above 0 and at most 1; none leaves the measure out.
-        seed: of the resampling.
+        shares: Shares of the removable tokens that count as top tokens, each above 0 and at most 1; an empty list turns
+            the measure off.
+        seed: Seed of the bootstrap.
     """
 
     def __init__(self, shares: Sequence[float], seed: int = 0):
@@ -33,6 +38,7 @@ class Eraser(Measure):
         self.shares, self.seed = shares, seed
 
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
+        """Ask for the full samples, and for each share the samples without the top tokens and with only these."""
         if not self.shares:
             return {}
         requests: dict[Name, Subsets] = {FULL: Subsets()}
@@ -45,70 +51,96 @@ class Eraser(Measure):
         return requests
 
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
+        """Record the response to the full sample, [B], and to the two kinds of subsets, [B, F] each."""
         if not outputs:
             return []
         full = outputs[FULL].responses[:, 0]
         rows = []
         for modality, tokens in batch.tokens.items():
             for scored_by in tokens.scores:
-                drops = {kind: outputs[modality, scored_by, kind].responses for kind in EraserMasks._fields}
-                rows.append(Rows(EFFECTS, about_row(modality, scored_by), {"full": full, **drops}))
+                responses = {kind: outputs[modality, scored_by, kind].responses for kind in EraserMasks._fields}
+                rows.append(Rows(EFFECTS, about_row(modality, scored_by), {"full": full, **responses}))
         return rows
 
     def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
-        """``eraser``: means at every share, and over the shares, one row for every explainer and modality."""
+        """Return ``eraser``: the means at every share and over all shares, one row per explainer and modality."""
         if not self.shares or EFFECTS not in tables:
             return {}
         return {"eraser": eraser_rows(tables[EFFECTS], self.shares, self.seed)}
 
 
 class EraserMasks(NamedTuple):
-    """The inputs to read for comprehensiveness and sufficiency; bool [B, F, n], True where the token stays."""
+    """Kept masks for comprehensiveness (``without_top``) and sufficiency (``only_top``), bool [B, F, n] each."""
 
     without_top: NDArray[np.bool_]
     only_top: NDArray[np.bool_]
 
 
 def eraser_masks(scores: NDArray[np.floating], removable: NDArray[np.bool_], shares: Sequence[float]) -> EraserMasks:
-    """The kept masks at F shares of the removable tokens, each above 0 and at most 1.
+    """Return the kept masks at F shares of the removable tokens.
 
-    The top share holds the ceil(share·n) highest of a sample's n removable tokens (``removed_count``), ties go by
-    position. ``without_top`` is the positive order's mask at that step. ``only_top`` removes the other removable tokens
-    instead: not the negative order at 1 − share, which rounds the other way and breaks ties otherwise. Tokens that are
-    not removable stay in both. A sample without removable tokens keeps everything in both: both its measures are 0.
+    The top tokens are the ceil(share·n) highest-scored of a sample's n removable tokens; equal scores are ordered by
+    position. ``without_top`` keeps all other tokens, like the positive order at the step ``share``. ``only_top`` keeps
+    the top tokens and those that are not removable. It differs from the negative order at the step 1 − share, which
+    rounds in the other direction and breaks ties differently. A sample without removable tokens keeps everything in
+    both masks, so both its measures are 0.
 
-    Args and raises: as ``perturbation.removal.order.removal_order``.
+    Args:
+        scores: [B, n], any scale.
+        removable: bool [B, n].
+        shares: F shares, each above 0 and at most 1.
+
+    Raises:
+        UserError: The score of a removable token is NaN or infinite.
+        ValueError: The shapes or types of the arrays do not fit.
     """
     without_top = kept_masks(scores, removable, shares, "positive")
     return EraserMasks(without_top, ~without_top | ~removable[:, None, :])
 
 
 def comprehensiveness(full: NDArray[np.floating], without_top: NDArray[np.floating]) -> Array:
-    """p(full) − p(without the top share), [B, F]: high where the explanation names what the answer needs.
+    """Return p(full) − p(without the top tokens), [B, F] (DeYoung et al. 2020, Eq. 1).
 
-    DeYoung et al. 2020 (ERASER), equation 1, one number a share (the paper also averages over shares). Every p is the
-    probability of the answer that was predicted from the full input.
+    A high value means that the answer needs the tokens that the explanation scores highest. p is always the probability
+    of the answer predicted from the full input. The result has one number per share; the paper also averages over
+    shares.
 
     Args:
-        full: [B], probability with every token.
-        without_top: [B, F], probabilities under ``eraser_masks(...).without_top``.
+        full: [B], the probability with every token.
+        without_top: [B, F], the probabilities for ``eraser_masks(...).without_top``.
 
-    Raises: ValueError where the shapes do not fit.
+    Raises:
+        ValueError: The shapes do not fit.
     """
     return _drop(full, without_top)
 
 
 def sufficiency(full: NDArray[np.floating], only_top: NDArray[np.floating]) -> Array:
-    """p(full) − p(only the top share), [B, F]: low where the explanation names what suffices for the answer.
+    """Return p(full) − p(only the top tokens), [B, F] (DeYoung et al. 2020, Eq. 2).
 
-    DeYoung et al. 2020, equation 2. As ``comprehensiveness``, but with the probabilities under
-    ``eraser_masks(...).only_top``.
+    A low value means that the tokens that the explanation scores highest suffice for the answer.
+
+    Args:
+        full: [B], the probability with every token.
+        only_top: [B, F], the probabilities for ``eraser_masks(...).only_top``.
+
+    Raises:
+        ValueError: The shapes do not fit.
     """
     return _drop(full, only_top)
 
 
 def eraser_rows(measured: pa.Table, shares: Sequence[float], seed: int) -> list[Row]:
-    """Mean comprehensiveness and sufficiency at every share of the tokens, and over the shares."""
+    """Return mean comprehensiveness and sufficiency at every share and over all shares.
+
+    Args:
+        measured: The records, with the columns ``full``, ``without_top`` and ``only_top``.
+        shares: The shares of the tokens.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        One row per explainer and modality.
+    """
     kinds = {"comprehensiveness": ("without_top", comprehensiveness), "sufficiency": ("only_top", sufficiency)}
     rows, samples = [], []
     for explainer, modality, table in groups(measured):

@@ -1,8 +1,8 @@
-"""Do the scores of single tokens agree with what removing these tokens does?
+"""Agreement between the scores of single tokens and the effects of removing them (docs/method.md, Measures).
 
-All measures here read effects: p(x) − p(x without the token), where p is the reader's response, for VQA the probability
-of the answer predicted from the full input x. A sample for which a measure is not defined gets NaN; reports leave it
-out and count it.
+The effect of a token is p(x) − p(x without the token). p is the reader's response: for VQA, the probability of the
+answer predicted from the full input x. If a measure is not defined for a sample, its value is NaN; reports leave such
+samples out and give their number.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ from perturbation.report.rows import summary_rows
 
 
 class Faithfulness(Measure):
-    """Reads every sample without each of its tokens.
+    """The faithfulness violation test, and the correlations of scores and single-token effects.
 
     Args:
-        wanted: False leaves the measure out.
-        seed: of the resampling.
+        wanted: False turns the measure off.
+        seed: Seed of the bootstrap.
     """
 
     def __init__(self, wanted: bool = True, seed: int = 0):
         self.wanted, self.seed = wanted, seed
 
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
+        """Ask for the full samples, and for the samples without each single token."""
         if not self.wanted:
             return {}
         singles = {(m,): Subsets.only(m, single_masks(tokens.removable)) for m, tokens in batch.tokens.items()}
         return {FULL: Subsets(), **singles}
 
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
+        """Record violation and correlations of every sample; see ``single_token_columns``."""
         if not outputs:
             return []
         full = outputs[FULL].responses[:, 0]
@@ -56,14 +58,21 @@ class Faithfulness(Measure):
         ]
 
     def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
-        """``faithfulness``: violation rate and mean correlations, one row for every explainer and modality."""
+        """Return ``faithfulness``: violation rate and mean correlations, one row per explainer and modality."""
         if not self.wanted or EFFECTS not in tables:
             return {}
         return {"faithfulness": summary_rows(tables[EFFECTS], ("violation", "pearson", "spearman"), self.seed)}
 
 
 def single_token_columns(scores: Array, removable: Mask, full: Array, without: Array) -> dict[str, Array]:
-    """All measures of B samples: full [B] is p(x), and without [B, n] p(x without the token)."""
+    """Return the columns of B samples: ``full``, ``violation``, ``pearson`` and ``spearman``, [B] each.
+
+    Args:
+        scores: [B, n].
+        removable: bool [B, n].
+        full: [B], p(x).
+        without: [B, n], p(x without each token).
+    """
     strongest = np.maximum(strongest_tokens(scores, removable), 0)[:, None]
     effects = full[:, None] - without
     return {
@@ -75,11 +84,18 @@ def single_token_columns(scores: Array, removable: Mask, full: Array, without: A
 
 
 def strongest_tokens(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The removable token with the largest |score| of every sample, int [B]; −1 where no token is removable.
+    """Return the removable token with the largest absolute score of every sample, int [B].
 
-    The first of several equal ones. ``np.arange(n) != strongest[:, None]`` are the tokens to keep for its effect.
+    The first token wins among equal ones; the value is −1 if no token is removable. The mask that removes only this
+    token is ``np.arange(n) != strongest[:, None]``.
 
-    Args and raises: as ``perturbation.removal.order.check_scores``.
+    Args:
+        scores: [B, n].
+        removable: bool [B, n].
+
+    Raises:
+        UserError: The score of a removable token is NaN or infinite.
+        ValueError: The shapes or types of the arrays do not fit.
     """
     check_scores(scores, removable)
     sizes = np.where(removable, np.abs(np.asarray(scores, dtype=np.float64)), -1.0)
@@ -92,58 +108,73 @@ def violations(
     full: NDArray[np.floating],
     without_strongest: NDArray[np.floating],
 ) -> Array:
-    """Faithfulness violation test: 1 where the strongest token's score and effect have opposite signs, else 0; [B].
+    """Return 1 if the strongest token's score and effect have opposite signs, else 0, [B] (Liu et al. 2022).
 
-    Liu et al. 2022: k = argmax |w| over the removable tokens, Δ = p(x) − p(x without k), a violation is w_k·Δ < 0. No
-    effect is no violation. For explainers without negative scores it asks only whether the top token works against the
-    answer. Δ counts by its sign however small it is, so both p should come from the same numerics. NaN where no token
-    is removable.
+    This is the faithfulness violation test: with k = argmax |w| over the removable tokens and Δ = p(x) − p(x without
+    k), a violation is w_k·Δ < 0. A token without effect is no violation. For explainers without negative scores, a
+    violation means that the top token works against the answer. Only the sign of Δ counts, however small Δ is, so both
+    probabilities should be computed in the same way. The value is NaN if no token is removable.
 
     Args:
-        scores, removable: [B, n], as ``strongest_tokens``.
+        scores: [B, n], w.
+        removable: bool [B, n].
         full: [B], p(x).
-        without_strongest: [B], p(x without k), k from ``strongest_tokens``; not read where there is none.
+        without_strongest: [B], p(x without k), with k from ``strongest_tokens``; ignored if no token is removable.
 
-    Raises: as ``perturbation.removal.order.check_scores``; ValueError where a probability is missing or not finite.
+    Raises:
+        UserError: The score of a removable token is NaN or infinite.
+        ValueError: The shapes or types of the arrays do not fit, or a probability is not finite.
     """
     strongest = strongest_tokens(scores, removable)
     defined = strongest >= 0
     if full.shape != defined.shape or without_strongest.shape != defined.shape:
         raise ValueError(
-            f"probabilities {full.shape} and {without_strongest.shape} must be one a sample, {defined.shape}"
+            f"probabilities of shape {full.shape} and {without_strongest.shape} must be one per sample, {defined.shape}"
         )
     effect = np.asarray(full, dtype=np.float64) - without_strongest
     _check_finite(effect[:, None], defined[:, None])
     score = np.take_along_axis(scores, strongest[:, None], axis=1)[:, 0]
-    # The signs, not the product: two small numbers may multiply to zero.
+    # Multiply the signs, not the numbers: the product of two small numbers may be zero.
     return np.where(defined, np.sign(score) * np.sign(effect) < 0, np.nan)
 
 
 def pearson(scores: NDArray[np.floating], effects: NDArray[np.floating], removable: NDArray[np.bool_]) -> Array:
-    """Correlation of scores and single-token effects over the removable tokens of every sample: [B, n] each → [B].
+    """Return the correlation of scores and effects over the removable tokens of every sample, [B].
 
-    NaN where it is not defined: fewer than two removable tokens, or all scores or all effects equal.
+    The value is NaN if it is not defined: fewer than two removable tokens, or all scores or all effects equal.
 
-    Raises: as ``perturbation.removal.order.check_scores``; ValueError where an effect of a removable token is not
-    finite.
+    Args:
+        scores: [B, n].
+        effects: [B, n], the effect of removing each token.
+        removable: bool [B, n].
+
+    Raises:
+        UserError: The score of a removable token is NaN or infinite.
+        ValueError: The shapes or types of the arrays do not fit, or the effect of a removable token is not finite.
     """
     _check_effects(scores, effects, removable)
-    return _by_sample(scores, effects, removable, _pearson)
+    return _correlate_samples(scores, effects, removable, _pearson)
 
 
 def spearman(scores: NDArray[np.floating], effects: NDArray[np.floating], removable: NDArray[np.bool_]) -> Array:
-    """Rank correlation of scores and effects, as ``pearson``; equal values share the mean of their ranks."""
+    """Return the rank correlation of scores and effects; equal values share the mean of their ranks.
+
+    Shapes, NaN and errors are those of :func:`pearson`.
+    """
     _check_effects(scores, effects, removable)
-    return _by_sample(scores, effects, removable, _spearman)
+    return _correlate_samples(scores, effects, removable, _spearman)
 
 
-def _by_sample(
+def _correlate_samples(
     scores: NDArray[np.floating],
     effects: NDArray[np.floating],
     removable: NDArray[np.bool_],
     correlation: Callable[[Array, Array], Array],
 ) -> Array:
-    """The correlation over each sample's own tokens, [B]; samples of equally many tokens are taken together."""
+    """Return the correlation over the removable tokens of each sample, [B].
+
+    Samples with the same number of removable tokens are computed together.
+    """
     found = np.full(len(scores), np.nan)
     counts = removable.sum(axis=1)
     for count in set(counts.tolist()) - {0, 1}:
@@ -154,7 +185,7 @@ def _by_sample(
 
 
 def _pearson(first: Array, second: Array) -> Array:
-    """[R, n] each → [R]; NaN where a row holds one value only."""
+    """Return the correlation of each row: [R, n] each → [R]; NaN if all values of a row are equal."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)
@@ -172,7 +203,7 @@ def _check_effects(scores: NDArray[np.floating], effects: NDArray[np.floating], 
 
 def _check_finite(effects: NDArray[np.floating], used: NDArray[np.bool_]) -> None:
     if effects.shape != used.shape:
-        raise ValueError(f"effects {effects.shape} do not fit the {used.shape} that the scores ask for")
+        raise ValueError(f"effects of shape {effects.shape} must have the shape of the scores, {used.shape}")
     broken = used & ~np.isfinite(effects)
     if broken.any():
         raise ValueError(f"the effect of a token of sample {np.argwhere(broken)[0, 0]} is not finite")

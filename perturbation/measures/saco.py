@@ -1,4 +1,7 @@
-"""SaCo (Wu et al., CVPR 2024, arXiv:2404.01415): do groups of tokens matter in the order and ratio of their scores?"""
+"""SaCo (Wu et al., CVPR 2024, arXiv:2404.01415; docs/method.md, Measures).
+
+SaCo checks whether groups of tokens with higher scores have larger effects, weighted by the differences of the scores.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +19,26 @@ from perturbation.removal.order import removal_order
 from perturbation.removal.reader import Read, SubsetOutputs, Subsets
 from perturbation.report.rows import summary_rows
 
-SACO = "saco"  # the table, its column and the key of the report
+SACO = "saco"  # name of the table, of its column and of the entry in the report
 
 
 class SaCo(Measure):
-    """Reads every sample without each group of its tokens, grouped by score.
+    """The salience-guided faithfulness coefficient of every explainer.
 
     Args:
-        groups: K, 2 or more. A sample's removable tokens, highest score first, are cut into K groups whose sizes differ
-            by at most one, the larger ones first; where there are fewer tokens than K, every token is a group.
-        seed: of the resampling.
+        groups: Number K of groups, at least 2. A sample's removable tokens, sorted from the highest score to the
+            lowest, are divided into K groups whose sizes differ by at most one, the larger groups first. With fewer
+            than K tokens, every token is a group.
+        seed: Seed of the bootstrap.
     """
 
     def __init__(self, groups: int = 10, seed: int = 0):
         if groups < 2:
-            raise UserError(f"measure.saco.groups={groups} must be 2 or more: groups are compared with one another")
+            raise UserError(f"measure.saco.groups={groups} must be 2 or more, because groups are compared in pairs")
         self.groups, self.seed = groups, seed
 
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
+        """Ask for the full samples, and for the samples without each group of tokens."""
         requests: dict[Name, Subsets] = {FULL: Subsets()}
         for modality, tokens in batch.tokens.items():
             for scored_by, scores in tokens.scores.items():
@@ -43,6 +48,7 @@ class SaCo(Measure):
         return requests
 
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
+        """Record the coefficient of every sample."""
         full = outputs[FULL].responses
         rows = []
         for modality, tokens in batch.tokens.items():
@@ -53,12 +59,15 @@ class SaCo(Measure):
         return rows
 
     def report(self, tables: Mapping[str, pa.Table], run: Path) -> dict[str, Any]:
-        """``saco``: the mean, one row for every explainer and modality."""
+        """Return ``saco``: the mean coefficient, one row per explainer and modality."""
         return {SACO: [{**row, "groups": self.groups} for row in summary_rows(tables[SACO], (SACO,), self.seed)]}
 
 
 def groups_of(scores: Array, removable: Mask, groups: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Each token's group, int [B, n], 0 that of the highest scores; −1 where a token is not removable."""
+    """Return the group of each token, int [B, n].
+
+    Group 0 has the highest scores; tokens that are not removable get −1.
+    """
     found = np.full(scores.shape, -1)
     for row, order, count in zip(
         found, removal_order(scores, removable, "positive"), removable.sum(axis=1), strict=True
@@ -69,18 +78,19 @@ def groups_of(scores: Array, removable: Mask, groups: int) -> np.ndarray[Any, np
 
 
 def saco(scores: Array, group: np.ndarray[Any, np.dtype[np.intp]], effects: Array) -> Array:
-    """F, from −1 to 1, of every sample, [B].
+    """Return the coefficient F of every sample, from −1 to 1, [B].
 
-    F = Σ_{i<j} σ_ij · (s_i − s_j) / Σ_{i<j} |s_i − s_j| over its groups, highest scores first. σ_ij is 1 where removing
-    group i costs at least as much as removing group j, else −1. s_i is the mean score of group i: with groups of one
-    size F is that of the paper, which sums the scores, and groups of several sizes stay comparable. Scores may have
-    either sign and any scale: F reads their differences alone. Where all scores are equal F is 0, since they rank
-    nothing; the paper's quotient is 0/0 there. NaN where a sample has no two groups.
+    F = Σ_{i<j} σ_ij · (s_i − s_j) / Σ_{i<j} |s_i − s_j| over the groups of a sample, highest scores first. σ_ij is 1 if
+    removing group i has at least the effect of removing group j, else −1. s_i is the mean score of group i. The paper
+    uses the sum of the scores, which gives the same F for groups of equal size; with the mean, groups of different
+    sizes stay comparable. Scores may have any sign and scale, because only their differences count. If all scores are
+    equal, F is 0 (the paper's quotient is 0/0), because they rank nothing. F is NaN if a sample has fewer than two
+    groups.
 
     Args:
         scores: [B, n].
-        group: int [B, n], as ``groups_of``.
-        effects: [B, K], what removing each group takes from the response; not read of groups without tokens.
+        group: int [B, n], from ``groups_of``.
+        effects: [B, K], how much removing each group lowers the response; ignored for groups without tokens.
     """
     found = np.full(len(scores), np.nan)
     for b, (own, member, effect) in enumerate(zip(scores, group, effects, strict=True)):

@@ -11,14 +11,14 @@ from perturbation.measures.base import ScoredBy
 
 @dataclass(frozen=True)
 class Candidate:
-    """An explainer under test, and by what its scores are known."""
+    """An explainer under test, and the name under which its scores are recorded."""
 
     name: ScoredBy
     explainer: Explainer
 
 
 def candidates_of(explainers: Mapping[str, Explainer], random_seeds: int) -> list[Candidate]:
-    """Every explainer once, random orders once for every seed."""
+    """Return one candidate per explainer, and ``random_seeds`` candidates for an explainer that draws at random."""
     candidates = []
     for name, explainer in explainers.items():
         if explainer.seeded:

@@ -1,6 +1,8 @@
-"""The tests of captions: the pictures, what the model says of them whole, how its words are weighted, and the records.
+"""The perturbation tests of captions (docs/method.md, Captions).
 
-A picture that people captioned takes part if the model's own caption of it holds a word; others are counted on stderr.
+The model captions every image once with nothing removed. Its words are explained and weighted, and the patches are
+removed in the order of their relevance to the whole caption. An image is tested if it has captions by people and the
+model's caption has at least one word; the number of images without a word is printed on stderr.
 """
 
 from __future__ import annotations
@@ -34,17 +36,17 @@ from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
 from perturbation.removal.caption_engine import CaptionEngine, CaptionReader, CaptionSamples
 
-ENGINE_BATCH = 64  # where the config gives none
+ENGINE_BATCH = 64  # used if the config gives no batch size
 
-Prepared = dict[int, dict[str, Any]]  #: ``ids``, ``caption``, ``words`` and ``weights`` by image id
+Prepared = dict[int, dict[str, Any]]  #: a dict with ``ids``, ``caption``, ``words`` and ``weights`` for each image id
 
 
 @dataclass(frozen=True, eq=False)
 class CaptionTests:
-    """Implements ``ExplanationTests``.
+    """The perturbation tests of captions; implements ``ExplanationTests``.
 
-    ``batches`` are rows of the trained's images, of those that people captioned; what is prepared are the model's
-    captions of them and the weights of their words.
+    ``batches`` are rows of ``trained.images``, only of images with captions by people. The prepared data are the
+    model's captions of these images and the weights of their words.
     """
 
     trained: TrainedCaptioner
@@ -55,40 +57,46 @@ class CaptionTests:
 
     @property
     def model(self) -> CLIPMapperCaption:
+        """The captioning model."""
         return self.trained.model
 
     @property
     def checkpoint(self) -> Path:
+        """The file that the model was loaded from."""
         return self.trained.checkpoint
 
     @property
     def samples(self) -> Mapping[str, str]:
-        """All images, since CIDEr takes its document frequencies from the whole split."""
+        """The digest of all images of the split, because CIDEr's document frequencies depend on all of them."""
         return {"images": digest([image.image_id, image.captions] for image in self.trained.images)}
 
     @property
     def about(self) -> str:
-        return f"{sum(map(len, self.batches))} of {len(_captioned(self.trained))} captioned pictures"
+        """The number of tested images, as text for the user."""
+        return f"{sum(map(len, self.batches))} of {len(_images_with_references(self.trained))} captioned images"
 
     def prepare(self, run: Path) -> Prepared:
-        """The captions of the whole pictures, and the weights of their words: all at once, since METEOR starts Java.
+        """Caption the images with nothing removed and compute the weights of the words, or read both from ``run``.
 
-        Raises ``UserError`` as ``word_weights``, and where no caption holds a word.
+        All images are prepared together, because METEOR starts a Java process.
+
+        Raises:
+            UserError: A weighting can't be computed (METEOR needs Java), or no caption has a word.
         """
         file = run / CAPTIONS
         if not file.is_file():
-            write_json(file, self._worded())
+            write_json(file, self._captions_and_weights())
         return {int(key): value for key, value in read_json(file).items()}
 
     def record(self, number: int, prepared: Prepared) -> Tables:
-        """The records of a batch; none where none of its pictures takes part."""
+        """Return the records of a batch; none if no image of it is tested."""
         ids = [image.image_id for image in self.trained.images]
         batch = self.trained.batch([row for row in self.batches[number] if ids[row] in prepared])
         if batch is None:
             return {}
         known = [prepared[image.image_id] for image in batch.images]
         captions = [each["ids"] for each in known]
-        tokens = self._explained(batch, captions, [each["weights"] for each in known])
+        tokens = self._score_patches(batch, captions, [each["weights"] for each in known])
         start = sum(map(len, self.batches[:number]))
         explained = ExplainedBatch("image", [i.image_id for i in batch.images], "captions", {"image": tokens}, start)
         engine = CaptionEngine(
@@ -98,48 +106,51 @@ class CaptionTests:
         samples = CaptionSamples(batch.pixels, [image.captions for image in batch.images], texts)
         return record_batch(self.measures, explained, CaptionReader(engine), samples, None)
 
-    def _explained(
+    def _score_patches(
         self, batch: CaptionedBatch, captions: Sequence[Sequence[int]], weights: Sequence[Mapping[str, Sequence[float]]]
     ) -> TokenScores:
-        """Eq. 20 for every explainer and weighting: the patches' part in the whole caption, [B, P].
+        """Return the patches' relevance to the whole caption, [B, P], for every explainer and weighting.
 
-        Controls keep their name and weigh all words equally; what others are called names the weighting.
+        The relevance of a caption is the weighted sum of its words' relevance (Huang et al. 2023, Eq. 20).
 
         Raises:
-            UserError: an explainer lacks something in this batch.
+            UserError: An explainer can't explain this batch.
         """
         needs = Needs.of(candidate.explainer for candidate in self.candidates)
         names = [image.image_id for image in batch.images]
-        by_weighting = {name: self._of_sub_words(captions, [each[name] for each in weights]) for name in weights[0]}
+        by_weighting = {name: self._sub_word_weights(captions, [each[name] for each in weights]) for name in weights[0]}
         found: dict[ScoredBy, Tensor] = {}
         try:
             traced = trace_captions(self.model, batch.pixels, captions, needs, names)
             for candidate in self.candidates:
                 rows = traced.scores(candidate.explainer(traced.trace, traced.rows), "image")
-                for name, weighting in self._weighted(candidate.name).items():
+                for name, weighting in self._weighting_by_name(candidate.name).items():
                     found[name] = sentence_relevance(rows, by_weighting[weighting].to(rows), traced.sample, len(names))
         except TraceError as error:
             raise UserError(f"captions of images {names[0]} to {names[-1]} can't be explained: {error}") from error
         scores = {name: each.double().cpu().numpy() for name, each in found.items()}
         return TokenScores(np.ones_like(next(iter(scores.values())), dtype=np.bool_), scores)
 
-    def _weighted(self, name: ScoredBy) -> dict[ScoredBy, str]:
-        """What an explainer's scores are called under each weighting."""
+    def _weighting_by_name(self, name: ScoredBy) -> dict[ScoredBy, str]:
+        """Return the weightings of an explainer by the name of the resulting scores.
+
+        A control keeps its name and weights all words equally; the names of other explainers include the weighting.
+        """
         if name.name in self.config.controls:
             return {name: "equal"}
         return {ScoredBy(f"{name.name} {weighting}", name.seed): weighting for weighting in self.config.weightings}
 
-    def _of_sub_words(self, captions: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> Tensor:
-        """The weights of all sub-words, caption after caption, [M]."""
+    def _sub_word_weights(self, captions: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> Tensor:
+        """Return the weights of all M sub-words, caption by caption, [M]."""
         tokenizer = self.model.encoder.tokenizer
         pairs = zip(captions, weights, strict=True)
         return torch.tensor([w for ids, each in pairs for w in sub_word_weights(split_words(ids, tokenizer), each)])
 
-    def _worded(self) -> Prepared:
-        said = self._whole()
+    def _captions_and_weights(self) -> Prepared:
+        said = self._caption_images()
         tokenizer = self.model.encoder.tokenizer
         words = {key: [word.text for word in split_words(ids, tokenizer)] for key, ids in said.items()}
-        weights = self._weights(words)
+        weights = self._word_weights(words)
         return {
             key: {
                 "ids": ids,
@@ -150,23 +161,29 @@ class CaptionTests:
             for key, ids in said.items()
         }
 
-    def _whole(self) -> dict[int, list[int]]:
-        """The token ids of every picture's caption that holds any, by image id."""
+    def _caption_images(self) -> dict[int, list[int]]:
+        """Caption the images with nothing removed; return the token ids of each caption that has any, by image id."""
         said: dict[int, list[int]] = {}
         for rows in self.batches:
             if (batch := self.trained.batch(rows)) is not None:
                 said |= zip((image.image_id for image in batch.images), batch.captions, strict=True)
         found = {key: ids for key, ids in said.items() if ids}
         if not found:
-            raise UserError("no picture could be read of which the model says a word; check data.root, or train longer")
+            raise UserError(
+                "no image is readable and has a caption with at least one word by the model; "
+                "check data.root, or train longer"
+            )
         if len(found) < len(said):
             empty = len(said) - len(found)
-            print(f"left out: {empty} of {len(said)} pictures, of which the model says nothing", file=sys.stderr)
+            print(f"left out: {empty} of {len(said)} images, for which the model's caption is empty", file=sys.stderr)
         return found
 
-    def _weights(self, words: Mapping[int, Sequence[str]]) -> dict[str, dict[int, list[float]]]:
-        """By weighting; the equal one is always there, for the controls."""
-        references = {image.image_id: image.captions for image in _captioned(self.trained)}
+    def _word_weights(self, words: Mapping[int, Sequence[str]]) -> dict[str, dict[int, list[float]]]:
+        """Return the weights of each caption's words, by weighting and image id (Huang et al. 2023, Eq. 21).
+
+        The weighting ``equal`` is always included, because the controls use it.
+        """
+        references = {image.image_id: image.captions for image in _images_with_references(self.trained)}
         names = list(dict.fromkeys(["equal", *self.config.weightings]))
         corpus = build_cider_corpus(references.values()) if "cider" in names else None
         return {name: word_weights(words, references, name, corpus) for name in names}  # type: ignore[arg-type]
@@ -175,20 +192,21 @@ class CaptionTests:
 def build_tests(
     config: PerturbCaptionsConfig, candidates: Sequence[Candidate], measures: Mapping[str, Measure]
 ) -> CaptionTests:
-    """The tests of the pictures that are drawn of those that people captioned.
+    """Load the model, draw the images to test from those with captions by people, and return their tests.
 
     Raises:
-        UserError: as ``load_trained`` and ``sample_rows``, and where nobody captioned any picture.
+        UserError: No checkpoint fits, the split has fewer images than ``config.samples``, or it has no captions by
+            people.
     """
     split = split_of(config)
     trained = load_trained(config, split, config.checkpoint)
     rows = [row for row, image in enumerate(trained.images) if image.captions]
     if not rows:
-        raise UserError(f"split={split} has no captions by people to be judged by; choose a split that has them")
-    places = sample_rows(len(rows), config.samples, config.seed, "captioned pictures")
+        raise UserError(f"split={split} has no captions by people to compare with; choose a split that has them")
+    places = sample_rows(len(rows), config.samples, config.seed, "captioned images")
     batches = even_batches([rows[place] for place in places], config.batch_samples)
     return CaptionTests(trained, batches, candidates, measures, config)
 
 
-def _captioned(trained: TrainedCaptioner) -> list[CaptionImage]:
+def _images_with_references(trained: TrainedCaptioner) -> list[CaptionImage]:
     return [image for image in trained.images if image.captions]

@@ -1,4 +1,7 @@
-"""What the numbers of a run follow from, kept in its folder, so that a run is only ever resumed as itself."""
+"""The identity of a run: everything that its numbers depend on.
+
+It is saved in the run folder, so that a run is only resumed with the same config, checkpoint, samples and versions.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
 
 IDENTITY = "identity.json"
-CHOSEN, CAPTIONS = "engine.json", "captions.json"  # worked out once: a resumed run takes them over
+CHOSEN, CAPTIONS = "engine.json", "captions.json"  # computed once; a resumed run copies them
 
-# Where results go, how many devices share the work, and what only training reads.
-_CHANGES_NOTHING = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls", "measure")
-_TRAINS = ("optim", "steps", "validate_every")  # of the task
+# These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
+_IGNORED_KEYS = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls", "measure")
+_TRAINING_KEYS = ("optim", "steps", "validate_every")  # keys of the task's config that only training reads
 
 Identity = dict[str, Any]
 
@@ -32,17 +35,17 @@ def identify(
     checkpoint: Path,
     samples: Mapping[str, str],
 ) -> Identity:
-    """Config, checkpoint, samples and versions, as plain values.
+    """Return config, checkpoint, samples and versions as plain values.
 
     Args:
-        config: The run's.
-        explainers: Each explainer's config, by name.
-        measures: Each measure's.
-        checkpoint: The file.
-        samples: What they are, and their ``digest``.
+        config: The config of the run.
+        explainers: The config of each explainer, by name.
+        measures: The config of each measure, by name.
+        checkpoint: The checkpoint file, whose content is hashed.
+        samples: The digest of the samples by their kind (``questions`` or ``images``).
     """
-    whole = {key: value for key, value in asdict(config).items() if key not in _CHANGES_NOTHING}
-    whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINS}
+    whole = {key: value for key, value in asdict(config).items() if key not in _IGNORED_KEYS}
+    whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINING_KEYS}
     device = pick_device(config.trainer).type
     identity = {
         "config": {
@@ -61,20 +64,21 @@ def identify(
 
 
 def open_run(run: Path, resume: str | None, identity: Identity) -> None:
-    """Makes the run folder one of this identity, with the parts of the run to resume.
+    """Write the identity to the run folder, and copy the parts of the run to resume into it.
 
-    Raises ``UserError`` where there is nothing to resume, or the folder holds a run of another identity; nothing is
-    written then.
+    Raises:
+        UserError: There is nothing to resume, or a folder contains a run with a different identity. Nothing is written
+            in this case.
     """
     source = run if resume is None else Path(resume)
     if (source / IDENTITY).is_file():
         check_same(source, read_json(source / IDENTITY), identity)
     elif resume is not None:
-        raise UserError(f"resume={resume}: no perturbation run is there; give the run folder of one that was stopped")
+        raise UserError(f"resume={resume}: no perturbation run found; give the run folder of a run that was stopped")
     if (run / IDENTITY).is_file():
         check_same(run, read_json(run / IDENTITY), identity)
     elif (run / "metrics.json").exists() or (run / "checkpoints").exists():
-        raise UserError(f"{run} holds the results of another command; give hydra.run.dir=… a folder of its own")
+        raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if source.resolve() != run.resolve():
         for name in (CHOSEN, CAPTIONS):
             if (source / name).is_file():
@@ -84,27 +88,27 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
 
 
 def check_same(folder: Path, held: Identity, wanted: Identity) -> None:
-    """Raises ``UserError`` naming the first key in which a folder's run differs from the one that is wanted."""
-    before, now = dict(_flat(held)), dict(_flat(wanted))
+    """Raise UserError with the first key in which the run in ``folder``, ``held``, differs from the run ``wanted``."""
+    before, now = dict(_flatten(held)), dict(_flatten(wanted))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             name = key.removeprefix("config.")
             raise UserError(
-                f"{folder} holds a run with {name}={before.get(key)}, and this one has {name}={now.get(key)}: "
-                "resume with the same, or start in another folder"
+                f"{folder} contains a run with {name}={before.get(key)}, but this run has {name}={now.get(key)}: "
+                "resume with the same value, or start in another folder"
             )
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for name, each in value.items():
-            yield from _flat(each, f"{key}.{name}" if key else name)
+            yield from _flatten(each, f"{key}.{name}" if key else name)
     else:
         yield key, value
 
 
 def digest(samples: Iterable[Sequence[object]]) -> str:
-    """Hash of the samples' content, which is plain values."""
+    """Return a hash of the samples' content, which must be plain values."""
     found = hashlib.blake2b(digest_size=16)
     for sample in samples:
         found.update(json.dumps(sample).encode())

@@ -1,4 +1,7 @@
-"""The tests under Lightning's Trainer: batches handed to the processes, records written as they come."""
+"""The perturbation tests as a prediction loop of Lightning's Trainer.
+
+Each process takes a share of the batches and writes the records of a batch as soon as they are computed.
+"""
 
 from __future__ import annotations
 
@@ -18,45 +21,51 @@ Prepared = TypeVar("Prepared")
 
 
 class ExplanationTests(Protocol[Prepared]):
-    """The tests of explanations of one task's samples."""
+    """The perturbation tests of one task's samples."""
 
     @property
     def model(self) -> nn.Module:
-        """On the trainer's kind of device."""
+        """The model, on a device of the trainer's kind."""
 
     @property
     def checkpoint(self) -> Path:
-        """The model's."""
+        """The file that the model was loaded from."""
 
     @property
     def batches(self) -> Sequence[Sequence[int]]:
-        """The samples, by number, in batches."""
+        """The batches of samples; a sample is given by its row number."""
 
     @property
     def samples(self) -> Mapping[str, str]:
-        """What the samples are, and the digest of what they consist of."""
+        """The kind of the samples, and the digest of their content."""
 
     @property
     def about(self) -> str:
-        """How many samples of how many, for the user."""
+        """The number of tested samples, as text for the user."""
 
     def prepare(self, run: Path) -> Prepared:
-        """What is worked out once, by the first process, and kept in the run folder; handed to all processes."""
+        """Return the data that all batches share.
+
+        Only the first process calls this; it saves the data in ``run``, and all processes receive them.
+        """
 
     def record(self, number: int, prepared: Prepared) -> Tables:
-        """The records of a batch, which depend on nothing but the batch and what was prepared."""
+        """Return the records of a batch, which depend only on the batch and the prepared data."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The records of a batch and its number."""
+    """The number of a batch, and its records by table."""
 
     number: int
     tables: Tables
 
 
 class RecordingModule(pl.LightningModule):
-    """Predicts records: a batch is a number, whatever process it goes to and whatever batches went before."""
+    """A module whose predictions are the records of a batch.
+
+    Its input is the number of a batch, so the records do not depend on the process or on the batches before.
+    """
 
     def __init__(self, tests: ExplanationTests[Any], run: Path):
         super().__init__()
@@ -65,33 +74,37 @@ class RecordingModule(pl.LightningModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def setup(self, stage: str) -> None:
-        """Lets the first process prepare, for all."""
+        """Prepare the shared data in the first process and send them to all."""
         here = self.tests.prepare(self.run_folder) if self.trainer.is_global_zero else None
         self.prepared = self.trainer.strategy.broadcast(here)
 
     def predict_dataloader(self) -> DataLoader[int]:
-        """The numbers of the batches that this process has still to do."""
+        """Return the numbers of this process's batches that are not finished."""
         count = len(self.tests.batches)
         done = set(finished(self.run_folder, count))
         mine = range(self.trainer.global_rank, count, self.trainer.world_size)
         return DataLoader([number for number in mine if number not in done], batch_size=None)  # type: ignore[arg-type]
 
     def predict_step(self, number: int) -> Part:
-        """The records of a batch."""
+        """Return the records of a batch."""
         return Part(number, self.tests.record(number, self.prepared))
 
     def teardown(self, stage: str) -> None:
-        """Waits for all processes."""
+        """Wait for all processes, so that the first one finds every part."""
         self.trainer.strategy.barrier()
 
 
 class PartWriter(BasePredictionWriter):
-    """Writes a part for every batch."""
+    """A callback that writes the records of each batch to the run folder."""
 
     def __init__(self, run: Path):
         super().__init__(write_interval="batch")
         self.run = run
 
     def write_on_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *_: Any) -> None:
-        """Raises ``OSError`` where the disk is full."""
+        """Write the part of one batch.
+
+        Raises:
+            OSError: The disk is full.
+        """
         write_part(self.run, prediction.number, prediction.tables)

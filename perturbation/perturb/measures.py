@@ -1,4 +1,4 @@
-"""The measures that a config names, ours or a user's own."""
+"""The measures that a config names: from this project, or custom ones."""
 
 from __future__ import annotations
 
@@ -20,30 +20,33 @@ ALWAYS = "areas"
 
 
 def measure_configs(config: PerturbBaseConfig) -> dict[str, dict[str, Any]]:
-    """The config of each measure of ``measure.names``, by name, with what it takes over from the run's config.
+    """Return the config of each measure in ``measure.names``, by name; ``areas`` is always included.
 
-    ``areas`` is always there.
+    Values that refer to the run's config, such as ``${steps}``, are filled in.
 
     Raises:
-        UserError: a name that no file of the group has, or options of a measure that does not run.
+        UserError: A name has no file in the group ``measure``, or options are given for a measure that does not run.
     """
     options = dict(config.measure)
     names = list(dict.fromkeys([ALWAYS, *options.pop(NAMES, [])]))
     if idle := [name for name in options if name not in names]:
-        raise UserError(f"{GROUP}.{idle[0]}: {idle[0]} does not run; options can be given for {', '.join(names)}")
+        raise UserError(
+            f"{GROUP}.{idle[0]}: {idle[0]} does not run; add it to {GROUP}.names, "
+            f"or give options only for {', '.join(names)}"
+        )
     return named_configs(GROUP, names, options, OmegaConf.create(asdict(config)))
 
 
 def build_measures(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Measure]:
-    """The measures of these configs.
+    """Build the measures of these configs.
 
     Raises:
-        UserError: a config that is no measure's, or an option that the measure refuses.
+        UserError: A config does not describe a measure, or a measure refuses an option.
     """
-    return {name: _built(name, config) for name, config in configs.items()}
+    return {name: _build_measure(name, config) for name, config in configs.items()}
 
 
-def _built(name: str, config: Mapping[str, Any]) -> Measure:
+def _build_measure(name: str, config: Mapping[str, Any]) -> Measure:
     try:
         measure = instantiate(dict(config), _convert_="all")
     except InstantiationException as error:
@@ -51,5 +54,6 @@ def _built(name: str, config: Mapping[str, Any]) -> Measure:
             raise error.__cause__ from error
         raise UserError(f"{GROUP}={name}: {' '.join(str(error.__cause__ or error).split())}") from error
     if not isinstance(measure, Measure):
-        raise UserError(f"{GROUP}={name}: {type(measure).__name__} is no perturbation.measures.base.Measure")
+        found = type(measure).__name__
+        raise UserError(f"{GROUP}={name}: {found} is no subclass of perturbation.measures.base.Measure")
     return measure

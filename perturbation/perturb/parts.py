@@ -1,7 +1,8 @@
-"""Records on disk: a part for every batch, written as it comes, and one file for each table in the end.
+"""Records on disk: first a part for each batch, and at the end of the run one file for each table.
 
-A part counts as finished once its file of samples exists; that file is written last, so a process that is killed leaves
-whole parts. The same records give the same bytes.
+A part is the set of files of one batch, one per table. The file of the table ``samples`` is written last, and a part
+counts as finished if this file exists; so a killed process never leaves a part that looks finished but is not. The same
+records give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,77 +20,82 @@ from perturbation.measures.base import SAMPLES
 
 FOLDER = "parts"
 
-Tables = dict[str, list[pa.Table]]  #: by the name of the table
+Tables = dict[str, list[pa.Table]]  #: records by the name of their table
 
 
 def write_part(run: Path, number: int, tables: Tables) -> None:
-    """Writes the records of a batch; a table without rows has no file, but samples always have one.
+    """Write the records of a batch, one file per table that has rows, and always one for the table ``samples``.
 
-    Raises ``OSError`` where the disk is full; what is there already stays.
+    Raises:
+        OSError: The disk is full. Parts that were written before stay.
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
     for name in _samples_last({SAMPLES, *(name for name, found in tables.items() if found)}):
-        write_atomic(_part(folder, number, name), parquet(tables.get(name, [])))
+        write_atomic(_part_file(folder, number, name), parquet(tables.get(name, [])))
 
 
 def finished(run: Path, count: int) -> list[int]:
-    """The numbers below ``count`` whose part is there and can be read."""
-    return [number for number in range(count) if _readable(_part(run / FOLDER, number, SAMPLES))]
+    """Return the numbers below ``count`` whose part is finished and readable."""
+    return [number for number in range(count) if _is_readable(_part_file(run / FOLDER, number, SAMPLES))]
 
 
 def copy_parts(source: Path, run: Path) -> None:
-    """Copies the parts of another run folder; those that can't be read are left."""
+    """Copy the parts of another run folder that ``run`` does not have."""
     (run / FOLDER).mkdir(exist_ok=True)
-    for file in (file for name in _names(source) for file in sorted((source / FOLDER).glob(f"part-*.{name}.parquet"))):
-        if not (run / FOLDER / file.name).exists():
-            write_atomic(run / FOLDER / file.name, file.read_bytes())
+    for name in _table_names(source):
+        for file in sorted((source / FOLDER).glob(f"part-*.{name}.parquet")):
+            if not (run / FOLDER / file.name).exists():
+                write_atomic(run / FOLDER / file.name, file.read_bytes())
 
 
 def merge(run: Path, count: int) -> dict[str, pa.Table]:
-    """All parts in order, written as ``{table}.parquet``; a table without rows is left out.
+    """Join all parts in the order of their numbers, write each table to ``{table}.parquet`` and return the tables.
 
-    Raises ``UserError`` where a part is missing or no part has a sample.
+    A table without rows is left out.
+
+    Raises:
+        UserError: A part is missing, or no part has a sample.
     """
     missing = sorted(set(range(count)) - set(finished(run, count)))
     if missing:
-        raise UserError(f"{run}: part {missing[0]} is missing; go on with resume={run}")
+        raise UserError(f"{run}: part {missing[0]} is missing; continue the run with resume={run}")
     merged = {}
-    for name in _names(run):
-        files = [_part(run / FOLDER, number, name) for number in range(count)]
+    for name in _table_names(run):
+        files = [_part_file(run / FOLDER, number, name) for number in range(count)]
         tables = [table for file in files if file.exists() and (table := pq.read_table(file)).num_rows]
         if tables:
             content = parquet(tables)
             write_atomic(run / f"{name}.parquet", content)
             merged[name] = pq.read_table(BytesIO(content))
     if SAMPLES not in merged:
-        raise UserError(f"{run}: no picture of the chosen questions could be read; check the image folder in data.root")
+        raise UserError(f"{run}: no image of the chosen samples is readable; check the image folder in data.root")
     return merged
 
 
 def parquet(tables: Sequence[pa.Table]) -> bytes:
-    """Tables of the same columns, one below the other, as one file."""
+    """Return one Parquet file with the rows of all tables, which must have the same columns."""
     content = BytesIO()
     table = pa.concat_tables(tables) if tables else pa.table({})
     pq.write_table(table.combine_chunks(), content, compression="zstd")
     return content.getvalue()
 
 
-def _part(folder: Path, number: int, table: str) -> Path:
+def _part_file(folder: Path, number: int, table: str) -> Path:
     return folder / f"part-{number:06d}.{table}.parquet"
 
 
 def _samples_last(names: Iterable[str]) -> list[str]:
-    """The order in which tables are written."""
+    """Return the names in alphabetical order, with the table ``samples`` last."""
     return sorted(names, key=lambda name: (name == SAMPLES, name))
 
 
-def _names(run: Path) -> list[str]:
-    """The tables of which there are parts."""
+def _table_names(run: Path) -> list[str]:
+    """Return the names of the tables that have parts."""
     return _samples_last({file.name.split(".")[1] for file in (run / FOLDER).glob("part-*.*.parquet")})
 
 
-def _readable(file: Path) -> bool:
+def _is_readable(file: Path) -> bool:
     try:
         pq.read_metadata(file)
     except (OSError, pa.ArrowInvalid):

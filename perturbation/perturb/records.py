@@ -1,4 +1,4 @@
-"""What is recorded of a batch: all measures ask, the model is read once, and every measure keeps what it needs."""
+"""The records of one batch: all measures ask for subsets, the model reads them once, and every measure records."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def record_batch(
     samples: Samples,
     asked: Asked,
 ) -> Tables:
-    """The records of a batch.
+    """Read the model on the subsets of all measures and return their records by table.
 
     Args:
-        measures: by name.
-        batch: the explained samples.
-        reader: the model.
-        samples: the same samples as the reader takes them.
-        asked: what the reader is asked about them.
+        measures: Measures by name.
+        batch: The explained samples.
+        reader: The reader of the model.
+        samples: The same samples in the form that the reader takes.
+        asked: The outputs that the reader's values are about, such as the predicted answers.
 
     Raises:
-        UserError: an explainer gives scores that cannot be ranked, or the reader refuses a subset.
+        UserError: The score of a removable token is NaN or infinite, or the reader refuses a subset.
     """
 
     def read(subsets: Subsets) -> SubsetOutputs:
@@ -51,7 +51,7 @@ def record_batch(
 
 
 def _check_scores(batch: ExplainedBatch) -> None:
-    """Raises ``UserError`` naming explainer and sample where a removable token's score is NaN or infinite."""
+    """Raise UserError with the explainer and the sample if a removable token's score is NaN or infinite."""
     for modality, tokens in batch.tokens.items():
         for scored_by, scores in tokens.scores.items():
             broken = np.argwhere(tokens.removable & ~np.isfinite(scores))
@@ -59,14 +59,15 @@ def _check_scores(batch: ExplainedBatch) -> None:
                 sample, token = broken[0]
                 raise UserError(
                     f"explainer={scored_by}: {modality} token {token} of {batch.kind} {batch.ids[sample]} scores "
-                    f"{scores[sample, token]}, which cannot be ranked; leave this explainer out, or mend it"
+                    f"{scores[sample, token]}, which cannot be ranked; leave this explainer out, or fix it"
                 )
 
 
 def _tables(batch: ExplainedBatch, rows: Sequence[Rows]) -> Tables:
-    """Rows by table, the columns of those that are the same rows side by side.
+    """Return the rows by table; columns of the same rows are joined.
 
-    Where two measures give one column the first one's stays: those of a user's own change none of ours.
+    If two measures give the same column, that of the first one is kept, so a custom measure can't change the records of
+    the measures before it.
     """
     joined: dict[tuple[Any, ...], dict[str, NDArray[Any]]] = {}
     for each in rows:
@@ -76,14 +77,14 @@ def _tables(batch: ExplainedBatch, rows: Sequence[Rows]) -> Tables:
     tables: Tables = {}
     for (name, places, about), columns in joined.items():
         ids = pa.array([batch.ids[place] for place in places])
-        alike = {key: pa.array([value] * len(places)) for key, value in about}
+        constant = {key: pa.array([value] * len(places)) for key, value in about}
         given = {key: _column(values) for key, values in columns.items()}
-        tables.setdefault(name, []).append(pa.table({f"{batch.kind}_id": ids, **alike, **given}))
+        tables.setdefault(name, []).append(pa.table({f"{batch.kind}_id": ids, **constant, **given}))
     return tables
 
 
 def _column(values: NDArray[Any]) -> pa.Array:
-    """[B], or [B, M] as B lists."""
+    """Return the values [B] as a column of numbers, or [B, M] as a column of B lists."""
     if values.ndim == 1:
         return pa.array(values)
     ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]

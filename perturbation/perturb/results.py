@@ -1,4 +1,4 @@
-"""A finished run's files: ``perturbation.json``, and the tables and figures of every measure."""
+"""The result files of a finished run, and of several runs pooled over training seeds."""
 
 from __future__ import annotations
 
@@ -26,34 +26,43 @@ def write_results(
     measures: Mapping[str, Measure],
     logger: Logger | None,
 ) -> dict[str, Any]:
-    """Writes what a run reports, ``perturbation.json`` last; the same records give the same bytes.
+    """Write the reports of all measures, and ``perturbation.json`` last; the same records give the same bytes.
 
-    Returns the content of ``perturbation.json``: what every measure reports, ``rows`` and ``gaps`` of the areas among
-    it, and the run's identity.
+    Returns:
+        The content of ``perturbation.json``: the entries of every measure, including ``rows`` and ``gaps`` of the
+        measure ``areas``, and the identity of the run.
     """
     content: dict[str, Any] = {}
     for measure in measures.values():
         content |= finite(measure.report(records, run))
     content |= finite(identity)
-    _log(logger, content["rows"])
+    _log_areas(logger, content["rows"])
     write_json(run / "perturbation.json", content)
     print(headline(content["rows"], content["gaps"]), flush=True)
     return content
 
 
 def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
-    """One report of several runs that test models of other training seeds on the same samples.
+    """Write one report of several runs, which test models of different training seeds on the same samples.
 
-    Writes the tables, figures and comparisons of a run, with intervals that cover samples and training seeds
-    (``perturbation.statistics.seed_interval``), and ``pooled.json``, whose content is returned.
+    The tables, figures and comparisons are those of a single run, but the intervals cover samples and training seeds
+    (``perturbation.statistics.seed_interval``).
 
-    Raises ``UserError`` where a run is not finished, or two differ in more than the checkpoint.
+    Args:
+        runs: Folders of finished runs.
+        run: The folder to write to.
+
+    Returns:
+        The content of ``pooled.json``.
+
+    Raises:
+        UserError: A run is not finished, two runs have the same checkpoint, or they differ in more than the checkpoint.
     """
-    identities = [_identity(folder) for folder in runs]
+    identities = [_read_identity(folder) for folder in runs]
     for folder, identity in zip(runs[1:], identities[1:], strict=True):
         check_same(folder, {**identity, "checkpoint": None}, {**identities[0], "checkpoint": None})
     if len({identity["checkpoint"] for identity in identities}) < len(runs) or len(runs) < 2:
-        raise UserError("runs: give two or more runs, each of a checkpoint of its own")
+        raise UserError("runs: give two or more runs, each with a different checkpoint")
     config = identities[0]["config"]
     about = {"task": config["task"]["name"], "mapper": config["mapper"]["name"]}
     areas = Areas(config["steps"], config["direction"], about, config["seed"])
@@ -64,13 +73,13 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
     return content
 
 
-def _identity(folder: Path) -> Identity:
+def _read_identity(folder: Path) -> Identity:
     if not (folder / "perturbation.json").is_file():
-        raise UserError(f"runs: {folder} holds no finished perturbation run; give run folders of scripts/perturb.py")
+        raise UserError(f"runs: {folder} contains no finished perturbation run; give run folders of scripts/perturb.py")
     return read_json(folder / IDENTITY)
 
 
-def _log(logger: Logger | None, rows: Sequence[Row]) -> None:
+def _log_areas(logger: Logger | None, rows: Sequence[Row]) -> None:
     if logger is None:
         return
     for name in [key for key in rows[0] if key.endswith("auc")]:

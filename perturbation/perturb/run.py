@@ -1,4 +1,12 @@
-"""The perturbation tests, end to end: samples drawn, parts written, results made of them."""
+"""The perturbation tests from start to end (docs/method.md, Perturbation tests).
+
+:func:`perturb` draws samples from a split, explains the model's answers or captions with every chosen explainer, and
+then reads the model again without some of the tokens. If an explanation is faithful, the model's output changes much
+when the highest-scored tokens are removed, and little when the lowest-scored ones are. What is removed and what is
+reported is up to the measures (:mod:`perturbation.measures`).
+
+The records of each batch are written as soon as they are computed (``parts/``), so a stopped run can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +30,7 @@ from perturbation.perturb.parts import merge
 from perturbation.perturb.results import write_results
 from perturbation.tasks import PERTURB_TASKS
 
-# What Lightning warns of and does not matter here: batches are known by their numbers, and made in the process.
+# These warnings of Lightning do not apply: a batch is given by its number, and the process itself loads its samples.
 IGNORED_WARNINGS = (
     ".*Couldn't infer the batch indices.*",
     ".*does not have many workers.*",
@@ -31,31 +39,31 @@ IGNORED_WARNINGS = (
 
 
 def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]:
-    """Runs the tests, or goes on with them, and writes ``perturbation.json`` and all that belongs to it.
+    """Run or resume the perturbation tests, and write ``perturbation.json`` with its tables and figures.
 
     Args:
         config: The checked config.
-        choice: Which config of the group ``explainer`` was chosen.
+        choice: The name of the chosen config of the group ``explainer``.
         run: The run folder.
 
     Returns:
-        The content of ``perturbation.json``; nothing in processes other than the first.
+        The content of ``perturbation.json``; an empty dict in all processes except the first.
 
     Raises:
-        UserError: what the user can mend.
+        UserError: The config, the data or the checkpoint do not allow the tests, or the run can't be resumed.
     """
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    of_explainers = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
-    explainers = build_explainers(of_explainers)
-    of_measures = measure_configs(config)
-    measures = build_measures(of_measures)
-    # Early, for its errors; traces need gradients.
+    explainer_configs = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
+    explainers = build_explainers(explainer_configs)
+    configs_of_measures = measure_configs(config)
+    measures = build_measures(configs_of_measures)
+    # Built before the model is loaded, to report errors early. Explanations need gradients, so no inference mode.
     trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
     task = PERTURB_TASKS[config.task.name].perturb
     tests = task.build_tests(config, candidates_of(explainers, config.random_seeds), measures)
-    identity = identify(config, of_explainers, of_measures, tests.checkpoint, tests.samples)
+    identity = identify(config, explainer_configs, configs_of_measures, tests.checkpoint, tests.samples)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
         print(f"checkpoint: {tests.checkpoint}\n{tests.about}; explainers: {', '.join(explainers)}", flush=True)

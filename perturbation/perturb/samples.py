@@ -1,4 +1,4 @@
-"""Which samples of a split are tested."""
+"""The choice of the split and of its samples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from perturbation.config import PerturbBaseConfig
 
 
 def sample_rows(count: int, samples: int | None, seed: int, what: str = "questions") -> list[int]:
-    """Rows drawn from ``count`` without replacement, in rising order; all of them where ``samples`` is None.
+    """Draw ``samples`` of ``count`` rows without replacement and return them in rising order.
 
-    Raises ``UserError`` where there are fewer than ``samples``; ``what`` is how its message calls them.
+    Args:
+        count: Number of rows to draw from.
+        samples: Number of rows to draw; None takes all of them.
+        seed: Seed of the draw.
+        what: Word for the rows in the error message.
+
+    Raises:
+        UserError: There are fewer than ``samples`` rows.
     """
     if samples is None:
         return list(range(count))
@@ -21,6 +28,6 @@ def sample_rows(count: int, samples: int | None, seed: int, what: str = "questio
 
 
 def split_of(config: PerturbBaseConfig) -> str:
-    """``test``, or ``val`` for data whose test split is not named (others always have one)."""
+    """Return the split of the config, but ``val`` instead of ``test`` for data whose config names no test split."""
     named = getattr(config.data, "test_split", "test") is not None or getattr(config.data, "karpathy", None) is not None
     return config.split if named or config.split != "test" else "val"

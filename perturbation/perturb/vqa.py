@@ -1,4 +1,4 @@
-"""The tests of answers: the questions, the fastest batch of the engine, and what is explained of a batch."""
+"""The perturbation tests of answers: which questions are tested, and the explanations of a batch of questions."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ MODALITIES: tuple[Modality, ...] = ("image", "text")
 
 @dataclass(frozen=True, eq=False)
 class QuestionTests:
-    """Implements ``ExplanationTests``.
+    """The perturbation tests of answers; implements ``ExplanationTests``.
 
-    ``batches`` are rows of the trained's questions; what is prepared is the engine's batch size.
+    ``batches`` are rows of ``trained.questions``. The prepared data are the engine's batch size.
     """
 
     trained: TrainedVQA
@@ -45,18 +45,22 @@ class QuestionTests:
 
     @property
     def model(self) -> CLIPMapperVQA:
+        """The VQA model."""
         return self.trained.model
 
     @property
     def checkpoint(self) -> Path:
+        """The file that the model was loaded from."""
         return self.trained.checkpoint
 
     @property
     def samples(self) -> Mapping[str, str]:
+        """The digest of the tested questions with their human answers."""
         return {"questions": digest(_content(question) for question in self._questions)}
 
     @property
     def about(self) -> str:
+        """The number of tested questions, as text for the user."""
         return f"{len(self._questions)} of {len(self.trained.questions)} questions"
 
     @property
@@ -64,7 +68,7 @@ class QuestionTests:
         return [self.trained.questions[row] for rows in self.batches for row in rows]
 
     def prepare(self, run: Path) -> int:
-        """The engine's batch size: of the config, of the run that goes on, or the fastest here."""
+        """Return the engine's batch size: from the config, from the resumed run, or the fastest on this machine."""
         if self.config.engine_batch is not None:
             return self.config.engine_batch
         chosen = run / CHOSEN
@@ -74,7 +78,7 @@ class QuestionTests:
         return int(read_json(chosen)["engine_batch"])
 
     def record(self, number: int, prepared: int) -> Tables:
-        """The records of a batch; none where no picture of it could be read."""
+        """Return the records of a batch; none if no image of it is readable."""
         batch = self.trained.batch(self.batches[number])
         if batch is None:
             return {}
@@ -91,10 +95,11 @@ class QuestionTests:
 def build_tests(
     config: PerturbConfig, candidates: Sequence[Candidate], measures: Mapping[str, Measure]
 ) -> QuestionTests:
-    """The tests of the questions that are drawn.
+    """Load the model, draw the questions to test, and return their tests.
 
     Raises:
-        UserError: as ``load_trained`` and ``sample_rows``, and where a question has no human answers.
+        UserError: No checkpoint fits, the split has fewer questions than ``config.samples``, or a question has no human
+            answers.
     """
     split = split_of(config)
     trained = load_trained(config, split, config.checkpoint)
@@ -102,7 +107,7 @@ def build_tests(
     without = [trained.questions[row].question_id for row in rows if not trained.questions[row].answers]
     if without:
         raise UserError(
-            f"split={split}: question {without[0]} has no human answers to be judged by; choose a split that has them"
+            f"split={split}: question {without[0]} has no human answers to compare with; choose a split that has them"
         )
     return QuestionTests(trained, even_batches(rows, config.batch_samples), candidates, measures, config)
 
@@ -115,10 +120,18 @@ def explained_questions(
     modalities: Sequence[Modality] = MODALITIES,
     start: int = 0,
 ) -> ExplainedBatch:
-    """The scores that every candidate gives the tokens of these modalities, all from one trace.
+    """Score the tokens of a batch with every candidate, all from one trace of the model.
+
+    Args:
+        model: The VQA model.
+        batch: The questions.
+        candidates: The explainers under test.
+        target: The logit or difference of logits to explain.
+        modalities: The modalities whose scores are returned.
+        start: Number of samples in the batches before this one.
 
     Raises:
-        UserError: an explainer lacks something in this batch.
+        UserError: An explainer can't explain this batch.
     """
     explainers = {str(candidate.name): candidate.explainer for candidate in candidates}
     explained = explain(model, batch, explainers, target)
@@ -137,11 +150,19 @@ def explained_questions(
 
 
 def target_of(name: str, logits: Tensor) -> Target:
-    """What is explained: the logit of the preferred answer, or its margin over the runner-up."""
+    """Return the target to explain: the predicted answer's logit, or its margin over the second-best answer.
+
+    Args:
+        name: ``predicted`` or ``margin``.
+        logits: [B, answers].
+
+    Raises:
+        UserError: The target is ``margin``, but the model knows only one answer.
+    """
     if name == "predicted":
         return given(logits.argmax(1))
     if logits.shape[1] < 2:
-        raise UserError("target=margin: the model knows one answer only; choose target=predicted")
+        raise UserError("target=margin: the model knows only one answer; choose target=predicted")
     best, second = logits.topk(2).indices.unbind(1)
     return margin(best, second)
 

@@ -1,1 +1,1 @@
-"""The model randomisation test: ``scripts/sanity_check.py``."""
+"""The model randomisation test: ``scripts/sanity_check.py`` (docs/method.md, Randomisation)."""

@@ -1,7 +1,8 @@
-"""Captions under the randomisation test: the untouched model's captions are explained, whatever becomes of the model.
+"""Captions in the model randomisation test.
 
-What is compared is the relevance of the patches to the whole caption (Eq. 20 of Huang et al. 2023), words counting
-alike: the text tokens before a word are the model's own words.
+The captions of the original model are explained throughout, also after layers are randomised. The test compares the
+relevance of the patches to the whole caption (Huang et al. 2023, Eq. 20), with equal weights for all words. The text
+tokens are not compared, because they are the model's own earlier words and not part of the input.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, l
 from explain import Explainer
 from perturbation.measures.base import ScoredBy, TokenScores
 
-UNIT = "images"  # what messages call the samples
+UNIT = "images"  # word for the samples in messages
 
 
 def load(config: ExplainedConfig) -> TrainedCaptioner:
-    """The model, and the pictures of the config's split."""
+    """Load the model and the images of the config's split."""
     return load_trained(config, config.split, config.checkpoint)
 
 
 def fixed(trained: TrainedCaptioner, rows: Sequence[int]) -> CaptionedBatch | None:
-    """The pictures of these rows with the model's captions, without those of which it says nothing; None for none."""
+    """Return the images of these rows with the model's captions, or None if no image has a caption with a word."""
     batch = trained.batch(rows)
     spoken = [] if batch is None else [place for place, ids in enumerate(batch.captions) if ids]
     return batch.part(spoken) if batch is not None and spoken else None
@@ -37,9 +38,13 @@ def fixed(trained: TrainedCaptioner, rows: Sequence[int]) -> CaptionedBatch | No
 def explained(
     model: CLIPMapperCaption, samples: CaptionedBatch, explainers: Mapping[str, Explainer], names: Sequence[int | str]
 ) -> dict[str, TokenScores]:
-    """The patches, all of which take part, and their scores by explainer.
+    """Explain the captions and return the patches' relevance to the whole caption, by modality (only ``image``).
 
-    ``names`` are those of the captions, for what is drawn at random.
+    Args:
+        model: The captioning model.
+        samples: The images and the captions to explain.
+        explainers: Explainers by name.
+        names: Names of the captions, from which explainers seed their random draws.
     """
     found = explain_words(model, samples, explainers, sample_ids=names)
     counts = torch.tensor([len(words) for words in found.words])

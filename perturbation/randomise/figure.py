@@ -12,9 +12,9 @@ MARKERS = "osD^v<>"
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Rank correlation over the layers randomised, a panel a modality and a curve an explainer, bars the intervals.
+    """Draw rank correlation over the randomised layers: a panel per modality, a curve per explainer, bars as intervals.
 
-    ``rows``: ``perturbation.randomise.run.curve_rows``.
+    ``rows`` is the result of ``perturbation.randomise.run.curve_rows``.
     """
     modalities = list(dict.fromkeys(row["modality"] for row in rows))
     explainers = list(dict.fromkeys(row["explainer"] for row in rows))

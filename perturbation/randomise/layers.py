@@ -1,7 +1,8 @@
-"""Do explanations depend on what the model has learnt? Randomise it, layer by layer, and see whether they change.
+"""Cascading randomisation of a model, and the rank correlation of explanations (docs/method.md, Randomisation).
 
-Adebayo et al. 2018, "Sanity Checks for Saliency Maps": the cascading randomisation of the model's parameters, from the
-answer down to the input, and the rank correlation of each explanation with that of the untouched model.
+The test shows whether explanations depend on what the model has learnt (Adebayo et al. 2018, "Sanity Checks for
+Saliency Maps"). The parameters are randomised layer by layer, from the output down to the input, and each explanation
+is compared with that of the original model.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ Part = nn.Module | nn.Parameter
 
 
 def layers_from_the_top(model: Any) -> dict[str, list[Part]]:
-    """The model's layers in the order in which they are randomised, together all weights that bear on the logits.
+    """Return the model's layers by name, in the order in which they are randomised.
 
-    The head, the mapper's layers from last to first, its projections with the learnt read-out token and positions, the
-    blocks of both encoders from last to first (the last ones together), and their input embeddings.
+    The order is: the head, the mapper's layers from last to first, its projections with the learnt read-out token and
+    positions, the blocks of both encoders from last to first (the last blocks of both together), and the input
+    embeddings of both encoders. Together these are all weights that affect the logits.
     """
     mapper = model.trained.mapper
     found: dict[str, list[Part]] = {"head": [model.trained.head]}
@@ -43,7 +45,7 @@ def layers_from_the_top(model: Any) -> dict[str, list[Part]]:
 
 
 def _numbered(name: str, layers: Sequence[list[Part]]) -> dict[str, list[Part]]:
-    """Last layer first; the first layer is number 1."""
+    """Return the layers by ``{name} {number}``, the last layer first; the first layer has number 1."""
     return {f"{name} {number + 1}": list(layers[number]) for number in reversed(range(len(layers)))}
 
 
@@ -57,7 +59,10 @@ def _mapper_layers(mapper: Mapper) -> list[list[Part]]:
 
 
 def _encoder_layers(vision: Sequence[nn.Module], text: Sequence[nn.Module]) -> list[list[Part]]:
-    """The blocks of both, the last ones side by side: the shorter encoder has no block at the first numbers."""
+    """Return the blocks of both encoders by depth, aligned at the last block.
+
+    If one encoder has fewer blocks, it has none in the first layers.
+    """
     depth = max(len(vision), len(text))
     return [
         [blocks[number - depth + len(blocks)] for blocks in (vision, text) if number >= depth - len(blocks)]
@@ -67,9 +72,10 @@ def _encoder_layers(vision: Sequence[nn.Module], text: Sequence[nn.Module]) -> l
 
 @torch.no_grad()
 def redraw(parts: Sequence[Part], generator: torch.Generator) -> None:
-    """Draws weights anew, in place: every tensor from a normal with mean 0 and its own standard deviation.
+    """Replace weights in place by random draws from a normal distribution with mean 0.
 
-    Layer norms go back to weight 1 and bias 0. ``generator`` is the CPU's: devices don't matter.
+    Every tensor keeps its standard deviation. Layer norms are reset to weight 1 and bias 0. ``generator`` is a CPU
+    generator, so the draws do not depend on the device.
     """
     for part in parts:
         if isinstance(part, nn.Parameter):
@@ -89,12 +95,19 @@ def _draw(parameter: Tensor, generator: torch.Generator) -> None:
 
 
 def rank_correlation(original: NDArray[np.floating], other: NDArray[np.floating], eligible: NDArray[np.bool_]) -> Array:
-    """Spearman's correlation of each sample's scores [B, n] over its eligible tokens (bool [B, n]), [B], from −1 to 1.
+    """Return Spearman's correlation of the original and the other scores of every sample, [B], from −1 to 1.
 
-    Equal scores share the mean of their ranks. Where the original's scores are all equal there is no order that could
-    be kept: NaN. Where only the other's are, the order is lost: 0.
+    Equal scores share the mean of their ranks. If all original scores of a sample are equal, there is no order to keep,
+    and the value is NaN. If only the other scores are all equal, the order is lost, and the value is 0.
 
-    Raises: as ``perturbation.measures.faithfulness.spearman``.
+    Args:
+        original: [B, n], the scores from the original model.
+        other: [B, n], the scores from the randomised model.
+        eligible: bool [B, n], the tokens that count.
+
+    Raises:
+        UserError: An original score of an eligible token is NaN or infinite.
+        ValueError: The shapes or types of the arrays do not fit, or another score of an eligible token is not finite.
     """
     pairs = zip(original, eligible, strict=True)
     varies = np.array([np.ptp(scores[keep]) > 0 if keep.any() else False for scores, keep in pairs])

@@ -1,4 +1,8 @@
-"""The model randomisation test of one model: explanations after every layer that is randomised, and their curves."""
+"""The model randomisation test of one model (docs/method.md, Randomisation).
+
+The samples are explained once with the original model and again after each layer is randomised. The results are curves
+of the rank correlation between both explanations.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +31,19 @@ from perturbation.randomise.layers import layers_from_the_top, rank_correlation,
 from perturbation.statistics import bootstrap_interval
 from perturbation.tasks import PERTURB_TASKS
 
-UNTOUCHED = "none"  # what is randomised at a curve's first point
+UNTOUCHED = "none"  # name of the first point of a curve, where no layer is randomised
 
 
 def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
-    """Writes ``sanity.json``, ``sanity.csv`` and the figure ``sanity.png`` and ``.pdf``.
+    """Run the test, and write ``sanity.json``, ``sanity.csv`` and the figure ``sanity.png`` and ``.pdf``.
 
-    Raises ``UserError`` where there is no such model, or fewer samples than asked for.
+    Raises:
+        UserError: No checkpoint fits, the split has fewer samples than ``config.samples``, or none can be explained.
     """
     task = PERTURB_TASKS[config.task.name].randomise
     trained = task.load(config)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
-    chosen = _chosen(task, trained, config)
+    chosen = _draw_batches(task, trained, config)
     total = len(chosen) * (1 + len(layers_from_the_top(trained.model)))
     with progress(total, "explaining", "batches") as advance:
         found = correlations(task, trained.model, chosen, explainers, config.seed, advance)
@@ -51,8 +56,8 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
         print(f"  {row['explainer']:<22} {row['modality']:<6} {value}  all layers random")
 
 
-def _chosen(task: Any, trained: Any, config: SanityConfig) -> list[Any]:
-    """``config.samples`` samples drawn by the seed, in batches, with what is explained of them."""
+def _draw_batches(task: Any, trained: Any, config: SanityConfig) -> list[Any]:
+    """Draw ``config.samples`` samples and return them in batches, with the answers or captions to explain."""
     count, what = len(trained.ids), task.UNIT
     if config.samples > count:
         raise UserError(
@@ -73,18 +78,23 @@ def correlations(
     seed: int,
     done: Callable[[], object] = lambda: None,
 ) -> dict[tuple[str, str], dict[str, Array]]:
-    """By modality and explainer, by layer: each sample's correlation with the untouched model's explanation, [samples].
+    """Correlate the explanations after each randomised layer with those of the original model.
 
-    Layers stay random once they are. What is explained is fixed by the untouched model throughout. What an explainer
-    draws at random for a sample it draws anew after every layer: kept, it would agree with itself whatever the model.
+    Randomised layers stay random. The explained answers or captions are those of the original model throughout. An
+    explainer that draws at random for a sample draws again after every layer; with the same draws, it would agree with
+    itself for every model.
 
     Args:
-        task: The module that fixes and explains a task's samples (``perturbation.tasks``).
-        model: Stays as it is.
-        chosen: Batches of ``task.fixed``.
-        explainers: By name.
-        seed: Of the random weights.
-        done: Called after each batch.
+        task: The module that loads and explains a task's samples (``perturbation.tasks.PerturbTask.randomise``).
+        model: The model; it is copied, not changed.
+        chosen: Batches returned by ``task.fixed``.
+        explainers: Explainers by name.
+        seed: Seed of the random weights.
+        done: A function that is called after each batch.
+
+    Returns:
+        Correlations [samples], by (modality, explainer) and then by the name of the last randomised layer; the first
+        layer is ``UNTOUCHED``.
     """
     model = deepcopy(model)
     originals = []
@@ -110,7 +120,7 @@ def _compare(
     originals: Sequence[Mapping[str, TokenScores]],
     others: Sequence[Mapping[str, TokenScores]],
 ) -> None:
-    """Adds a point to every curve."""
+    """Add the correlations after one layer to every curve."""
     for (modality, name), curve in found.items():
         pairs = [(before[modality], now[modality]) for before, now in zip(originals, others, strict=True)]
         by = ScoredBy(name)
@@ -119,9 +129,10 @@ def _compare(
 
 
 def curve_rows(found: Mapping[tuple[str, str], Mapping[str, Array]], mapper: str, seed: int) -> list[dict[str, Any]]:
-    """A row a curve and layer, layers from the top: the mean over samples and its 95 % bootstrap interval.
+    """Return one row per curve and layer: the mean over samples and its 95 % bootstrap interval.
 
-    Samples whose original scores are all equal are left out; None where none is left, and where one has no interval.
+    Samples whose original scores are all equal are left out. The correlation is None if no sample remains; the interval
+    is None if fewer than two remain.
     """
     rows = []
     for (modality, explainer), curve in found.items():

@@ -1,4 +1,7 @@
-"""Answers under the randomisation test: the untouched model's answers are explained, whatever becomes of the model."""
+"""Answers in the model randomisation test.
+
+The answers of the original model are explained throughout, also after layers are randomised.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +20,30 @@ from explain.targets import given
 from perturbation.measures.base import ScoredBy, TokenScores
 
 MODALITIES = ("image", "text")
-UNIT = "questions"  # what messages call the samples
+UNIT = "questions"  # word for the samples in messages
 
 
 @dataclass(frozen=True, eq=False)
 class FixedAnswers:
-    """Questions, and the answers [B] that are explained."""
+    """A batch of questions, and the answers to explain, int [B]."""
 
     batch: QuestionBatch
     answers: Tensor
 
     @property
     def ids(self) -> list[int]:
-        """The questions' ids."""
+        """Ids of the questions."""
         return self.batch.ids
 
 
 def load(config: ExplainedConfig) -> TrainedVQA:
-    """The model, and the questions of the config's split."""
+    """Load the model and the questions of the config's split."""
     return load_trained(config, config.split, config.checkpoint)
 
 
 @torch.no_grad()
 def fixed(trained: TrainedVQA, rows: Sequence[int]) -> FixedAnswers | None:
-    """The questions of these rows with the model's answers; None where none of their pictures can be read."""
+    """Return the questions of these rows with the model's answers, or None if none of their images is readable."""
     batch = trained.batch(rows)
     return None if batch is None else FixedAnswers(batch, trained.model(batch.pixels, batch.text).argmax(1))
 
@@ -48,9 +51,13 @@ def fixed(trained: TrainedVQA, rows: Sequence[int]) -> FixedAnswers | None:
 def explained(
     model: CLIPMapperVQA, samples: FixedAnswers, explainers: Mapping[str, Explainer], names: Sequence[int | str]
 ) -> dict[str, TokenScores]:
-    """By modality, which tokens take part and their scores by explainer.
+    """Explain the answers and return the tokens' scores by modality.
 
-    ``names`` are those of the samples, for what is drawn at random.
+    Args:
+        model: The VQA model.
+        samples: The questions and the answers to explain.
+        explainers: Explainers by name.
+        names: Names of the samples, from which explainers seed their random draws.
     """
     found = explain(model, samples.batch, explainers, given(samples.answers), names)
     traced = found.traced

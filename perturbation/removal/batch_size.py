@@ -1,4 +1,4 @@
-"""How many samples the engine should read together on this machine."""
+"""The choice of the engine's batch size on this machine."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ CANDIDATES = {"cpu": (8, 16, 32, 64, 128), "cuda": (64, 256, 1024)}
 
 
 def fastest(model: CLIPMapperVQA, batch: QuestionBatch) -> int:
-    """The candidate that reads most subsets a second, of pictures with half of their patches."""
+    """Return the candidate that reads the most subsets per second, for images with half of their patches removed."""
     inputs = Engine(model, len(batch.pixels)).cache(batch.pixels, batch.text)
     candidates = CANDIDATES.get(batch.pixels.device.type, CANDIDATES["cuda"])
-    kept = _halves(inputs, _together(Engine(model, max(candidates)), inputs))
-    seconds = {size: min(_seconds(Engine(model, size), inputs, kept) for _ in range(3)) for size in candidates}
+    kept = _random_halves(inputs, _subsets_at_once(Engine(model, max(candidates)), inputs))
+    seconds = {
+        size: min(_seconds_per_subset(Engine(model, size), inputs, kept) for _ in range(3)) for size in candidates
+    }
     return min(seconds, key=lambda size: seconds[size])
 
 
-def _together(engine: Engine, inputs: CachedInputs) -> int:
-    """How many subsets the engine takes at once of which half of the patches stay, and the class token."""
+def _subsets_at_once(engine: Engine, inputs: CachedInputs) -> int:
+    """Return how many subsets the engine reads at once if each keeps half of the patches and the class token."""
     tokens = inputs.image_embedded.shape[1]
     return engine.together(tokens, 1 + tokens // 2)
 
 
-def _halves(inputs: CachedInputs, subsets: int) -> Tensor:
-    """Different random halves of the patches, bool [B, M, 1 + P], for at least so many subsets in all."""
+def _random_halves(inputs: CachedInputs, subsets: int) -> Tensor:
+    """Return kept masks of random halves of the patches, bool [B, M, 1 + P], with B·M at least ``subsets``."""
     batch, tokens = inputs.image_embedded.shape[:2]
     generator = torch.Generator().manual_seed(0)
     draws = torch.rand(batch, -(-subsets // batch), tokens - 1, generator=generator)
@@ -38,9 +40,9 @@ def _halves(inputs: CachedInputs, subsets: int) -> Tensor:
     return torch.cat([halves.new_ones(*halves.shape[:2], 1), halves], 2).to(inputs.pixels.device)
 
 
-def _seconds(engine: Engine, inputs: CachedInputs, kept: Tensor) -> float:
-    """Seconds a subset where the engine's batch is full."""
-    several = -(-_together(engine, inputs) // len(kept))
+def _seconds_per_subset(engine: Engine, inputs: CachedInputs, kept: Tensor) -> float:
+    """Measure the seconds per subset when the engine's batch is full."""
+    several = -(-_subsets_at_once(engine, inputs) // len(kept))
     start = time.perf_counter()
     engine.read(inputs, kept[:, :several], None, inputs.answers)
     if kept.is_cuda:

@@ -1,4 +1,7 @@
-"""Captions pictures again without some of their patches: every distinct subset once, and only the patches that stay."""
+"""The captioning model without some patches: it captions images again from the kept patches.
+
+Every distinct subset of patches is captioned once, and removed patches are not computed.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,10 @@ from perturbation.removal.reader import SubsetOutputs, Subsets
 
 @dataclass(frozen=True)
 class CaptionEngine:
-    """Captions ``batch_size`` subsets of equally many patches at once, greedily, in up to ``max_length`` sub-words.
+    """A captioning model that reads subsets of an image's patches, with greedy decoding.
 
-    ``removal`` is ``perturbation.removal.engine.Removal.image``: mask | mean.
+    Up to ``batch_size`` subsets with the same number of patches are captioned at once. A caption has at most
+    ``max_length`` sub-words. ``removal`` is ``mask`` or ``mean`` (``perturbation.removal.engine.Removal.image``).
     """
 
     model: CLIPMapperCaption
@@ -33,12 +37,12 @@ class CaptionEngine:
 
     @torch.inference_mode()
     def captions(self, pixels: Tensor, kept: Tensor, whole: Sequence[str]) -> list[list[str]]:
-        """M captions of each of B pictures.
+        """Return M captions of each of B images.
 
         Args:
             pixels: [B, 3, H, W].
-            kept: bool [B, M, P], true where a patch stays; the class token always does.
-            whole: The B captions of the pictures as they are.
+            kept: Kept patches, bool [B, M, P]; the class token is always kept.
+            whole: The B captions with nothing removed, which are not computed again.
         """
         vision = self.model.encoder.vision
         embedded = vision.embed(pixels)
@@ -55,27 +59,30 @@ class CaptionEngine:
 
 @dataclass(frozen=True, eq=False)
 class CaptionSamples:
-    """B pictures ``pixels`` [B, 3, H, W], what people say of each, and what the model says of it whole."""
+    """B images with their captions."""
 
-    pixels: Tensor
-    references: Sequence[Sequence[str]]
-    captions: Sequence[str]
+    pixels: Tensor  #: [B, 3, H, W]
+    references: Sequence[Sequence[str]]  #: captions by people, one or more for each image
+    captions: Sequence[str]  #: the model's caption of each image with nothing removed
 
 
 @dataclass(frozen=True, eq=False)
 class CaptionReader:
-    """Implements ``Reader``; its values are ``clip_score`` and ``ref_clip_score`` of what is said."""
+    """The reader of a captioning model; implements ``Reader``.
+
+    Its values are ``clip_score`` and ``ref_clip_score`` of the new captions. The response is ``clip_score``.
+    """
 
     engine: CaptionEngine
 
     def read(self, samples: CaptionSamples, subsets: Subsets, asked: None = None) -> SubsetOutputs:
-        """What is said of every subset of the patches, and how well it fits the whole picture.
+        """Caption every subset of the patches, and score the captions against the full image and the references.
 
         Raises:
-            UserError: words are to be removed, of which the input has none.
+            UserError: The subsets remove text tokens, but the model's input has none.
         """
         if subsets.text is not None:
-            raise UserError("task=caption: the model is given no words that could be removed; leave out this measure")
+            raise UserError("task=caption: the model's input has no words that can be removed; leave out this measure")
         batch, patches = len(samples.pixels), self.engine.model.encoder.vision.token_count - 1
         kept = np.ones((batch, 1, patches), dtype=np.bool_) if subsets.image is None else subsets.image
         on_device = torch.from_numpy(kept).to(samples.pixels.device)
@@ -89,18 +96,24 @@ class CaptionReader:
 def clip_scores(
     encoder: FrozenClip, pixels: Tensor, references: Sequence[Sequence[str]], captions: Sequence[Sequence[str]]
 ) -> tuple[Array, Array]:
-    """CLIPScore and RefCLIPScore, [B, M] each, of M captions of each of B pictures [B, 3, H, W].
+    """Return CLIPScore and RefCLIPScore, [B, M] each.
 
-    An empty caption is scored as the prompt alone, as everywhere. Every picture has one or more references.
+    An empty caption gets the score of CLIPScore's prompt alone, as in the evaluation of captions.
+
+    Args:
+        encoder: The CLIP encoder.
+        pixels: [B, 3, H, W].
+        references: For each image, one or more captions by people.
+        captions: For each image, M captions to score.
     """
-    pictures = encoder.vision.pooled(encoder.vision(pixels))
+    images = encoder.vision.pooled(encoder.vision(pixels))
     pairs = {pair: k for k, pair in enumerate(dict.fromkeys((b, t) for b, row in enumerate(captions) for t in row))}
     owner, spoken = [b for b, _ in pairs], [text for _, text in pairs]
     place = {text: k for k, text in enumerate(dict.fromkeys(spoken))}
     texts = embed_captions(encoder, list(place))[[place[text] for text in spoken]]
     others = embed_captions(encoder, [text for group in references for text in group])
     groups = others.split([len(group) for group in references])
-    values = clip_score(pictures[owner], texts), ref_clip_score(pictures[owner], texts, [groups[b] for b in owner])
+    values = clip_score(images[owner], texts), ref_clip_score(images[owner], texts, [groups[b] for b in owner])
     at = np.array([[pairs[b, text] for text in row] for b, row in enumerate(captions)])
     clip, ref = (each.double().cpu().numpy()[at] for each in values)
     return clip, ref

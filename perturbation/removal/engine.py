@@ -1,7 +1,8 @@
-"""Reads a model again without some of its tokens: every distinct subset once, and only the tokens that stay.
+"""The VQA model without some tokens: it answers questions again from the kept tokens.
 
-This saves cost and changes nothing else: the results equal, to rounding, those of one full forward pass a sample and
-subset in which nothing attends to a removed token.
+Every distinct subset of tokens is read once, and removed tokens are not computed. This only saves time: the results are
+equal, up to rounding, to those of a separate full forward pass for each sample and subset in which nothing attends to
+the removed tokens.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from perturbation.removal.reader import SubsetOutputs, Subsets
 
 @dataclass(frozen=True)
 class Removal:
-    """What removing a token means (METHOD: perturbation tests).
+    """The way in which a token is removed (docs/method.md, Perturbation tests).
 
-    ``mask``: nothing attends to it, from its encoder's input onwards; the tokens that stay keep their positions.
-    ``mean`` (image): the patch's pixels become the picture's mean colour. ``drop`` (text): the sub-word is deleted and
-    the rest numbered anew.
+    - ``mask``: nothing attends to the token, from the input of its encoder onwards; kept tokens keep their positions.
+    - ``mean`` (only for images): the pixels of the patch get the mean colour of the image.
+    - ``drop`` (only for text): the sub-word is deleted, and the positions of the others are numbered again.
     """
 
     image: Literal["mask", "mean"] = "mask"
@@ -42,33 +43,37 @@ class Removal:
 
 @dataclass(frozen=True, eq=False)
 class CachedInputs:
-    """B samples read with nothing removed: what every reading of their subsets starts from."""
+    """B samples read with nothing removed; the subsets of these samples are computed from the parts stored here."""
 
     pixels: Tensor  #: [B, 3, H, W]
     questions: TextBatch
-    image_embedded: Tensor  #: [B, 1 + P, D_v], before the encoder
-    text_embedded: Tensor  #: [B, n_t, D_t]
-    image: Stream  #: after the encoder, and as far into the mapper as the text does not matter
-    text: Stream
+    image_embedded: Tensor  #: [B, 1 + P, D_v], the input of the image encoder
+    text_embedded: Tensor  #: [B, n_t, D_t], the input of the text encoder
+    image: Stream  #: after the encoder and the part of the mapper that does not read the text
+    text: Stream  #: after the encoder and the part of the mapper that does not read the image
     logits: Tensor  #: [B, answers]
 
     @property
     def answers(self) -> Tensor:
-        """The preferred answers, [B]."""
+        """The predicted answers, int [B]."""
         return self.logits.argmax(1)
 
 
 @dataclass(frozen=True, eq=False)
 class SubsetAnswers:
-    """M subsets a sample: the preferred answer, int [B, M], and the probability [B, M] of the answer asked about."""
+    """The model's outputs for M subsets of each of B samples."""
 
-    answers: Tensor
-    probability: Tensor
+    answers: Tensor  #: the predicted answers, int [B, M]
+    probability: Tensor  #: the probability of the answer asked about, [B, M]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Sends ``batch_size`` samples through the model at once, or as many subsets as have the same number of tokens."""
+    """A VQA model that reads subsets of its tokens.
+
+    It reads ``batch_size`` full samples at once, or more if patches are removed, so that a batch always has about the
+    same number of tokens.
+    """
 
     model: CLIPMapperVQA
     batch_size: int
@@ -76,7 +81,12 @@ class Engine:
 
     @torch.inference_mode()
     def cache(self, pixels: Tensor, questions: TextBatch) -> CachedInputs:
-        """Reads the samples as they are."""
+        """Read the samples with nothing removed.
+
+        Args:
+            pixels: [B, 3, H, W].
+            questions: B questions.
+        """
         encoder, mapper = self.model.encoder, self.model.trained.mapper
         image_embedded, text_embedded = encoder.vision.embed(pixels), encoder.text.embed(questions.ids)
         parts = []
@@ -86,32 +96,31 @@ class Engine:
             text = mapper.begin_text(encoder.text.encode(text_embedded[rows], words))
             parts.append((image, text, self._finish(image, text)))
         images, texts, logits = zip(*parts, strict=True)
-        return CachedInputs(
-            pixels, questions, image_embedded, text_embedded, _joined(images), _joined(texts), torch.cat(logits)
-        )
+        streams = _concatenate(images), _concatenate(texts)
+        return CachedInputs(pixels, questions, image_embedded, text_embedded, *streams, torch.cat(logits))
 
     @torch.inference_mode()
     def read(self, inputs: CachedInputs, image: Tensor | None, text: Tensor | None, asked: Tensor) -> SubsetAnswers:
-        """Reads the samples on M subsets each of their tokens.
+        """Read M subsets of the tokens of each sample.
 
         A modality from which a subset removes nothing is not computed again.
 
         Args:
-            inputs: The samples.
-            image: bool [B, M, 1 + P] over class token and patches, true where a token stays; None leaves all of them.
-            text: bool [B, M, n_t] over the text stream; its padding is not read. None as for the image.
-            asked: int [B], the answers whose probability is wanted.
+            inputs: The samples, from ``cache``.
+            image: Kept image tokens, bool [B, M, 1 + P]: the class token and P patches; None keeps all.
+            text: Kept text tokens, bool [B, M, n_t]; values at padding are ignored; None keeps all.
+            asked: int [B], the answers whose probability is returned.
         """
         valid = inputs.questions.valid
-        image, text = _filled(image, text, inputs.image_embedded.shape[:2], valid)
+        image, text = _complete_masks(image, text, inputs.image_embedded.shape[:2], valid)
         owners, subsets, places = distinct(torch.cat([image, text], 2))
         image, text = subsets.split([image.shape[2], text.shape[2]], 1)
         answers, probability = inputs.answers[owners], _probability(inputs.logits, asked)[owners]
-        of_image, of_text = (~image).any(1), (~text & valid[owners]).any(1)
+        image_removed, text_removed = (~image).any(1), (~text & valid[owners]).any(1)
         for removed, seen, read in (
-            (of_image & ~of_text, image, None),
-            (of_text & ~of_image, None, text),
-            (of_image & of_text, image, text),
+            (image_removed & ~text_removed, image, None),
+            (text_removed & ~image_removed, None, text),
+            (image_removed & text_removed, image, text),
         ):
             for rows in self._batches(removed, seen, text):
                 kept = (None if each is None else each[rows] for each in (seen, read))
@@ -120,20 +129,26 @@ class Engine:
         return SubsetAnswers(answers[places], probability[places])
 
     def _logits(self, inputs: CachedInputs, owner: Tensor, image: Tensor | None, text: Tensor | None) -> Tensor:
-        """[U, answers] of U subsets of the samples ``owner`` [U]; a modality that is None is taken whole."""
+        """Return the logits [U, answers] of U subsets; ``owner`` [U] are their samples; None keeps a modality whole."""
         mapper = self.model.trained.mapper
-        seen = _rows(inputs.image, owner) if image is None else mapper.begin_image(self._image(inputs, owner, image))
-        read = _rows(inputs.text, owner) if text is None else mapper.begin_text(self._text(inputs, owner, text))
+        if image is None:
+            seen = _select_rows(inputs.image, owner)
+        else:
+            seen = mapper.begin_image(self._encode_image(inputs, owner, image))
+        if text is None:
+            read = _select_rows(inputs.text, owner)
+        else:
+            read = mapper.begin_text(self._encode_text(inputs, owner, text))
         return self._finish(seen, read)
 
     def _finish(self, image: Stream, text: Stream) -> Tensor:
         return self.model.trained.head(self.model.trained.mapper.finish(image, text))
 
-    def _image(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
+    def _encode_image(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
         vision = self.model.encoder.vision
         return image_without(vision, inputs.pixels, inputs.image_embedded, owner, kept, self.removal.image)
 
-    def _text(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
+    def _encode_text(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
         text, subset = self.model.encoder.text, TokenSubset.from_mask(kept)
         if self.removal.text == "mask":
             return text.encode(inputs.text_embedded[owner], subset)
@@ -141,36 +156,41 @@ class Engine:
         return text.encode(text.embed(ids), TokenSubset.all_of(subset.valid))
 
     def _batches(self, chosen: Tensor, image: Tensor | None, text: Tensor) -> Iterator[Tensor]:
-        """Places of the chosen subsets, in batches that keep equally many patches, or of a whole image, sub-words.
+        """Yield the indices of the chosen subsets in batches.
 
-        Subsets of equally many patches go by the length of their text, so that batches hold little padding.
+        The subsets of a batch keep the same number of patches, or the same number of sub-words if ``image`` is None.
+        Subsets with the same number of patches are sorted by the length of their text, so that batches contain little
+        padding.
         """
         words = text.sum(1)
         count = words if image is None else image.sum(1)
         order = torch.from_numpy(np.lexsort((words.cpu().numpy(), count.cpu().numpy()))).to(chosen.device)
         order = order[chosen[order]]
         lengths = count[order].unique_consecutive(return_counts=True)[1].tolist() if len(order) else []
-        for alike in order.split(lengths):
-            size = self.batch_size if image is None else self.together(image.shape[1], int(count[alike[0]]))
-            yield from alike.split(size)
+        for same_count in order.split(lengths):
+            size = self.batch_size if image is None else self.together(image.shape[1], int(count[same_count[0]]))
+            yield from same_count.split(size)
 
     def together(self, tokens: int, kept: int) -> int:
-        """How many subsets of ``kept`` image tokens are read at once: fewer tokens leave room for more subsets."""
+        """Return how many subsets are read at once if each keeps ``kept`` of ``tokens`` image tokens.
+
+        A batch has room for more subsets if each has fewer tokens; the removal ``mean`` keeps their number.
+        """
         return self.batch_size if self.removal.image == "mean" else self.batch_size * tokens // kept
 
 
 def image_without(
     vision: VisionTower, pixels: Tensor, embedded: Tensor, owner: Tensor, kept: Tensor, removal: str
 ) -> Tokens:
-    """The encoder's tokens of U subsets of some pictures' patches.
+    """Encode U subsets of the patches of B images.
 
     Args:
-        vision: The encoder.
+        vision: The image encoder.
         pixels: [B, 3, H, W].
-        embedded: [B, 1 + P, D], the pictures' tokens before the encoder.
-        owner: int [U], whose subset it is.
-        kept: bool [U, 1 + P].
-        removal: ``Removal.image``.
+        embedded: [B, 1 + P, D], the input tokens of the encoder for the full images.
+        owner: int [U], the image of each subset.
+        kept: Kept tokens, bool [U, 1 + P].
+        removal: ``mask`` or ``mean``; see ``Removal.image``.
     """
     x = embedded[owner]
     if removal == "mask":
@@ -181,7 +201,15 @@ def image_without(
 
 
 def distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Every distinct (sample, subset) once: owners [U], subsets bool [U, n], and each request's place, [B, M]."""
+    """Find the distinct subsets of each sample.
+
+    Args:
+        kept: bool [B, M, n].
+
+    Returns:
+        For the U distinct pairs of a sample and a subset: the samples, int [U], and the subsets, bool [U, n]. The third
+        tensor, int [B, M], is the index of each requested subset among them.
+    """
     batch, several, n = kept.shape
     packed = np.packbits(kept.cpu().numpy().reshape(batch * several, n), axis=1)
     owners = np.repeat(np.arange(batch, dtype=np.int32), several)
@@ -195,8 +223,10 @@ def distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _filled(image: Tensor | None, text: Tensor | None, image_shape: torch.Size, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks of both modalities, [B, M, 1 + P] and [B, M, n_t], without the text's padding."""
+def _complete_masks(
+    image: Tensor | None, text: Tensor | None, image_shape: torch.Size, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return kept masks of both modalities, [B, M, 1 + P] and [B, M, n_t]; the text's padding is False."""
     several = next((mask.shape[1] for mask in (image, text) if mask is not None), 1)
     if image is None:
         image = valid.new_ones(image_shape)[:, None].expand(-1, several, -1)
@@ -205,46 +235,53 @@ def _filled(image: Tensor | None, text: Tensor | None, image_shape: torch.Size, 
 
 
 def _probability(logits: Tensor, answers: Tensor) -> Tensor:
-    """The sigmoid of one answer's logit a sample: [B, answers], int [B] → [B]."""
+    """Return the sigmoid of one answer's logit per sample: logits [B, answers], answers int [B] → [B]."""
     return logits.gather(1, answers[:, None])[:, 0].float().sigmoid()
 
 
-def _rows(stream: Stream, rows: Tensor) -> Stream:
-    """Samples by number, padding no longer than they need."""
+def _select_rows(stream: Stream, rows: Tensor) -> Stream:
+    """Return the samples with these indices, with the padding shortened to the longest of them."""
     valid = stream.valid[rows]
     longest = int(valid.sum(1).max())
     return Stream(stream.x[rows, :longest], valid[:, :longest])
 
 
-def _joined(parts: tuple[Stream, ...]) -> Stream:
+def _concatenate(parts: tuple[Stream, ...]) -> Stream:
     return Stream(torch.cat([part.x for part in parts]), torch.cat([part.valid for part in parts]))
 
 
 @dataclass(frozen=True, eq=False)
 class QuestionSamples:
-    """B questions, read as they are; ``accuracies`` are those known so far, by question and answer."""
+    """B questions, read with nothing removed."""
 
     questions: Sequence[Question]
     inputs: CachedInputs
+    #: Cache of the accuracies computed so far, by the indices of question and answer.
     accuracies: dict[tuple[int, int], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class VQAReader:
-    """Implements ``Reader``.
+    """The reader of a VQA model; implements ``Reader``.
 
-    Its values are ``correct``, the soft VQA accuracy of the answer given, and ``probability``, that of the answer asked
-    about.
+    Its values are ``correct``, the soft VQA accuracy of the predicted answer, and ``probability``, the probability of
+    the answer asked about. The response is ``probability``.
     """
 
     engine: Engine
 
     def samples(self, batch: QuestionBatch) -> QuestionSamples:
-        """Reads the questions as they are."""
+        """Read the questions with nothing removed."""
         return QuestionSamples(batch.questions, self.engine.cache(batch.pixels, batch.text))
 
     def read(self, samples: QuestionSamples, subsets: Subsets, asked: Tensor) -> SubsetOutputs:
-        """The answers to every subset; ``asked``: int [B]."""
+        """Answer the questions on every subset.
+
+        Args:
+            samples: B questions.
+            subsets: M subsets of the tokens of each.
+            asked: int [B], the answers whose probability is returned.
+        """
         device = samples.inputs.pixels.device
         image, text = (None if m is None else torch.from_numpy(m).to(device) for m in (subsets.image, subsets.text))
         if image is not None:  # the class token stays in every subset
@@ -252,13 +289,13 @@ class VQAReader:
         found = self.engine.read(samples.inputs, image, text, asked)
         preferred = found.answers.cpu().numpy()
         values: Mapping[str, Array] = {
-            "correct": self._correct(samples, preferred),
+            "correct": self._accuracies(samples, preferred),
             "probability": found.probability.double().cpu().numpy(),
         }
         return SubsetOutputs(np.array(self.engine.model.answers, dtype=object)[preferred], values, "probability")
 
-    def _correct(self, samples: QuestionSamples, preferred: NDArray[np.intp]) -> Array:
-        """The soft accuracy of every answer given, [B, M]."""
+    def _accuracies(self, samples: QuestionSamples, preferred: NDArray[np.intp]) -> Array:
+        """Return the soft accuracy of every predicted answer, [B, M]."""
         correct = np.empty(preferred.shape)
         for b, answers in enumerate(preferred):
             for answer in np.unique(answers):

@@ -1,10 +1,12 @@
-"""How far an order of removal can push the answer, found by search where there are too many subsets to read them all.
+"""A greedy search for the order of removal that changes the answer most, for images with too many subsets to read.
 
-Images: beginning with all patches, the search always removes next the patch without which the answer asked about is
-least probable, given those removed already; once more with the most probable. n patches take n + (n − 1) + … + 1
-readings each time. What it finds is an order, so an explainer could reach it, but need not be the best: a greedy search
-misses patches that matter only together. It goes by probability; the accuracy along the same order is no bound of any
-kind. Random orders are the floor.
+The search starts with all patches. In each round it removes the patch without which the probability of the answer asked
+about becomes lowest, given the patches removed before. A second search looks for the highest probability. With n
+patches, each search takes n + (n − 1) + … + 1 readings.
+
+The result is an order, so an explainer could produce it, but it is not always the best one: a greedy search misses
+patches that matter only together. The search uses the probability; the accuracy along the same order bounds nothing.
+Random orders are the reference for an explanation that knows nothing.
 """
 
 from __future__ import annotations
@@ -17,22 +19,23 @@ import numpy as np
 from perturbation.arrays import Array, Mask
 from perturbation.removal.order import kept_masks, single_masks
 
-RANDOM_ORDERS = 16  #: whose mean stands for all orders of a picture
+RANDOM_ORDERS = 16  #: number of random orders whose mean is the estimate for all orders of an image
 
 
 def greedy_masks(
     read: Callable[[Mask], Array], removable: Mask, steps: Sequence[float], draws: Sequence[str]
 ) -> dict[str, Mask]:
-    """What stays at every step of the orders found and of random ones.
+    """Return the kept masks at every step of the two searched orders and of random orders.
 
     Args:
-        read: Kept masks [B, M, n] → what is pushed down and up, the probability of every sample's answer, [B, M].
-        removable: bool [B, n]; a sample without removable tokens keeps all.
+        read: A function from kept masks [B, M, n] to the numbers to minimise and maximise, [B, M]: the probability of
+            each sample's answer.
+        removable: bool [B, n]; a sample without removable tokens keeps all tokens.
         steps: The S removed fractions.
-        draws: What each sample's random orders are drawn from.
+        draws: The seed string of each sample's random orders, B of them.
 
     Returns:
-        ``lowest`` and ``highest`` → [B, S, n]; ``random`` → [B, RANDOM_ORDERS · S, n], order by order.
+        ``lowest`` and ``highest``: [B, S, n]; ``random``: [B, RANDOM_ORDERS · S, n], one order after the other.
     """
     ends = {"lowest": greedy_scores(read, removable), "highest": greedy_scores(lambda kept: -read(kept), removable)}
     found = {end: kept_masks(each, removable, steps, "positive") for end, each in ends.items()}
@@ -42,14 +45,18 @@ def greedy_masks(
 
 
 def greedy_scores(read: Callable[[Mask], Array], removable: Mask) -> Array:
-    """Scores [B, n], the higher the earlier a token is removed by the search that makes ``read`` small.
+    """Search for the order that makes ``read`` small, and return it as scores, [B, n].
 
-    Of tokens that are equally good the first goes. Args: as ``greedy_masks``.
+    The higher a score, the earlier the token is removed. Among equally good tokens, the first one is removed.
+
+    Args:
+        read: A function from kept masks [B, M, n] to the numbers to minimise, [B, M].
+        removable: bool [B, n].
     """
     scores, left = np.zeros(removable.shape), removable.copy()
     for score in range(int(removable.sum(axis=1).max()), 0, -1):
         candidates = single_masks(left) & (left | ~removable)[:, None]
-        candidates[~left] = True  # reading a sample as it is costs nothing
+        candidates[~left] = True  # these masks are not needed; a full sample is read already, so it costs nothing
         chosen = np.where(left, read(candidates), np.inf).argmin(axis=1)
         going = np.flatnonzero(left.any(axis=1))
         scores[going, chosen[going]] = score

@@ -1,4 +1,4 @@
-"""In which order tokens are removed, and which tokens stay at every step."""
+"""The order in which tokens are removed, and the masks of the kept tokens at every step."""
 
 from __future__ import annotations
 
@@ -16,37 +16,46 @@ Direction = Literal["positive", "negative"]
 
 
 def removal_order(scores: NDArray[np.floating], removable: NDArray[np.bool_], direction: Direction) -> NDArray[np.intp]:
-    """Token positions [B, n] in the order of removal: positive = highest score first, negative = lowest first.
+    """Return token positions in the order of removal, int [B, n].
 
-    Equal scores go by position, the first token first, in both directions: an explanation that cannot tell tokens apart
-    has one order, and no gap between its directions. Tokens that may not be removed come last, in their own order.
+    Equal scores are ordered by position, the first token first, in both directions. An explanation with only equal
+    scores therefore has the same order in both directions, and no gap between them. Tokens that are not removable come
+    last, in the order of their positions.
 
     Args:
         scores: [B, n], any scale.
-        removable: bool [B, n]; False for padding and for the class, start and end tokens, whose scores are not read.
-        direction: ``positive`` or ``negative``.
+        removable: bool [B, n]; False for padding and for the class, start and end tokens, whose scores are ignored.
+        direction: ``positive`` removes the highest scores first, ``negative`` the lowest.
 
     Raises:
-        UserError: an unknown direction, or a removable token's score is NaN or infinite.
-        ValueError: shapes or kinds of the arrays do not fit.
+        UserError: The direction is unknown, or the score of a removable token is NaN or infinite.
+        ValueError: The shapes or types of the arrays do not fit.
     """
     if direction not in get_args(Direction):
         raise UserError(f"direction={direction!r} is unknown: choose {' or '.join(get_args(Direction))}")
     check_scores(scores, removable)
     by_score = np.where(removable, scores, 0.0)
-    # lexsort is stable and sorts by its last key first.
+    # lexsort is stable, and its last key is the first to sort by.
     return np.lexsort((-by_score if direction == "positive" else by_score, ~removable), axis=-1)
 
 
 def kept_masks(
     scores: NDArray[np.floating], removable: NDArray[np.bool_], steps: Sequence[float], direction: Direction
 ) -> NDArray[np.bool_]:
-    """Which tokens stay at every step: bool [B, S, n], True where the token stays.
+    """Return the kept tokens at every step, bool [B, S, n].
 
-    A step removes ``removed_count`` of the sample's own removable tokens; all others always stay. A sample without any
-    removable token keeps everything at every step, so its curve is flat.
+    A step removes ``removed_count`` of the sample's removable tokens, in the order of ``removal_order``; all other
+    tokens are always kept. A sample without removable tokens keeps everything, so its curve is flat.
 
-    Args and raises: as ``removal_order``; steps: the S removed fractions.
+    Args:
+        scores: [B, n], any scale.
+        removable: bool [B, n].
+        steps: The S removed fractions.
+        direction: ``positive`` removes the highest scores first, ``negative`` the lowest.
+
+    Raises:
+        UserError: The direction is unknown, or the score of a removable token is NaN or infinite.
+        ValueError: The shapes or types of the arrays do not fit.
     """
     order = removal_order(scores, removable, direction)
     rank = np.argsort(order, axis=-1)
@@ -57,16 +66,16 @@ def kept_masks(
 
 
 def single_masks(removable: Mask) -> Mask:
-    """Kept masks [B, n, n], the i-th without token i; all tokens are kept where token i is not removable."""
+    """Return kept masks [B, n, n]: mask i removes token i, or nothing if token i is not removable."""
     return ~(np.eye(removable.shape[1], dtype=np.bool_) & removable[:, None, :])
 
 
 def check_scores(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> None:
-    """Scores [B, n] and removable bool [B, n] fit each other, and the scores of removable tokens are finite.
+    """Check that scores and removable are both [B, n], and that the scores of removable tokens are finite.
 
     Raises:
-        UserError: a removable token's score is NaN or infinite; the message names the sample's index in the batch.
-        ValueError: not two arrays [B, n] of one shape, or ``removable`` is not boolean.
+        UserError: The score of a removable token is NaN or infinite; the message contains its index in the batch.
+        ValueError: The arrays do not have the same shape [B, n], or ``removable`` is not boolean.
     """
     if scores.ndim != 2 or scores.shape != removable.shape:
         raise ValueError(f"scores {scores.shape} and removable {removable.shape} must both be [B, n]")
@@ -77,5 +86,5 @@ def check_scores(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> 
         sample, token = np.argwhere(broken)[0]
         raise UserError(
             f"the score of token {token} of sample {sample} is {scores[sample, token]}, which cannot be ranked: "
-            "see what the explainer gives for this sample"
+            "check the explainer's scores for this sample"
         )

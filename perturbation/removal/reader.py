@@ -1,7 +1,7 @@
-"""What lies between measures and models: token subsets, what a model says of them, and who reads it.
+"""The interface between measures and models: token subsets, and a model's outputs for them.
 
-A measure names the subsets it wants; a ``Reader`` knows a model and how a token is removed from its input. Neither
-knows the other, so that every measure works on every model that has a reader.
+A measure asks for subsets. A ``Reader`` runs a model on them; it knows how to remove a token from the model's input.
+Neither depends on the other, so every measure works with every model that has a reader.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, eq=False)
 class Subsets:
-    """M subsets of the tokens of each of B samples, by the tokens that stay.
+    """M subsets of the tokens of each of B samples, as masks of the kept tokens.
+
+    If both masks are None, the only subset is the full sample, M = 1.
 
     Attributes:
-        image: bool [B, M, P], true where a patch stays; None where the image stays whole in all of them.
-        text: bool [B, M, n_t] over the text tokens with their padding, which is not read; None as for the image.
-            Where both are None, the request is for the samples as they are, M = 1.
+        image: Kept patches, bool [B, M, P]; None keeps the whole image in all subsets.
+        text: Kept text tokens, bool [B, M, n_t]; values at padding are ignored; None keeps the whole text.
     """
 
     image: Mask | None = None
@@ -36,32 +37,33 @@ class Subsets:
 
     @classmethod
     def only(cls, modality: Modality, kept: Mask) -> Subsets:
-        """Subsets of one modality, the other whole."""
+        """Return subsets of one modality that keep the other modality whole."""
         return cls(image=kept) if modality == "image" else cls(text=kept)
 
     @property
     def count(self) -> int:
-        """M.
+        """The number M of subsets per sample.
 
         Raises:
-            ValueError: image and text differ in it.
+            ValueError: The image masks and the text masks have different numbers of subsets.
         """
         counts = {mask.shape[1] for mask in (self.image, self.text) if mask is not None} or {1}
         if len(counts) > 1:
             raise ValueError(
-                f"image and text masks hold {sorted(counts)} subsets a sample: they must hold equally many"
+                f"image and text masks have {sorted(counts)} subsets per sample: their numbers must be equal"
             )
         return counts.pop()
 
 
 @dataclass(frozen=True, eq=False)
 class SubsetOutputs:
-    """What a model says of M subsets of each of B samples.
+    """A model's outputs for M subsets of each of B samples.
 
     Attributes:
-        said: str objects [B, M]: answers, or captions.
-        values: [B, M] each, by name; the first is what tables look at first.
-        response: the name of the value that measures of few tokens read, which must answer to small changes.
+        said: The answers or captions, str objects [B, M].
+        values: Numbers by name, [B, M] each; the first one is the main value of the reports.
+        response: Name of the value from which measures such as ``eraser`` and ``faithfulness`` compute effects. It must
+            change with small changes of the input, so it is a probability or score and not an accuracy.
     """
 
     said: NDArray[np.object_]
@@ -70,41 +72,50 @@ class SubsetOutputs:
 
     @property
     def responses(self) -> Array:
-        """The response to every subset, [B, M]."""
+        """The value ``response`` for every subset, [B, M]."""
         return self.values[self.response]
 
     def part(self, places: slice) -> SubsetOutputs:
-        """Some of the M subsets."""
+        """Return the outputs for some of the M subsets."""
         values = {name: value[:, places] for name, value in self.values.items()}
         return SubsetOutputs(self.said[:, places], values, self.response)
 
 
 class Reader(Protocol[Samples, Asked]):
-    """Reads a model on token subsets; ``samples`` are B samples in the form in which this model takes them."""
+    """A model that can be run on token subsets; its samples have a type of the reader's choice."""
 
     def read(self, samples: Samples, subsets: Subsets, asked: Asked) -> SubsetOutputs:
-        """What the model says of every subset, each distinct one read once.
+        """Run the model on every subset; equal subsets of a sample are computed once.
 
         Args:
             samples: B samples.
             subsets: M subsets of each.
-            asked: What the values are about where samples do not tell: the answers whose probability is wanted.
+            asked: The outputs that the values are about, if the samples do not contain them; for VQA, the answers whose
+                probability is returned.
 
         Raises:
-            UserError: the model cannot do without these tokens.
+            UserError: The model can't run without the removed tokens.
         """
 
 
-Read = Callable[[Subsets], SubsetOutputs]  #: a reader with its samples
+Read = Callable[[Subsets], SubsetOutputs]  #: a reader that is bound to its samples
 
 
 def read_together(read: Read, requests: Mapping[Key, Subsets]) -> dict[Key, SubsetOutputs]:
-    """Reads all requests in one pass, so that a subset which several of them hold is read once."""
+    """Read all requests in one pass, so that a subset that several requests contain is computed once.
+
+    Args:
+        read: The function that reads subsets.
+        requests: Subsets by key.
+
+    Returns:
+        The outputs by key, in the order of the requests.
+    """
     if not requests:
         return {}
     counts = [subsets.count for subsets in requests.values()]
-    image = _joined([subsets.image for subsets in requests.values()], counts)
-    text = _joined([subsets.text for subsets in requests.values()], counts)
+    image = _concatenate([subsets.image for subsets in requests.values()], counts)
+    text = _concatenate([subsets.text for subsets in requests.values()], counts)
     outputs = read(Subsets(image, text))
     if image is None and text is None:
         return dict.fromkeys(requests, outputs)
@@ -112,8 +123,8 @@ def read_together(read: Read, requests: Mapping[Key, Subsets]) -> dict[Key, Subs
     return {key: outputs.part(slice(end - count, end)) for key, count, end in zip(requests, counts, ends, strict=True)}
 
 
-def _joined(masks: Sequence[Mask | None], counts: Sequence[int]) -> Mask | None:
-    """One modality's masks behind one another; whole where a request leaves it whole."""
+def _concatenate(masks: Sequence[Mask | None], counts: Sequence[int]) -> Mask | None:
+    """Concatenate the masks of one modality; a missing mask of a request keeps every token."""
     given = next((mask for mask in masks if mask is not None), None)
     if given is None:
         return None

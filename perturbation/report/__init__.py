@@ -1,1 +1,1 @@
-"""Rows, tables and figures of the measures."""
+"""Rows, tables and figures of the results."""

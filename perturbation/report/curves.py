@@ -1,4 +1,7 @@
-"""Curves over the removal steps, of one run or of several: their areas, the gaps between them, paired comparisons."""
+"""Curves over the removal steps, their areas, the gaps between directions, and paired comparisons of explainers.
+
+Everything here works for one run and for several runs, whose models were trained with different seeds.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,31 @@ from perturbation.arrays import Array
 from perturbation.report.rows import Row, matrix, over_seeds
 from perturbation.statistics import bootstrap_interval, holm, seed_interval, sign_flip_p_value
 
-# The name in reports of a recorded value that has another one there.
+# Values whose name in reports differs from the name of their column in the records.
 REPORTED = {"correct": "accuracy"}
 
 
 def areas(curves: NDArray[np.floating], steps: Sequence[float]) -> Array:
-    """Area under every curve by the trapezoid rule over the step fractions, in percent: [..., S] → [...].
+    """Return the area under every curve by the trapezoid rule, in percent: curves [..., S] → [...].
 
-    Values and steps in 0..1 give areas in 0..100 where the steps run from 0 to 1. The first step, 0, is the unmasked
-    point and counts. Steps need not be evenly spaced: each piece is as wide as its two steps are apart.
+    If the values are from 0 to 1 and the steps run from 0 to 1, the areas are from 0 to 100. The first step, 0, is the
+    point without removal and counts. The steps may be unevenly spaced.
+
+    Args:
+        curves: One value at every step, [..., S].
+        steps: The S removed fractions.
 
     Raises:
-        ValueError: the last axis is not S long, there are fewer than two steps, or a value is NaN or infinite.
+        ValueError: The last axis does not have length S, there are fewer than two steps, or a value is NaN or infinite.
     """
     curves = np.asarray(curves, dtype=np.float64)
     if len(steps) < 2 or curves.shape[-1:] != (len(steps),):
         raise ValueError(
-            f"curves {curves.shape} need a last axis as long as the steps, of which {len(steps)} are given"
+            f"curves {curves.shape} must have one value for each of the {len(steps)} steps, and at least two steps"
         )
     if not np.isfinite(curves).all():
         raise ValueError(
-            f"the curve at {np.argwhere(~np.isfinite(curves))[0].tolist()} (the last is the step) is not finite"
+            f"the curve at {np.argwhere(~np.isfinite(curves))[0].tolist()} (the last index is the step) is not finite"
         )
     half_widths = np.diff(np.asarray(steps, dtype=np.float64)) / 2
     weights = np.append(half_widths, 0.0) + np.append(0.0, half_widths)
@@ -42,12 +49,13 @@ def areas(curves: NDArray[np.floating], steps: Sequence[float]) -> Array:
 
 
 def area_under_mean(curves: NDArray[np.floating], steps: Sequence[float]) -> float:
-    """Area under the mean curve of all samples, in percent: curves [samples, S].
+    """Return the area under the mean curve of all samples, in percent; curves are [samples, S].
 
-    The area is linear in the curve, so this is also the mean of the samples' own areas, and intervals and tests may be
-    made from those (``perturbation.statistics``).
+    The area is linear in the curve, so this is also the mean of the areas of the samples. Intervals and tests are
+    therefore computed from the areas of the samples (``perturbation.statistics``).
 
-    Raises: ValueError as ``areas``, and where there is no sample.
+    Raises:
+        ValueError: There is no sample, or the curves do not fit the steps (see :func:`areas`).
     """
     if curves.ndim != 2 or not len(curves):
         raise ValueError(f"curves {curves.shape} must be [samples, S] with at least one sample")
@@ -55,11 +63,12 @@ def area_under_mean(curves: NDArray[np.floating], steps: Sequence[float]) -> flo
 
 
 def direction_gaps(positive: NDArray[np.floating], negative: NDArray[np.floating], steps: Sequence[float]) -> Array:
-    """Every sample's area of the negative curve less that of the positive one, in percent: two [..., S] → [...].
+    """Return the area of the negative curve minus that of the positive curve, in percent: [..., S] each → [...].
 
-    Large is faithful; 0 is what an order that knows nothing gets on average.
+    A large gap means a faithful explanation. Random orders have a gap of 0 on average.
 
-    Raises: ValueError as ``areas``, and where the two have different shapes.
+    Raises:
+        ValueError: The two shapes differ, or the curves do not fit the steps (see :func:`areas`).
     """
     if positive.shape != negative.shape:
         raise ValueError(f"positive {positive.shape} and negative {negative.shape} curves differ in shape")
@@ -68,54 +77,65 @@ def direction_gaps(positive: NDArray[np.floating], negative: NDArray[np.floating
 
 @dataclass(frozen=True)
 class Curves:
-    """Samples' curves over the steps, [runs, samples, S], by value; random orders are averaged over their seeds.
+    """The curves of all samples; the curves of random orders are averaged over their seeds.
 
-    The runs test models trained from different seeds on the same samples; mostly there is one.
+    Several runs test models of different training seeds on the same samples; usually there is one run.
     """
 
-    values: dict[tuple[str, str, str], dict[str, Array]]  #: by (explainer, modality, direction)
-    steps: Sequence[float]
-    seed: int  #: of the resampling
+    #: [runs, samples, S] by (explainer, modality, direction) and then by the name of the value.
+    values: dict[tuple[str, str, str], dict[str, Array]]
+    steps: Sequence[float]  #: the S removed fractions
+    seed: int  #: seed of the bootstrap and of the permutation tests
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
-        """Explainer, modality and direction, in the order of the records."""
+        """Triples of explainer, modality and direction, in the order of the records."""
         return list(self.values)
 
     @property
     def samples(self) -> int:
+        """Number of samples."""
         return int(next(iter(self.values.values()))[self.value_names[0]].shape[1])
 
     @property
     def value_names(self) -> list[str]:
-        """What the curves are of; the first is looked at first."""
+        """Names of the recorded values, such as ``accuracy``; the first one is the main value."""
         return list(next(iter(self.values.values())))
 
     def explainers(self) -> list[str]:
+        """Return the names of the explainers, each once."""
         return list(dict.fromkeys(key[0] for key in self.values))
 
     def modalities(self) -> list[str]:
+        """Return the tested modalities, each once."""
         return list(dict.fromkeys(key[1] for key in self.values))
 
     def directions(self) -> list[str]:
+        """Return the tested directions, each once."""
         return list(dict.fromkeys(key[2] for key in self.values))
 
 
 def value_columns(samples: pa.Table) -> dict[str, str]:
-    """The columns that hold a number a step, by their names in reports."""
+    """Return the columns that contain one number per step, by their names in reports."""
     numbers = [field.name for field in samples.schema if field.type == pa.list_(pa.float64())]
     return {REPORTED.get(name, name): name for name in numbers}
 
 
 def curves_of(runs: Sequence[pa.Table], steps: Sequence[float], seed: int) -> Curves:
-    """The curves of the ``samples.parquet`` of one run, or of several on the same samples."""
+    """Return the curves of one or several runs on the same samples.
+
+    Args:
+        runs: The table ``samples.parquet`` of each run.
+        steps: The removed fractions.
+        seed: Seed of the bootstrap and of the permutation tests.
+    """
     each = [curves_of_run(samples) for samples in runs]
     values = {key: {name: np.stack([run[key][name] for run in each]) for name in each[0][key]} for key in each[0]}
     return Curves(values, steps, seed)
 
 
 def curves_of_run(samples: pa.Table) -> dict[tuple[str, str, str], dict[str, Array]]:
-    """One run's curves [samples, S], by explainer, modality and direction, and by value."""
+    """Return the curves of one run, [samples, S], by (explainer, modality, direction) and then by value."""
     columns = [np.asarray(samples[name].to_pylist()) for name in ("explainer", "modality", "direction")]
     seeds = samples["seed"].to_numpy()
     stacked = {name: matrix(samples, column) for name, column in value_columns(samples).items()}
@@ -127,10 +147,14 @@ def curves_of_run(samples: pa.Table) -> dict[tuple[str, str, str], dict[str, Arr
 
 
 def area_rows(curves: Curves, about: Mapping[str, str]) -> list[Row]:
-    """One row for every explainer, modality and direction, with the mean curves, their areas and 95 % intervals.
+    """Return one row per explainer, modality and direction, with the mean curves, their areas and 95 % intervals.
 
-    A value's area is ``{value}_auc``, and ``auc`` is the first value's; that of the accuracy has only this name.
-    ``about``: what every row says of the run.
+    The area of a value is in ``{value}_auc``. ``auc`` is the area of the first value; the area of the accuracy is
+    always ``auc``.
+
+    Args:
+        curves: The curves.
+        about: Columns that describe the run, added to every row.
     """
     rows: list[Row] = []
     for explainer, modality, direction in curves.keys:
@@ -152,8 +176,15 @@ def area_rows(curves: Curves, about: Mapping[str, str]) -> list[Row]:
 
 
 def gap_rows(curves: Curves) -> list[Row]:
-    """The area of the negative curve less that of the positive one; none where one direction only was tested."""
-    found = [(*pair, name, _gaps(curves, *pair, name)) for pair in _pairs_of(curves) for name in curves.value_names]
+    """Return the gaps between the two directions, one row per explainer, modality and value.
+
+    There are no rows if only one direction was tested.
+    """
+    found = [
+        (*pair, name, _sample_gaps(curves, *pair, name))
+        for pair in _pairs_with_gap(curves)
+        for name in curves.value_names
+    ]
     if not found:
         return []
     intervals = _interval(np.stack([gaps for *_, gaps in found], axis=2), curves.seed)
@@ -164,33 +195,34 @@ def gap_rows(curves: Curves) -> list[Row]:
 
 
 def comparison_rows(curves: Curves) -> list[Row]:
-    """Every two explainers on the same samples: first less second, in percent, with a permutation test.
+    """Compare every pair of explainers on the same samples: the difference of their areas, in percent, with a test.
 
-    ``p_holm`` is corrected over all pairs of the same modality, direction and measure. The direction ``gap`` is
-    negative less positive. With several runs, ``difference`` is their mean, ``runs`` has each run's, and the test takes
-    every sample's mean over the runs.
+    The test is a permutation test (``perturbation.statistics.sign_flip_p_value``). ``p_holm`` is corrected over all
+    pairs with the same modality, direction and measure. The direction ``gap`` is the negative area minus the positive
+    area. With several runs, ``difference`` is the mean over the runs, ``runs`` contains the difference of each run, and
+    the test uses each sample's mean over the runs.
     """
     pairs = list(itertools.combinations(curves.explainers(), 2))
-    directions = [*curves.directions(), "gap"] if _pairs_of(curves) else curves.directions()
+    directions = [*curves.directions(), "gap"] if _pairs_with_gap(curves) else curves.directions()
     tests = list(itertools.product(curves.modalities(), curves.value_names, directions))
     if not pairs:
         return []
-    differences = []
+    compared: list[tuple[Array, Array]] = []
     for test in tests:
-        of = {explainer: _areas(curves, explainer, *test) for explainer in curves.explainers()}
-        differences += [(of[first], of[second]) for first, second in pairs]
-    first, second = (np.stack(side, axis=2) for side in zip(*differences, strict=True))
-    found = first - second
-    intervals = _interval(found, curves.seed)
-    p_values = sign_flip_p_value(found.mean(axis=0), seed=curves.seed)
+        found = {explainer: _sample_areas(curves, explainer, *test) for explainer in curves.explainers()}
+        compared += [(found[first], found[second]) for first, second in pairs]
+    first, second = (np.stack(side, axis=2) for side in zip(*compared, strict=True))
+    differences = first - second
+    intervals = _interval(differences, curves.seed)
+    p_values = sign_flip_p_value(differences.mean(axis=0), seed=curves.seed)
     corrected = np.concatenate([holm(family) for family in p_values.reshape(len(tests), -1)])
     return [
         {
             **dict(zip(("modality", "measure", "direction"), test, strict=True)),
             **dict(zip(("first", "second"), pair, strict=True)),
-            "difference": float(found[:, :, k].mean()),
+            "difference": float(differences[:, :, k].mean()),
             "ci95": intervals[:, k].tolist(),
-            "runs": found[:, :, k].mean(axis=1).tolist(),
+            "runs": differences[:, :, k].mean(axis=1).tolist(),
             "p": float(p_values[k]),
             "p_holm": float(corrected[k]),
         }
@@ -198,27 +230,27 @@ def comparison_rows(curves: Curves) -> list[Row]:
     ]
 
 
-def _areas(curves: Curves, explainer: str, modality: str, name: str, direction: str) -> Array:
-    """Every sample's area, or gap, in percent, [runs, samples]."""
+def _sample_areas(curves: Curves, explainer: str, modality: str, name: str, direction: str) -> Array:
+    """Return the area of every sample, or its gap, in percent, [runs, samples]."""
     if direction == "gap":
-        return _gaps(curves, explainer, modality, name)
+        return _sample_gaps(curves, explainer, modality, name)
     return areas(curves.values[explainer, modality, direction][name], curves.steps)
 
 
-def _pairs_of(curves: Curves) -> list[tuple[str, str]]:
-    """Explainer and modality where both directions were tested."""
+def _pairs_with_gap(curves: Curves) -> list[tuple[str, str]]:
+    """Return all pairs of explainer and modality if both directions were tested, else an empty list."""
     if len(curves.directions()) < 2:
         return []
     return list(dict.fromkeys((explainer, modality) for explainer, modality, _ in curves.keys))
 
 
-def _gaps(curves: Curves, explainer: str, modality: str, name: str) -> Array:
+def _sample_gaps(curves: Curves, explainer: str, modality: str, name: str) -> Array:
     positive, negative = (curves.values[explainer, modality, d][name] for d in ("positive", "negative"))
     return direction_gaps(positive, negative, curves.steps)
 
 
 def _interval(values: Array, seed: int) -> Array:
-    """95 % interval of the mean over runs and samples: [runs, samples, ...] → [2, ...]."""
+    """Return the 95 % interval of the mean over runs and samples: [runs, samples, ...] → [2, ...]."""
     if len(values) == 1:
         return bootstrap_interval(values[0], seed=seed)
     return seed_interval(values, shared_samples=True, seed=seed)

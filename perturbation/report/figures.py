@@ -1,4 +1,4 @@
-"""The curves as a figure: a panel for every modality and direction, all explainers in each."""
+"""The figure of the curves: one panel per modality and direction, with all explainers in each panel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from perturbation.report.rows import Row
 
-# Okabe and Ito (2008), told apart by all kinds of sight; the controls are grey.
+# The palette of Okabe and Ito (2008), which people with colour blindness can distinguish; the controls are grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", ":")
 MARKERS = "osD^vPX<>*hp"
@@ -19,11 +19,11 @@ EXPECTED = {"positive": "highest first (lower is better)", "negative": "lowest f
 
 
 def curve_figure(rows: Sequence[Row], value: str) -> Figure:
-    """Mean curves with their 95 % bands.
+    """Draw the mean curves with their 95 % bands.
 
     Args:
-        rows: As ``perturbation.json`` holds them.
-        value: ``accuracy``, ``probability`` or another that the rows have.
+        rows: The entry ``rows`` of ``perturbation.json``.
+        value: The value to draw: ``accuracy``, ``probability`` or another value of the rows.
     """
     modalities, directions, explainers = (
         list(dict.fromkeys(row[key] for row in rows)) for key in ("modality", "direction", "explainer")
@@ -34,7 +34,8 @@ def curve_figure(rows: Sequence[Row], value: str) -> Figure:
     styles = {explainer: _style(explainer, place) for place, explainer in enumerate(explainers)}
     for row in rows:
         panel = panels[modalities.index(row["modality"])][directions.index(row["direction"])]
-        _draw(panel, row, value, styles[row["explainer"]], min(0.15, 0.3 / len(explainers)))  # of many bands in one
+        opacity = min(0.15, 0.3 / len(explainers))  # the more bands overlap in a panel, the lighter each must be
+        _draw(panel, row, value, styles[row["explainer"]], opacity)
     for i, modality in enumerate(modalities):
         panels[i][0].set_ylabel(value)
         for j, direction in enumerate(directions):

@@ -1,4 +1,4 @@
-"""From the columns of recorded tables to the rows of reports: what the measures' reports share."""
+"""Functions that turn recorded tables into the rows of reports; all measures may use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def groups(table: pa.Table) -> list[tuple[str, str, pa.Table]]:
-    """Explainer, modality and their rows, in the order of the records."""
+    """Return (explainer, modality, their rows) for every pair of both, in the order of the records."""
     explainers, modalities = table["explainer"].to_pylist(), table["modality"].to_pylist()
     found = []
     for explainer, modality in dict.fromkeys(zip(explainers, modalities, strict=True)):
@@ -27,18 +27,30 @@ def groups(table: pa.Table) -> list[tuple[str, str, pa.Table]]:
 
 
 def matrix(table: pa.Table, column: str) -> Array:
-    """A column of lists of one length, [rows, length]."""
+    """Return a column of lists of equal length as an array, [rows, length]."""
     values = table[column].combine_chunks().flatten().to_numpy()
     return np.asarray(values, dtype=np.float64).reshape(table.num_rows, -1)
 
 
 def over_seeds(values: Array, seeds: Array) -> Array:
-    """The mean over seeds: [rows, …] with the samples in one order under every seed → [samples, …]."""
+    """Return the mean over seeds: values [rows, ...] → [samples, ...].
+
+    Args:
+        values: One row per seed and sample; the samples must have the same order for every seed.
+        seeds: The seed of each row, [rows].
+    """
     return np.mean([values[seeds == seed] for seed in np.unique(seeds)], axis=0)
 
 
 def intervals(columns: Sequence[Array], seed: int) -> list[list[float]]:
-    """Each column's interval over the samples where it is defined; columns defined on the same samples share theirs."""
+    """Return the 95 % bootstrap interval of each column's mean over the samples where the column is defined.
+
+    Columns that are defined for the same samples share their resamples.
+
+    Args:
+        columns: One value per sample, [samples] each; NaN if it is not defined.
+        seed: Seed of the bootstrap.
+    """
     defined = [~np.isnan(column) for column in columns]
     found: dict[int, list[float]] = {}
     for mask in {each.tobytes(): each for each in defined}.values():
@@ -50,22 +62,28 @@ def intervals(columns: Sequence[Array], seed: int) -> list[list[float]]:
 
 
 class Summary(NamedTuple):
-    """The mean over the samples for which a measure is defined (NaN if there is none), and the numbers of samples."""
+    """The mean of a measure, and its numbers of samples."""
 
-    mean: float
-    samples: int
-    left_out: int
+    mean: float  #: mean over the samples for which the measure is defined; NaN if there is none
+    samples: int  #: number of these samples
+    left_out: int  #: number of samples for which the measure is not defined
 
 
 def summarize(values: NDArray[np.floating]) -> Summary:
-    """Mean, number of samples in it, and number left out as not defined (NaN), of one value a sample, [B]."""
+    """Summarise one value per sample, [B], which is NaN if it is not defined."""
     defined = values[~np.isnan(values)]
     mean = float(defined.mean()) if len(defined) else float("nan")
     return Summary(mean, len(defined), len(values) - len(defined))
 
 
 def summary_rows(table: pa.Table, names: Sequence[str], seed: int) -> list[Row]:
-    """One row for every explainer and modality: each column's ``Summary`` over the samples where it is defined."""
+    """Return one row per explainer and modality, with the ``Summary`` and the 95 % interval of each column.
+
+    Args:
+        table: The records, with the columns ``explainer``, ``modality``, ``seed`` and those in ``names``.
+        names: The columns to summarise.
+        seed: Seed of the bootstrap.
+    """
     grouped = groups(table)
     values = [
         over_seeds(rows[name].to_numpy()[:, None], rows["seed"].to_numpy())[:, 0]
@@ -81,7 +99,7 @@ def summary_rows(table: pa.Table, names: Sequence[str], seed: int) -> list[Row]:
 
 
 def finite(value: Any) -> Any:
-    """The value with None for every number that is NaN or infinite, which JSON does not have."""
+    """Replace every NaN or infinite number in nested dicts and lists by None, because JSON has no such numbers."""
     if isinstance(value, dict):
         return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The areas as tables: CSV with every digit, Markdown and LaTeX to be read."""
+"""Tables of the areas: CSV with all digits, and Markdown and LaTeX with rounded numbers."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 
 
 def area_table(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> dict[str, str]:
-    """The table of one value's areas in percent: ``csv``, ``md`` and ``tex``.
+    """Return the table of one value's areas, in percent, as text by file suffix: ``csv``, ``md`` and ``tex``.
 
     Args:
-        rows, gaps: As ``perturbation.json`` holds them.
-        value: ``accuracy``, ``probability`` or another that the rows have.
+        rows: The entry ``rows`` of ``perturbation.json``.
+        gaps: The entry ``gaps`` of ``perturbation.json``.
+        value: The value whose areas are shown: ``accuracy``, ``probability`` or another value of the rows.
     """
     cells = _cells(rows, gaps, value)
     return {"csv": _csv(cells), "md": _markdown(cells), "tex": _latex(cells, value)}
 
 
 def headline(rows: Sequence[Row], gaps: Sequence[Row]) -> str:
-    """The Markdown table of the value that is looked at first."""
+    """Return the Markdown table of the main value, which is the first one in the rows."""
     first = next(name for name in rows[0] if f"{name}_ci95" in rows[0])
     return area_table(rows, gaps, first)["md"]
 
 
 def _cells(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> list[Row]:
-    """One cell for every explainer, modality and direction, the gap being a direction of its own."""
+    """Return one cell per explainer, modality and direction; the gap counts as a third direction."""
     prefix = "" if value == "accuracy" else f"{value}_"
     about = ("explainer", "modality", "direction")
     found = [
@@ -49,7 +50,7 @@ def _cells(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> list[Row]:
         if r["measure"] == value
     ]
     order = list(dict.fromkeys(cell["modality"] for cell in found))
-    return sorted(found, key=lambda cell: order.index(cell["modality"]))  # stable
+    return sorted(found, key=lambda cell: order.index(cell["modality"]))
 
 
 def _csv(cells: Sequence[Row]) -> str:
@@ -66,7 +67,10 @@ def _markdown(cells: Sequence[Row]) -> str:
     heads = [f"{modality} {direction} {ARROWS[direction]}" for modality, direction in columns]
     best = [_best(cells, column) for column in columns]
     rows = [
-        [explainer, *(f"**{_text(c)}**" if c["area"] == b else _text(c) for c, b in zip(row, best, strict=True))]
+        [
+            explainer,
+            *(f"**{_cell_text(c)}**" if c["area"] == b else _cell_text(c) for c, b in zip(row, best, strict=True)),
+        ]
         for explainer, row in grid.items()
     ]
     return markdown_table(["explainer", *heads], rows)
@@ -80,13 +84,14 @@ def _latex(cells: Sequence[Row], value: str) -> str:
     lines += [r"\begin{tabular}{l" + "r" * len(heads) + "}", r"\toprule"]
     lines += ["explainer & " + " & ".join(heads) + r" \\", r"\midrule"]
     for explainer, row in grid.items():
-        texts = [rf"\textbf{{{_text(c)}}}" if c["area"] == b else _text(c) for c, b in zip(row, best, strict=True)]
+        pairs = zip(row, best, strict=True)
+        texts = [rf"\textbf{{{_cell_text(c)}}}" if c["area"] == b else _cell_text(c) for c, b in pairs]
         lines.append(explainer.replace("_", r"\_") + " & " + " & ".join(texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def _grid(cells: Sequence[Row]) -> tuple[list[tuple[str, str]], dict[str, list[Row]]]:
-    """The columns, and the cells of every explainer in their order."""
+    """Return the columns as (modality, direction), and the cells of every explainer in the order of the columns."""
     columns = list(dict.fromkeys((cell["modality"], cell["direction"]) for cell in cells))
     at = {(cell["explainer"], cell["modality"], cell["direction"]): cell for cell in cells}
     explainers = dict.fromkeys(cell["explainer"] for cell in cells)
@@ -98,12 +103,18 @@ def _best(cells: Sequence[Row], column: tuple[str, str]) -> float:
     return float(min(found) if column[1] == "positive" else max(found))
 
 
-def _text(cell: Row) -> str:
+def _cell_text(cell: Row) -> str:
     low, high = cell["ci95"]
     return f"{cell['area']:.1f}" if low is None else f"{cell['area']:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
-    """A table whose first ``names`` columns are text, aligned left, and the others numbers, aligned right."""
+    """Return a Markdown table.
+
+    Args:
+        heads: The headings of the columns.
+        rows: The cells of each row.
+        names: Number of columns at the left that contain text and are aligned left; the others are aligned right.
+    """
     rules = ["---"] * names + ["---:"] * (len(heads) - names)
     return "".join("| " + " | ".join(cells) + " |\n" for cells in (heads, rules, *rows))

@@ -126,7 +126,7 @@ def test_the_command_writes_and_prints_the_table(
 
 
 WRONG = {
-    "samples=10": "samples=10: 0 captions are true of their pictures, and none of them says which object it means",
+    "samples=10": "samples=10: 0 captions are true of their images, and none of them identifies the object it names",
     f"samples={TEST_IMAGES + 1}": f"samples={TEST_IMAGES + 1}: the test split has {TEST_IMAGES} images; give fewer",
     "split=dev": "split=dev: data=shapes has evidence for train, val, test",
     "samples=1": "samples=1 must be 2 or more",

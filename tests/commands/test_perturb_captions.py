@@ -252,11 +252,11 @@ def test_a_picture_of_which_nothing_is_said_is_left_out_and_counted(
     silent = ("samples=3", "direction=[positive]")
     says(monkeypatch, captioner.tiny, ["", "a red circle", "two stars"])
     content = captioner.perturb(tmp_path / "one", *silent)
-    assert "left out: 1 of 3 pictures, of which the model says nothing" in capsys.readouterr().err
+    assert "left out: 1 of 3 images, for which the model's caption is empty" in capsys.readouterr().err
     assert {row["samples"] for row in content["rows"]} == {2}
     assert len(read_json(tmp_path / "one" / "captions.json")) == 2
     says(monkeypatch, captioner.tiny, [""])
-    with pytest.raises(UserError, match="of which the model says a word"):
+    with pytest.raises(UserError, match="no image is readable and has a caption with at least one word"):
         captioner.perturb(tmp_path / "all", *silent)
 
 
@@ -272,7 +272,7 @@ def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path) -
     [
         (("task=caption", "weightings=[spice]"), "weightings: spice is not one of: equal, bleu4, cider, meteor"),
         (("task=caption", "weightings=[]"), "weightings is an empty list"),
-        (("task=caption", "weightings=[cider,cider]"), "names one twice"),
+        (("task=caption", "weightings=[cider,cider]"), "contains a value twice"),
         (("task=caption", "target=margin"), "unknown config key target"),
         (("task=caption", "removal.text=drop"), "unknown config key removal.text"),
         (("task=caption", "removal.image=drop"), "removal.image: drop is not one of: mask, mean"),
@@ -293,10 +293,10 @@ def test_from_the_command_line(captioner: Captioner, tmp_path: Path, command: Co
     quick = ("samples=2", "steps=[0,1]", "direction=[positive]", "explainer=uniform", f"hydra.run.dir={tmp_path}")
     status, out, errors = command("perturb", *captioner.overrides, *quick)
     assert (status, errors) == (0, [])
-    assert "2 of 10 captioned pictures; explainers: uniform, random" in out
+    assert "2 of 10 captioned images; explainers: uniform, random" in out
     assert "| uniform cider |" in out
     tested = [row["explainer"] for row in json.loads((tmp_path / "perturbation.json").read_text())["rows"]]
     assert tested == ["uniform equal", "uniform cider", "random"]
     status, _, errors = command("perturb", *captioner.overrides, "samples=11", f"hydra.run.dir={tmp_path / 'more'}")
     assert (status, len(errors)) == (1, 1)
-    assert "samples=11: the split has 10 captioned pictures; give samples=10 or null" in errors[0]
+    assert "samples=11: the split has 10 captioned images; give samples=10 or null" in errors[0]

@@ -53,7 +53,7 @@ def test_another_config_is_not_resumed(trained: Trained, whole: Path, tmp_path: 
         ("seed=1", "questions|seed"),
         ("removal.text=drop", "removal.text"),
     ):
-        with pytest.raises(UserError, match=f"holds a run with .*({named})"):
+        with pytest.raises(UserError, match=f"contains a run with .*({named})"):
             trained.perturb(tmp_path, "ceiling.samples=4", override, f"resume={whole}")
     with pytest.raises(UserError, match="explainers"):
         trained.perturb(tmp_path, "ceiling.samples=4", f"resume={whole}", explainer="genatt")

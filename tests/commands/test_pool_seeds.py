@@ -69,9 +69,9 @@ def test_comparisons_tell_each_runs_difference(runs: list[Path], tmp_path: Path)
 
 
 def test_refused_runs(runs: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="checkpoint of its own"):
+    with pytest.raises(UserError, match="each with a different checkpoint"):
         pool([runs[0], runs[0]], tmp_path)
-    with pytest.raises(UserError, match="checkpoint of its own"):
+    with pytest.raises(UserError, match="each with a different checkpoint"):
         pool(runs[:1], tmp_path)
     with pytest.raises(UserError, match="no finished perturbation run"):
         pool([runs[0], tmp_path], tmp_path)
@@ -81,7 +81,7 @@ def test_refused_runs(runs: list[Path], tmp_path: Path) -> None:
     identity["config"]["samples"] = 7
     (other / "identity.json").write_text(json.dumps(identity))
     (other / "perturbation.json").write_text("{}")
-    with pytest.raises(UserError, match="samples=7, and this one has samples=6"):
+    with pytest.raises(UserError, match="samples=7, but this run has samples=6"):
         pool([runs[0], other], tmp_path)
 
 

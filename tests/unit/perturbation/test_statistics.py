@@ -1,4 +1,4 @@
-"""Intervals, sign-flip test and Holm's correction."""
+"""Intervals, the sign-flip test and Holm's correction."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ from perturbation.statistics import (
 
 
 def exact_sign_flip(differences: np.ndarray) -> float:
-    """The share of all 2^n sign patterns whose mean is at least as far from 0; whole numbers, so sums are exact."""
+    """Return the share of all 2^n sign patterns whose mean is at least as far from 0 as the observed one.
+
+    The differences must be whole numbers, so that sums are exact.
+    """
     seen = abs(differences.sum())
     patterns = itertools.product((-1, 1), repeat=len(differences))
     return float(np.mean([abs(np.dot(pattern, differences)) >= seen for pattern in patterns]))
 
 
 def slow_holm(p_values: list[float]) -> list[float]:
-    """Each hypothesis' adjusted p: the smallest α at which the step-down procedure rejects it."""
+    """Return the corrected p-value of each hypothesis: the smallest α at which the step-down procedure rejects it."""
 
     def rejected(alpha: float) -> set[int]:
         left = set(range(len(p_values)))
@@ -48,11 +51,11 @@ def slow_holm(p_values: list[float]) -> list[float]:
 
 
 def coverage(interval: np.ndarray) -> float:
-    """The share of intervals [2, trials] that hold the true mean, 0."""
+    """Return the share of intervals [2, trials] that contain the true mean, 0."""
     return float(np.mean((interval[0] <= 0) & (interval[1] >= 0)))
 
 
-# The bootstrap over samples.
+# Bootstrap over samples.
 
 
 def test_interval_equals_scipy() -> None:
@@ -77,15 +80,15 @@ def test_interval_of_normal_values_is_the_textbook_one() -> None:
     )
 
 
-def test_every_resample_of_two_samples_is_as_likely_as_it_should_be() -> None:
+def test_resamples_of_two_samples_have_the_expected_probabilities() -> None:
     means = bootstrap_means(np.array([0.0, 1.0]), resamples=40_000)
     shares = [np.mean(means == value) for value in (0.0, 0.5, 1.0)]
     assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.012)
     assert sum(shares) == 1
 
 
-def test_coverage_is_near_its_name() -> None:
-    """Each column is one trial; 2,000 of them have a standard error of 0.5 %."""
+def test_coverage_is_near_95_percent() -> None:
+    """Each column is one trial; 2,000 trials have a standard error of 0.5 %."""
     trials = np.random.default_rng(0).exponential(size=(60, 2000)) - 1
     assert 0.91 < coverage(bootstrap_interval(trials)) < 0.955
 
@@ -122,11 +125,11 @@ def test_constant_values_and_one_sample() -> None:
     assert bootstrap_interval(np.array([[0.5, 0.5]])).shape == (2, 2)
 
 
-# Training seeds and samples.
+# Bootstrap over training seeds and samples.
 
 
 def test_shared_samples_need_a_shared_resample() -> None:
-    """One test split for all seeds, where what makes a sample hard is the same for each; each column is one trial."""
+    """All seeds share a test split, and a hard sample is hard for every seed; each column is one trial."""
     random = np.random.default_rng(0)
     difficulty = random.normal(0, 1, (1, 100, 500))
     trials = difficulty + random.normal(0, 0.02, (5, 1, 500)) + random.normal(0, 0.3, (5, 100, 500))
@@ -134,7 +137,7 @@ def test_shared_samples_need_a_shared_resample() -> None:
     assert coverage(seed_interval(trials, shared_samples=False, resamples=500)) < 0.75
 
 
-def test_many_seeds_with_samples_of_their_own_are_covered() -> None:
+def test_coverage_with_separate_samples_for_each_of_many_seeds() -> None:
     random = np.random.default_rng(1)
     trials = random.normal(0, 0.3, (12, 1, 500)) + random.normal(0, 1, (12, 40, 500))
     assert 0.88 < coverage(seed_interval(trials, shared_samples=False, resamples=500)) < 0.98
@@ -142,7 +145,7 @@ def test_many_seeds_with_samples_of_their_own_are_covered() -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_seed_interval_has_the_variance_of_its_two_levels(shared: bool) -> None:
-    """Against a slow loop that follows the words: draw seeds, then samples, take the mean."""
+    """Compare with a slow loop that follows the definition: draw seeds, then samples, and take the mean."""
     values = np.random.default_rng(2).normal(size=(4, 6)) + np.arange(4)[:, None] + 0.8 * np.arange(6)
     random = np.random.default_rng(11)
     means = []
@@ -158,14 +161,14 @@ def test_seed_interval_has_the_variance_of_its_two_levels(shared: bool) -> None:
     assert (low, high) == (pytest.approx(expected[0], abs=0.04 * width), pytest.approx(expected[1], abs=0.04 * width))
 
 
-def test_seeds_that_agree_leave_the_interval_over_samples() -> None:
+def test_with_equal_seeds_the_interval_is_that_over_samples() -> None:
     samples = np.random.default_rng(0).random(200)
     one = bootstrap_interval(samples, resamples=20_000)
     many = seed_interval(np.stack([samples] * 3), shared_samples=True, resamples=20_000)
     np.testing.assert_allclose(many, one, atol=0.04 * (one[1] - one[0]))
 
 
-def test_samples_that_agree_leave_the_interval_over_seeds() -> None:
+def test_with_equal_samples_the_interval_is_that_over_seeds() -> None:
     levels = np.array([1.0, 2.0, 4.0])
     values = np.repeat(levels[:, None], 50, axis=1)
     means = [np.mean(drawn) for drawn in itertools.product(levels, repeat=3)]
@@ -194,7 +197,7 @@ def test_p_value_equals_all_sign_flips(seed: int) -> None:
 
 
 def test_p_value_counts_ties_as_far_enough() -> None:
-    """One sample has two patterns, both as far from 0 as what was seen; tenths do not sum exactly."""
+    """Both sign patterns of one sample are as far from 0 as the observed mean; sums of tenths are not exact."""
     assert sign_flip_p_value(np.array([0.3])) == 1
     assert sign_flip_p_value(np.zeros(5)) == 1
     tenths = np.full(4, 0.1) + np.array([0.2, 0, 0, 0])
@@ -224,7 +227,7 @@ def test_p_values_are_uniform_when_nothing_differs() -> None:
 
 def test_comparison_of_two_explainers() -> None:
     random = np.random.default_rng(0)
-    hard = random.normal(0, 30, size=(100, 1))  # what makes a sample easy or hard, for both alike
+    hard = random.normal(0, 30, size=(100, 1))  # how hard a sample is, equal for both explainers
     difference = hard + random.normal([1.0, 0.0], 1, size=(100, 2)) - (hard + random.normal(0, 1, size=(100, 2)))
     interval, p_value = bootstrap_interval(difference), sign_flip_p_value(difference)
     assert interval[0, 0] > 0
@@ -234,7 +237,7 @@ def test_comparison_of_two_explainers() -> None:
     np.testing.assert_array_equal(sign_flip_p_value(-difference), p_value)
 
 
-# Holm.
+# Holm's correction.
 
 
 @settings(deadline=None)
@@ -250,12 +253,12 @@ def test_holm_by_hand() -> None:
 
 
 @pytest.mark.parametrize("p_values", [[0.1, np.nan], [-0.1], [1.1], [[0.1]]])
-def test_holm_refuses_what_is_no_p_value(p_values: list) -> None:
-    with pytest.raises(ValueError, match=r"0\.\.1"):
+def test_holm_refuses_values_that_are_no_p_values(p_values: list) -> None:
+    with pytest.raises(ValueError, match="one row of p-values, each from 0 to 1"):
         holm(np.array(p_values))
 
 
-# Seeds, chunks, memory and refusals.
+# Seeds, chunks, memory and refused input.
 
 
 def test_same_seed_same_numbers_and_another_seed_others() -> None:
@@ -275,7 +278,7 @@ def test_same_seed_same_numbers_and_another_seed_others() -> None:
 
 @pytest.mark.parametrize("rows", [CHUNK_NUMBERS // 64, CHUNK_NUMBERS // 7, CHUNK_NUMBERS])
 def test_chunks_do_not_matter(rows: int) -> None:
-    """Of so many rows, 64 draws, 7 or 1 are held at a time; a run of fewer draws has the first of them."""
+    """With these numbers of rows, a chunk has 64, 7 or 1 draws; fewer draws are the first ones of many draws."""
     values, draws = np.random.default_rng(0).normal(size=(rows, 1)), 2 * min(64, CHUNK_NUMBERS // rows) + 1
     whole = bootstrap_means(values, resamples=draws)
     assert len(np.unique(whole)) == draws
@@ -284,7 +287,7 @@ def test_chunks_do_not_matter(rows: int) -> None:
 
 
 def test_chunks_of_sign_flips() -> None:
-    """Where the mean is as many standard errors from 0 as wanted, p is that of the normal distribution."""
+    """If the mean is z standard errors from 0, the p-value is that of the normal distribution."""
     values = np.random.default_rng(0).normal(size=CHUNK_NUMBERS // 80)
     values -= values.mean()
     differences = np.stack([values + z * values.std() / len(values) ** 0.5 for z in (0.5, 1.5)], 1)
@@ -298,7 +301,7 @@ def test_memory_of_a_large_table() -> None:
     bootstrap_interval(values, resamples=1000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 120e6  # All weights at once would be 80 MB twice over, and the resampled values 1.6 GB.
+    assert peak < 120e6  # all weights at once would need 80 MB twice, and the resampled values 1.6 GB
 
 
 def test_refused_tables() -> None:
@@ -309,11 +312,11 @@ def test_refused_tables() -> None:
         bootstrap_interval(broken)
     with pytest.raises(ValueError, match="row 2"):
         sign_flip_p_value(broken)
-    with pytest.raises(ValueError, match="no sample"):
+    with pytest.raises(ValueError, match="there are no samples"):
         bootstrap_interval(values[:0])
-    with pytest.raises(ValueError, match="no sample"):
+    with pytest.raises(ValueError, match="there are no samples"):
         sign_flip_p_value(values[:0])
-    with pytest.raises(ValueError, match="at least one draw"):
+    with pytest.raises(ValueError, match="resamples or draws is 0: it must be at least 1"):
         bootstrap_means(values, resamples=0)
     with pytest.raises(ValueError, match="two training seeds"):
         seed_interval(values[:1], shared_samples=True)

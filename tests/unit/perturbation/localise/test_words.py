@@ -1,4 +1,4 @@
-"""Words' explanations on the objects they name: tables made by hand, chance, and captions as the samples."""
+"""Tables of word localisation: values computed by hand, chance, and intervals over captions."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ def rows_of(found: dict[str, Any]) -> dict[tuple[str, str, str], Row]:
     return {(row["explainer"], row["kind"], row["metric"]): row for row in found["rows"]}
 
 
-# Four words over four patches: two captions, 7 with three words and 3 with one.
+# Four words over four patches, from two captions: caption 7 has three words, caption 3 has one.
 EVIDENCE = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0]], bool)
 SCORES = np.array([[3.0, 1, 0, 0], [0, 0.5, 0.5, 1], [4, 3, 2, 1], [1, 2, 3, 4]])
 KINDS = ["color", "shape", "color", "color"]
 CAPTIONS = [7, 7, 7, 3]
-# By hand: inside / all; of the K highest those inside (0 of 1, one of the two left for two tied: 1/2); the highest
+# Computed by hand. Mass: relevance on the evidence / all relevance. Rank: share of the K highest scores on the evidence
+# (second word: two tied tokens share one place, which gives 1/2). Pointing: 1 if the highest score is on the evidence.
 MASS = [3 / 4, 1 / 2, 1 / 10, 3 / 10]
 RANK = [1, 1 / 2, 0, 0]
 POINTING = [1, 0, 0, 0]
 
 
-def test_a_table_made_by_hand() -> None:
+def test_a_table_computed_by_hand() -> None:
     found = rows_of(word_localisation_rows({"good": SCORES}, EVIDENCE, KINDS, CAPTIONS, "b", seed=0))
     for metric, (a, b, c, d) in zip(METRICS, (MASS, RANK, POINTING), strict=True):
         wanted = {"all": ((a + b + c) / 3 + d) / 2, "color": ((a + c) / 2 + d) / 2, "shape": b}
@@ -42,12 +43,15 @@ def test_a_table_made_by_hand() -> None:
         assert found["good", "all", metric]["above_chance"] == pytest.approx(wanted["all"] - share["all"])
     counts = {kind: (row["words"], row["samples"]) for (_, kind, _), row in found.items()}
     assert counts == {"all": (4, 2), "color": (3, 2), "shape": (1, 1)}
-    assert found["good", "shape", "mass_accuracy"]["ci95"] is None  # one caption says nothing of the spread
+    assert found["good", "shape", "mass_accuracy"]["ci95"] is None  # one caption has no spread
     assert {explainer for explainer, _, _ in found} == {"good", "random", "chance"}
 
 
-def made(captions: int, seed: int, words: int = 6) -> tuple[np.ndarray, np.ndarray, list[str], list[int]]:
-    """Words of a caption that are all alike; scores that favour the evidence more in some captions than in others."""
+def random_words(captions: int, seed: int, words: int = 6) -> tuple[np.ndarray, np.ndarray, list[str], list[int]]:
+    """Return scores, evidence, kinds and captions; all words of a caption share their evidence.
+
+    The scores favour the evidence more in some captions than in others.
+    """
     random = np.random.default_rng(seed)
     evidence = np.repeat(random.random((captions, 16)) < 0.25, words, 0)
     evidence[:, 0] = True
@@ -62,8 +66,8 @@ def made(captions: int, seed: int, words: int = 6) -> tuple[np.ndarray, np.ndarr
 
 
 def test_intervals_are_over_captions() -> None:
-    """Words that repeat each other say no more than one of them: six alike give the interval of one."""
-    scores, evidence, kinds, captions = made(40, 0)
+    """Six equal words per caption give the same interval as one word per caption."""
+    scores, evidence, kinds, captions = random_words(40, 0)
     scores = np.repeat(scores[::6], 6, 0)
     six = rows_of(word_localisation_rows({"good": scores}, evidence, kinds, captions, "b", seed=0))
     one = rows_of(word_localisation_rows({"good": scores[::6]}, evidence[::6], ["x"] * 40, captions[::6], "b", seed=0))
@@ -76,7 +80,7 @@ def test_intervals_are_over_captions() -> None:
 
 
 def test_the_order_of_words_and_the_captions_keys_do_not_matter() -> None:
-    scores, evidence, kinds, captions = made(12, 1)
+    scores, evidence, kinds, captions = random_words(12, 1)
     order = np.random.default_rng(2).permutation(len(scores))
     plain = rows_of(word_localisation_rows({"good": scores}, evidence, kinds, captions, "b", seed=0))
     mixed = rows_of(
@@ -96,7 +100,7 @@ def test_the_order_of_words_and_the_captions_keys_do_not_matter() -> None:
 
 
 def test_random_scores_are_at_chance_and_perfect_ones_are_perfect() -> None:
-    _, evidence, kinds, captions = made(400, 3)
+    _, evidence, kinds, captions = random_words(400, 3)
     found = rows_of(word_localisation_rows({"perfect": evidence * 1.0}, evidence, kinds, captions, "b", seed=0))
     for metric in METRICS:
         row, chance = found["random", "all", metric], found["chance", "all", metric]
@@ -108,7 +112,7 @@ def test_random_scores_are_at_chance_and_perfect_ones_are_perfect() -> None:
     assert found["chance", "all", "mass_accuracy"]["value"] == pytest.approx(evidence[::6].mean())
 
 
-def test_words_whose_objects_fill_no_patch_are_left_out_and_counted() -> None:
+def test_words_without_evidence_patches_are_left_out_and_counted() -> None:
     evidence = EVIDENCE.copy()
     evidence[[1, 3]] = False
     found = word_localisation_rows({"good": SCORES}, evidence, KINDS, CAPTIONS, "b", seed=0)
@@ -121,12 +125,12 @@ def test_words_whose_objects_fill_no_patch_are_left_out_and_counted() -> None:
     assert nothing == {"rows": [], "left_out": 4}
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_wrong_counts_and_names_are_refused() -> None:
     for kinds, captions in ((KINDS[1:], CAPTIONS), (KINDS, CAPTIONS[1:])):
-        with pytest.raises(ValueError, match="differ"):
+        with pytest.raises(ValueError, match="must be equal and above 0"):
             word_localisation_rows({"good": SCORES}, EVIDENCE, kinds, captions, "b", seed=0)
-    with pytest.raises(ValueError, match="differ"):
+    with pytest.raises(ValueError, match="must be equal and above 0"):
         word_localisation_rows({"good": SCORES[:0]}, EVIDENCE[:0], [], [], "b", seed=0)
     for name in ("random", "chance"):
-        with pytest.raises(ValueError, match=f"{name} is added here"):
+        with pytest.raises(ValueError, match=f"the explainer {name} is added by this function"):
             word_localisation_rows({name: SCORES}, EVIDENCE, KINDS, CAPTIONS, "b", seed=0)

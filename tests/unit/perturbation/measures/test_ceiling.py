@@ -1,4 +1,4 @@
-"""The best and the worst of all subsets, and the share of the way to them."""
+"""The ceiling measure: the best and the worst subsets, and an explainer's share of the best area."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from perturbation.measures.ceiling import Ceiling, all_subsets, bounds, ceiling_
 
 
 def test_bounds_are_those_of_all_subsets_of_a_size() -> None:
-    """Against a loop over subsets as sets, with a function of the removed tokens."""
+    """Compare with values computed by hand for a function of the removed tokens."""
     removable = np.array([[0, 1, 1, 0, 1, 0], [0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], dtype=bool)
     assert few_enough(removable, 3) == [0, 1]
     kept = all_subsets(removable, [0, 1])
@@ -38,8 +38,8 @@ def one_row(modality: str, question: int, low: float, mean: float, high: float) 
     return row
 
 
-def test_shares_are_of_each_modality_s_own_samples() -> None:
-    """Flat curves, whose area is their height; images search two samples, text only the first of them."""
+def test_shares_use_only_the_searched_samples_of_a_modality() -> None:
+    """The curves are flat, so their area is their height. Two images are searched, but only the first text."""
     ceiling = [
         one_row("image", 1, 0.2, 0.4, 0.9),
         one_row("image", 2, 0.0, 0.4, 0.5),

@@ -1,4 +1,4 @@
-"""Violation test and correlations of scores with single-token effects."""
+"""The violation test, and the correlations of scores with the effects of single tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def scipy_stats() -> ModuleType:
     return pytest.importorskip("scipy.stats")
 
 
-def test_strongest_is_the_largest_absolute_score_that_may_go() -> None:
+def test_strongest_is_the_removable_token_with_the_largest_absolute_score() -> None:
     scores = np.array([[9.0, 1.0, -3.0, 2.0], [1.0, -2.0, 2.0, 0.0], [5.0, 5.0, 5.0, 5.0], [9.0, 0.0, 0.0, 0.0]])
     removable = np.array([[0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 1, 1]], dtype=bool)
     assert strongest_tokens(scores, removable).tolist() == [2, 1, -1, 2]
@@ -42,7 +42,7 @@ def test_violation_by_sign(score: float, without: float, expected: int) -> None:
     assert result.tolist() == [expected]
 
 
-def test_violation_of_numbers_whose_product_vanishes() -> None:
+def test_violation_of_numbers_whose_product_underflows() -> None:
     scores, full, without = np.array([[1e-200]]), np.array([0.0]), np.array([1e-200])
     assert violations(scores, scores > 0, full, without).tolist() == [1]
 
@@ -50,14 +50,14 @@ def test_violation_of_numbers_whose_product_vanishes() -> None:
 @settings(deadline=None)
 @given(arrays(np.float64, (6, 4), elements=FEW_VALUES), arrays(np.bool_, (6, 4)), st.integers(0, 99))
 def test_rate_equals_a_plain_loop(scores: np.ndarray, removable: np.ndarray, seed: int) -> None:
-    """A model that adds the values of the tokens present, so that each effect is its token's value."""
+    """The model adds the values of the kept tokens, so the effect of a token is its value."""
     values = np.random.default_rng(seed).integers(-2, 3, (6, 4)).astype(float)
     strongest = strongest_tokens(scores, removable)
     kept = np.arange(4) != strongest[:, None]
     result = violations(scores, removable, values.sum(axis=1), (values * kept).sum(axis=1))
     hits, samples = 0, 0
-    for w, may_go, value in zip(scores, removable, values, strict=True):
-        tokens = [token for token in range(4) if may_go[token]]
+    for w, can_be_removed, value in zip(scores, removable, values, strict=True):
+        tokens = [token for token in range(4) if can_be_removed[token]]
         if tokens:
             k = max(tokens, key=lambda token: abs(w[token]))
             hits += bool(w[k] * value[k] < 0)
@@ -68,7 +68,7 @@ def test_rate_equals_a_plain_loop(scores: np.ndarray, removable: np.ndarray, see
 
 
 @pytest.mark.filterwarnings("error")
-def test_sample_without_removable_token_is_left_out_whatever_it_holds() -> None:
+def test_sample_without_removable_token_is_left_out_also_if_it_has_nan() -> None:
     scores = np.array([[np.nan, np.nan], [1.0, 0.0]])
     removable = np.array([[False, False], [True, True]])
     result = violations(scores, removable, np.array([0.5, 0.5]), np.array([np.nan, 0.9]))
@@ -95,12 +95,12 @@ def test_correlations_equal_scipy(
 
 
 def test_ties_share_ranks() -> None:
-    # Ranks 1.5 1.5 3 4 against 1 2 3 4: 4.5 / sqrt(4.5 * 5) by hand.
+    # The correlation of the ranks 1.5 1.5 3 4 and 1 2 3 4, by hand: 4.5 / sqrt(4.5 * 5).
     scores, effects = np.array([[0.0, 0.0, 1.0, 2.0]]), np.array([[1.0, 2.0, 3.0, 4.0]])
     assert spearman(scores, effects, ALL) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
 
 
-def test_monotone_but_curved() -> None:
+def test_spearman_ignores_the_curvature_of_a_monotone_relation() -> None:
     scores = np.array([[1.0, 2.0, 3.0, 4.0]])
     assert spearman(scores, np.exp(3 * scores), ALL) == pytest.approx(1)
     assert spearman(scores, -np.exp(3 * scores), ALL) == pytest.approx(-1)
@@ -109,7 +109,7 @@ def test_monotone_but_curved() -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("measure", MEASURES)
-def test_scale_and_shift_do_not_matter_however_small(measure: Measure) -> None:
+def test_scale_and_shift_do_not_matter_even_for_tiny_scores(measure: Measure) -> None:
     random = np.random.default_rng(1)
     scores, effects = random.normal(size=(2, 5, 9))
     removable = random.random((5, 9)) < 0.7
@@ -121,7 +121,7 @@ def test_scale_and_shift_do_not_matter_however_small(measure: Measure) -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("measure", MEASURES)
-def test_undefined_is_left_out_and_counted(measure: Measure) -> None:
+def test_undefined_values_are_left_out_and_counted(measure: Measure) -> None:
     scores = np.array([[0.1] * 3, [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
     effects = np.array([[1.0, 2.0, 3.0], [0.3] * 3, [1.0, 2.0, 3.0], [3.0, 6.0, 9.0]])
     removable = np.array([[1, 1, 1], [1, 1, 1], [0, 1, 0], [1, 1, 1]], dtype=bool)
@@ -131,7 +131,7 @@ def test_undefined_is_left_out_and_counted(measure: Measure) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_sample_defined() -> None:
+def test_summary_without_a_defined_value() -> None:
     mean, samples, left_out = summarize(np.array([np.nan, np.nan]))
     assert math.isnan(mean)
     assert (samples, left_out) == (0, 2)
@@ -146,11 +146,11 @@ def test_refused_numbers() -> None:
             measure(broken, scores, removable)
         with pytest.raises(ValueError, match="sample 1"):
             measure(scores, broken, removable)
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match="must have the shape of the scores"):
             measure(scores, scores[:1], removable)
     with pytest.raises(UserError, match="sample 1"):
         strongest_tokens(broken, removable)
     with pytest.raises(ValueError, match="sample 2"):
         violations(scores, removable, np.ones(3), np.array([0.0, 0.0, np.nan]))
-    with pytest.raises(ValueError, match="one a sample"):
+    with pytest.raises(ValueError, match="must be one per sample"):
         violations(scores, removable, np.ones(3), np.ones(1))

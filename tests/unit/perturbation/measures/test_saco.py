@@ -1,4 +1,4 @@
-"""SaCo against a slow loop, and on rankings whose value is known."""
+"""SaCo compared with a slow loop, and for rankings with a known value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ VALUES = st.integers(-4, 4).map(float)
 
 
 def slow_saco(scores: list[float], removable: list[bool], groups: int, effects: dict[int, float]) -> float:
-    """By the definition, one sample and one pair at a time; an effect is the sum over the group's tokens."""
+    """Compute SaCo from its definition, one sample and one pair at a time.
+
+    The effect of a group is the sum of the effects of its tokens.
+    """
     order = sorted((t for t in range(len(scores)) if removable[t]), key=lambda token: (-scores[token], token))
     size, larger = divmod(len(order), groups)
     members, first = [], 0
@@ -44,7 +47,7 @@ def slow_saco(scores: list[float], removable: list[bool], groups: int, effects: 
 
 
 def measured(scores: np.ndarray, removable: np.ndarray, effects: np.ndarray, groups: int) -> np.ndarray:
-    """The recorded values of a model that sums the effects of the tokens that stay."""
+    """Return the recorded values for a model that sums the effects of the kept tokens."""
     batch = explained({"image": {"mine": scores}}, {"image": removable})
     reader, values = SumReader(), {"image": effects, "text": np.zeros((len(scores), 1))}
     tables = record_batch({"saco": SaCo(groups)}, batch, reader, values, None)
@@ -66,7 +69,7 @@ def test_it_equals_the_slow_loop(scores: np.ndarray, effects: np.ndarray, remova
 
 
 @pytest.mark.parametrize("groups", [2, 3, 12])
-def test_a_ranking_that_effects_follow_is_1_and_its_reverse_minus_1(groups: int) -> None:
+def test_the_ranking_of_the_effects_is_1_and_its_reverse_minus_1(groups: int) -> None:
     effects = np.random.default_rng(0).normal(size=(5, 12))
     everything = np.ones(effects.shape, dtype=bool)
     np.testing.assert_allclose(measured(3 * effects - 7, everything, effects, groups), 1)
@@ -74,14 +77,14 @@ def test_a_ranking_that_effects_follow_is_1_and_its_reverse_minus_1(groups: int)
 
 
 def test_one_pair_in_the_wrong_order_by_hand() -> None:
-    """Scores 4, 2, 1 and effects 2, 5, 1: (−2 + 3 + 1) / (2 + 3 + 1)."""
+    """Scores 4, 2, 1 and effects 2, 5, 1 give (−2 + 3 + 1) / (2 + 3 + 1)."""
     one = np.ones((1, 3), dtype=bool)
     assert measured(np.array([[4.0, 2.0, 1.0]]), one, np.array([[2.0, 5.0, 1.0]]), 3) == pytest.approx(1 / 3)
 
 
 @pytest.mark.filterwarnings("error")
-def test_scores_that_rank_nothing_are_0_and_lone_tokens_are_left_out() -> None:
-    """Three times 0.1 and four times 0.1 have other means by rounding: they are equal scores all the same."""
+def test_equal_scores_are_0_and_samples_with_one_token_are_left_out() -> None:
+    """The means of three times 0.1 and of four times 0.1 differ by rounding, but the scores count as equal."""
     effects = np.random.default_rng(0).normal(size=(3, 7))
     removable = np.ones((3, 7), dtype=bool)
     removable[1, 1:], removable[2] = False, False
@@ -90,21 +93,21 @@ def test_scores_that_rank_nothing_are_0_and_lone_tokens_are_left_out() -> None:
     assert np.isnan(found[1:]).all()
 
 
-def test_groups_are_cut_from_the_highest_score_down() -> None:
+def test_groups_start_with_the_highest_scores() -> None:
     scores = np.array([[5.0, 9.0, 1.0, 7.0, 3.0, 8.0], [1.0, 2.0, 0.0, 0.0, 0.0, 0.0]])
     removable = np.array([[True, False, True, True, True, True], [True, True, False, False, False, False]])
     assert groups_of(scores, removable, 2).tolist() == [[0, -1, 1, 0, 1, 0], [1, 0, -1, -1, -1, -1]]
     assert groups_of(scores, removable, 4)[1].tolist() == [1, 0, -1, -1, -1, -1]
 
 
-def test_groups_without_tokens_are_not_read() -> None:
+def test_effects_of_groups_without_tokens_are_ignored() -> None:
     nothing = np.full((1, 3), np.nan)
     assert np.isnan(saco(np.ones((1, 4)), np.full((1, 4), -1), nothing)).all()
     pair = saco(np.array([[2.0, 1.0]]), np.array([[0, 1]]), np.array([[1.0, 0.0, np.nan]]))
     assert pair.tolist() == [1.0]
 
 
-def test_the_report_is_the_mean_over_the_samples_that_have_one(tmp_path: Path) -> None:
+def test_the_report_is_the_mean_over_the_samples_with_a_value(tmp_path: Path) -> None:
     table = pa.table(
         {"modality": ["text"] * 3, "explainer": ["mine"] * 3, "seed": [0] * 3, "saco": [1.0, 0.5, float("nan")]}
     )

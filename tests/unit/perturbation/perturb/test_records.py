@@ -1,4 +1,4 @@
-"""All measures on a model in closed form: one pass, the recorded tables, and the reports made of them."""
+"""All measures with a model that has a closed form: the single pass, the recorded tables, and the reports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MEASURES: dict[str, Measure] = {
 
 
 def perfect() -> ExplainedBatch:
-    """Scores that are the effects themselves, and the reverse."""
+    """Return samples scored by two explainers: ``truth`` gives the effects, ``lie`` their negatives."""
     return explained({m: {"truth": each, "lie": -each} for m, each in EFFECTS.items()})
 
 
@@ -50,7 +50,7 @@ def row(table: pa.Table, **about: Any) -> dict[str, Any]:
     return found[0]
 
 
-def test_curves_are_the_sums_of_what_stays() -> None:
+def test_curves_are_the_sums_of_the_kept_tokens() -> None:
     table = merged({"areas": MEASURES["areas"]}, perfect())["samples"]
     names = ["thing_id", "modality", "explainer", "seed", "direction", "said", "worth", "doubled"]
     assert table.column_names == names
@@ -88,16 +88,16 @@ def test_the_ceiling_of_the_first_samples_bounds_their_curves() -> None:
     assert "ceiling" not in merged(MEASURES, later)
 
 
-def test_everything_is_read_in_one_pass_but_for_the_search() -> None:
+def test_everything_except_the_search_is_read_in_one_pass() -> None:
     reader = SumReader()
     without_search = {name: each for name, each in MEASURES.items() if name != "ceiling"}
     record_batch(without_search, perfect(), reader, EFFECTS, None)
     assert len(reader.seen) == 1
     record_batch(MEASURES, perfect(), reader, EFFECTS, None)
-    assert len(reader.seen) == 1 + 2 * 4 + 1  # 4 patches are removed one after the other, lowest and highest
+    assert len(reader.seen) == 1 + 2 * 4 + 1  # each of the two searches removes 4 patches, one after the other
 
 
-def test_the_report_is_that_of_the_records(tmp_path: Path) -> None:
+def test_the_reports_follow_from_the_records(tmp_path: Path) -> None:
     tables = merged(MEASURES, perfect())
     content: dict[str, Any] = {}
     for measure in MEASURES.values():
@@ -114,7 +114,7 @@ def test_the_report_is_that_of_the_records(tmp_path: Path) -> None:
     assert files >= {"comparisons.json", "areas_worth.md", "curves_doubled.png", "ceiling.md"}
 
 
-def test_measures_left_out_ask_record_and_report_nothing(tmp_path: Path) -> None:
+def test_measures_that_are_turned_off_ask_record_and_report_nothing(tmp_path: Path) -> None:
     batch = perfect()
     for measure in (Eraser([]), Faithfulness(wanted=False), Ceiling(0, 8, STEPS)):
         assert measure.ask(batch, lambda subsets: SumReader().read(EFFECTS, subsets, None)) == {}
@@ -123,7 +123,7 @@ def test_measures_left_out_ask_record_and_report_nothing(tmp_path: Path) -> None
 
 
 class Both(Measure):
-    """Asks for subsets of both modalities at once: all tokens, none, and the first of each."""
+    """A measure that asks for subsets of both modalities together: all tokens, none, and the first of each."""
 
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:
         image = np.zeros((len(batch.ids), 1, 4), dtype=bool)
@@ -140,13 +140,13 @@ class Both(Measure):
 
 
 class Overwrites(Areas):
-    """Gives a column of the areas other values."""
+    """A measure that returns other values for a column of ``areas``."""
 
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
         return [replace(each, columns={"worth": 0 * each.columns["worth"]}) for each in super().record(batch, outputs)]
 
 
-def test_a_further_measure_changes_no_column_of_the_areas() -> None:
+def test_a_later_measure_changes_no_column_of_the_areas() -> None:
     ours = {"areas": MEASURES["areas"]}
     both = {**ours, "mine": Overwrites(STEPS, ["positive", "negative"], {"task": "sums"})}
     assert merged(both, perfect())["samples"].equals(merged(ours, perfect())["samples"])
@@ -157,14 +157,14 @@ def test_a_measure_over_image_and_text() -> None:
     assert tables["both"].to_pylist() == [{"thing_id": 1, "by": "me", "all": 29.0, "none": 0.0, "first": 8.0}]
 
 
-def test_scores_that_cannot_be_ranked_are_named() -> None:
+def test_scores_that_cannot_be_ranked_are_refused_with_their_place() -> None:
     broken = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, np.nan, 3.0, np.inf]])
     removable = {"image": np.array([[True] * 4, [True, False, True, True]])}
     with pytest.raises(UserError, match="explainer=mine: image token 3 of thing 1 scores inf, which cannot be ranked"):
         merged(MEASURES, explained({"image": {"mine": broken}}, removable))
 
 
-def test_requests_are_read_together_and_handed_back_by_name() -> None:
+def test_requests_are_read_together_and_returned_by_name() -> None:
     image, text = np.eye(4, dtype=bool)[None].repeat(2, 0), np.eye(2, dtype=bool)[None].repeat(2, 0)
     requests = {"image": Subsets(image=image), "whole": Subsets(), "text": Subsets(text=text)}
     reader = SumReader()
@@ -180,5 +180,5 @@ def test_requests_are_read_together_and_handed_back_by_name() -> None:
         for value in ("worth", "doubled"):
             np.testing.assert_allclose(together[name].values[value], alone.values[value])
     assert read_together(read, {}) == {}
-    with pytest.raises(ValueError, match=r"image and text masks hold \[2, 4\] subsets"):
+    with pytest.raises(ValueError, match=r"image and text masks have \[2, 4\] subsets per sample"):
         _ = Subsets(image, text).count

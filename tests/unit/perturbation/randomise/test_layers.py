@@ -1,4 +1,4 @@
-"""Which weights are drawn anew, and the rank correlation."""
+"""The randomised layers, and the rank correlation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parameters_of(parts: list[nn.Module | nn.Parameter]) -> list[nn.Parameter]:
 
 
 @pytest.mark.parametrize(("name", "readout"), [("a", "cls"), ("a", "token"), ("b", "eot"), ("b", "token")])
-def test_every_weight_that_bears_on_the_answer_is_in_one_layer(name: str, readout: str) -> None:
+def test_every_weight_that_affects_the_answer_is_in_exactly_one_layer(name: str, readout: str) -> None:
     model = random_vqa(name, readout, positions="learnt").requires_grad_(True)
     pixels, questions = samples(4)
     model(pixels, questions).sum().backward()
@@ -38,7 +38,7 @@ def test_every_weight_that_bears_on_the_answer_is_in_one_layer(name: str, readou
 
 
 @pytest.mark.parametrize(("name", "depth"), [("a", 3), ("b", 2)])
-def test_layers_go_from_the_head_down(name: str, depth: int) -> None:
+def test_layers_are_ordered_from_the_head_to_the_input(name: str, depth: int) -> None:
     model = random_vqa(name)
     layers = layers_from_the_top(model)
     mapper = [f"mapper {k}" for k in range(depth, 0, -1)]
@@ -48,7 +48,7 @@ def test_layers_go_from_the_head_down(name: str, depth: int) -> None:
     assert layers["encoder 2"] == [vision.blocks[1], text.blocks[1], vision.visual.ln_post, text.text.ln_final]
 
 
-def test_the_last_blocks_go_together_where_depths_differ() -> None:
+def test_encoders_of_different_depth_are_aligned_at_the_last_block() -> None:
     model = random_vqa("b")
     model.encoder.text.blocks = model.encoder.text.blocks[1:]
     layers = layers_from_the_top(model)
@@ -56,7 +56,7 @@ def test_the_last_blocks_go_together_where_depths_differ() -> None:
     assert layers["encoder 1"] == [model.encoder.vision.blocks[0]]
 
 
-def test_redrawn_weights_keep_their_spread_and_nothing_else() -> None:
+def test_redrawn_weights_keep_only_their_standard_deviation() -> None:
     parts: list[nn.Module | nn.Parameter] = [nn.Sequential(nn.LayerNorm(300), nn.Linear(300, 400))]
     norm, linear = parts[0].children()  # type: ignore[union-attr]
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_redrawn_weights_keep_their_spread_and_nothing_else() -> None:
     assert abs(float(np.corrcoef(before.flatten(), linear.weight.detach().flatten())[0, 1])) < 0.02
     assert (norm.weight == 1).all()
     assert not norm.bias.any()
-    assert not linear.bias.any()  # all were equal: no spread
+    assert not linear.bias.any()  # all entries were equal, so their standard deviation is 0
     again = deepcopy(parts)
     redraw(again, torch.Generator().manual_seed(1))
     assert not torch.equal(list(again[0].parameters())[2], linear.weight)
@@ -92,7 +92,7 @@ def test_rank_correlation_equals_a_slow_one() -> None:
 
 
 def slow_ranks(values: list[float]) -> list[float]:
-    """A value's rank is the mean of the places its equals take in sorted order."""
+    """Rank values; the rank of equal values is the mean of their positions in sorted order."""
     ordered = sorted(values)
     return [float(np.mean([k for k, other in enumerate(ordered) if other == value])) for value in values]
 

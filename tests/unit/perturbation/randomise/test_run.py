@@ -1,4 +1,4 @@
-"""The curves of explanations with known ends, for answers and for captions."""
+"""The curves of the randomisation test, for explanations with known results, of answers and captions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMES = ("a", "b")
 
 
 class Position(TokenScores):
-    """An explanation that looks at nothing but the token's place."""
+    """An explainer that scores a token only by its position."""
 
     def token_scores(self, trace: AttentionTrace) -> Tensor:
         return torch.arange(float(trace.tokens)).expand(trace.batch, -1)
@@ -60,7 +60,7 @@ def fixed(model: CLIPMapperVQA, batch: QuestionBatch) -> vqa.FixedAnswers:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_curves_of_explanations_with_known_ends(name: str) -> None:
+def test_curves_of_explanations_with_known_results(name: str) -> None:
     model = random_vqa(name)
     chosen = [fixed(model, asked(model)), fixed(model, asked(model, 3))]
     before = deepcopy(model.state_dict())
@@ -71,12 +71,12 @@ def test_curves_of_explanations_with_known_ends(name: str) -> None:
         assert list(curve) == layers
         assert all(values.shape == (9,) for values in curve.values())
         np.testing.assert_allclose(curve["none"], 1)
-        if explainer == "position":  # it never looked at the model, and is caught
+        if explainer == "position":  # it does not depend on the model, and the test shows it
             np.testing.assert_allclose(np.stack(list(curve.values())), 1)
         if explainer == "weighted" and modality == "image":
             assert curve["embeddings"].mean() < 0.95
     control = np.stack([curve for layer, curve in found["image", "random"].items() if layer != "none"])
-    assert abs(control.mean()) < 4 / (8 * control.size) ** 0.5  # 9 patches: variance 1 / 8
+    assert abs(control.mean()) < 4 / (8 * control.size) ** 0.5  # the variance is 1 / 8 for 9 patches
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
     again = correlations(vqa, model, chosen, every, seed=0)
     for key, curve in found.items():
@@ -87,7 +87,7 @@ def test_curves_of_explanations_with_known_ends(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_layers_stay_random_and_the_class_stays_the_same(name: str) -> None:
+def test_layers_stay_random_and_the_explained_answer_stays_the_same(name: str) -> None:
     model = random_vqa(name)
     batch = asked(model)
     explainer = explainers.InputXGradient()
@@ -103,7 +103,7 @@ def test_layers_stay_random_and_the_class_stays_the_same(name: str) -> None:
         second = traced.scores(explainer(traced.trace, traced.rows), "image").numpy()
         wanted = rank_correlation(first, second, np.ones(first.shape, bool))
         np.testing.assert_allclose(found["image", "ixg"][layer], wanted, atol=1e-6)
-    assert changed  # or the class explained would not matter
+    assert changed  # else this test could not tell which answer is explained
 
 
 def test_rows_leave_out_samples_without_an_order() -> None:
@@ -146,7 +146,10 @@ def test_captions_stay_the_same_while_the_model_is_randomised(name: str) -> None
 def whole_captions(
     model: CLIPMapperCaption, pixels: Tensor, captions: tuple[list[int], ...], explainer: Explainer
 ) -> NDArray[np.float64]:
-    """Words counting alike, and a word's sub-words alike, caption by caption (Eq. 20 with equal weights)."""
+    """Return the relevance of whole captions (Huang et al. 2023, Eq. 20), computed caption by caption.
+
+    All words have equal weights, and so have the sub-words of a word.
+    """
     rows = []
     for k, ids in enumerate(captions):
         traced = trace_captions(model, pixels[k : k + 1], [ids])

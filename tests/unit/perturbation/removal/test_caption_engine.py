@@ -1,4 +1,4 @@
-"""Captions of pictures without some of their patches, against the whole model anew for every word."""
+"""The captioning engine, compared with a full forward pass of the model for every word."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ LENGTH = 6
 
 @pytest.mark.parametrize("removal", ["mask", "mean"])
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_the_engine_captions_what_stays(name: str, removal: str) -> None:
+def test_the_engine_captions_the_kept_patches(name: str, removal: str) -> None:
     model, pixels = random_caption(name, "learnt"), pictures(3).double()
     for parameter, tensor in model.trained.named_parameters():
         if parameter.endswith(("query.weight", "out.weight")):
-            tensor.mul_(8)  # so that patches bear on words
+            tensor.mul_(8)  # so that the patches affect the words
     kept = torch.rand(3, 5, 9, generator=torch.Generator().manual_seed(1)) < 0.5
     kept[:, 0], kept[:, 3] = True, kept[:, 2]
     found = CaptionEngine(model, 2, LENGTH, removal).captions(pixels, kept, ["x", "y", "z"])
     for b in range(3):
-        assert found[b][0] == "xyz"[b]  # nothing is removed, so nothing is read
+        assert found[b][0] == "xyz"[b]  # nothing is removed, so the given caption is returned
         for m in range(1, 5):
             expected = slow_masked(model, pixels[b], kept[b, m], removal)
             assert found[b][m] == model.vocabulary.text(expected)
-    assert len({text for row in found for text in row}) >= 3 + 2  # not all say the same
+    assert len({text for row in found for text in row}) >= 3 + 2  # not all captions are equal
 
 
 def slow_masked(model: CLIPMapperCaption, pixels: torch.Tensor, kept: torch.Tensor, removal: str) -> list[int]:
@@ -44,17 +44,17 @@ def slow_masked(model: CLIPMapperCaption, pixels: torch.Tensor, kept: torch.Tens
         return slow_greedy(model, blanked[None], LENGTH)
     subset = TokenSubset(torch.arange(10)[None], torch.cat([torch.tensor([True]), kept])[None])
 
-    def masked(picture: torch.Tensor, batch: TextBatch) -> torch.Tensor:
-        return model(picture, batch, image_subset=subset)
+    def masked(image: torch.Tensor, batch: TextBatch) -> torch.Tensor:
+        return model(image, batch, image_subset=subset)
 
     masked.vocabulary = model.vocabulary  # type: ignore[attr-defined]
     return slow_greedy(masked, pixels[None], LENGTH)
 
 
-def test_a_caption_s_input_has_no_words_to_remove() -> None:
+def test_removing_words_is_refused_for_captions() -> None:
     model, pixels = random_caption("b", "none"), pictures(2).double()
     reader = CaptionReader(CaptionEngine(model, 2, LENGTH))
     whole = CaptionSamples(pixels, [["a cat"], ["a dog", "a hat"]], ["x", "y"])
     assert reader.read(whole, Subsets()).said.tolist() == [["x"], ["y"]]
-    with pytest.raises(UserError, match="task=caption: the model is given no words that could be removed"):
+    with pytest.raises(UserError, match="task=caption: the model's input has no words that can be removed"):
         reader.read(whole, Subsets(text=np.ones((2, 1, 5), dtype=bool)))

@@ -1,4 +1,4 @@
-"""The engine against the plain loop: one sample, one subset, a full forward in which removed tokens are masked."""
+"""The engine compared with the plain loop: one full forward pass per sample and subset, with removed tokens masked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def _one_thread() -> None:
 
 
 def random_masks(questions: TextBatch, modality: str, several: int, seed: int) -> Tensor:
-    """bool [B, M, n]; the first removes nothing, the last all that may go, and the second is the third's double."""
+    """Return kept masks, bool [B, M, n].
+
+    The first mask removes nothing, the last one all removable tokens; the second mask equals the third one.
+    """
     draw = torch.Generator().manual_seed(seed)
     if modality == "image":
         present = torch.ones(len(questions.ids), random_encoder().vision.token_count, dtype=torch.bool)
@@ -64,7 +67,7 @@ def test_readings_equal_the_plain_loop(
     wanted = logits.gather(2, asked[:, None, None].expand(-1, several, 1))[:, :, 0].sigmoid()
     torch.testing.assert_close(reading.probability, wanted, **CLOSE)
     best = logits.gather(2, reading.answers[:, :, None])[:, :, 0]
-    torch.testing.assert_close(best, logits.amax(2), **CLOSE)  # the same answer, up to a tie to rounding
+    torch.testing.assert_close(best, logits.amax(2), **CLOSE)  # the same answer, except for a tie up to rounding
 
 
 @settings(max_examples=20, deadline=None)
@@ -87,7 +90,7 @@ def test_removal_from_both_modalities_equals_the_plain_loop(
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_requests_of_both_modalities_change_no_bit_of_those_of_one(name: str) -> None:
-    """They are read in batches of their own."""
+    """Requests that remove from both modalities are read in separate batches."""
     model = random_vqa(name)
     pixels, questions = samples(4)
     image, text = (random_masks(questions, modality, 6, seed=2) for modality in ("image", "text"))
@@ -100,7 +103,7 @@ def test_requests_of_both_modalities_change_no_bit_of_those_of_one(name: str) ->
     assert torch.equal(together[:, :12], torch.cat(alone, 1))
 
 
-def test_nothing_asked_for_is_the_samples_as_they_are() -> None:
+def test_without_masks_the_full_samples_are_read() -> None:
     model = random_vqa("b")
     inputs = Engine(model, 3).cache(*samples(4))
     reading = Engine(model, 3).read(inputs, None, None, inputs.answers)
@@ -108,7 +111,7 @@ def test_nothing_asked_for_is_the_samples_as_they_are() -> None:
     assert torch.equal(reading.probability[:, 0], inputs.logits.amax(1).sigmoid())
 
 
-def test_dropped_words_are_a_shorter_question() -> None:
+def test_dropping_words_equals_reading_a_shorter_question() -> None:
     model = random_vqa("b", positions="learnt")
     pixels, questions = samples(4)
     kept = random_masks(questions, "text", 5, seed=3)
@@ -122,7 +125,7 @@ def test_dropped_words_are_a_shorter_question() -> None:
             torch.testing.assert_close(reading.probability[b, m], logits[0, asked[b]].sigmoid(), **CLOSE)
 
 
-def test_blanked_patches_are_a_picture_with_its_mean_colour_there() -> None:
+def test_removal_by_mean_equals_an_image_with_its_mean_colour_in_these_patches() -> None:
     model = random_vqa("a")
     pixels, questions = samples(3)
     kept = random_masks(questions, "image", 4, seed=5)
@@ -142,7 +145,7 @@ def test_blanked_patches_are_a_picture_with_its_mean_colour_there() -> None:
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_every_distinct_subset_is_read_once_and_only_its_tokens(modality: Modality) -> None:
+def test_every_distinct_subset_is_read_once_without_its_removed_tokens(modality: Modality) -> None:
     model = random_vqa("b")
     pixels, questions = samples(4)
     kept = random_masks(questions, modality, 5, seed=1)

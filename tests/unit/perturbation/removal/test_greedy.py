@@ -1,4 +1,4 @@
-"""The greedy search: the exact best where effects add up, within the bounds of all subsets where they do not."""
+"""The greedy search: it finds the best order if effects add up, and stays within the bounds of all subsets if not."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Read = Callable[[Mask], Array]
 
 
 def additive(effects: Array) -> Read:
-    """A model whose answer is the sum of the effects of the tokens that stay: kept [B, M, n] → [B, M]."""
+    """Return a model whose answer is the sum of the effects of the kept tokens: kept [B, M, n] → [B, M]."""
     return lambda kept: np.einsum("bmn,bn->bm", kept, effects)
 
 
 def interacting(effects: Array, seed: int) -> Read:
-    """A model in which tokens bear on one another in pairs and threes."""
+    """Return a model in which pairs and triples of tokens interact."""
     pairs = np.random.default_rng(seed).normal(size=(2, *effects.shape, effects.shape[1]))
 
     def read(kept: Mask) -> Array:
@@ -40,14 +40,14 @@ def interacting(effects: Array, seed: int) -> Read:
 
 
 def curves(read: Read, removable: Mask, masks: Mask) -> Array:
-    """Areas of consecutive orders, [B, orders]."""
+    """Return the areas of consecutive orders, [B, orders]."""
     return areas(read(masks).reshape(len(removable), -1, len(STEPS)), STEPS)
 
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**20), tokens=st.integers(1, 9))
-def test_where_effects_add_up_the_search_sorts_them(seed: int, tokens: int) -> None:
-    """Closed form: of all sums without k effects, the least lacks the k largest, and the most the k smallest."""
+def test_if_effects_add_up_the_search_sorts_them(seed: int, tokens: int) -> None:
+    """The smallest sum without k effects is the sum without the k largest; the largest is without the k smallest."""
     draw = np.random.default_rng(seed)
     effects, removable = draw.normal(size=(4, tokens)), draw.random((4, tokens)) < 0.7
     removable[0] = False
@@ -67,7 +67,7 @@ def test_where_effects_add_up_the_search_sorts_them(seed: int, tokens: int) -> N
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**20))
 def test_every_removal_is_the_best_given_those_before(seed: int) -> None:
-    """Against a loop over sets, one sample and one candidate at a time."""
+    """Compare with a loop over sets, one sample and one candidate at a time."""
     draw = np.random.default_rng(seed)
     read = interacting(draw.normal(size=(3, 6)), seed)
     removable = draw.random((3, 6)) < 0.8
@@ -84,7 +84,7 @@ def test_every_removal_is_the_best_given_those_before(seed: int) -> None:
         assert order[b, : len(gone)].tolist() == gone
 
 
-def test_what_is_found_lies_between_random_orders_and_the_bounds_of_all_subsets() -> None:
+def test_the_searched_orders_are_between_random_orders_and_the_bounds_of_all_subsets() -> None:
     read = interacting(np.random.default_rng(0).normal(size=(40, 6)), 1)
     removable = np.ones((40, 6), dtype=bool)
     found = greedy_masks(read, removable, STEPS, [str(b) for b in range(40)])
@@ -99,7 +99,7 @@ def test_what_is_found_lies_between_random_orders_and_the_bounds_of_all_subsets(
 
 
 def test_random_orders_are_as_good_as_all_orders_on_average() -> None:
-    """And a sample has the same ones in any batch."""
+    """A sample also has the same random orders in every batch."""
     count = 200
     read = interacting(np.random.default_rng(0).normal(size=(count, 4)), 1)
     removable = np.ones((count, 4), dtype=bool)

@@ -1,4 +1,4 @@
-"""The order of removal and the masks of tokens that stay."""
+"""The order of removal, and the masks of the kept tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIRECTIONS: tuple[Direction, ...] = ("positive", "negative")
 
 @st.composite
 def batches(draw: st.DrawFn, distinct: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and removable [B, n]; few values, so ties are common, unless they are to be distinct."""
+    """Draw scores and removable [B, n]; there are few values, so ties are common, unless ``distinct`` is given."""
     shape = (draw(st.integers(1, 5)), draw(st.integers(1, 12)))
     removable = draw(arrays(np.bool_, shape))
     if distinct:
@@ -49,7 +49,7 @@ def test_order_equals_a_plain_sort(direction: Direction, batch: tuple[np.ndarray
 @pytest.mark.parametrize("name", STEP_LISTS)
 @settings(deadline=None)
 @given(batch=batches())
-def test_masks_drop_the_first_of_the_order(
+def test_masks_remove_the_first_tokens_of_the_order(
     name: str, direction: Direction, batch: tuple[np.ndarray, np.ndarray]
 ) -> None:
     scores, removable = batch
@@ -66,7 +66,7 @@ def test_masks_drop_the_first_of_the_order(
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @settings(deadline=None)
 @given(batch=batches())
-def test_masks_are_nested_and_end_with_what_may_not_go(
+def test_masks_are_nested_and_the_last_keeps_only_tokens_that_are_not_removable(
     direction: Direction, batch: tuple[np.ndarray, np.ndarray]
 ) -> None:
     scores, removable = batch
@@ -79,7 +79,7 @@ def test_masks_are_nested_and_end_with_what_may_not_go(
 @settings(deadline=None)
 @given(batch=batches(distinct=True), percent=st.integers(0, 100))
 def test_directions_complement_each_other_without_ties(batch: tuple[np.ndarray, np.ndarray], percent: int) -> None:
-    """Removing the k highest leaves what removing the n − k lowest takes; here k and n − k are those of the steps."""
+    """The n − k tokens that stay when the k highest are removed are the n − k lowest."""
     scores, removable = batch
     steps = (percent / 100, (100 - percent) / 100)
     positive = kept_masks(scores, removable, steps[:1], "positive")[:, 0]
@@ -93,7 +93,7 @@ def test_directions_complement_each_other_without_ties(batch: tuple[np.ndarray, 
 
 @settings(deadline=None)
 @given(batch=batches(), data=st.data())
-def test_a_sample_does_not_see_its_batch(batch: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
+def test_a_sample_does_not_depend_on_its_batch(batch: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
     scores, removable = batch
     shuffle = np.array(data.draw(st.permutations(range(len(scores)))))
     masks = kept_masks(scores, removable, STEP_LISTS["paper"], "positive")
@@ -106,7 +106,7 @@ def test_a_sample_does_not_see_its_batch(batch: tuple[np.ndarray, np.ndarray], d
 
 @settings(deadline=None)
 @given(batch=batches(), padding=st.integers(1, 6), filler=st.sampled_from([0.0, 9.0, -9.0, np.nan, np.inf, -np.inf]))
-def test_padding_changes_nothing_whatever_its_score(
+def test_padding_changes_nothing_for_any_score(
     batch: tuple[np.ndarray, np.ndarray], padding: int, filler: float
 ) -> None:
     scores, removable = batch
@@ -119,28 +119,28 @@ def test_padding_changes_nothing_whatever_its_score(
         assert masks[..., n:].all()
 
 
-def test_ties_go_by_position_in_both_directions() -> None:
+def test_ties_are_ordered_by_position_in_both_directions() -> None:
     scores = np.array([[1.0, 0.0, 1.0, 0.0, -0.0]])
     removable = np.ones((1, 5), dtype=bool)
     assert removal_order(scores, removable, "positive").tolist() == [[0, 2, 1, 3, 4]]
     assert removal_order(scores, removable, "negative").tolist() == [[1, 3, 4, 0, 2]]
 
 
-def test_long_ties_stay_in_order() -> None:
-    """Long enough that an unstable sort would show."""
+def test_many_ties_stay_in_order() -> None:
+    """There are enough ties for an unstable sort to fail."""
     scores = np.repeat(np.array([[1.0, 0.0]]), 300, axis=1)
     order = removal_order(scores, np.ones_like(scores, dtype=bool), "positive")[0]
     np.testing.assert_array_equal(order, np.arange(600))
 
 
-def test_class_token_stays_though_it_scores_highest() -> None:
+def test_class_token_is_kept_although_it_scores_highest() -> None:
     scores = np.array([[99.0, 1.0, 3.0, 2.0, 0.0]])
     removable = np.array([[False, True, True, True, True]])
     masks = kept_masks(scores, removable, (0.0, 0.25, 0.5, 1.0), "positive")
     assert masks[0].astype(int).tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [1, 1, 0, 0, 1], [1, 0, 0, 0, 0]]
 
 
-def test_nothing_removable_keeps_everything_beside_samples_that_lose_tokens() -> None:
+def test_a_sample_without_removable_tokens_keeps_everything_next_to_other_samples() -> None:
     scores = np.random.default_rng(0).random((3, 6))
     removable = np.ones((3, 6), dtype=bool)
     removable[1] = False
@@ -150,13 +150,13 @@ def test_nothing_removable_keeps_everything_beside_samples_that_lose_tokens() ->
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.uint8, np.int64])
-def test_kinds_of_numbers(dtype: type) -> None:
+def test_scores_may_have_any_number_type(dtype: type) -> None:
     scores: np.ndarray = np.array([[2, 0, 3]], dtype=dtype)
     assert removal_order(scores, np.ones((1, 3), dtype=bool), "positive").tolist() == [[2, 0, 1]]
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_no_number_names_its_sample(broken: float) -> None:
+def test_a_score_that_is_not_finite_is_refused_with_its_sample(broken: float) -> None:
     scores = np.zeros((4, 5))
     scores[2, 3] = broken
     removable = np.ones((4, 5), dtype=bool)
@@ -166,7 +166,7 @@ def test_a_score_that_is_no_number_names_its_sample(broken: float) -> None:
     kept_masks(scores, removable, STEP_LISTS["paper"], "positive")
 
 
-def test_unknown_direction_and_unfit_arrays() -> None:
+def test_unknown_direction_and_wrong_arrays_are_refused() -> None:
     scores = np.zeros((2, 3))
     with pytest.raises(UserError, match="choose positive or negative"):
         removal_order(scores, scores == 0, "up")  # type: ignore[arg-type]

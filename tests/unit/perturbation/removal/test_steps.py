@@ -1,4 +1,4 @@
-"""Step lists, and how many tokens a step removes."""
+"""Step lists, and the number of tokens that a step removes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from clipmapper.errors import UserError
 from perturbation.removal.steps import STEP_LISTS, parse_steps, removed_count
 
-# The percentages as METHOD and the reference code print them, apart from the floats of the code under test.
+# The percentages printed in Huang et al. 2023 and in the reference code of Chefer et al., independent of the code's floats.
 PERCENTS = {"paper": (0, 5, 10, 15, 20, 25, 50, 75, 100), "chefer": (0, 25, 50, 75, 80, 85, 90, 95, 100)}
 
 
@@ -36,7 +36,7 @@ def test_removed_count_is_exact_for_every_size(percent: int) -> None:
         assert removed_count(n, percent / 100) == removed == -(-percent * n // 100), n
 
 
-def test_floating_point_would_get_some_of_these_wrong() -> None:
+def test_floating_point_gets_some_of_these_counts_wrong() -> None:
     naive = {(n, step): n - int((1 - step) * n) for n in range(401) for step in STEP_LISTS["chefer"]}
     assert any(removed_count(n, step) != removed for (n, step), removed in naive.items())
     assert removed_count(10, 0.9) == 9 != naive[10, 0.9]
@@ -59,7 +59,7 @@ def test_thirds_and_ends() -> None:
     assert [removed_count(0, step) for step in STEP_LISTS["paper"]] == [0] * 9
 
 
-def test_own_lists_are_kept_as_they_are() -> None:
+def test_custom_lists_are_kept_unchanged() -> None:
     assert parse_steps([0, 0.5, 1]) == (0.0, 0.5, 1.0)
     assert parse_steps((0, 0.3)) == (0.0, 0.3)
     assert parse_steps(OmegaConf.create({"steps": [0, 0.25, 1]}).steps) == (0.0, 0.25, 1.0)
@@ -72,11 +72,11 @@ def test_own_lists_are_kept_as_they_are() -> None:
         ("papr", "did you mean paper"),
         ("0,0.5,1", r"\[0,0.5,1\]"),
         ([], "empty"),
-        ([0], "0 alone"),
-        ([0.1, 0.5], "begins with 0.1.*unmasked point"),
+        ([0], "contains only 0"),
+        ([0.1, 0.5], "begins with 0.1.*point without removal"),
         ([0, 0.5, 0.25], "not sorted: 0.25 comes after 0.5"),
         ([0, 0.5, 0.5, 1], "0.5 twice"),
-        ([0, 5, 10], "holds 5, .*5 % is 0.05"),
+        ([0, 5, 10], "contains 5, .*5 % is 0.05"),
         ([0, -0.1], "-0.1"),
         ([0, float("nan")], "nan"),
         ([0, float("inf")], "inf"),
@@ -87,7 +87,7 @@ def test_own_lists_are_kept_as_they_are() -> None:
         (None, "neither a name"),
     ],
 )
-def test_bad_lists_are_named(value: object, names: str) -> None:
+def test_bad_lists_are_refused_on_one_line(value: object, names: str) -> None:
     with pytest.raises(UserError, match=names) as error:
         parse_steps(value)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Areas and gaps, on models whose answer is known in closed form."""
+"""Areas and gaps of models with a known closed form."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_closed_forms(steps: tuple[float, ...]) -> None:
     x = np.array(steps)
     assert areas(1 - x, steps) == pytest.approx(50)
     assert areas(np.full(len(x), 0.3), steps) == pytest.approx(30)
-    # Only the unmasked point is right: half the width of the first step.
+    # Only the point without removal is 1, so the area is half the width of the first step.
     assert areas((x == 0).astype(float), steps) == pytest.approx(50 * x[1])
 
 
@@ -52,7 +52,7 @@ def test_area_of_the_mean_curve_is_the_mean_of_areas(curves: np.ndarray) -> None
 
 @settings(deadline=None)
 @given(arrays(np.float64, (2, 5, 9), elements=PROBABILITIES))
-def test_gap_is_negative_less_positive(curves: np.ndarray) -> None:
+def test_gap_is_negative_minus_positive(curves: np.ndarray) -> None:
     positive, negative = curves
     steps = STEP_LISTS["chefer"]
     expected = 100 * np.trapezoid(negative - positive, steps, axis=-1)
@@ -65,7 +65,7 @@ def test_half_precision_curves_are_summed_in_double() -> None:
 
 
 def all_orders_of_a_sum_model(values: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
-    """Areas of every removal order of a model whose output is the sum of the values of the tokens that stay."""
+    """Return the areas of all removal orders for a model whose output is the sum of the values of the kept tokens."""
     ranks = np.array(list(itertools.permutations(range(len(values)))), dtype=float)
     masks = kept_masks(ranks, np.ones(ranks.shape, dtype=bool), steps, "positive")
     return areas(masks @ values, steps)
@@ -80,9 +80,9 @@ def test_best_worst_and_random_order_of_a_sum_model() -> None:
     worst = areas(kept_masks(truth, removable, steps, "negative") @ values, steps)
     assert best == pytest.approx(every_order.min())
     assert worst == pytest.approx(every_order.max())
-    # By hand, removing 0.5, 0.25, 0.15, 0.1, 0: the curve is 1, .5, .25, .1, 0, 0.
+    # Computed by hand: removing 0.5, 0.25, 0.15, 0.1, 0 in this order gives the curve 1, .5, .25, .1, 0, 0.
     assert best == pytest.approx(20 * (0.5 + 0.5 + 0.25 + 0.1))
-    # On average a random order removes in proportion: the line from 1 to 0. One order and its reverse make that line.
+    # The mean curve of all orders is the line from 1 to 0, and so is the mean curve of an order and its reverse.
     assert every_order.mean() == pytest.approx(50)
     assert best + worst == pytest.approx(100)
     assert direction_gaps(
@@ -94,9 +94,9 @@ def test_best_worst_and_random_order_of_a_sum_model() -> None:
 
 def test_refused_curves() -> None:
     steps = STEP_LISTS["paper"]
-    with pytest.raises(ValueError, match="9 are given"):
+    with pytest.raises(ValueError, match="one value for each of the 9 steps"):
         areas(np.zeros((2, 8)), steps)
-    with pytest.raises(ValueError, match="1 are given"):
+    with pytest.raises(ValueError, match="each of the 1 steps, and at least two steps"):
         areas(np.zeros((2, 1)), (0.0,))
     with pytest.raises(ValueError, match="at least one sample"):
         area_under_mean(np.zeros((0, 9)), steps)
