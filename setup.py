@@ -1,4 +1,4 @@
-"""Puts ``configs/`` into the wheel, as ``clipmapper/configs``; everything else is in pyproject.toml."""
+"""Build script that adds ``configs/`` to the wheel as ``clipmapper/configs``; all else is in pyproject.toml."""
 
 import shutil
 from pathlib import Path
@@ -8,10 +8,10 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithConfigs(build_py):
-    """Copies the configs of the checkout, which an editable install reads where they are."""
+    """The build step, which also copies the configs."""
 
     def run(self) -> None:
-        """Build the packages, then add the configs."""
+        """Build the packages and copy the configs; an editable install reads them from the checkout instead."""
         super().run()
         if not self.editable_mode:
             shutil.copytree("configs", Path(self.build_lib) / "clipmapper" / "configs", dirs_exist_ok=True)

@@ -1,4 +1,7 @@
-"""Measures ratios, side by side in one process: ``python scripts/benchmark.py what=[explaining] sizes=[tiny]``."""
+"""Measure speed and memory, as ratios in one process.
+
+Example: ``python scripts/benchmark.py what=[explaining] sizes=[tiny]``.
+"""
 
 from perturbation.commands.benchmark import main
 

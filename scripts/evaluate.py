@@ -1,7 +1,8 @@
-"""Scores a trained model, or anyone's result file, by the official metrics of its task.
+"""Score a trained model, or a result file of any model, with the official metrics of its task.
 
-``python scripts/evaluate.py task=vqa mapper=b`` takes the newest fitting checkpoint, as does ``task=caption``;
-``python scripts/evaluate.py predictions=FILE questions=FILE annotations=FILE`` needs no model, nor does
+``python scripts/evaluate.py task=vqa mapper=b`` uses the newest fitting checkpoint; ``task=caption`` does the same for
+captions. These two need no model:
+``python scripts/evaluate.py predictions=FILE questions=FILE annotations=FILE`` and
 ``python scripts/evaluate.py task=caption predictions=FILE references=FILE``.
 """
 

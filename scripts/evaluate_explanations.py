@@ -1,7 +1,7 @@
-"""Compares explanations with what they should show: ``python scripts/evaluate_explanations.py mapper=b``.
+"""Compare explanations with what they should show: ``python scripts/evaluate_explanations.py mapper=b``.
 
-Explanations of answers with what the answers depend on, and with ``task=caption`` those of a caption's words with the
-objects that the words name.
+Explanations of answers are compared with the evidence that the answers depend on. With ``task=caption``, explanations
+of a caption's words are compared with the objects that the words name.
 """
 
 from perturbation.commands.evaluate_explanations import main

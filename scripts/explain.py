@@ -1,8 +1,8 @@
-"""Makes pictures of explanations, and writes the scores behind them.
+"""Draw explanations as figures, and write their scores.
 
-``python scripts/explain.py task=vqa mapper=b explainer=weighted`` takes the newest fitting checkpoint and questions of
-the test split; ``python scripts/explain.py image=PHOTO question="what is it?"`` needs no data. With ``task=caption``
-pictures are captioned, and every word is explained; one's own ``image=PHOTO`` has no question then.
+``python scripts/explain.py task=vqa mapper=b explainer=weighted`` uses the newest fitting checkpoint and questions of
+the test split. ``python scripts/explain.py image=PHOTO question="what is it?"`` needs no dataset. With ``task=caption``
+images are captioned and every word is explained; give ``image=PHOTO`` without a question then.
 """
 
 from clipmapper.commands.explain import main

@@ -1,7 +1,8 @@
-"""Tests explanations by removing tokens: ``python scripts/perturb.py task=vqa mapper=b explainer=weighted``.
+"""Test explanations by removing tokens: ``python scripts/perturb.py task=vqa mapper=b explainer=weighted``.
 
-``task=caption`` tests captions, by how well what is generated again fits the whole picture.
-``explainer=all`` (or ``paper``) compares several in one pass; ``resume=RUN_FOLDER`` takes over what a stopped run did.
+``task=caption`` tests captions: images are captioned again without some patches, and the new captions are scored
+against the full image. ``explainer=all`` (or ``paper``) compares several explainers in one pass. ``resume=RUN_FOLDER``
+continues a stopped run.
 """
 
 from perturbation.commands.perturb import main

@@ -1,4 +1,4 @@
-"""Joins perturbation runs of several training seeds: ``python scripts/pool_seeds.py runs=[FOLDER,FOLDER,FOLDER]``."""
+"""Join perturbation runs of several training seeds: ``python scripts/pool_seeds.py runs=[FOLDER,FOLDER,FOLDER]``."""
 
 from perturbation.commands.pool_seeds import main
 

@@ -1,6 +1,6 @@
-"""Pre-trains the embedded encoder on ``shapes`` scenes and reports what its tokens know.
+"""Pre-train the embedded encoder on ``shapes`` scenes, and report what can be read from its tokens.
 
-``python scripts/pretrain_clip.py output=clipmapper/encoder/embedded`` makes the weights that ship with the project.
+``python scripts/pretrain_clip.py output=clipmapper/encoder/embedded`` trains the weights that are part of the project.
 """
 
 from clipmapper.commands.pretrain_clip import main

@@ -1,4 +1,4 @@
-"""Do explanations change when the model's layers are randomised? ``python scripts/sanity_check.py mapper=b``."""
+"""Test whether explanations change when layers are randomised: ``python scripts/sanity_check.py mapper=b``."""
 
 from perturbation.commands.sanity_check import main
 

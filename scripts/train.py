@@ -1,6 +1,6 @@
-"""Trains a mapper on frozen CLIP features: ``python scripts/train.py task=vqa mapper=b``.
+"""Train a mapper on frozen CLIP features: ``python scripts/train.py task=vqa mapper=b``.
 
-``resume=RUN_FOLDER`` goes on with a run that was stopped.
+``resume=RUN_FOLDER`` continues a stopped run.
 """
 
 from clipmapper.commands.train import main
