@@ -1,4 +1,4 @@
-"""Fixtures that tests of several rooms share."""
+"""Fixtures that tests of several folders share."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client comes in: no test asks the network
-if "PYTEST_XDIST_WORKER" in os.environ:  # before torch comes in: one process a core, and one thread in each
+# Both are set before the libraries that read them are imported.
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test uses the network
+if "PYTEST_XDIST_WORKER" in os.environ:  # there is one process per core, so each uses one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
@@ -23,15 +24,15 @@ REAL_MINI = Path(__file__).parents[2] / "shared" / "data" / "real_mini"
 
 @pytest.fixture
 def real_mini() -> Path:
-    """144 COCO photos with official VQAv2 and caption files; they may not be shipped, so not everyone has them."""
+    """144 COCO photos with official VQAv2 and caption files, which may not be distributed with the project."""
     if not REAL_MINI.is_dir():
-        pytest.skip("the COCO photos are not beside this checkout")
+        pytest.skip(f"the COCO photos are missing: there is no folder {REAL_MINI}")
     return REAL_MINI
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """Data and encoder weights of the tests' training runs; the first run writes them, the others find them."""
+    """Data and encoder weights of the tests' training runs; the first run writes the data, later runs read it."""
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -51,7 +52,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, list[str]]]:
-    """Runs a script in this process: exit status, what it printed, and its lines on stderr that begin with error."""
+    """A function that runs a script in this process.
+
+    It returns the exit status, the text on stdout, and the lines on stderr that start with "error: ".
+    """
     from tiny_runs import script
 
     def run(name: str, *arguments: str) -> tuple[int, str, list[str]]:
@@ -63,7 +67,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
             status = int(leaving.code or 0)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        sys.stderr.write(err)  # for tests that read more of it than the errors
+        sys.stderr.write(err)  # for tests that also read other lines of it
         return status, out, [line for line in err.splitlines() if line.startswith("error: ")]
 
     return run
@@ -71,13 +75,13 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the weights of ``pairs`` lie."""
+    """The folder with the weights of ``pairs``."""
     return tmp_path_factory.mktemp("clip")
 
 
 @pytest.fixture(scope="session")
 def pairs(clip_folder: Path) -> dict[str, Pair]:
-    """Every layout of open_clip: our encoder, loaded from a file, and open_clip's own model."""
+    """For every layout of open_clip: our encoder, loaded from a file, and the model of open_clip."""
     from models import LAYOUTS, loaded, random_clip, register, saved
 
     found: dict[str, Pair] = {}
@@ -91,5 +95,5 @@ def pairs(clip_folder: Path) -> dict[str, Pair]:
 
 @pytest.fixture(scope="session")
 def plain(pairs: dict[str, Pair]) -> Pair:
-    """The plainest of them."""
+    """The pair with the simplest layout."""
     return pairs["plain"]

@@ -27,7 +27,7 @@ from perturbation.localise.tables import cell
 from perturbation.localise.words import ALL, RANDOM, word_localisation_rows
 from perturbation.report.tables import markdown_table
 
-PICTURES = 16  # images captioned at a time
+IMAGES_AT_ONCE = 16  # number of images captioned together
 KINDS = ("color", "shape", "size", "position", ALL)
 _HEADS = {"mass_accuracy": "mass on the named objects", "pointing_game": "pointing game"}
 
@@ -116,7 +116,7 @@ def _caption_images(
 ) -> Iterator[NamingCaptions]:
     """Caption the images of these rows and yield the captions that name objects; skip unreadable images."""
     with progress(len(rows), "explaining captions", "images") as advance:
-        for places in in_order(len(rows), PICTURES):
+        for places in in_order(len(rows), IMAGES_AT_ONCE):
             if batch := trained.batch([rows[place] for place in places]):
                 yield _captions_that_name(trained, batch, scenes)
             advance(len(places))

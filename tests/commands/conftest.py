@@ -1,4 +1,4 @@
-"""A tiny trained model and a perturbation run of it, for the tests of whole runs."""
+"""Fixtures for tests of whole runs: a tiny trained model, and a perturbation run of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     run = tmp_path_factory.mktemp("trained") / "run"
     tiny.train(run)
     checkpoint = run / "checkpoints" / "best.ckpt"
-    undecided(checkpoint)
+    make_undecided(checkpoint)
     return Trained(tiny, checkpoint)
 
 
-def undecided(checkpoint: Path) -> None:
-    """Makes the trained weights waver between yes and no, so that removed tokens change answers, right ones too."""
+def make_undecided(checkpoint: Path) -> None:
+    """Change the weights so that the model is undecided between yes and no.
+
+    Removed tokens then change answers, including correct ones.
+    """
     content = read_checkpoint(checkpoint)
     answers, weights = content["clipmapper"]["answers"], content["state_dict"]
     draw = torch.Generator().manual_seed(0)
@@ -34,7 +37,7 @@ def undecided(checkpoint: Path) -> None:
 
 @pytest.fixture(scope="session")
 def whole(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing stopped."""
+    """A run that was not interrupted."""
     run = tmp_path_factory.mktemp("whole") / "run"
     trained.perturb(run, "ceiling.samples=4")
     return run

@@ -1,4 +1,7 @@
-"""What a user can get wrong or a disk can do: one line that names it and exit status 1, or handled and counted."""
+"""Mistakes of the user and failures of the disk.
+
+Each either ends with exit status 1 and one line that names the cause, or is handled and counted.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ VAL_IDS = 4
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A small data set in VQAv2's layout."""
+    """A small dataset in VQAv2's layout."""
     folder = tmp_path / "vqav2"
     write_vqav2(folder)
     return folder
@@ -38,7 +41,7 @@ def overrides(tiny: Tiny, root: Path, tmp_path: Path) -> tuple[str, ...]:
     return *tiny.base, *data, f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}"
 
 
-def picture(root: Path, image_id: int, split: str = "train2014") -> Path:
+def image_file(root: Path, image_id: int, split: str = "train2014") -> Path:
     return root / "images" / split / f"COCO_{split}_{image_id:012d}.jpg"
 
 
@@ -58,15 +61,15 @@ def folder_of(out: str) -> Path:
 
 Damage = Callable[[Path], None]
 DAMAGES: dict[str, tuple[Damage, str]] = {
-    "missing image": (lambda root: picture(root, 3).unlink(), "COCO_train2014_000000000003.jpg: no such image"),
-    "truncated JPEG": (lambda root: truncate(picture(root, 3)), "COCO_train2014_000000000003.jpg: "),
-    "empty image": (lambda root: picture(root, 3).write_bytes(b""), "000000000003.jpg: the file is empty"),
-    "text as image": (lambda root: picture(root, 3).write_text("hello"), "000000000003.jpg: not an image"),
+    "missing image": (lambda root: image_file(root, 3).unlink(), "COCO_train2014_000000000003.jpg: no such image"),
+    "truncated JPEG": (lambda root: truncate(image_file(root, 3)), "COCO_train2014_000000000003.jpg: "),
+    "empty image": (lambda root: image_file(root, 3).write_bytes(b""), "000000000003.jpg: the file is empty"),
+    "text as image": (lambda root: image_file(root, 3).write_text("hello"), "000000000003.jpg: not an image"),
     "missing questions": (lambda root: (root / QUESTIONS.format("train2014")).unlink(), "no such file"),
     "missing annotations": (lambda root: (root / ANNOTATIONS.format("val2014")).unlink(), "val2014_annotations.json"),
     "malformed JSON": (lambda root: truncate(root / QUESTIONS.format("val2014")), "not valid JSON"),
     "empty JSON": (lambda root: (root / ANNOTATIONS.format("train2014")).write_text(""), "not valid JSON"),
-    "JSON of something else": (
+    "JSON with other content": (
         lambda root: (root / QUESTIONS.format("train2014")).write_text("[]"),
         'is [], not an object with "questions"',
     ),
@@ -91,11 +94,11 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_data_ends_in_one_line(root: Path, overrides: tuple[str, ...], command: Command, damage: str) -> None:
-    harm, said = DAMAGES[damage]
-    harm(root)
+    apply_damage, message = DAMAGES[damage]
+    apply_damage(root)
     status, _, errors = command("train", *overrides)
     assert (status, len(errors)) == (1, 1)
-    assert said in errors[0]
+    assert message in errors[0]
 
 
 @pytest.mark.parametrize(
@@ -130,13 +133,13 @@ def test_a_wrong_path_or_number_ends_in_one_line(
     assert said in errors[0]
 
 
-@pytest.mark.parametrize("harm", [truncate, Path.unlink])
-def test_a_skipped_picture_changes_nothing_else(
-    root: Path, overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str], harm: Damage
+@pytest.mark.parametrize("damage", [truncate, Path.unlink])
+def test_a_skipped_image_changes_nothing_else(
+    root: Path, overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str], damage: Damage
 ) -> None:
-    """The sound pictures' features are bitwise what they were, in training and again from the cache."""
+    """The features of the readable images stay the same, when they are computed and when they come from the cache."""
     before = prepare(typed(composed("evaluate", *overrides), EvaluateConfig))
-    harm(picture(root, 3))
+    damage(image_file(root, 3))
     config = typed(composed("evaluate", *overrides, "data.on_bad_image=skip"), EvaluateConfig)
     for _ in range(2):
         capsys.readouterr()
@@ -157,14 +160,14 @@ def test_a_skipped_picture_changes_nothing_else(
     assert "COCO_train2014_000000000003.jpg" in errors[0]
 
 
-def test_predictions_of_the_others_stay_and_the_submission_is_whole(
+def test_other_predictions_stay_the_same_and_the_submission_is_complete(
     root: Path, overrides: tuple[str, ...], command: Command
 ) -> None:
     _, out, _ = command("train", *overrides)
     run = folder_of(out)
     before = {row["question_id"]: row for row in read_json(run / "predictions_val.json")}
     bad = next(iter(before.values()))["image_id"]
-    truncate(picture(root, bad, "val2014"))
+    truncate(image_file(root, bad, "val2014"))
     status, out, errors = command("evaluate", *overrides, "split=val", "data.on_bad_image=skip", f"checkpoint={run}")
     assert (status, errors) == (0, [])
     rows = read_json(folder_of(out) / "predictions_val.json")
@@ -176,7 +179,7 @@ def test_predictions_of_the_others_stay_and_the_submission_is_whole(
     assert {submitted[i] for i, row in before.items() if row["image_id"] == bad} == {""}
 
 
-def test_a_split_without_any_sound_picture_is_one_line(
+def test_a_split_without_any_readable_image_is_one_line(
     root: Path, overrides: tuple[str, ...], command: Command
 ) -> None:
     for path in (root / "images").rglob("*.jpg"):
@@ -186,13 +189,13 @@ def test_a_split_without_any_sound_picture_is_one_line(
     assert "no image of the train split could be read" in errors[0]
 
 
-def test_pictures_of_every_kind_are_read(root: Path, overrides: tuple[str, ...], command: Command) -> None:
-    Image.new("L", (50, 40), 90).save(picture(root, 1))
-    Image.new("CMYK", (50, 40), (1, 90, 3, 4)).save(picture(root, 2))
-    Image.fromarray(np.full((40, 50), 40_000, np.uint16)).save(picture(root, 3), "png")
+def test_images_of_every_format_are_read(root: Path, overrides: tuple[str, ...], command: Command) -> None:
+    Image.new("L", (50, 40), 90).save(image_file(root, 1))
+    Image.new("CMYK", (50, 40), (1, 90, 3, 4)).save(image_file(root, 2))
+    Image.fromarray(np.full((40, 50), 40_000, np.uint16)).save(image_file(root, 3), "png")
     frames = [Image.new("P", (50, 40), k) for k in range(3)]
-    frames[0].save(picture(root, 4), "gif", save_all=True, append_images=frames[1:])
-    Image.new("RGB", (1, 1), "red").save(picture(root, 5))
+    frames[0].save(image_file(root, 4), "gif", save_all=True, append_images=frames[1:])
+    Image.new("RGB", (1, 1), "red").save(image_file(root, 5))
     status, out, errors = command("train", *overrides)
     assert (status, errors) == (0, [])
     assert "questions: 20 train" in out
@@ -217,15 +220,15 @@ def test_long_unicode_and_unknown_words_and_answers_are_handled_and_counted(
     status, out, errors = command("train", *overrides)
     assert (status, errors) == (0, [])
     assert "answers: 3" in out
-    told = capsys.readouterr().err
-    assert "1 texts are longer than the encoder's 40 tokens and were cut off" in told
-    assert "1 training questions have no answer in the vocabulary" in told
+    warnings = capsys.readouterr().err
+    assert "1 texts are longer than the encoder's 40 tokens and were cut off" in warnings
+    assert "1 training questions have no answer in the vocabulary" in warnings
 
 
 def test_a_full_disk_at_the_checkpoint_is_one_line(
     overrides: tuple[str, ...], tmp_path: Path, command: Command
 ) -> None:
-    command("train", *overrides)  # the features are there
+    command("train", *overrides)  # writes the features to the cache
     with small_disk(30_000):
         status, out, errors = command("train", *overrides)
     assert (status, len(errors)) == (1, 1)
@@ -235,11 +238,11 @@ def test_a_full_disk_at_the_checkpoint_is_one_line(
     assert list(half.iterdir()) == []
 
 
-def test_results_that_cannot_be_written_are_one_line(
+def test_results_that_cannot_be_written_end_in_one_line(
     overrides: tuple[str, ...], command: Command, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    (run / "metrics.json").mkdir(parents=True)  # which no file can replace
+    (run / "metrics.json").mkdir(parents=True)  # no file can replace a folder
     status, _, errors = command("train", *overrides, f"hydra.run.dir={run}")
     assert (status, len(errors)) == (1, 1)
     assert "metrics.json: cannot be written (Is a directory); choose a writable folder" in errors[0]
@@ -249,9 +252,9 @@ def test_results_that_cannot_be_written_are_one_line(
 
 
 @pytest.mark.parametrize("case", ["unknown key", "missing image", "no folder"])
-def test_a_process_says_it_in_one_line_and_exits_with_1(overrides: tuple[str, ...], root: Path, case: str) -> None:
+def test_a_process_prints_one_error_line_and_exits_with_1(overrides: tuple[str, ...], root: Path, case: str) -> None:
     wrong = {"unknown key": "+foo=1", "missing image": "seed=1", "no folder": f"paths.runs={root / QUESTIONS}/x"}
-    picture(root, 3).unlink()
+    image_file(root, 3).unlink()
     (root / QUESTIONS).touch()
     status, out, err = finish("train", [*overrides, wrong[case]])
     assert status == 1
@@ -260,7 +263,7 @@ def test_a_process_says_it_in_one_line_and_exits_with_1(overrides: tuple[str, ..
     assert "Traceback" not in err + out
 
 
-def test_the_stack_trace_is_there_for_those_who_ask(tmp_path: Path) -> None:
+def test_the_stack_trace_is_printed_on_request(tmp_path: Path) -> None:
     status, _, err = finish("train", [f"paths.root={tmp_path}", "+foo=1"], CLIPMAPPER_TRACE="1")
     assert status != 0
     assert "Traceback" in err

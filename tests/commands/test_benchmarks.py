@@ -1,4 +1,4 @@
-"""What the benchmarks compare is the same thing done in two ways, and is timed in turns."""
+"""The benchmarks: the two ways they compare give the same results, and are timed in alternation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_ways_alternate_modalities_and_the_first_turn_does_not_count() -> None:
+def test_ways_alternate_and_the_first_round_does_not_count() -> None:
     order: list[str] = []
 
     def slow() -> None:
@@ -58,7 +58,7 @@ def test_captions_are_the_same_with_and_without_caches(mapper: str) -> None:
 
 
 @pytest.mark.parametrize("mapper", ["a", "b"])
-def test_words_are_explained_alike_together_and_apart(mapper: str) -> None:
+def test_words_have_the_same_explanations_together_and_separately(mapper: str) -> None:
     model = random_caption_model("tiny", mapper)
     pixels, captions = random_captions(model, 2, 3)
     together = words_together(model, pixels, captions).unflatten(0, (2, 3))
@@ -69,7 +69,7 @@ def test_words_are_explained_alike_together_and_apart(mapper: str) -> None:
         assert not together[:, place, rows.shape[1] :].any()
 
 
-def test_explainers_that_share_a_trace_need_no_pass_of_their_own() -> None:
+def test_explainers_that_share_a_trace_need_no_separate_pass() -> None:
     model = random_model("tiny")
     traced = trace_vqa(model, *random_batch(model, 4))
     assert not any("attention_relevance" in each.needs or "scalar" in each.needs for each in SHARING.values())
@@ -77,7 +77,7 @@ def test_explainers_that_share_a_trace_need_no_pass_of_their_own() -> None:
         assert each(traced.trace, rows=traced.rows).shape == (4, traced.trace.tokens)
 
 
-def test_where_a_training_step_s_time_goes_is_written_down(command: Command, tmp_path: Path) -> None:
+def test_the_parts_of_a_training_step_s_time_are_written(command: Command, tmp_path: Path) -> None:
     small = ("mapper.width=16", "mapper.heads=2", "mapper.layers=1", "task.optim.batch_size=8", "threads=1")
     status, _, errors = command("benchmark", "what=[training]", *small, f"hydra.run.dir={tmp_path}")
     assert (status, errors) == (0, [])
@@ -89,7 +89,7 @@ def test_where_a_training_step_s_time_goes_is_written_down(command: Command, tmp
 
 
 @pytest.mark.parametrize("override", ["what=[nothing]", "what=[]", "sizes=[huge]"])
-def test_what_is_not_measured_is_one_line(command: Command, override: str) -> None:
+def test_an_unknown_benchmark_or_size_is_one_line(command: Command, override: str) -> None:
     status, _, errors = command("benchmark", override)
     assert (status, len(errors)) == (1, 1)
     assert "choose from" in errors[0]

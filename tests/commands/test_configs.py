@@ -1,4 +1,4 @@
-"""Every shipped config composes, is accepted and runs; what is wrong in one is named with what would be right."""
+"""Every config of the project composes, is accepted and runs; an error names the mistake and how to fix it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCHEMAS = {
     "benchmark": BenchmarkConfig,
     "pretrain_clip": PretrainConfig,
 }
-NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # what has no default
+NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # keys without a default
 GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment", "paths")
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONFIGS / group).glob("*.yaml"))]
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*vqa.yaml"))
@@ -48,7 +48,7 @@ def test_a_command_without_overrides_is_accepted(name: str) -> None:
     ("name", "schema"),
     [("explain", ExplainCaptionConfig), ("perturb", PerturbCaptionsConfig), ("evaluate_explanations", LocaliseConfig)],
 )
-def test_captions_have_keys_of_their_own(name: str, schema: type) -> None:
+def test_captions_have_separate_schemas(name: str, schema: type) -> None:
     assert isinstance(typed(composed(name, "task=caption"), schema), schema)
 
 
@@ -63,7 +63,7 @@ def test_every_option_of_every_group_is_accepted(name: str, option: str) -> None
     assert type(checked.data) is DATA_SCHEMAS[checked.data.name]
 
 
-def test_the_options_of_a_group_are_told_apart_by_their_names() -> None:
+def test_the_options_of_a_group_are_identified_by_their_names() -> None:
     for group in ("mapper", "logger", "task"):
         for path in (CONFIGS / group).glob("*.yaml"):
             assert getattr(typed(composed("train", f"{group}={path.stem}"), TrainConfig), group).name == path.stem
@@ -71,13 +71,13 @@ def test_the_options_of_a_group_are_told_apart_by_their_names() -> None:
         assert typed(composed("train", f"data={path.stem}"), TrainConfig).data.name == path.stem
 
 
-def test_the_default_is_the_embedded_set_up() -> None:
+def test_the_default_is_the_embedded_setup() -> None:
     config = typed(composed("train"), TrainConfig)
     assert (config.mapper.name, config.encoder.weights, config.data.name) == ("b", "embedded", "shapes")
     assert config.logger.name == "csv"
 
 
-def test_the_papers_set_up() -> None:
+def test_the_setup_of_the_paper() -> None:
     config = typed(composed("train", "experiment=paper_vqa", "data.root=/x"), TrainConfig)
     assert (config.encoder.model, config.encoder.weights) == ("ViT-B-32-quickgelu", "openai")
     assert isinstance(config.data, VQAv2Config)
@@ -89,7 +89,7 @@ def test_the_papers_set_up() -> None:
     assert typed(composed("train", "experiment=paper_vqa", "mapper=a"), TrainConfig).mapper.layers == 8
 
 
-def test_easy_data_train_for_fewer_steps_unless_told_otherwise() -> None:
+def test_easy_vqa_has_fewer_steps_by_default() -> None:
     usual, easy = (typed(composed("train", option), TrainConfig) for option in ("data=shapes", "data=easy_vqa"))
     assert easy.task.optim.decay_start < easy.task.steps == easy.trainer.max_steps < usual.trainer.max_steps
     assert typed(composed("train", "data=easy_vqa", "task.steps=9"), TrainConfig).trainer.max_steps == 9
@@ -136,7 +136,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("override", WRONG)
-def test_what_is_wrong_is_named_with_what_is_right(command: Command, tmp_path: Path, override: str) -> None:
+def test_an_error_names_the_mistake_and_the_valid_choices(command: Command, tmp_path: Path, override: str) -> None:
     status, _, errors = command("train", f"paths.root={tmp_path}", override)
     assert status == 1
     assert len(errors) == 1
@@ -144,13 +144,13 @@ def test_what_is_wrong_is_named_with_what_is_right(command: Command, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["evaluate", "pretrain_clip"])
-def test_the_other_commands_say_the_same(command: Command, tmp_path: Path, name: str) -> None:
+def test_other_commands_give_the_same_error(command: Command, tmp_path: Path, name: str) -> None:
     status, _, errors = command(name, f"paths.root={tmp_path}", "+foo=1")
     assert (status, len(errors)) == (1, 1)
     assert errors[0].startswith("error: unknown config key foo; valid here: ")
 
 
-def test_a_key_of_another_data_set_is_unknown() -> None:
+def test_a_key_of_another_dataset_is_unknown() -> None:
     with pytest.raises(UserError, match=r"unknown config key data\.pixels; .*valid here: .*data\.reserve_from"):
         typed(composed("train", "data=vqav2", "+data.pixels=3"), TrainConfig)
 
@@ -164,7 +164,7 @@ def test_a_key_of_another_data_set_is_unknown() -> None:
         ("trainer.strategy=none", "invalid strategy name"),
     ],
 )
-def test_what_lightning_refuses_is_one_line(tiny: Tiny, command: Command, override: str, said: str) -> None:
+def test_an_error_of_lightning_is_one_line(tiny: Tiny, command: Command, override: str, said: str) -> None:
     status, _, errors = command("train", *tiny.overrides, override)
     assert (status, len(errors)) == (1, 1)
     assert errors[0].startswith("error: trainer: ")
@@ -210,7 +210,7 @@ def test_the_csv_log(tiny: Tiny, tmp_path: Path) -> None:
 def test_wandb_without_an_account(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
-    monkeypatch.setenv("WANDB_MODE", "online")  # the config wins; put back at the end
+    monkeypatch.setenv("WANDB_MODE", "online")  # the config overrides it; monkeypatch restores it at the end
     monkeypatch.setenv("WANDB_SILENT", "true")
     tiny.train(tmp_path / "run", "logger=wandb", "logger.offline=true")
     wandb.finish()
@@ -222,9 +222,9 @@ def test_wandb_that_cannot_sign_in_is_one_line(
 ) -> None:
     import wandb
 
-    wandb.teardown()  # what another test set up
-    nobody = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), "WANDB_API_KEY": "", "WANDB_MODE": "online"}
-    for name, value in nobody.items():
+    wandb.teardown()  # ends what another test may have started
+    signed_out = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), "WANDB_API_KEY": "", "WANDB_MODE": "online"}
+    for name, value in signed_out.items():
         monkeypatch.setenv(name, value)
     status, _, errors = command("train", *tiny.overrides, "logger=wandb", f"paths.runs={tmp_path}")
     assert (status, len(errors)) == (1, 1)
@@ -232,7 +232,7 @@ def test_wandb_that_cannot_sign_in_is_one_line(
     assert "logger.offline=true" in errors[0]
 
 
-def test_tensorboard_or_what_to_install(tiny: Tiny, tmp_path: Path) -> None:
+def test_tensorboard_logs_or_the_error_names_the_package(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny.config("logger=tensorboard").logger
     try:
         import tensorboard  # noqa: F401

@@ -27,7 +27,7 @@ def run(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
-def test_help_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+def test_help_has_a_line_for_every_command(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     assert run(*arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, (_, about) in COMMANDS.items():
@@ -46,7 +46,7 @@ def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
     assert len(err.splitlines()) == 1
 
 
-def test_what_follows_the_name_are_the_overrides(
+def test_the_arguments_after_the_name_are_overrides(
     capsys: pytest.CaptureFixture[str], trained: Trained, tmp_path: Path
 ) -> None:
     quick = ("samples=2", "steps=[0,1]", "controls=[]", f"hydra.run.dir={tmp_path / 'run'}")
@@ -60,13 +60,13 @@ def test_what_follows_the_name_are_the_overrides(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_configs_are_checked_before_torch_is_imported(name: str) -> None:
-    """Neither is ``explain``, for which scripts/explain.py would stand until the command runs."""
+    """The package ``explain`` isn't imported either: until the command runs, the name means scripts/explain.py."""
     code = f"import sys, {COMMANDS[name][0]}; sys.exit('torch' in sys.modules or 'explain' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=PROJECT).returncode == 0
 
 
-def test_only_the_scripts_folder_leaves_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "explain.py").touch()  # a folder of the user's with a script of that name
+def test_only_the_scripts_folder_is_removed_from_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "explain.py").touch()  # a folder of the user that contains a script with this name
     for first, stays in ((tmp_path, True), (PROJECT, True), (PROJECT / "scripts", False)):
         monkeypatch.syspath_prepend(str(first))
         import_module("clipmapper.cli")

@@ -1,4 +1,4 @@
-"""Evaluation: the files it writes, the checkpoint it finds, and the scoring of anyone's result file."""
+"""Evaluation: the files it writes, the checkpoint it finds, and the scoring of a result file of any model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Command = Callable[..., tuple[int, str, list[str]]]
 
 @pytest.fixture(scope="module")
 def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a short training of mapper B that is no worse than the commonest answer."""
+    """The run folder of a short training of mapper B, which is at least as good as the most common answer."""
     run = tmp_path_factory.mktemp("trained") / "run"
     rate = ("task.optim.warmup_steps=5", "task.optim.lr=0.01")
     tiny.train(run, "trainer.max_steps=60", "trainer.val_check_interval=60", *rate)
@@ -41,7 +41,7 @@ def prepared(tiny: Tiny, trained: Path) -> TaskData:
 
 
 def official(tiny: Tiny, split: str) -> tuple[Path, Path]:
-    """The question and annotation file of a split."""
+    """Return the question file and the annotation file of a split."""
     found = [path for path in (tiny.root / "cache" / "data" / "shapes").glob("v*-40-10-10x*") if path.is_dir()]
     names = (f"v2_OpenEnded_shapes_{split}_questions.json", f"v2_shapes_{split}_annotations.json")
     return found[0] / names[0], found[0] / names[1]
@@ -95,8 +95,8 @@ def test_batches_do_not_change_predictions(trained: Path, prepared: TaskData) ->
         torch.testing.assert_close(probabilities, close, rtol=0, atol=1e-5)
 
 
-def test_whole_model_answers_as_on_cached_features(trained: Path, prepared: TaskData) -> None:
-    """Pixels and words through the loaded model, one by one, against the cache."""
+def test_the_whole_model_gives_the_same_answers_as_cached_features(trained: Path, prepared: TaskData) -> None:
+    """Compare the loaded model, which reads pixels and words one by one, with the cached features."""
     from clipmapper.data.images import load_rgb
 
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
@@ -117,7 +117,7 @@ def unlabelled(prepared: TaskData) -> VQADataset:
     return VQADataset(VQAData(bare, data.images), prepared.images, prepared.texts, prepared.answers)
 
 
-def test_questions_without_labels_get_predictions_only(trained: Path, prepared: TaskData, tmp_path: Path) -> None:
+def test_questions_without_labels_get_only_predictions(trained: Path, prepared: TaskData, tmp_path: Path) -> None:
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
     assert evaluate(model.trained, unlabelled(prepared), model.answers, tmp_path, "test") is None
     rows = read_json(tmp_path / "predictions_test.json")
@@ -164,7 +164,7 @@ def changed(path: Path, target: Path, change: Callable[[Any], Any]) -> Path:
 
 @pytest.mark.parametrize("wrong", range(3))
 @pytest.mark.parametrize("how", ["missing", "empty", "cut off", "a list of numbers", "one missing", "a folder"])
-def test_a_wrong_file_is_one_line_that_names_it(
+def test_a_wrong_file_ends_in_one_line_with_its_name(
     result_files: tuple[Path, Path, Path], tmp_path: Path, command: Command, wrong: int, how: str
 ) -> None:
     path, files = tmp_path / "wrong.json", list(result_files)
@@ -203,16 +203,16 @@ def test_the_newest_fitting_checkpoint_is_found(tiny: Tiny, trained: Path, tmp_p
     content = checkpoint_of(trained, "best")
     card = content["clipmapper"]
 
-    def of(**changes: Any) -> dict[str, Any]:
+    def with_card(**changes: Any) -> dict[str, Any]:
         return {**content, "clipmapper": {**card, **changes}}
 
     usable = saved(tmp_path, "usable", content, age=50)
     saved(tmp_path, "older", content, age=60)
-    saved(tmp_path, "other_data", of(data="easy_vqa"), age=5)
-    saved(tmp_path, "other_mapper", of(mapper={**card["mapper"], "name": "a"}), age=4)
-    saved(tmp_path, "other_width", of(mapper={**card["mapper"], "width": 32}), age=3)
-    saved(tmp_path, "other_encoder", of(encoder={**card["encoder"], "model": "ViT-B-32"}), age=2)
-    saved(tmp_path, "blind", of(sees="question"), age=1)
+    saved(tmp_path, "other_data", with_card(data="easy_vqa"), age=5)
+    saved(tmp_path, "other_mapper", with_card(mapper={**card["mapper"], "name": "a"}), age=4)
+    saved(tmp_path, "other_width", with_card(mapper={**card["mapper"], "width": 32}), age=3)
+    saved(tmp_path, "other_encoder", with_card(encoder={**card["encoder"], "model": "ViT-B-32"}), age=2)
+    saved(tmp_path, "blind", with_card(sees="question"), age=1)
     saved(tmp_path, "foreign", {"state_dict": {}}, age=1)
     saved(tmp_path, "damaged", content, age=1).write_bytes(b"PK")
     config = tiny.evaluation(f"paths.root={tmp_path}")
@@ -233,7 +233,7 @@ def test_the_newest_fitting_checkpoint_is_found(tiny: Tiny, trained: Path, tmp_p
         ("split=dev", "split=dev: this data has train, val, test"),
     ],
 )
-def test_a_checkpoint_of_something_else_is_refused(
+def test_a_checkpoint_that_does_not_fit_the_config_is_refused(
     tiny: Tiny, trained: Path, tmp_path: Path, command: Command, override: str, said: str
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -248,7 +248,7 @@ def test_a_checkpoint_of_something_else_is_refused(
     assert said in errors[0]
 
 
-def test_a_checkpoint_whose_weights_are_not_its_mappers_is_refused(trained: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_whose_weights_do_not_fit_its_mapper_is_refused(trained: Path, tmp_path: Path) -> None:
     content = checkpoint_of(trained, "best")
     content["state_dict"].pop("model.head.1.bias")
     torch.save(content, tmp_path / "best.ckpt")

@@ -1,4 +1,4 @@
-"""Evaluation of captions: the files it writes, the scores beside them, the floor, and anyone's result file."""
+"""Evaluation of captions: the files it writes, their scores, the best constant caption, and result files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JAVA_FREE = ("BLEU-4", "CIDEr")
 
 @pytest.fixture(autouse=True)
 def _without_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starting Java takes seconds; METEOR and PTB are tested with the metrics."""
+    """Hide Java, which takes seconds to start; METEOR and PTB are tested with the metrics."""
     make_quick(monkeypatch)
 
 
@@ -46,7 +46,7 @@ def folder_of(out: str) -> Path:
 
 
 def coco(root: Path, train: list[list[str]], val: list[list[str]]) -> tuple[str, ...]:
-    """COCO's layout with noise pictures, one a list of captions; the overrides that lead there."""
+    """Write images of noise in COCO's layout, one per list of captions, and return the overrides for them."""
     (root / "annotations").mkdir(parents=True)
     for split, texts, start in (("train2014", train, 1), ("val2014", val, 1001)):
         folder = root / "images" / split
@@ -100,7 +100,7 @@ def test_training_and_evaluation_write_the_same_captions_and_scores(
     assert "CIDEr" in out
 
 
-def test_captions_of_shapes_are_judged(tiny: Tiny, trained: Path) -> None:
+def test_captions_of_shapes_are_checked_against_their_scenes(tiny: Tiny, trained: Path) -> None:
     config = tiny.config(*TASK)
     scenes = read_scenes(read_evidence(config.data, "test"))
     rows = read_json(trained / "captions_test.json")
@@ -113,18 +113,18 @@ def test_captions_of_shapes_are_judged(tiny: Tiny, trained: Path) -> None:
     assert judged.splitlines()[1] == "  true of the scene: 25.0 %"
 
 
-def test_clip_scores_are_those_of_the_pictures_themselves(tiny: Tiny, trained: Path) -> None:
+def test_clip_scores_are_those_of_the_images(tiny: Tiny, trained: Path) -> None:
     from clipmapper.data.datasets import load_captions
     from clipmapper.data.images import load_rgb
     from clipmapper.encoder.load import load_encoder
 
     config = tiny.config(*TASK)
     rows = read_json(trained / "captions_test.json")
-    pictures = [load_rgb(image.image) for image in load_captions(config.data).part("test").images]
+    images = [load_rgb(image.image) for image in load_captions(config.data).part("test").images]
     encoder = load_encoder(config.encoder)
     scored = [
-        slow_clip_scores(encoder, picture, row["caption"], row["references"])
-        for picture, row in zip(pictures, rows, strict=True)
+        slow_clip_scores(encoder, image, row["caption"], row["references"])
+        for image, row in zip(images, rows, strict=True)
     ]
     for name, values in zip(("CLIPScore", "RefCLIPScore"), zip(*scored, strict=True), strict=True):
         assert [row["scores"][name] for row in rows] == pytest.approx(values, abs=1e-4)
@@ -132,7 +132,7 @@ def test_clip_scores_are_those_of_the_pictures_themselves(tiny: Tiny, trained: P
         assert mean == pytest.approx(sum(values) / len(values), abs=1e-4)
 
 
-def test_the_best_constant_is_that_of_a_loop() -> None:
+def test_the_best_constant_equals_that_of_a_slow_loop() -> None:
     def image(number: int, *texts: str) -> CaptionImage:
         return CaptionImage(number, texts, FileImage(Path("none")))
 
@@ -147,7 +147,7 @@ def test_the_best_constant_is_that_of_a_loop() -> None:
     assert cider == pytest.approx(expected[caption])
 
 
-def test_anyones_result_file_is_scored(command: Command, tmp_path: Path) -> None:
+def test_a_result_file_is_scored(command: Command, tmp_path: Path) -> None:
     coco(tmp_path / "coco", TRAIN, VAL)
     references = tmp_path / "coco" / "annotations" / "captions_val2014.json"
     given = {1001: "two dogs run", 1002: "a ball", 1003: ""}
@@ -200,7 +200,7 @@ def test_a_bad_result_file_is_one_line(command: Command, tmp_path: Path, results
         (("task=caption", "data=easy_vqa"), "no trained checkpoint of task=caption data=easy_vqa mapper=b"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(
+def test_a_missing_file_or_checkpoint_is_one_line(
     command: Command, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     status, _, errors = command("evaluate", f"paths.root={tmp_path}", *arguments)
@@ -214,7 +214,7 @@ def places(tiny: Tiny, tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_odd_captions_are_handled_and_counted(places: tuple[str, ...], command: Command, tmp_path: Path) -> None:
-    """One word, 200 words, emoji, control characters, a special token's name, and an image without captions."""
+    """Captions of one word, of 200 words, with emoji, control characters or a special token; and no captions."""
     odd = [["ball"], ["word " * 200], ["two 🎉👩‍🚀 dogs", "tab\there\x07"], ["a <end_of_text> b"], []]
     data = coco(tmp_path / "coco", odd, [*VAL, [], ["猫", "cat"]])
     status, out, errors = command("train", *places, *data)
@@ -238,7 +238,7 @@ def test_an_untrained_model_is_evaluated(places: tuple[str, ...], command: Comma
 
 def test_an_unreadable_image_gets_an_empty_caption(places: tuple[str, ...], command: Command, tmp_path: Path) -> None:
     data = coco(tmp_path / "coco", TRAIN, VAL)
-    (tmp_path / "coco" / "images" / "val2014" / "1002.png").write_bytes(b"no picture")
+    (tmp_path / "coco" / "images" / "val2014" / "1002.png").write_bytes(b"no image")
     status, _, errors = command("train", *places, *data)
     assert (status, len(errors)) == (1, 1)
     assert "1002.png: not an image" in errors[0]
@@ -268,7 +268,7 @@ def test_an_unreadable_image_gets_an_empty_caption(places: tuple[str, ...], comm
         (TRAIN, VAL, ("data=easy_vqa",), "data=easy_vqa has no captions; give data=shapes or data=coco"),
     ],
 )
-def test_what_cannot_be_trained_on_is_one_line(
+def test_data_that_cannot_be_trained_on_is_one_line(
     tiny: Tiny,
     command: Command,
     tmp_path: Path,
@@ -286,14 +286,14 @@ def test_what_cannot_be_trained_on_is_one_line(
     assert said in errors[0]
 
 
-def test_the_papers_set_up_for_captions(tiny: Tiny, tmp_path: Path) -> None:
+def test_the_setup_of_the_paper_for_captions(tiny: Tiny, tmp_path: Path) -> None:
     config = typed(composed("train", "experiment=paper_caption", "data.root=/x", "mapper=a"), TrainConfig)
     assert (config.encoder.model, config.encoder.weights) == ("ViT-B-32-quickgelu", "openai")
     assert (config.task.name, config.data.name, config.data.root) == ("caption", "coco", "/x")
     assert (config.mapper.layers, config.mapper.width, config.task.optim.warmup_steps) == (8, 768, 1000)
 
 
-def test_the_papers_experiment_runs(real_mini: Path, tiny: Tiny, tmp_path: Path) -> None:
+def test_the_experiment_of_the_paper_runs(real_mini: Path, tiny: Tiny, tmp_path: Path) -> None:
     small = ("encoder=shapes_tiny", f"encoder.weights={tiny.weights}", *SMALL_MAPPER, *QUIET)
     overrides = ("experiment=paper_caption", "trainer.fast_dev_run=true", f"paths.root={tmp_path}", *small)
     (tmp_path / "run").mkdir()
@@ -307,7 +307,7 @@ def test_photos_of_coco(
 ) -> None:
     data = ["data=coco", f"data.root={real_mini}"]
     if layout == "coco":
-        data += ["data.karpathy=null", 'data.captions="captions_{split}_subset.json"']  # Hydra wants the quotes
+        data += ["data.karpathy=null", 'data.captions="captions_{split}_subset.json"']  # Hydra needs the quotes
     quick = (*tiny.base, *TASK, *data, f"paths.root={tmp_path}", f"encoder.weights={tiny.weights}")
     (tmp_path / "run").mkdir()
     found = train(typed(composed("train", *quick), TrainConfig), tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Measures against ground truth: closed forms, brute force over orders, and the command on a small trained model."""
+"""Localisation metrics: closed forms, brute force over orders, and the command with a small trained model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EVERY = list(METRICS.values())
 
 
 def masks(random: np.random.Generator, samples: int, tokens: int) -> tuple[Bools, Bools]:
-    """What takes part, and the evidence: at least one token, not all of them."""
+    """Return random masks of eligible tokens and of evidence, with at least one token and not all of them."""
     eligible = random.random((samples, tokens)) < 0.8
     eligible[:, :2] = True
     evidence = eligible & (random.random((samples, tokens)) < 0.4)
@@ -48,7 +48,7 @@ def test_all_relevance_inside_is_one_and_all_outside_is_zero(measure: Any) -> No
     strength = random.uniform(0.1, 5, evidence.shape)
     assert measure(strength * evidence, eligible, evidence) == pytest.approx(1)
     outside = eligible & ~evidence
-    enough = outside.sum(1) >= evidence.sum(1)  # or the K highest can't all be outside
+    enough = outside.sum(1) >= evidence.sum(1)  # else the K highest can't all be outside
     assert measure(strength * outside, eligible, evidence)[enough] == pytest.approx(0)
 
 
@@ -56,9 +56,9 @@ def test_all_relevance_inside_is_one_and_all_outside_is_zero(measure: Any) -> No
 @pytest.mark.parametrize("measure", EVERY)
 def test_uniform_scores_are_at_chance(measure: Any, level: float) -> None:
     eligible, evidence = masks(np.random.default_rng(1), 50, 9)
-    wanted = [sum(e) / sum(p) for e, p in zip(evidence.tolist(), eligible.tolist(), strict=True)]
-    assert measure(np.full(eligible.shape, level), eligible, evidence) == pytest.approx(wanted)
-    assert chance(eligible, evidence) == pytest.approx(wanted)
+    expected = [sum(e) / sum(p) for e, p in zip(evidence.tolist(), eligible.tolist(), strict=True)]
+    assert measure(np.full(eligible.shape, level), eligible, evidence) == pytest.approx(expected)
+    assert chance(eligible, evidence) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("measure", EVERY)
@@ -70,7 +70,7 @@ def test_random_scores_are_at_chance_on_average(measure: Any) -> None:
     assert gain.std() > 0.05
 
 
-def test_negative_scores_carry_no_mass_but_have_an_order() -> None:
+def test_negative_scores_have_no_mass_but_an_order() -> None:
     eligible, evidence = np.ones((1, 4), bool), np.array([[True, False, False, False]])
     below = np.array([[-1.0, -2.0, -3.0, -4.0]])
     assert mass_accuracy(below, eligible, evidence).tolist() == [0.25]
@@ -80,8 +80,8 @@ def test_negative_scores_carry_no_mass_but_have_an_order() -> None:
     assert mass_accuracy(mixed, eligible, evidence).tolist() == [0.75]
 
 
-def test_ties_count_by_all_their_orders() -> None:
-    """Rank accuracy and pointing game against every order that sorts the scores."""
+def test_ties_count_as_the_average_over_their_orders() -> None:
+    """Compare rank accuracy and pointing game with every order that sorts the scores."""
     random = np.random.default_rng(3)
     eligible, evidence = masks(random, 60, 6)
     scores = random.integers(-1, 2, eligible.shape).astype(float)
@@ -105,12 +105,12 @@ def test_mass_equals_a_slow_loop() -> None:
             if eligible[b, k] and scores[b, k] > 0:
                 whole += float(scores[b, k])
                 inside += float(scores[b, k]) * bool(evidence[b, k])
-        wanted = inside / whole if whole else evidence[b].sum() / eligible[b].sum()
-        assert found[b] == pytest.approx(wanted, rel=1e-6)
+        expected = inside / whole if whole else evidence[b].sum() / eligible[b].sum()
+        assert found[b] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("measure", EVERY)
-def test_scale_place_and_tokens_without_a_part_do_not_matter(measure: Any) -> None:
+def test_scale_position_and_tokens_that_are_not_eligible_do_not_matter(measure: Any) -> None:
     random = np.random.default_rng(5)
     eligible, evidence = masks(random, 30, 8)
     scores = random.normal(size=eligible.shape)
@@ -123,7 +123,7 @@ def test_scale_place_and_tokens_without_a_part_do_not_matter(measure: Any) -> No
 
 
 @pytest.mark.parametrize("measure", EVERY)
-def test_no_evidence_has_no_value_and_bad_arrays_are_refused(measure: Any) -> None:
+def test_no_evidence_gives_nan_and_bad_arrays_are_refused(measure: Any) -> None:
     eligible = np.array([[True, True, False], [False, False, False]])
     nothing = np.zeros_like(eligible)
     assert np.isnan(measure(np.ones((2, 3)), eligible, nothing)).all()
@@ -134,7 +134,7 @@ def test_no_evidence_has_no_value_and_bad_arrays_are_refused(measure: Any) -> No
         measure(np.array([[1, np.nan, 1], [1, 1, 1]]), eligible, nothing)
 
 
-def test_batches_hold_every_row_once_and_none_is_alone() -> None:
+def test_batches_contain_every_row_once_and_at_least_two() -> None:
     for count in range(2, 40):
         for size in range(2, 9):
             parts = even_batches(list(range(count)), size, least=True)
@@ -165,7 +165,7 @@ def test_rows_are_means_and_paired_gains_over_questions_with_evidence() -> None:
     assert all(row["ci95"] is None and row["samples"] == 1 for row in alone)
 
 
-def test_the_table_marks_what_is_not_above_chance() -> None:
+def test_the_table_marks_values_that_are_not_above_chance() -> None:
     steady = np.full((20, 3), 0.4)
     values = {"good": steady + 0.2, "none": steady, "chance": steady}
     found = localisation_rows({"text": values}, ["a"] * 20, "b", seed=0)
@@ -197,12 +197,12 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
     assert {row["explainer"] for row in found["rows"]} == {"weighted", "random", "shuffled", "chance"}
     assert found["questions"] == 9
     assert found["versions"].keys() >= {"python", "torch", "numpy"}
-    wanted = _by_hand(tiny, trained, samples=9)
+    expected = _by_hand(tiny, trained, samples=9)
     for modality in ("image", "text"):
         rows = {
             row["metric"]: row for row in found["rows"] if (row["explainer"], row["modality"]) == ("weighted", modality)
         }
-        values = [value for value in wanted[modality] if value is not None]
+        values = [value for value in expected[modality] if value is not None]
         assert rows["mass_accuracy"]["samples"] == len(values)
         assert found["left_out"][modality] == 9 - len(values)
         assert rows["mass_accuracy"]["value"] == pytest.approx(np.mean([mass for mass, _ in values]), abs=1e-5)
@@ -214,7 +214,7 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
 
 
 def _by_hand(tiny: Tiny, trained: Path, samples: int) -> dict[str, list[tuple[float, float] | None]]:
-    """Mass inside and hits of the weighted method, question by question, with evidence taken from the files."""
+    """Return mass and hits of the weighted method, question by question, with the evidence read from the files."""
     trained = load_trained(tiny.config(), "test", str(trained))
     folder = next(iter((tiny.root / "cache" / "data" / "shapes").glob("v*-40-10-10x*")))
     side = read_json(folder / "shapes_test_evidence.json")["questions"]
@@ -234,14 +234,14 @@ def _by_hand(tiny: Tiny, trained: Path, samples: int) -> dict[str, list[tuple[fl
         mask = np.asarray(Image.open(folder / f"masks/test/shapes_test_{question.image_id:012d}.png"))
         shown = np.kron(np.isin(mask, [k + 1 for k in entry["objects"]]), np.ones((6, 6)))
         patches = (shown.reshape(6, 128, 6, 128).mean((1, 3)) >= 0.2).ravel().tolist()
-        found["image"].append(_measured(scores[1:37], patches))
-        found["text"].append(_measured(scores[38 : 38 + len(words)], words))
+        found["image"].append(_mass_and_hit(scores[1:37], patches))
+        found["text"].append(_mass_and_hit(scores[38 : 38 + len(words)], words))
         if len(found["text"]) == samples:
             return found
     raise AssertionError("the model answers too few questions")
 
 
-def _measured(scores: list[float], truth: list[bool]) -> tuple[float, float] | None:
+def _mass_and_hit(scores: list[float], truth: list[bool]) -> tuple[float, float] | None:
     if not any(truth):
         return None
     inside = sum(score for score, there in zip(scores, truth, strict=True) if there)

@@ -1,4 +1,4 @@
-"""Explanations of captions' words against the objects they name, as the command measures them."""
+"""The command ``evaluate_explanations`` for captions: words' explanations compared with the objects they name."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def config_of(overrides: tuple[str, ...]) -> LocaliseConfig:
 
 
 def drawn(config: LocaliseConfig) -> list[int]:
-    """The rows of the pictures in the order in which they are captioned."""
+    """Return the rows of the images in the order in which they are captioned."""
     return [int(row) for row in np.random.default_rng(config.seed).permutation(TEST_IMAGES)[: config.samples]]
 
 
 def references(overrides: tuple[str, ...]) -> tuple[list[int], list[str]]:
-    """Image ids and a caption by people of each picture, in that order; every third one is a lie."""
+    """Return the image ids and one caption per image, in this order; every third caption is false."""
     config = config_of(overrides)
     trained = load_trained(config, "test", config.checkpoint)
     images = [trained.images[row] for row in drawn(config)]
@@ -54,7 +54,7 @@ def references(overrides: tuple[str, ...]) -> tuple[list[int], list[str]]:
     return [image.image_id for image in images], texts
 
 
-def test_relevance_and_evidence_are_those_of_each_word(
+def test_relevance_and_evidence_equal_those_of_each_word_alone(
     overrides: tuple[str, ...], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(overrides)
@@ -77,7 +77,7 @@ def test_relevance_and_evidence_are_those_of_each_word(
         assert check_caption(text, scenes[image_id]).true
         traced = trace_captions(trained.model, batch.pixels[b : b + 1], [batch.captions[b]], sample_ids=[image_id])
         mask = np.asarray(Image.open(evidence.folder / f"masks/test/shapes_test_{image_id:012d}.png"))
-        large = mask.repeat(3, 0).repeat(3, 1)  # so that patches are whole pixels
+        large = mask.repeat(3, 0).repeat(3, 1)  # so that a patch is a whole number of pixels
         cell = len(large) // SIDE
         for word in named:
             shown = np.isin(large, [o + 1 for o in word.objects]).reshape(SIDE, cell, SIDE, cell).mean((1, 3))
@@ -117,10 +117,10 @@ def test_the_command_writes_and_prints_the_table(
     for metric, title in (("mass_accuracy", "mass on the named objects"), ("pointing_game", "pointing game")):
         part = table[table.index(title) :]
         row = next(line for line in part.splitlines() if line.startswith("| genatt"))
-        wanted = next(
+        expected = next(
             r for r in content["rows"] if (r["explainer"], r["kind"], r["metric"]) == ("genatt", "all", metric)
         )
-        assert row.split(" | ")[-1].startswith(f"{wanted['value']:.3f}")
+        assert row.split(" | ")[-1].startswith(f"{expected['value']:.3f}")
     for name in ("weighted", "uniform", "rollout", "genatt", "random", "chance"):
         assert table.count(f"| {name} |") == 2
 

@@ -1,4 +1,4 @@
-"""Pictures and scores of explanations, as a user makes them."""
+"""The command ``explain`` for answers: its figures and scores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIDE = 6  # patches
 
 @pytest.fixture(scope="module")
 def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """Overrides of a trained checkpoint."""
+    """The overrides for a trained checkpoint."""
     run = tmp_path_factory.mktemp("trained") / "run"
     tiny.train(run)
     return (*tiny.overrides, f"checkpoint={run}")
@@ -48,7 +48,7 @@ def overrides(trained: tuple[str, ...], tmp_path: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """Not an upright RGB photo: 16-bit grey."""
+    """A photo that is not RGB but 16-bit grey."""
     path = tmp_path / "photo (1).png"
     Image.fromarray(np.linspace(0, 60_000, 60 * 90).reshape(60, 90).astype(np.uint16)).save(path)
     return path
@@ -73,7 +73,7 @@ def pictures(run: Path) -> set[str]:
     return {path.name for path in (run / "pictures").iterdir()}
 
 
-def test_scores_are_those_of_a_direct_call(overrides: tuple[str, ...], command: Command) -> None:
+def test_scores_equal_those_of_a_direct_call(overrides: tuple[str, ...], command: Command) -> None:
     trained = subject_of(overrides)
     ids = [trained.questions[row].question_id for row in (7, 3)]
     arguments = (*overrides, "select=ids", f"ids={ids}".replace(" ", ""), "explainer=paper", "formats=[png,pdf]")
@@ -114,7 +114,7 @@ def test_scores_are_those_of_a_direct_call(overrides: tuple[str, ...], command: 
             assert text["index"].tolist() == list(range(len(text)))
 
 
-def test_two_runs_make_the_same_bytes(overrides: tuple[str, ...], command: Command) -> None:
+def test_two_runs_write_the_same_bytes(overrides: tuple[str, ...], command: Command) -> None:
     first, second = (
         made(command, *overrides, "samples=2", "interaction=true", "explainer.names=[random,weighted]", "explainer=all")
         for _ in range(2)
@@ -125,7 +125,7 @@ def test_two_runs_make_the_same_bytes(overrides: tuple[str, ...], command: Comma
         assert (first[0] / name).read_bytes() == (second[0] / name).read_bytes(), name
 
 
-def test_fewer_samples_are_the_first_of_more_and_the_seed_decides(overrides: tuple[str, ...], command: Command) -> None:
+def test_fewer_samples_are_the_first_ones_and_depend_on_the_seed(overrides: tuple[str, ...], command: Command) -> None:
     def chosen(*arguments: str) -> list[int]:
         return made(command, *overrides, "explainer=uniform", *arguments)[1]["question_id"].unique().tolist()
 
@@ -135,7 +135,7 @@ def test_fewer_samples_are_the_first_of_more_and_the_seed_decides(overrides: tup
     assert chosen("samples=4", "seed=1") != four
 
 
-def test_wrong_answers_are_wrong(overrides: tuple[str, ...], command: Command) -> None:
+def test_select_wrong_explains_only_wrong_answers(overrides: tuple[str, ...], command: Command) -> None:
     status, out, errors = command("explain", *overrides, "select=wrong", "samples=5", "encoder.batch_size=4")
     assert (status, errors) == (0, [])
     trained = subject_of(overrides)
@@ -157,7 +157,7 @@ def test_wrong_answers_are_wrong(overrides: tuple[str, ...], command: Command) -
     assert f"5 wrong answers among the {looked} looked at" in out
 
 
-def test_a_picture_of_ones_own_needs_no_data(
+def test_a_custom_image_needs_no_dataset(
     trained: tuple[str, ...], photo: Path, tmp_path: Path, command: Command
 ) -> None:
     elsewhere = (f"data.root={tmp_path / 'nowhere'}", f"paths.runs={tmp_path}", "samples=500")
@@ -173,13 +173,13 @@ def test_a_picture_of_ones_own_needs_no_data(
 
 @pytest.fixture
 def drawn() -> Iterator[list[Sample]]:
-    """The samples that are drawn."""
+    """A list to which every drawn sample is added."""
     samples: list[Sample] = []
     with watched(picturing, "draw", lambda sample, *_: samples.append(sample)):
         yield samples
 
 
-def test_what_is_drawn_is_what_is_written(overrides: tuple[str, ...], command: Command, drawn: list[Sample]) -> None:
+def test_figures_show_the_written_scores(overrides: tuple[str, ...], command: Command, drawn: list[Sample]) -> None:
     _, scores = made(command, *overrides, "samples=3", "explainer.names=[uniform,weighted]", "explainer=all")
     shown = scores[~scores["special"]]
     asked = {question.question_id: question for question in subject_of(overrides).questions}
@@ -225,27 +225,27 @@ def test_another_answer_and_a_margin(
 @example(64, 133, 32)
 @given(st.integers(64, 300), st.integers(64, 300), st.sampled_from([32, 48, 63]))
 def test_the_box_is_what_the_preprocessing_keeps(width: int, height: int, side: int) -> None:
-    """A photo that holds its own coordinates, through open_clip's preprocessing: where does the encoder look?"""
+    """Preprocess a photo whose pixels are their coordinates; the result shows which part the encoder sees."""
     ramps = np.zeros((height, width, 3))
     ramps[..., 0], ramps[..., 1] = np.arange(0.5, width) / width, np.arange(0.5, height)[:, None] / height
-    dither = np.random.default_rng(0).random(ramps.shape)  # rounds up or down, right on average
+    dither = np.random.default_rng(0).random(ramps.shape)  # rounds up or down, so that the average is exact
     photo = Image.fromarray(np.floor(255 * ramps + dither).clip(0, 255).astype(np.uint8))
     preprocess = image_transform_v2(PreprocessCfg(size=side, mean=(0, 0, 0), std=(1, 1, 1)), is_train=False)
     seen = preprocess(photo).double().numpy()
     left, top, right, bottom = seen_box((width, height), {"size": side, "resize_mode": "shortest"})
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
-    pixel = min(width, height) / side  # the encoder's, in pixels of the photo
+    pixel = min(width, height) / side  # size of one pixel of the encoder's input, in pixels of the photo
     for ramp, first, last, length in ((seen[0].mean(0), left, right, width), (seen[1].mean(1), top, bottom, height)):
-        wanted = first + np.arange(0.5, side) / side * (last - first)
-        off = (ramp * length - wanted)[4:-4] / pixel  # at the photo's edge, scaling repeats the last pixel
-        assert abs(off.mean()) < 0.2  # what 8 bits leave; a box that is not rounded as the crop is off by 0.5
+        expected = first + np.arange(0.5, side) / side * (last - first)
+        off = (ramp * length - expected)[4:-4] / pixel  # without the edges, where scaling repeats the last pixel
+        assert abs(off.mean()) < 0.2  # the error of 8 bits; a box that is rounded in another way is off by 0.5
         assert abs(off[:10].mean()) < 0.4
         assert abs(off[-10:].mean()) < 0.4
 
 
 def test_a_mark_in_the_photo_is_seen_where_it_is() -> None:
-    """The middle of the box's patch (1, 3) of 8 × 8 is painted; the encoder's patch (1, 3) holds the colour."""
+    """Patch (1, 3) of 8 × 8 patches of the box is painted; then patch (1, 3) of the encoder has this colour."""
     side, size = 48, (301, 170)
     left, top, right, _ = seen_box(size, {"size": (side, side), "resize_mode": "shortest"})
     step = (right - left) / 8
@@ -274,11 +274,11 @@ def test_photos_of_any_shape(
     path = tmp_path / "odd.png"
     Image.new("LA", size, (90, 200)).save(path)
     run, _ = made(command, *overrides, f"image={path}", "question=why", "explainer=uniform", "interaction=true")
-    with Image.open(run / "pictures" / "question_0.png") as picture:
-        assert picture.width > 100
+    with Image.open(run / "pictures" / "question_0.png") as figure:
+        assert figure.width > 100
 
 
-def test_a_long_question_is_cut_off_and_said(
+def test_a_long_question_is_cut_off_with_a_warning(
     overrides: tuple[str, ...], photo: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, scores = made(command, *overrides, f"image={photo}", f"question={'why ' * 60}", "explainer=uniform")
@@ -287,7 +287,7 @@ def test_a_long_question_is_cut_off_and_said(
     assert (scores["modality"] == "text").sum() == 40
 
 
-def test_a_lone_sample_has_none_to_be_shuffled_with(overrides: tuple[str, ...], command: Command) -> None:
+def test_shuffled_is_left_out_for_a_single_sample(overrides: tuple[str, ...], command: Command) -> None:
     names = "explainer.names=[uniform,shuffled]"
     _, one = made(command, *overrides, "explainer=all", names, "samples=1")
     assert set(one["explainer"]) == {"uniform"}
@@ -298,7 +298,7 @@ def test_a_lone_sample_has_none_to_be_shuffled_with(overrides: tuple[str, ...], 
     assert "needs a batch of at least two" in errors[0]
 
 
-def test_an_error_leaves_what_was_made(overrides: tuple[str, ...], command: Command) -> None:
+def test_an_error_keeps_the_results_written_before(overrides: tuple[str, ...], command: Command) -> None:
     trained = subject_of(overrides)
     order = np.random.default_rng(0).permutation(TEST_QUESTIONS)
     bad = trained.images[trained.questions[order[3]].image_id]
@@ -312,7 +312,7 @@ def test_an_error_leaves_what_was_made(overrides: tuple[str, ...], command: Comm
         path.write_bytes(content)
     assert (status, len(errors)) == (1, 1)
     assert f"{path}: the file is empty" in errors[0]
-    assert before == 3  # none of the three is about the bad picture
+    assert before == 3  # none of the three is about the bad image
     assert len(pictures(folder_of(out))) == 3
     assert pd.read_parquet(folder_of(out) / "scores.parquet")["question_id"].nunique() == 3
     assert len(pictures(skipped)) == rows["question_id"].nunique() == 5
@@ -354,7 +354,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_ends_in_one_line(
+def test_a_mistake_ends_in_one_line(
     overrides: tuple[str, ...], photo: Path, tmp_path: Path, command: Command, case: str
 ) -> None:
     (tmp_path / "text.png").write_text("hello")
@@ -368,8 +368,8 @@ def test_what_is_wrong_ends_in_one_line(
         assert not (folder_of(out) / "pictures").exists()
 
 
-def test_no_script_takes_this_one_for_the_package(tmp_path: Path) -> None:
-    """A script's own folder comes first where Python looks for modules, and ``explain.py`` lies there."""
+def test_no_script_imports_this_script_instead_of_the_package(tmp_path: Path) -> None:
+    """Python looks for modules in the folder of the script first, and this folder contains ``explain.py``."""
     for name in ("explain", "evaluate"):
         status, out, err = finish(name, [f"paths.root={tmp_path}", "checkpoint=none.ckpt"])
         assert status == 1

@@ -1,4 +1,4 @@
-"""Pictures and scores of explained captions, as a user makes them."""
+"""The command ``explain`` for captions: its figures and scores."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def overrides(tiny: Tiny, checkpoint: Path, tmp_path: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def drawn() -> Iterator[list[Caption]]:
-    """The captions that are drawn."""
+    """A list to which every drawn caption is added."""
     captions: list[Caption] = []
     with watched(picturing, "draw_caption", lambda caption, *_: captions.append(caption)):
         yield captions
@@ -65,7 +65,7 @@ def made(command: Command, *arguments: str) -> tuple[Path, pd.DataFrame]:
     return run, pd.read_parquet(run / "scores.parquet")
 
 
-def test_scores_are_those_of_each_caption_alone(
+def test_scores_equal_those_of_each_caption_alone(
     overrides: tuple[str, ...], command: Command, drawn: list[Caption]
 ) -> None:
     trained = subject_of(overrides)
@@ -96,10 +96,10 @@ def test_scores_are_those_of_each_caption_alone(
                 np.testing.assert_allclose(row["patches"], mean[1:first_text], **close)
                 text = [mean[first_text], *(sum(mean[first_text + 1 + k] for k in w) for w in words[: index + 1])]
                 np.testing.assert_allclose(row["text"], text, **close)
-    assert several  # or the mean over sub-words was not tested
+    assert several  # else the mean over sub-words is not tested
 
 
-def test_what_is_drawn_is_what_is_written(overrides: tuple[str, ...], command: Command, drawn: list[Caption]) -> None:
+def test_figures_show_the_written_scores(overrides: tuple[str, ...], command: Command, drawn: list[Caption]) -> None:
     _, scores = made(command, *overrides, "samples=3", "explainer=paper", "encoder.batch_size=2")
     assert len(drawn) == scores["image_id"].nunique() == 3
     for caption, (_, rows) in zip(drawn, scores.groupby("image_id", sort=False), strict=True):
@@ -133,17 +133,17 @@ def test_words_are_weighted_by_a_metric(
     assert drawn[0].note == f"people: {image.captions[0]}; all words: weighted by CIDEr"
 
 
-def test_ones_own_picture_and_its_files(overrides: tuple[str, ...], command: Command, tmp_path: Path) -> None:
+def test_a_custom_image_and_its_files(overrides: tuple[str, ...], command: Command, tmp_path: Path) -> None:
     photo = tmp_path / "my photo (1).png"
     Image.fromarray(np.linspace(0, 60_000, 60 * 90).reshape(60, 90).astype(np.uint16)).save(photo)
     run, scores = made(command, *overrides, f"image={photo}", "explainer=uniform", "formats=[png,pdf]", "data.root=/no")
     assert {path.name for path in (run / "pictures").iterdir()} == {"image_0.png", "image_0.pdf"}
     assert set(scores["image_id"]) == {0}
-    with Image.open(run / "pictures" / "image_0.png") as picture:
-        assert picture.width > 500
+    with Image.open(run / "pictures" / "image_0.png") as figure:
+        assert figure.width > 500
 
 
-def test_fewer_pictures_are_the_first_of_more_and_the_seed_decides(overrides: tuple[str, ...]) -> None:
+def test_fewer_images_are_the_first_ones_and_depend_on_the_seed(overrides: tuple[str, ...]) -> None:
     trained = subject_of(overrides)
 
     def chosen(*arguments: str) -> list[int]:
@@ -155,7 +155,7 @@ def test_fewer_pictures_are_the_first_of_more_and_the_seed_decides(overrides: tu
     assert chosen("samples=4", "seed=1") != chosen("samples=4")
 
 
-def test_captions_without_words_are_left_out_and_said(
+def test_captions_without_words_are_left_out_with_a_warning(
     overrides: tuple[str, ...],
     tiny: Tiny,
     command: Command,
@@ -176,7 +176,7 @@ def test_captions_without_words_are_left_out_and_said(
 
 
 @pytest.mark.parametrize("most", [1, 5, 16, 1000])
-def test_chunks_hold_every_caption_with_words_once(most: int) -> None:
+def test_chunks_contain_every_caption_with_words_once(most: int) -> None:
     draw = np.random.default_rng(0)
     captions = [[0] * int(length) for length in draw.integers(0, 9, 40)]
     chunks = in_chunks(captions, most)
@@ -204,7 +204,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_ends_in_one_line(overrides: tuple[str, ...], command: Command, case: str) -> None:
+def test_a_mistake_ends_in_one_line(overrides: tuple[str, ...], command: Command, case: str) -> None:
     dropped = CAPTION_TASK if case.startswith("task=vqa") else ()
     arguments = [override for override in overrides if override not in dropped]
     status, _, errors = command("explain", *arguments, *case.split())

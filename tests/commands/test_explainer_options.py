@@ -1,4 +1,4 @@
-"""Options of explainers where several run, from the command line, in sweeps, and from a folder of one's own."""
+"""Options of explainers if several run: on the command line, in sweeps, and in a custom folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Distance(Explainer):
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of configs with an explainer of one's own, whose class lies beside it."""
+    """A folder of configs with a custom explainer, whose class is in the parent folder."""
     (tmp_path / "my_distance.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "configs" / "explainer").mkdir(parents=True)
@@ -45,7 +45,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def perturbed(command: Command, trained: Trained, run: Path, *arguments: str) -> dict[str, Any]:
-    """The configs of the explainers that a perturbation run tested, by name."""
+    """Run the perturbation tests and return the configs of the tested explainers by name."""
     quick = ("samples=2", "steps=[0,1]", "direction=[positive]", "faithfulness=false", "eraser=[]", "modality=[text]")
     status, _, errors = command("perturb", *trained.overrides, *quick, f"hydra.run.dir={run}", *arguments)
     assert (status, errors) == (0, [])
@@ -56,7 +56,7 @@ def perturbed(command: Command, trained: Trained, run: Path, *arguments: str) ->
 
 
 def scores(command: Command, trained: Trained, run: Path, *arguments: str) -> dict[str, pd.DataFrame]:
-    """Scores by explainer."""
+    """Explain two samples and return the scores by explainer."""
     quick = ("samples=2", "formats=[png]", f"checkpoint={trained.checkpoint}", f"hydra.run.dir={run}")
     status, _, errors = command("explain", *trained.tiny.overrides, *quick, *arguments)
     assert (status, errors) == (0, [])
@@ -64,7 +64,7 @@ def scores(command: Command, trained: Trained, run: Path, *arguments: str) -> di
     return {str(name): part.reset_index(drop=True) for name, part in table.groupby("explainer")}
 
 
-def test_options_reach_each_explainer_and_nobody_else(command: Command, trained: Trained, tmp_path: Path) -> None:
+def test_options_change_only_the_named_explainer(command: Command, trained: Trained, tmp_path: Path) -> None:
     alone = scores(command, trained, tmp_path / "1", "explainer=weighted", "explainer.importance=token")["weighted"]
     plain = scores(command, trained, tmp_path / "2", "explainer=paper")
     option = "explainer.weighted.importance=token"
@@ -78,7 +78,7 @@ def test_options_reach_each_explainer_and_nobody_else(command: Command, trained:
     assert not np.allclose(alone["score"], plain["weighted"]["score"])
 
 
-def test_all_of_them_with_an_option_of_one(command: Command, trained: Trained, tmp_path: Path) -> None:
+def test_all_explainers_with_an_option_of_one(command: Command, trained: Trained, tmp_path: Path) -> None:
     found = perturbed(command, trained, tmp_path / "run", "explainer=all", "explainer.integrated_gradients.steps=8")
     assert len(found) == 13
     assert found["integrated_gradients"]["steps"] == 8
@@ -92,7 +92,7 @@ def test_controls_take_options_too(command: Command, trained: Trained, tmp_path:
     assert (found["random"]["seed"], found["constant"]["weight"]) == (5, 0.2)
 
 
-def test_one_class_under_two_names(command: Command, trained: Trained, mine: Path, tmp_path: Path) -> None:
+def test_one_class_with_two_names(command: Command, trained: Trained, mine: Path, tmp_path: Path) -> None:
     given = ("explainer.names=[weighted,weighted_token]", f"explainer.weighted_token={TOKEN}")
     line = scores(command, trained, tmp_path / "line", *given)
     file = scores(command, trained, tmp_path / "file", "explainer=both", "--config-dir", str(mine))
@@ -103,7 +103,7 @@ def test_one_class_under_two_names(command: Command, trained: Trained, mine: Pat
         assert not np.allclose(found["weighted"]["score"], alone["score"])
 
 
-def test_a_folder_of_ones_own(command: Command, trained: Trained, mine: Path, tmp_path: Path) -> None:
+def test_a_custom_folder(command: Command, trained: Trained, mine: Path, tmp_path: Path) -> None:
     folder = ("seed=3", "controls=[]", "--config-dir", str(mine))
     one = perturbed(command, trained, tmp_path / "1", "explainer=mine", "explainer.power=4", *folder)
     assert one == {"mine": {"_target_": "my_distance.Distance", "power": 4, "seed": 3}}
@@ -116,7 +116,7 @@ def test_a_folder_of_ones_own(command: Command, trained: Trained, mine: Path, tm
     assert "both" not in every
 
 
-def test_options_by_name_are_swept(command: Command, trained: Trained, tmp_path: Path) -> None:
+def test_options_by_name_can_be_swept(command: Command, trained: Trained, tmp_path: Path) -> None:
     quick = ("samples=1", "formats=[png]", f"checkpoint={trained.checkpoint}", f"paths.runs={tmp_path}")
     sweep = ("explainer=paper", "explainer.weighted.importance=matrix,token", "--multirun")
     status, _, errors = command("explain", *trained.tiny.overrides, *quick, *sweep)
@@ -144,7 +144,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_one_line(command: Command, trained: Trained, tmp_path: Path, case: str) -> None:
+def test_a_mistake_is_one_line(command: Command, trained: Trained, tmp_path: Path, case: str) -> None:
     paths = (f"checkpoint={trained.checkpoint}", f"paths.runs={tmp_path}")
     status, _, errors = command("explain", *trained.tiny.overrides, *paths, *case.split())
     assert (status, len(errors)) == (1, 1)

@@ -1,4 +1,4 @@
-"""The first weights of a new model are those that the mapper's config names, whatever the task."""
+"""The initial weights of a new model follow the mapper's config for every task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipmapper.tasks import TASKS
 
 
 def attentions(tiny: Tiny, task: str, mapper: str, start: str) -> list[tuple[Tensor, Tensor]]:
-    """The query's and the key's weights of every attention of a new model."""
+    """Return the weights of query and key of every attention of a new model."""
     config = tiny.config(f"task={task}", f"mapper={mapper}", "mapper.layers=2", f"mapper.start={start}")
     model = TASKS[task].module(config, TASKS[task].data(config)).model
     blocks = [module for module in model.modules() if isinstance(module, AttentionSublayer)]
@@ -20,14 +20,14 @@ def attentions(tiny: Tiny, task: str, mapper: str, start: str) -> list[tuple[Ten
 
 
 @pytest.mark.parametrize("task", ["vqa", "caption"])
-def test_mapper_b_begins_with_queries_equal_to_keys(tiny: Tiny, task: str) -> None:
+def test_mapper_b_starts_with_queries_equal_to_keys(tiny: Tiny, task: str) -> None:
     for query, key in attentions(tiny, task, "b", "aligned"):
         assert torch.equal(query, key)
 
 
 @pytest.mark.parametrize("task", ["vqa", "caption"])
-def test_every_other_block_of_mapper_a_has_its_keys_reflected(tiny: Tiny, task: str) -> None:
-    """A reflection moves the space along one direction: keys less queries have rank 1, or 0 where there is none."""
+def test_every_second_block_of_mapper_a_starts_with_reflected_keys(tiny: Tiny, task: str) -> None:
+    """A reflection changes one direction, so the difference of keys and queries has rank 1, or 0 without one."""
     ranks = []
     for query, key in attentions(tiny, task, "a", "aligned"):
         gain = query.norm() / key.norm()
@@ -36,6 +36,6 @@ def test_every_other_block_of_mapper_a_has_its_keys_reflected(tiny: Tiny, task: 
 
 
 @pytest.mark.parametrize("task", ["vqa", "caption"])
-def test_random_weights_tie_nothing(tiny: Tiny, task: str) -> None:
+def test_random_weights_have_different_queries_and_keys(tiny: Tiny, task: str) -> None:
     for query, key in attentions(tiny, task, "a", "random"):
         assert not torch.allclose(query, key, atol=1e-2)

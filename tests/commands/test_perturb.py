@@ -1,4 +1,4 @@
-"""Whole perturbation runs: every record against a plain loop, and what is summed up of the records."""
+"""Whole perturbation runs: every record compared with a plain loop, and the summaries of the records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def loaded(trained: Trained) -> TrainedVQA:
 
 
 class Plain:
-    """One sample, one subset, one full forward pass in which nothing attends to a removed token."""
+    """A slow reader of one sample: a full forward pass per subset, in which nothing attends to a removed token."""
 
     def __init__(self, loaded: TrainedVQA, batch: QuestionBatch, place: int):
         self.model, self.question = loaded.model, batch.questions[place]
@@ -47,7 +47,7 @@ class Plain:
         self.answer = int(self.logits("image", set()).argmax())
 
     def logits(self, modality: str, gone: set[int]) -> torch.Tensor:
-        """Places: patches, or the text stream."""
+        """Return the logits without the tokens ``gone``: places of patches, or in the text stream."""
         if (modality, frozenset(gone)) not in self.seen:
             self.seen[modality, frozenset(gone)] = self.forward(modality, gone)
         return self.seen[modality, frozenset(gone)]
@@ -110,10 +110,10 @@ def check_measures(plain: Plain, modality: str, scores: list[float], row: dict[s
         assert row["pearson"] == pytest.approx(np.corrcoef([scores[p] for p in own], effects)[0, 1], abs=0.02)
 
 
-def test_the_summary_is_that_of_the_records(whole: Path) -> None:
+def test_the_summary_follows_from_the_records(whole: Path) -> None:
     content = json.loads((whole / "perturbation.json").read_text())
     rows = records(whole)
-    assert any(0 < sum(row["correct"]) < len(STEPS) for row in rows)  # else the accuracies say nothing
+    assert any(0 < sum(row["correct"]) < len(STEPS) for row in rows)  # else the accuracies test nothing
     assert len(content["rows"]) == 2 * 2 * 2
     for row in content["rows"]:
         own = [r for r in rows if all(r[k] == row[k] for k in ("explainer", "modality", "direction"))]
@@ -152,7 +152,7 @@ def test_measures_of_single_tokens_are_summarised_over_samples(whole: Path) -> N
         assert row["violation"]["samples"] + row["violation"]["left_out"] == 6
 
 
-def test_no_explainer_passes_the_bounds(whole: Path) -> None:
+def test_no_explainer_exceeds_the_bounds(whole: Path) -> None:
     content = json.loads((whole / "perturbation.json").read_text())
     bounds = {(row["question_id"], row["modality"]): row for row in records(whole, "ceiling")}
     assert [modality for _, modality in bounds].count("image") == 4
@@ -166,8 +166,8 @@ def test_no_explainer_passes_the_bounds(whole: Path) -> None:
         assert row["modality"] == "image" or row["share"] is None or row["share"] <= 1 + 1e-6
 
 
-def test_pictures_are_searched_for_an_order(whole: Path, loaded: TrainedVQA) -> None:
-    """The first step's two removals against plain forward passes; the whole search against random orders."""
+def test_an_order_of_patches_is_searched_for_images(whole: Path, loaded: TrainedVQA) -> None:
+    """Compare the two removals of the first step with plain forward passes, and the search with random orders."""
     found = {row["question_id"]: row for row in records(whole, "ceiling") if row["modality"] == "image"}
     batch = loaded.batch(even_batches(sample_rows(len(loaded.questions), 6, 0), 4)[0])
     assert batch is not None
@@ -190,7 +190,7 @@ def test_pictures_are_searched_for_an_order(whole: Path, loaded: TrainedVQA) -> 
     assert len((whole / "ceiling.md").read_text().splitlines()) == 2 + 2 * 2 * 2 * 2 + 2
 
 
-def test_tables_and_figures_are_there(whole: Path) -> None:
+def test_tables_and_figures_are_written(whole: Path) -> None:
     for measure in ("accuracy", "probability"):
         assert (whole / f"curves_{measure}.png").read_bytes()[:4] == b"\x89PNG"
         assert (whole / f"curves_{measure}.pdf").read_bytes()[:4] == b"%PDF"
@@ -206,7 +206,7 @@ def test_tables_and_figures_are_there(whole: Path) -> None:
     assert "auc/weighted/image_positive" in (whole / "log" / "metrics.csv").read_text()
 
 
-def test_batches_change_rounding_only(trained: Trained, whole: Path, tmp_path: Path) -> None:
+def test_batch_sizes_change_only_rounding(trained: Trained, whole: Path, tmp_path: Path) -> None:
     trained.perturb(tmp_path / "run", "ceiling.samples=4", "batch_samples=6", "engine_batch=3")
     there = {key(row, "direction"): row for row in records(whole)}
     for row in records(tmp_path / "run"):

@@ -1,4 +1,4 @@
-"""Whole perturbation runs of captions: against a plain loop, killed and taken up, and with bad input."""
+"""Whole perturbation runs of captions: compared with a plain loop, killed and resumed, and with bad input."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
-    """Starting Java takes seconds; PTB and METEOR are tested with the metrics."""
+    """Hide Java, which takes seconds to start; PTB and METEOR are tested with the metrics."""
     patch.setenv("PATH", "")
     torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
 class Captioner:
-    """A checkpoint of random weights, and the overrides that lead there."""
+    """A checkpoint with random weights, and the overrides to use it."""
 
     tiny: Tiny
     checkpoint: Path
@@ -81,7 +81,7 @@ class Captioner:
 
 @pytest.fixture(scope="module")
 def captioner(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    """Weights so large that patches bear on words."""
+    """A captioner whose weights are so large that patches affect words."""
     config = tiny.config(*TASK)
     encoder = load_encoder(config.encoder)
     encoded, _ = encode_captions(encoder, captions_of(load_captions(config.data).part("train").images))
@@ -100,7 +100,7 @@ def captioner(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Captioner
 
 @pytest.fixture(scope="module")
 def whole(captioner: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing stopped."""
+    """A run that was not interrupted."""
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
@@ -109,7 +109,7 @@ def whole(captioner: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 class Plain:
-    """One picture, one subset, the whole model anew for every word, and nothing attends to a removed patch."""
+    """A slow captioner of one image: a full forward pass per word, in which nothing attends to a removed patch."""
 
     def __init__(self, model: CLIPMapperCaption, image: Any):
         self.model, self.image, self.photo = model, image, load_rgb(image.image)
@@ -117,7 +117,7 @@ class Plain:
         self.seen: dict[frozenset[int], list[Any]] = {}
 
     def said(self, gone: set[int]) -> list[Any]:
-        """Caption, CLIPScore and RefCLIPScore."""
+        """Return caption, CLIPScore and RefCLIPScore without the patches ``gone``."""
         if frozenset(gone) not in self.seen:
             text = self.model.vocabulary.text(self.ids(gone))
             scores = slow_clip_scores(self.model.encoder, self.photo, text, self.image.captions)
@@ -143,7 +143,7 @@ def test_every_record_equals_the_plain_loop(whole: Path, captioner: Captioner) -
     images = load_captions(captioner.tiny.config(*TASK).data).part("test").images
     rows = {(r["image_id"], r["explainer"], r["seed"], r["direction"]): r for r in records(whole)}
     assert len(rows) == 5 * len(TESTED) * 2
-    assert any(len(set(row["captions"])) > 2 for row in rows.values())  # else the captions say nothing
+    assert any(len(set(row["captions"])) > 2 for row in rows.values())  # else the captions test nothing
     known = read_json(whole / "captions.json")
     for chosen in even_batches(sample_rows(len(images), 5, 0), 3):
         plains = [Plain(model, images[row]) for row in chosen]
@@ -157,7 +157,7 @@ def test_every_record_equals_the_plain_loop(whole: Path, captioner: Captioner) -
                 about = known[str(names[place])]
                 assert (about["ids"], about["caption"]) == (ids[place], plain.said(set())[0])
                 weights = about["weights"]["cider"] if "cider" in explainer else None
-                sentence = of_words(model, ids[place], own, weights)
+                sentence = caption_relevance(model, ids[place], own, weights)
                 for direction in ("positive", "negative"):
                     row = rows.pop((names[place], explainer, seed, direction))
                     gone = [removed(sentence, list(range(36)), step, direction) for step in STEPS]
@@ -165,10 +165,10 @@ def test_every_record_equals_the_plain_loop(whole: Path, captioner: Captioner) -
     assert not rows
 
 
-def of_words(
+def caption_relevance(
     model: CLIPMapperCaption, ids: list[int], rows: list[list[float]], weights: list[float] | None
 ) -> list[float]:
-    """A word's explanation is the mean of its sub-words', the caption's that of its words, weighted or plain."""
+    """Average the sub-words of each word, and then the words of the caption, with or without weights."""
     words, first = [], 0
     for word in split_words(ids, model.encoder.tokenizer):
         words.append(mean(rows[first : first + word.sub_words]))
@@ -187,7 +187,7 @@ def check(row: dict[str, Any], expected: list[list[Any]]) -> None:
     assert row["modality"] == "image"
 
 
-def test_the_summary_is_that_of_the_records(whole: Path) -> None:
+def test_the_summary_follows_from_the_records(whole: Path) -> None:
     content, rows = read_json(whole / "perturbation.json"), records(whole)
     assert len(content["rows"]) == 3 * 2
     for row in content["rows"]:
@@ -205,12 +205,12 @@ def test_the_summary_is_that_of_the_records(whole: Path) -> None:
         expected = area[gap["explainer"], "negative"] - area[gap["explainer"], "positive"]
         assert gap["gap"] == pytest.approx(expected)
     pairs = read_json(whole / "comparisons.json")
-    assert len(pairs) == 3 * 2 * 3  # pairs, measures, directions with the gap
+    assert len(pairs) == 3 * 2 * 3  # pairs, measures, and directions including the gap
     assert all(pair["p_holm"] >= pair["p"] for pair in pairs)
     assert "eraser" not in content
 
 
-def test_tables_and_figures_are_there(whole: Path) -> None:
+def test_tables_and_figures_are_written(whole: Path) -> None:
     for measure in ("clip_score", "ref_clip_score"):
         assert (whole / f"curves_{measure}.png").read_bytes()[:4] == b"\x89PNG"
         lines = (whole / f"areas_{measure}.md").read_text().splitlines()
@@ -219,7 +219,7 @@ def test_tables_and_figures_are_there(whole: Path) -> None:
     assert "ref_clip_score_auc/weighted cider/image_positive" in (whole / "log" / "metrics.csv").read_text()
 
 
-def test_the_other_measures_read_how_well_captions_fit(captioner: Captioner, tmp_path: Path) -> None:
+def test_the_other_measures_use_the_clip_score(captioner: Captioner, tmp_path: Path) -> None:
     named = "measure.names=[areas,eraser,faithfulness,ceiling,saco]"
     content = captioner.perturb(tmp_path, named, "samples=4", "ceiling.samples=4", "controls=[]", "weightings=[equal]")
     assert [key for key in ("eraser", "faithfulness", "ceiling", "saco") if key not in content] == []
@@ -234,19 +234,19 @@ def test_the_other_measures_read_how_well_captions_fit(captioner: Captioner, tmp
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_a_killed_run_ends_with_the_same_bytes_and_weighs_once(
+def test_a_resumed_run_has_the_same_bytes_and_weights_words_once(
     captioner: Captioner, whole: Path, tmp_path: Path, in_place: bool
 ) -> None:
     stopped, resumed = tmp_path / "stopped", tmp_path / ("stopped" if in_place else "resumed")
     with killed_after(1):
         captioner.perturb(stopped)
     assert finished(stopped, 2) == [0]
-    with watched(captions, "word_weights", lambda *_: pytest.fail("words are weighed a second time")):
+    with watched(captions, "word_weights", lambda *_: pytest.fail("the weights of words are computed a second time")):
         captioner.perturb(resumed, *(() if in_place else (f"resume={stopped}",)))
     assert results(resumed) == results(whole)
 
 
-def test_a_picture_of_which_nothing_is_said_is_left_out_and_counted(
+def test_an_image_with_an_empty_caption_is_left_out_and_counted(
     captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     silent = ("samples=3", "direction=[positive]")
@@ -261,7 +261,7 @@ def test_a_picture_of_which_nothing_is_said_is_left_out_and_counted(
 
 
 def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path) -> None:
-    METEOR.close()  # of another test, perhaps
+    METEOR.close()  # another test may have started it
     with pytest.raises(UserError, match="words can't be weighted by METEOR: not available: no java found"):
         captioner.perturb(tmp_path, "weightings=[meteor]")
     assert not (tmp_path / "captions.json").exists()

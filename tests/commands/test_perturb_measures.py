@@ -1,4 +1,4 @@
-"""Which measures run: those of the config, their options, and a user's own from a folder of theirs."""
+"""The measures of a run: those of the config, their options, and custom measures from a folder of the user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from perturbation.removal.reader import Subsets
 
 
 class Mine(Measure):
-    """What is left of the response when a share of both modalities goes, from the front."""
+    """The response without the first tokens of both modalities, up to a share of them."""
 
     def __init__(self, share):
         self.share = share
@@ -54,7 +54,7 @@ class Other:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder: a module, and configs of the group ``measure``."""
+    """The configs of a user's folder that contains a module, and configs of the group ``measure``."""
     (tmp_path / "configs" / "measure").mkdir(parents=True)
     (tmp_path / "own_measure.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -68,7 +68,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "configs"
 
 
-def test_a_measure_of_one_s_own(trained: Trained, folder: Path, tmp_path: Path, command: Command) -> None:
+def test_a_custom_measure(trained: Trained, folder: Path, tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
     chosen = ("measure.names=[areas,mine]", "measure.mine.share=1", "samples=3", "steps=[0,1]", "controls=[]")
     status, _, errors = command(
@@ -98,7 +98,7 @@ def test_a_measure_of_one_s_own(trained: Trained, folder: Path, tmp_path: Path, 
         (("measure.names=[absent]",), "measure=absent: "),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_a_mistake_is_one_line(
     trained: Trained, folder: Path, tmp_path: Path, command: Command, options: tuple[str, ...], said: str
 ) -> None:
     status, _, errors = command(
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_one_line(
     assert said in errors[0]
 
 
-def test_the_usual_measures_take_their_options_from_the_run_s_keys() -> None:
+def test_the_default_measures_take_their_options_from_the_config_of_the_run() -> None:
     config = typed(
         composed("perturb", "eraser=[0.3]", "faithfulness=false", "ceiling.samples=2", "steps=[0,1]"), PerturbConfig
     )
@@ -137,7 +137,7 @@ def test_every_config_of_the_group_builds() -> None:
     assert {type(each).__module__ for each in built.values()} == {f"perturbation.measures.{name}" for name in names}
 
 
-def test_an_option_that_a_measure_refuses_is_told_as_it_says_it() -> None:
+def test_the_error_of_a_measure_is_passed_on() -> None:
     config = typed(composed("perturb", "ceiling.words=13"), PerturbConfig)
     with pytest.raises(UserError, match=r"^ceiling\.words=13 must be 1 to 12"):
         build_measures(measure_configs(config))

@@ -38,7 +38,7 @@ def test_a_question_without_words_has_a_flat_curve(trained: Trained, tmp_path: P
     content = read_json(file)
     for entry in content["questions"]:
         if entry["question_id"] == first:
-            entry["question"] = "&nbsp;"  # CLIP's tokenizer reads it as a blank
+            entry["question"] = "&nbsp;"  # CLIP's tokenizer reads it as a space
     write_json(file, content)
     found = trained.perturb(run, "samples=3", "modality=[text]", f"data.root={data}")
     rows = [row for row in records(run) if row["question_id"] == first]
@@ -48,7 +48,7 @@ def test_a_question_without_words_has_a_flat_curve(trained: Trained, tmp_path: P
     assert {row["violation"]["left_out"] for row in found["faithfulness"]} == {1}
 
 
-def test_scores_that_cannot_be_ranked_are_named(trained: Trained, tmp_path: Path) -> None:
+def test_scores_that_cannot_be_ranked_are_refused_with_their_place(trained: Trained, tmp_path: Path) -> None:
     odd = ("+explainer.names=[odd]", "+explainer.odd={_target_:odd_explainers.Broken}")
     second = r"explainer=odd: image token 4 of question \d+ scores nan"
     with pytest.raises(UserError, match=second):

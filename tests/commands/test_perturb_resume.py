@@ -1,4 +1,4 @@
-"""Perturbation runs killed and taken up, or in two processes: the same bytes in the end."""
+"""Perturbation runs that are killed and resumed, or run in two processes: the results have the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perturbation.removal.batch_size import CANDIDATES
 
 
 @pytest.mark.parametrize(("parts", "in_place"), [(0, True), (1, True), (1, False), (2, False)])
-def test_a_killed_run_ends_with_the_same_bytes(
+def test_a_resumed_run_has_the_same_bytes(
     trained: Trained, whole: Path, tmp_path: Path, parts: int, in_place: bool
 ) -> None:
     stopped, resumed = tmp_path / "stopped", tmp_path / ("stopped" if in_place else "resumed")
@@ -32,16 +32,16 @@ def test_a_killed_run_ends_with_the_same_bytes(
     written: list[int] = []
     with watched(lightning, "write_part", lambda _run, number, _tables: written.append(number)):
         trained.perturb(resumed, "ceiling.samples=4", *(() if in_place else (f"resume={stopped}",)))
-    assert written == list(range(parts, 2))  # nothing was done twice
+    assert written == list(range(parts, 2))  # no finished part is written again
     assert results(resumed) == results(whole)
 
 
-def test_the_engine_s_batch_is_measured_once(trained: Trained, tmp_path: Path) -> None:
+def test_the_engine_s_batch_size_is_measured_once(trained: Trained, tmp_path: Path) -> None:
     small = ("engine_batch=null", "samples=2", "modality=[text]", "faithfulness=false")
     trained.perturb(tmp_path / "one", *small)
     chosen = tmp_path / "one" / "engine.json"
     assert json.loads(chosen.read_text())["engine_batch"] in CANDIDATES["cpu"]
-    chosen.write_text('{"engine_batch": 3}')  # which is no candidate
+    chosen.write_text('{"engine_batch": 3}')  # not among the candidates
     trained.perturb(tmp_path / "two", *small, f"resume={tmp_path / 'one'}")
     assert json.loads((tmp_path / "two" / "engine.json").read_text()) == {"engine_batch": 3}
     assert results(tmp_path / "one") == results(tmp_path / "two")
@@ -60,7 +60,7 @@ def test_another_config_is_not_resumed(trained: Trained, whole: Path, tmp_path: 
     assert list(tmp_path.glob("parts/*")) == []
 
 
-def test_what_only_training_reads_makes_no_other_run(trained: Trained) -> None:
+def test_keys_that_only_training_reads_do_not_change_the_identity(trained: Trained) -> None:
     usual, other = (trained.config(*more) for more in ((), ("task.steps=9", "task.validate_every=3")))
     assert usual.task != other.task
     assert identify(usual, {}, {}, trained.checkpoint, {}) == identify(other, {}, {}, trained.checkpoint, {})
@@ -75,7 +75,7 @@ def test_two_processes_write_the_same_files(trained: Trained, whole: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_killed_by_the_system_ends_with_the_same_bytes(trained: Trained, tmp_path: Path) -> None:
+def test_a_run_killed_by_the_system_and_resumed_has_the_same_bytes(trained: Trained, tmp_path: Path) -> None:
     arguments = [*trained.overrides, "samples=24", "batch_samples=2"]
     stopped = tmp_path / "stopped"
     process = start("perturb", [*arguments, f"hydra.run.dir={stopped}"])

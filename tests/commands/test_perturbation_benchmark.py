@@ -1,4 +1,4 @@
-"""The benchmark's two ways give the same results, and it counts the operations that the engine runs."""
+"""The perturbation benchmark: its two ways give the same results, and it counts the engine's operations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def config(mapper: str = "b") -> BenchmarkConfig:
 
 
 def counted(run: Callable[[], object]) -> int:
-    """Operations of the matrix products that are run, attention among them."""
+    """Run a function and count the operations of its matrix products, including attention."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
@@ -52,7 +52,7 @@ def counted(run: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_operations_of_a_reading_are_those_that_are_run(name: str, layers: int) -> None:
+def test_operations_of_a_reading_equal_the_counted_ones(name: str, layers: int) -> None:
     model, (pixels, questions) = random_vqa(name), samples(4)
     mapper = model.trained.mapper
     for blocks in ("attentions", "feed_forwards", "image_layers", "text_layers"):
@@ -75,7 +75,7 @@ def test_operations_of_a_reading_are_those_that_are_run(name: str, layers: int) 
     assert found == operations.text(n - 2) + operations.answer(10, n - 2)
 
 
-def test_operations_needed_are_those_of_the_engine_on_one_sample() -> None:
+def test_operations_needed_equal_those_of_the_engine_for_one_sample() -> None:
     model = benchmark.random_model("tiny")
     batch = questions_of(model, 1)
     operations, n = Operations(model), int(batch.text.valid.sum())
@@ -99,8 +99,8 @@ def test_the_plain_loop_gives_the_engines_results() -> None:
     for table in tables:
         each = logits[tuple(table[name][0].as_py() for name in ("explainer", "modality", "direction"))]
         best = each[:, :1].argmax(2, keepdim=True).expand(-1, len(STEPS), 1)
-        wanted = each.gather(2, best)[:, :, 0].sigmoid().numpy()
-        np.testing.assert_allclose(table["probability"].to_pylist(), wanted, atol=1e-5)
+        expected = each.gather(2, best)[:, :, 0].sigmoid().numpy()
+        np.testing.assert_allclose(table["probability"].to_pylist(), expected, atol=1e-5)
 
 
 def test_every_figure_is_a_positive_number() -> None:

@@ -1,4 +1,4 @@
-"""Runs of several training seeds, joined."""
+"""The pooled report of runs of several training seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from perturbation.statistics import seed_interval
 
 @pytest.fixture(scope="module")
 def runs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The same questions asked of two models."""
+    """Runs of two models on the same questions."""
     folder = tmp_path_factory.mktemp("seeds")
     tiny.train(folder / "trained")
     content = read_checkpoint(folder / "trained" / "checkpoints" / "best.ckpt")
@@ -36,7 +36,7 @@ def runs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
-def test_areas_are_the_runs_means(runs: list[Path], tmp_path: Path) -> None:
+def test_areas_are_the_means_over_runs(runs: list[Path], tmp_path: Path) -> None:
     pooled = pool(runs, tmp_path)
     singles = [json.loads((run / "perturbation.json").read_text())["rows"] for run in runs]
     for row, *each in zip(pooled["rows"], *singles, strict=True):
@@ -48,7 +48,7 @@ def test_areas_are_the_runs_means(runs: list[Path], tmp_path: Path) -> None:
     assert json.loads((tmp_path / "pooled.json").read_text()) == pooled
 
 
-def test_the_interval_takes_seeds_and_samples_from_the_records(runs: list[Path], tmp_path: Path) -> None:
+def test_the_interval_covers_seeds_and_samples(runs: list[Path], tmp_path: Path) -> None:
     row = pool(runs, tmp_path)["rows"][0]
     keys = ("explainer", "modality", "direction")
     values = [
@@ -58,7 +58,7 @@ def test_the_interval_takes_seeds_and_samples_from_the_records(runs: list[Path],
     np.testing.assert_allclose(row["probability_ci95"], expected)
 
 
-def test_comparisons_tell_each_runs_difference(runs: list[Path], tmp_path: Path) -> None:
+def test_comparisons_contain_the_difference_of_each_run(runs: list[Path], tmp_path: Path) -> None:
     pool(runs, tmp_path)
     pooled = json.loads((tmp_path / "comparisons.json").read_text())
     singles = [json.loads((run / "comparisons.json").read_text()) for run in runs]

@@ -1,4 +1,4 @@
-"""The command that randomises a model."""
+"""The command ``sanity_check``, which randomises a model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def test_the_command_writes_curves_and_a_figure(tiny: Tiny, trained: Path, comma
     rows = found[0]["rows"]
     assert rows == found[1]["rows"]
     assert found[0]["config"]["samples"] == 7
-    assert len(rows) == 2 * 2 * (1 + len(layers_from_the_top(random_vqa("b"))))  # one mapper layer less, a block more
+    # The trained model has one mapper layer less than random_vqa, but one encoder block more.
+    assert len(rows) == 2 * 2 * (1 + len(layers_from_the_top(random_vqa("b"))))
     assert {row["samples"] for row in rows} == {7}
     with (tmp_path / "one" / "sanity.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
@@ -79,7 +80,7 @@ def test_captions(tiny: Tiny, command: Command, tmp_path: Path) -> None:
     assert last[0] < 0.9
 
 
-def test_more_pictures_than_there_are(tiny: Tiny, command: Command, tmp_path: Path) -> None:
+def test_more_images_than_the_split_has_are_refused(tiny: Tiny, command: Command, tmp_path: Path) -> None:
     place = (f"checkpoint={write_untrained(tiny, tmp_path)}", f"hydra.run.dir={tmp_path / 'run'}")
     status, _, errors = command("sanity_check", *tiny.overrides, *CAPTION_TASK, *place, "samples=11")
     assert status == 1

@@ -1,4 +1,4 @@
-"""Training: what is learnt, in which order, and that a killed run goes on as if nothing had happened."""
+"""Training: what the model learns, in which order, and resuming a killed run without any difference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DROPOUT = ("mapper.dropout=0.2", "trainer.log_every_n_steps=1")
 
 
 def logged(run: Path, column: str) -> dict[int, float]:
-    """A column of the log, by step."""
+    """Return a column of the log by step."""
     with (run / "log" / "metrics.csv").open() as file:
         return {int(row["step"]): float(row[column]) for row in csv.DictReader(file) if row[column]}
 
@@ -41,11 +41,11 @@ def killed_run(tiny: Tiny, run: Path, step: int, *overrides: str) -> None:
 
 
 @pytest.mark.parametrize("mapper", ["a", "b"])
-def test_a_small_set_is_learnt_by_heart(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
+def test_a_small_dataset_is_memorised(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
     run = tmp_path / "run"
     steps = ("trainer.max_steps=150", "trainer.val_check_interval=150", "trainer.log_every_n_steps=10")
     optim = ("task.optim.lr=3e-3", "task.optim.warmup_steps=10", "task.optim.batch_size=64")
-    size = ("mapper.width=32", "mapper.layers=2", *optim)  # one layer within a modality, one across
+    size = ("mapper.width=32", "mapper.layers=2", *optim)  # one layer attends within a modality, one across
     tiny.train(run, f"mapper={mapper}", *steps, *size)
     losses = list(logged(run, "train/loss").values())
     assert losses[-1] < losses[0] / 5
@@ -58,7 +58,7 @@ def test_a_small_set_is_learnt_by_heart(tiny: Tiny, tmp_path: Path, mapper: str)
 
 
 def test_the_same_config_and_seed_give_the_same_weights(tiny: Tiny, tmp_path: Path) -> None:
-    """Also where the first run computes the features and the second finds them."""
+    """This also holds if the first run computes the features and the second reads them from the cache."""
     cache = f"paths.cache={tmp_path / 'cache'}"
     for name in ("first", "second"):
         torch.rand(7)
@@ -70,8 +70,11 @@ def test_the_same_config_and_seed_give_the_same_weights(tiny: Tiny, tmp_path: Pa
 
 
 @pytest.mark.parametrize("step", [4, 6, 11])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny: Tiny, tmp_path: Path, step: int) -> None:
-    """Killed right after a validation, between two, and after a second one; weights, optimizer, losses, scores."""
+def test_a_resumed_run_equals_one_that_was_not_killed(tiny: Tiny, tmp_path: Path, step: int) -> None:
+    """The run is killed right after a validation, between two, and after the second one.
+
+    Weights, learning rates, losses and scores are compared.
+    """
     steps = ("trainer.max_steps=12", "trainer.val_check_interval=4", "task.optim.decay_start=6", *DROPOUT)
     whole, stopped, resumed = (tmp_path / name for name in ("whole", "stopped", "resumed"))
     metrics = tiny.train(whole, *steps)
@@ -102,9 +105,7 @@ def test_a_resumed_run_keeps_the_best_checkpoint_of_the_stopped_one(
     assert_same_weights(weights_of(tmp_path / "resumed", "best"), weights_of(tmp_path / "whole", "best"))
 
 
-def test_the_best_checkpoint_is_the_one_that_is_evaluated(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_best_checkpoint_is_evaluated(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     falls(monkeypatch, VQATraining, "validation_step", "val/accuracy")
     config = tiny.config("trainer.max_steps=12", "trainer.val_check_interval=4", "task.optim.lr=0.03")
     run = tmp_path
@@ -123,8 +124,8 @@ def test_the_best_checkpoint_is_the_one_that_is_evaluated(
     assert score_predictions(answers, prepared.dataset("val").questions).overall == metrics["val"]["accuracy"]
 
 
-def test_the_accuracy_that_chooses_is_that_of_all_validation_questions(tiny: Tiny, tmp_path: Path) -> None:
-    """60 questions in one batch here; Lightning weighs batches by size."""
+def test_the_best_checkpoint_is_chosen_by_the_accuracy_of_all_questions(tiny: Tiny, tmp_path: Path) -> None:
+    """The 60 questions are one batch here; Lightning weights batches by size."""
     run = tmp_path / "run"
     tiny.train(run)
     config = tiny.config()
@@ -156,7 +157,7 @@ def test_early_stop_ends_after_checks_without_progress(
     assert list(logged(tmp_path / "run", "val/accuracy")) == [1, 3, 5]
 
 
-def test_a_checkpoint_holds_no_code_and_says_what_it_is_of(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_checkpoint_contains_no_code_but_a_description(tiny: Tiny, tmp_path: Path) -> None:
     tiny.train(tmp_path / "run")
     for file in ("best", "last"):
         content = read_checkpoint(tmp_path / "run" / "checkpoints" / f"{file}.ckpt")
@@ -179,7 +180,7 @@ def test_a_checkpoint_holds_no_code_and_says_what_it_is_of(tiny: Tiny, tmp_path:
         ("task.sees=question", "sees"),
     ],
 )
-def test_a_run_is_resumed_with_its_own_config_only(
+def test_a_run_is_resumed_only_with_the_same_config(
     stopped_run: tuple[Path, Path], tiny: Tiny, tmp_path: Path, override: str, named: str
 ) -> None:
     run, labels = stopped_run
@@ -199,7 +200,7 @@ def test_a_run_is_resumed_with_its_own_config_only(
 
 @pytest.fixture(scope="module")
 def stopped_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run, and a label file with the same answers in another order."""
+    """A run, and a file with the same answers in a different order."""
     folder = tmp_path_factory.mktemp("stopped")
     tiny.train(folder / "run")
     labels = folder / "labels.json"
@@ -211,7 +212,7 @@ def test_gradients_are_clipped_and_the_learning_rate_follows_its_curve(tiny: Tin
     rates, norms = [], []
 
     def after(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        if isinstance(optimizer, MuonAdam):  # not the two that it consists of
+        if isinstance(optimizer, MuonAdam):  # not the two optimizers that it consists of
             rates.append(optimizer.param_groups[0]["lr"])
             weights = [p for group in optimizer.param_groups for p in group["params"]]
             norms.append(float(torch.stack([p.grad.norm() for p in weights if p.grad is not None]).norm()))
@@ -227,7 +228,7 @@ def test_gradients_are_clipped_and_the_learning_rate_follows_its_curve(tiny: Tin
 
 
 @pytest.mark.slow
-def test_a_run_killed_by_the_system_goes_on_with_the_same_weights(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_killed_by_the_system_and_resumed_has_the_same_weights(tiny: Tiny, tmp_path: Path) -> None:
     steps = ("trainer.max_steps=400", "trainer.val_check_interval=20", *DROPOUT, "trainer.enable_progress_bar=false")
     tiny.train(tmp_path / "whole", *steps)
     stopped = tmp_path / "stopped"
@@ -252,7 +253,7 @@ def test_a_run_killed_by_the_system_goes_on_with_the_same_weights(tiny: Tiny, tm
 @pytest.mark.slow
 def test_two_processes_train_as_one(tiny: Tiny, tmp_path: Path) -> None:
     ddp = ("trainer.devices=2", "trainer.strategy=ddp")
-    # Muon works in bfloat16, which makes much of a difference in rounding; Adam does not.
+    # Muon computes in bfloat16, which enlarges differences of rounding; Adam does not.
     steps = (
         "trainer.max_steps=12",
         "trainer.val_check_interval=6",

@@ -1,4 +1,4 @@
-"""Training of captions: the loss, what is learnt, what chooses, and that a killed run goes on unchanged."""
+"""Training of captions: the loss, what the model learns, the best checkpoint, and resuming a killed run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = ("task=caption", "task.val_images=4", "trainer.log_every_n_steps=1", "ma
 
 @pytest.fixture(autouse=True)
 def _without_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training ends with the metrics, for some of which starting Java takes seconds; they are tested elsewhere."""
+    """Hide Java, which takes seconds to start and is needed by some metrics; these are tested elsewhere."""
     monkeypatch.setenv("PATH", "")
 
 
@@ -42,7 +42,7 @@ def dataset(config: TrainConfig, part: str = "train", kind: str = "training") ->
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_loss_is_that_of_a_loop_over_tokens(smoothing: float) -> None:
+def test_the_loss_equals_a_loop_over_tokens(smoothing: float) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(3, 4, 5, generator=draw, dtype=torch.float64)
     targets = torch.tensor([[0, 4, 2, 1], [3, IGNORED, IGNORED, IGNORED], [1, 1, IGNORED, IGNORED]])
@@ -60,7 +60,7 @@ def test_the_loss_is_that_of_a_loop_over_tokens(smoothing: float) -> None:
     assert found == pytest.approx(sum(losses) / 7, rel=1e-12)
 
 
-def test_the_accuracy_is_that_of_tokens_with_a_target() -> None:
+def test_the_accuracy_counts_only_tokens_with_a_target() -> None:
     logits = torch.eye(3)[torch.tensor([[0, 1, 2], [2, 2, 2]])]
     targets = torch.tensor([[0, 2, 2], [1, IGNORED, IGNORED]])
     assert float(next_token_accuracy(logits, targets)) == 0.5
@@ -68,8 +68,8 @@ def test_the_accuracy_is_that_of_tokens_with_a_target() -> None:
     assert float(next_token_accuracy(logits, nothing)) == float(next_token_loss(logits, nothing)) == 0
 
 
-def test_place_i_is_the_text_up_to_i_and_its_target_is_token_i_plus_1(tiny: Tiny) -> None:
-    """The cached features of a caption are those of its beginnings: later words change no earlier one."""
+def test_position_i_sees_the_text_up_to_i_and_its_target_is_token_i_plus_1(tiny: Tiny) -> None:
+    """The cached feature at a position equals that of the shortened caption: later words change no earlier one."""
     config = tiny.config("task=caption")
     data = dataset(config)
     encoder = prepare_images(config).encoder
@@ -100,7 +100,7 @@ def test_every_caption_is_shown_with_its_own_image(tiny: Tiny) -> None:
         assert torch.equal(data[[row]].image.features, own.features)
 
 
-def test_the_blind_baseline_sees_one_image(tiny: Tiny) -> None:
+def test_the_blind_baseline_always_sees_the_same_image(tiny: Tiny) -> None:
     config = tiny.config("task=caption", "task.sees=text")
     batch = dataset(config)[list(range(0, 200, 40))]
     assert torch.equal(batch.image.features, batch.image.features[:1].expand_as(batch.image.features))
@@ -116,7 +116,7 @@ def test_truncated_captions_are_counted(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("mapper", ["a", "b"])
-def test_a_small_set_is_learnt_by_heart(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
+def test_a_small_dataset_is_memorised(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
     steps = ("trainer.max_steps=150", "trainer.val_check_interval=150", "trainer.log_every_n_steps=10")
     size = ("mapper.width=32", "task.optim.lr=3e-3", "task.optim.warmup_steps=10", "task.optim.batch_size=64")
     tiny.train(tmp_path / "run", "task=caption", "task.val_images=4", f"mapper={mapper}", *steps, *size)
@@ -125,8 +125,8 @@ def test_a_small_set_is_learnt_by_heart(tiny: Tiny, tmp_path: Path, mapper: str)
 
 
 @pytest.mark.parametrize("step", [4, 6])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny: Tiny, tmp_path: Path, step: int) -> None:
-    """Killed right after a validation, and between two; weights, optimizer, losses, scores."""
+def test_a_resumed_run_equals_one_that_was_not_killed(tiny: Tiny, tmp_path: Path, step: int) -> None:
+    """The run is killed right after a validation, and between two; weights, losses and scores are compared."""
     whole, stopped, resumed = (tmp_path / name for name in ("whole", "stopped", "resumed"))
     tiny.train(whole, *QUICK)
     with killed_at(CaptionTraining, step):
@@ -148,7 +148,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny: Tiny, tmp_path: Path, 
         ("task=vqa", "task"),
     ],
 )
-def test_a_run_is_resumed_with_its_own_config_only(
+def test_a_run_is_resumed_only_with_the_same_config(
     stopped_run: Path, tiny: Tiny, tmp_path: Path, override: str, named: str
 ) -> None:
     overrides = [o for o in QUICK if not (override == "task=vqa" and o.startswith("task"))]
@@ -165,13 +165,13 @@ def stopped_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_the_greatest_cider_chooses(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_checkpoint_has_the_highest_cider(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     falls(monkeypatch, CaptionTraining, "on_validation_epoch_end", "val/CIDEr")
     tiny.train(tmp_path / "run", *QUICK)
     assert [checkpoint_of(tmp_path / "run", name)["global_step"] for name in ("best", "last")] == [4, 8]
 
 
-def test_the_validation_loss_is_that_of_every_token_once(tiny: Tiny, tmp_path: Path) -> None:
+def test_the_validation_loss_counts_every_token_once(tiny: Tiny, tmp_path: Path) -> None:
     run = tmp_path / "run"
     tiny.train(run, *QUICK)
     config = tiny.config(*QUICK)
@@ -187,7 +187,7 @@ def test_the_validation_loss_is_that_of_every_token_once(tiny: Tiny, tmp_path: P
     assert logged(run, "val/loss")[7] == pytest.approx(total / count, rel=1e-5)
 
 
-def test_a_checkpoint_says_what_it_is_of_and_is_not_taken_for_another_task(stopped_run: Path, tiny: Tiny) -> None:
+def test_a_checkpoint_describes_itself_and_is_refused_by_another_task(stopped_run: Path, tiny: Tiny) -> None:
     content = checkpoint_of(stopped_run, "best")
     about = content["clipmapper"]
     assert (about["task"], about["vocabulary"], 49407 in about["tokens"]) == ("caption", "training", True)
@@ -200,7 +200,7 @@ def test_a_checkpoint_says_what_it_is_of_and_is_not_taken_for_another_task(stopp
     assert load_caption(path).vocabulary.ids == tuple(about["tokens"])
 
 
-def test_the_image_ids_of_each_part_are_noted(stopped_run: Path) -> None:
+def test_the_image_ids_of_each_split_are_written(stopped_run: Path) -> None:
     noted = read_json(stopped_run / "split.json")
     assert {part: len(ids) for part, ids in noted.items()} == {"train": 40, "val": 10, "test": 10}
 

@@ -1,4 +1,4 @@
-"""The wheel, installed where nothing of the checkout can be seen."""
+"""The wheel, installed in an environment without access to the checkout."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ except ModuleNotFoundError:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, since setuptools leaves its files beside the source."""
+    """A copy of the checkout, because setuptools writes files next to the source."""
     folder = tmp_path_factory.mktemp("source")
     for name in (*SOURCES, *TEXTS):
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
@@ -61,7 +61,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel and, by reference, everything that this one holds."""
+    """An environment with the wheel and links to all packages of the current environment."""
     folder = environment(tmp_path_factory.mktemp("installed"))
     install(folder, str(wheel))
     return folder
@@ -73,7 +73,7 @@ def pip(*arguments: str) -> None:
 
 
 def environment(folder: Path, borrowing: bool = True) -> Path:
-    """A new environment; ``borrowing`` what this one holds, but for what it has installed as editable."""
+    """Create an environment; with ``borrowing``, it sees the packages of this one, except editable installs."""
     venv.create(folder, with_pip=False)
     if borrowing:
         (packages(folder) / "others.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
@@ -97,7 +97,7 @@ def run(folder: Path, program: str, arguments: Sequence[str], cwd: Path) -> subp
 
 
 def listing(folder: Path) -> str:
-    """Digest of all names and contents below a folder."""
+    """Return a digest of the names and contents of all files below a folder."""
     found = hashlib.blake2b()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         found.update(f"{path} {hashlib.blake2b(path.read_bytes()).hexdigest()}\n".encode())
@@ -105,7 +105,7 @@ def listing(folder: Path) -> str:
 
 
 def link(names: Iterable[str], folder: Path) -> None:
-    """Bring in distributions with all that they require, and nothing else."""
+    """Link distributions and all their requirements into a folder, and nothing else."""
     seen: set[str] = set()
     waiting = [distribution(name) for name in names]
     while waiting:
@@ -124,7 +124,7 @@ def requirements(of: Distribution) -> list[Distribution]:
     return [distribution(each.name) for each in parsed if not each.marker or each.marker.evaluate({"extra": ""})]
 
 
-def test_nothing_but_the_packages_lies_at_the_top(wheel: Path) -> None:
+def test_only_the_packages_are_at_the_top_level(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"clipmapper", "explain", "perturbation"}
@@ -136,7 +136,7 @@ def test_nothing_but_the_packages_lies_at_the_top(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_the_command_runs_anywhere_and_writes_only_there(installed: Path, tiny: Tiny, tmp_path: Path) -> None:
+def test_the_command_runs_in_any_folder_and_writes_only_there(installed: Path, tiny: Tiny, tmp_path: Path) -> None:
     before = listing(packages(installed))
     arguments = [each for each in tiny.overrides if not each.startswith("paths.root=")]
     done = run(installed, "clipmapper", ["train", "task=vqa", "mapper=b", *arguments], tmp_path)
@@ -147,7 +147,7 @@ def test_the_command_runs_anywhere_and_writes_only_there(installed: Path, tiny: 
     assert listing(packages(installed)) == before
 
 
-def test_the_command_says_what_there_is(installed: Path, tmp_path: Path) -> None:
+def test_the_command_lists_commands_and_valid_choices(installed: Path, tmp_path: Path) -> None:
     done = run(installed, "clipmapper", ["--help"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(name in done.stdout for name in COMMANDS)
@@ -156,7 +156,7 @@ def test_the_command_says_what_there_is(installed: Path, tmp_path: Path) -> None
     assert wrong.stderr.startswith("error: there is no explainer=mine; choose one of: all, attention_gradcam, ")
 
 
-def test_explain_needs_torch_and_numpy_alone(wheel: Path, tmp_path: Path) -> None:
+def test_explain_needs_only_torch_and_numpy(wheel: Path, tmp_path: Path) -> None:
     folder = environment(tmp_path / "bare", borrowing=False)
     install(folder, str(wheel))
     link(["torch", "numpy"], packages(folder))

@@ -1,8 +1,9 @@
-"""Measures how long a walk through the project is: ``python tests/contract/count_files.py train`` (or ``perturb``).
+"""Count the project's files that a command uses: ``python tests/contract/count_files.py train`` (or ``perturb``).
 
-Runs the command twice, tiny, in this process, and prints how many of the project's files have a function that ran: cold
-(with data and features made) and warm (both there already). What runs while a module is imported does not count, and
-neither do class bodies. ``python tests/contract/count_files.py tasks`` prints the places that ask which task it is.
+The command runs twice in this process, with a tiny model, and the script prints how many files have a function that
+was called: in the cold run, which writes data and features, and in the warm run, which finds both. Code that runs while
+a module is imported does not count, and neither do class bodies. ``python tests/contract/count_files.py tasks`` prints
+the places in the code that depend on the task.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ RUNS = {
         f"checkpoint={PROJECT / 'tests' / 'contract' / 'golden' / 'vqa-b.ckpt'}",
     ),
 }
-#: Folders where a task may know that it is itself.
+#: Folders of a single task, where code may depend on the task.
 OWN = ("clipmapper/captioning", "clipmapper/tasks/vqa", "clipmapper/tasks/caption")
 TASKS = {"vqa", "caption"}
-#: Classes that belong to one task; VQAv2 and easy-vqa are data.
+#: Classes that belong to one task; VQAv2 and easy-vqa are datasets.
 OF_A_TASK = re.compile(r"\b(?!EasyVQA|VQAv2)(\w*(VQA|Caption)\w*|AnswerVocabulary|PerturbConfig|ExplainConfig)\b")
 
 
 class Watch:
-    """The project's files of which a function ran while this was on."""
+    """A context manager that records the project's files whose functions are called."""
 
     def __init__(self) -> None:
         self.files: set[str] = set()
@@ -65,7 +66,10 @@ class Watch:
             self.files.add(file)
 
     def _is_importing(self, frame: FrameType | None) -> bool:
-        """Whether a module or a class body of the project is on the stack: neither is an optimized code object."""
+        """Return whether a module or a class body of the project is on the stack.
+
+        Unlike functions, these are not optimized code objects.
+        """
         while frame is not None:
             optimized = frame.f_code.co_flags & inspect.CO_OPTIMIZED
             if not optimized and frame.f_code.co_filename.startswith(self._ours):
@@ -75,12 +79,12 @@ class Watch:
 
     @property
     def names(self) -> list[str]:
-        """Below the project."""
+        """Paths of the recorded files, relative to the project."""
         return sorted(str(Path(file).relative_to(PROJECT)) for file in self.files)
 
 
 def walk(name: str, root: Path) -> list[str]:
-    """Runs the command once below ``root``; the files."""
+    """Run the command once with its outputs below ``root``, and return the files it used."""
     path = PROJECT / "scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"{name}_script", path)
     assert spec is not None
@@ -94,8 +98,8 @@ def walk(name: str, root: Path) -> list[str]:
 
 
 def count_walk(name: str) -> None:
-    """Prints both counts, and the list of the warm run."""
-    # What draws the scenes would run in processes of its own, which nobody watches.
+    """Print the files and the counts of the cold and the warm run."""
+    # Scenes are drawn in other processes, where calls are not recorded; threads are used instead.
     concurrent.futures.ProcessPoolExecutor = concurrent.futures.ThreadPoolExecutor  # type: ignore[assignment, misc]
     with tempfile.TemporaryDirectory() as root:
         cold, warm = (walk(name, Path(root)) for _ in range(2))
@@ -104,8 +108,11 @@ def count_walk(name: str) -> None:
     print(f"{name}: {len(cold)} files cold, {len(warm)} files warm")
 
 
-def places_that_ask_for_the_task() -> list[str]:
-    """``file:line: source`` of every dict by task, comparison or look-up with a task's name, and test of its class."""
+def places_that_depend_on_the_task() -> list[str]:
+    """Return ``file:line: source`` of all code that depends on the task.
+
+    These are dicts by task, comparisons and look-ups with the name of a task, and ``isinstance`` checks of its classes.
+    """
     found = []
     for folder in FOLDERS:
         for path in sorted((PROJECT / folder).rglob("*.py")):
@@ -113,12 +120,12 @@ def places_that_ask_for_the_task() -> list[str]:
             if not name.startswith(OWN):
                 source = path.read_text(encoding="utf-8")
                 nodes: Iterator[Any] = ast.walk(ast.parse(source))
-                lines = sorted({node.lineno for node in nodes if _asks(node)})
+                lines = sorted({node.lineno for node in nodes if _depends_on_task(node)})
                 found += [f"{name}:{line}: {source.splitlines()[line - 1].strip()}" for line in lines]
     return found
 
 
-def _asks(node: Any) -> bool:
+def _depends_on_task(node: Any) -> bool:
     if isinstance(node, ast.Dict):
         keys = {key.value for key in node.keys if isinstance(key, ast.Constant)}
         return "vqa" in keys or (bool(keys) and keys <= TASKS)
@@ -138,7 +145,10 @@ def _parts(node: ast.expr) -> list[ast.expr]:
 
 
 def _is_task(node: ast.AST) -> bool:
-    """``"vqa"`` or ``"caption"``, or what ends in ``task.name`` (and ``about["task"]``, as checkpoints have it)."""
+    """Return whether an expression is the name of a task.
+
+    It is ``"vqa"`` or ``"caption"``, or ends in ``task.name`` or, as in checkpoint cards, in ``["task"]``.
+    """
     if isinstance(node, ast.Constant):
         return node.value in TASKS
     return re.search(r"(task\.name|\[.task.\]|\.get\(.task.[^)]*\))$", ast.unparse(node)) is not None
@@ -148,7 +158,7 @@ if __name__ == "__main__":
     sys.path[0] = str(PROJECT)
     for what in sys.argv[1:]:
         if what == "tasks":
-            places = places_that_ask_for_the_task()
+            places = places_that_depend_on_the_task()
             print("\n".join([*places, f"{len(places)} places in {len({p.split(':')[0] for p in places})} files"]))
         else:
             count_walk(what)

@@ -1,7 +1,8 @@
-"""Writes what the contract tests compare with: ``python tests/contract/make_golden.py config_keys run_folders``.
+"""Write the files that contract tests compare with: ``python tests/contract/make_golden.py config_keys run_folders``.
 
-Only for a contract that changes on purpose: look at the difference before it is committed. The parts: ``config_keys``,
-``run_folders``, ``shapes``, ``outputs`` (of the checkpoints in ``golden/``), and ``checkpoints``, which trains those.
+Use it only if a contract changes on purpose, and check the difference before you commit it. The parts are
+``config_keys``, ``run_folders``, ``shapes``, ``outputs`` (of the checkpoints in ``golden/``), and ``checkpoints``,
+which trains these checkpoints.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ TRAIN = (
 
 
 def command(name: str, *arguments: str) -> tuple[int, str, list[str]]:
-    """A command in a process of its own, with the results of the tests' fixture of this name."""
+    """Run a command in a separate process, and return the same values as the fixture ``command`` of the tests."""
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     line = [sys.executable, str(PROJECT / "scripts" / f"{name}.py"), *arguments]
     ran = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -32,14 +33,14 @@ def command(name: str, *arguments: str) -> tuple[int, str, list[str]]:
 
 
 def config_keys(_: Path) -> None:
-    """Every config key and its default."""
+    """Write every config key and its default."""
     from test_commands import choices, keys_of, packed
 
     write_golden("config_keys", packed({line: keys_of(line) for line in choices()}))
 
 
 def checkpoints(root: Path) -> None:
-    """Small trained models, without the optimizer's state."""
+    """Train small models and save them without the state of the optimizer."""
     for name in ("vqa-a", "vqa-b", "caption-b"):
         task, mapper = name.split("-")
         command(
@@ -50,7 +51,7 @@ def checkpoints(root: Path) -> None:
 
 
 def outputs(root: Path) -> None:
-    """What the checkpoints say of two pictures."""
+    """Write the outputs of the checkpoints for two images."""
     from test_golden_checkpoints import MAPPERS, answer_scores, explain_caption, explain_vqa, logits, word_scores
 
     images = saved_pictures(root)
@@ -65,7 +66,7 @@ def outputs(root: Path) -> None:
 
 
 def run_folders(root: Path) -> None:
-    """Files, columns and keys."""
+    """Write the files, columns and keys of all run folders."""
     from test_run_folder import RUNS, Runs, described
 
     runs = Runs(root)
@@ -73,7 +74,7 @@ def run_folders(root: Path) -> None:
 
 
 def shapes(root: Path) -> None:
-    """Hashes of a data set."""
+    """Write the hashes of a dataset."""
     from test_shapes_hash import WRITE, hashes
 
     command(*WRITE, f"paths.root={root}")

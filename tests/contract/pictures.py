@@ -1,4 +1,4 @@
-"""Pictures of the contract tests: the same pixels on every machine."""
+"""Images for the contract tests, with the same pixels on every machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ QUESTIONS = ("what color is the square?", "is there a blue circle?", "how many s
 
 
 def pictures() -> list[Image.Image]:
-    """A red square and a blue bar on grey, and noise."""
+    """Return two images: a red square and a blue bar on grey, and noise."""
     plain = np.full((128, 128, 3), 160, np.uint8)
     plain[20:60, 16:56] = (210, 30, 40)
     plain[80:100, 50:115] = (30, 50, 200)
@@ -20,7 +20,7 @@ def pictures() -> list[Image.Image]:
 
 
 def saved_pictures(folder: Path) -> list[Path]:
-    """The same as files."""
+    """Write the images to a folder and return their paths."""
     paths = [folder / f"picture{number}.png" for number in range(2)]
     for picture, path in zip(pictures(), paths, strict=True):
         picture.save(path)

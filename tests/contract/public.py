@@ -1,6 +1,7 @@
-"""What the contract tests share. Nothing else in this folder imports a module that is not in the contract.
+"""Functions that the contract tests share.
 
-``load_checkpoint`` is README's door from Python; where it moves, this import is the one line to change.
+No other file in this folder imports a module that is not part of the contract. README loads models with
+``load_checkpoint``; if it moves, only the import in this file changes.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 
 
 def composed(command: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The config of a command, as Hydra composes it."""
+    """Return the config of a command as Hydra composes it."""
     with initialize_config_dir(str(PROJECT / "configs"), version_base=None):
         return compose(command, list(overrides))
 
 
 def golden(name: str) -> Any:
-    """The content of ``golden/{name}.json``."""
+    """Return the content of ``golden/{name}.json``."""
     return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def write_golden(name: str, content: Any) -> None:
-    """Writes ``golden/{name}.json``, one line an innermost list or dict of plain values."""
+    """Write ``golden/{name}.json`` with one line for each innermost list or dict of plain values."""
     (GOLDEN / f"{name}.json").write_text(_pretty(content, "") + "\n", encoding="utf-8")
     print(f"wrote {GOLDEN / f'{name}.json'}", file=sys.stderr)
 

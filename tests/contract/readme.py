@@ -1,4 +1,4 @@
-"""The code blocks and command lines of README and, where there is a docs folder, of its pages."""
+"""Reader of the code blocks and command lines in README and in the pages of ``docs``, if there is such a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Block:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """One call of a command; its ``arguments`` after the shell took off their quotes. ``in_block``, not in the text."""
+    """One call of a command; ``arguments`` are without the shell's quotes, ``in_block`` is False for calls in text."""
 
     page: str
     line: int
@@ -41,7 +41,7 @@ class CommandLine:
 
 
 def blocks(language: str | None = None) -> list[Block]:
-    """All blocks, or those of one language ("" is none)."""
+    """Return all blocks, or those of one language ("" for blocks without a language)."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def blocks(language: str | None = None) -> list[Block]:
 
 
 def shell_lines() -> list[CommandLine]:
-    """The command lines of blocks, and those in backquotes in the text; each once. Those of sessions are left out."""
+    """Return the command lines in blocks and those in backquotes in the text, each once, without those of sessions."""
     found: dict[tuple[str, tuple[str, ...]], CommandLine] = {}
     for is_block, lines in ((True, _in_blocks()), (False, _in_text())):
         for page, line, text in lines:
@@ -61,7 +61,7 @@ def shell_lines() -> list[CommandLine]:
 
 
 def sessions() -> list[tuple[CommandLine, str]]:
-    """Command lines after a ``$``, each with the line that is printed under it."""
+    """Return the command lines after a ``$``, each with the line of output below it."""
     found = []
     for block in blocks():
         lines = block.code.splitlines()
@@ -90,7 +90,7 @@ def _in_text() -> Iterator[tuple[str, int, str]]:
 
 
 def commands_of(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """``python scripts/NAME.py …`` and ``clipmapper NAME …`` of one line of shell, joined by && or not."""
+    """Yield name and arguments of each ``python scripts/NAME.py …`` and ``clipmapper NAME …`` in one line of shell."""
     words = shlex.split(text, comments=True) if re.search(r"scripts/\w+\.py|^clipmapper ", text) else []
     calls: list[list[str]] = [[]]
     for word in words:

@@ -1,4 +1,4 @@
-"""The commands are there and answer, and no config key has vanished or has another default."""
+"""All commands exist and answer, and no config key is missing or has a different default."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Keys = dict[str, Any]
 
 
 def choices() -> list[str]:
-    """Command lines whose config keys are held: every command, task and mapper, and every option of a group."""
+    """Return the command lines in the golden file: every command, task and mapper, and every option of a group."""
     lines = [*WITHOUT_A_TASK]
     lines += [
         f"{command} task={task} mapper={mapper}"
@@ -46,7 +46,7 @@ def choices() -> list[str]:
 
 
 def keys_of(line: str) -> Keys:
-    """Every key of a command line's config with its value as it is written, before ``${…}`` is filled in."""
+    """Return all config keys of a command line with their values as written, before ``${…}`` is filled in."""
     command, *overrides = line.split()
     written = OmegaConf.to_container(composed(command, overrides))
     assert isinstance(written, dict)
@@ -62,7 +62,7 @@ def _flat(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def packed(keys: dict[str, Keys]) -> dict[str, Any]:
-    """The keys of every line as what differs from the first line of its command."""
+    """Store the keys of every line as the difference from the first line of its command."""
     first: dict[str, Keys] = {}
     content = {}
     for line, found in keys.items():
@@ -73,7 +73,7 @@ def packed(keys: dict[str, Keys]) -> dict[str, Any]:
 
 
 def unpacked(content: dict[str, Any]) -> dict[str, Keys]:
-    """The inverse of :func:`packed`."""
+    """Restore the keys of every line; the inverse of :func:`packed`."""
     first: dict[str, Keys] = {}
     keys = {}
     for line, entry in content.items():
@@ -83,17 +83,17 @@ def unpacked(content: dict[str, Any]) -> dict[str, Keys]:
 
 
 @pytest.mark.parametrize("line", choices())
-def test_no_config_key_vanishes_or_changes(line: str) -> None:
+def test_no_config_key_is_removed_or_changed(line: str) -> None:
     held, found = unpacked(golden("config_keys"))[line], keys_of(line)
     assert sorted(held.keys() - found.keys()) == []
     assert {key: found[key] for key in held} == held
 
 
-def test_every_line_is_held() -> None:
+def test_every_line_is_in_the_golden_file() -> None:
     assert set(golden("config_keys")) == set(choices())
 
 
-def test_a_key_that_vanishes_or_changes_is_seen() -> None:
+def test_a_removed_or_changed_key_is_detected() -> None:
     found = keys_of("train")
     assert found["mapper.width"] == 128
     assert "mapper.width" not in keys_of("train ~mapper.width")
@@ -115,10 +115,10 @@ def test_a_command_answers(name: str, command: Command) -> None:
     assert OmegaConf.create(out).keys() == composed(name).keys()
 
 
-def test_a_script_finds_the_project_from_anywhere(tmp_path: Path) -> None:
-    """``python scripts/explain.py``: its folder holds a module named like a package."""
+def test_a_script_finds_the_project_from_any_folder(tmp_path: Path) -> None:
+    """``scripts/explain.py`` is the hard case: its folder contains a module with the name of a package."""
     script = PROJECT / "scripts" / "explain.py"
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}  # what an installation would do
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}  # as after an installation
     arguments = [sys.executable, str(script), "--help"]
     ran = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Checkpoints that an earlier version trained load, and still say what they said."""
+"""Checkpoints from an earlier version can be loaded and give the same outputs as before."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ BASE = (
 
 @torch.no_grad()
 def logits(checkpoint: Path) -> dict[str, Any]:
-    """What a VQA checkpoint says of every picture and question, from Python."""
+    """Return the logits of a VQA checkpoint for every image and question, computed in Python."""
     model = load_checkpoint(checkpoint)
-    asked = [(picture, question) for picture in pictures() for question in QUESTIONS]
+    asked = [(image, question) for image in pictures() for question in QUESTIONS]
     pixels, text = model.encoder.pixels([p for p, _ in asked]), model.encoder.tokenize([q for _, q in asked])
     said = model(pixels, text)
     return {"answers": list(model.answers), "logits": [_short(row) for row in said.tolist()]}
 
 
 def explain_vqa(mapper: str, image: Path, question: str) -> tuple[str, ...]:
-    """The command that explains an answer about a picture of one's own."""
+    """Return the command that explains an answer about a custom image."""
     own = (f"image={image}", f"question={question}", f"mapper={mapper}")
     return "explain", *BASE, *own, "explainer=all", f"checkpoint={GOLDEN / f'vqa-{mapper}.ckpt'}"
 
 
 def explain_caption(image: Path) -> tuple[str, ...]:
-    """The command that captions a picture of one's own and explains every word."""
+    """Return the command that captions a custom image and explains every word."""
     about = ("task=caption", "task.max_length=20", f"checkpoint={GOLDEN / 'caption-b.ckpt'}")
     return "explain", *BASE, *about, "explainer=paper", f"image={image}"
 
 
 def answer_scores(run: Path) -> dict[str, Any]:
-    """The answer, its probability, and the scores of every explainer and modality in the order of the tokens."""
+    """Return the answer, its probability, and the scores of every explainer and modality in the order of the tokens."""
     rows = pq.read_table(run / "scores.parquet").to_pylist()
     scores: dict[str, dict[str, list[float]]] = {}
     for row in sorted(rows, key=lambda row: row["index"]):
@@ -55,7 +55,7 @@ def answer_scores(run: Path) -> dict[str, Any]:
 
 
 def word_scores(run: Path) -> dict[str, Any]:
-    """The caption, its words, and the patches' scores of every explainer, a row a word."""
+    """Return the caption, its words, and the patches' scores of every explainer, one row per word."""
     rows = pq.read_table(run / "scores.parquet").to_pylist()
     words = {row["index"]: row["word"] for row in rows}
     patches: dict[str, list[list[float]]] = {}
@@ -65,12 +65,15 @@ def word_scores(run: Path) -> dict[str, Any]:
 
 
 def _short(numbers: list[float]) -> list[float]:
-    """Six digits each."""
+    """Round to six significant digits."""
     return [float(f"{number:.6g}") for number in numbers]
 
 
 def assert_close(found: Any, held: Any, at: str = "") -> None:
-    """Texts are equal, numbers but for a thousandth of the greatest of their list: machines round apart."""
+    """Check that texts are equal, and numbers up to a thousandth of the largest in their list.
+
+    The tolerance is needed because machines round differently.
+    """
     if isinstance(held, dict):
         assert list(found) == list(held), at
         for key in held:
@@ -85,7 +88,7 @@ def assert_close(found: Any, held: Any, at: str = "") -> None:
 
 @pytest.fixture
 def run(command: Command, tmp_path: Path) -> Callable[..., Path]:
-    """Runs a command below ``tmp_path`` and returns its folder."""
+    """A function that runs a command below ``tmp_path`` and returns its run folder."""
 
     def run(name: str, *overrides: str) -> Path:
         status, _, errors = command(name, *overrides, f"paths.root={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}")
@@ -102,7 +105,7 @@ def test_logits(mapper: str) -> None:
     np.testing.assert_allclose(found["logits"], held["logits"], rtol=0, atol=1e-4)
 
 
-def test_a_run_folder_loads_as_its_best_checkpoint(tmp_path: Path) -> None:
+def test_loading_a_run_folder_loads_its_best_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(GOLDEN / "vqa-b.ckpt", tmp_path / "checkpoints" / "best.ckpt")
     assert_close(logits(tmp_path), golden("outputs")["logits b"])
@@ -122,7 +125,7 @@ def test_explained_captions(number: int, run: Callable[..., Path], tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["vqa-a", "vqa-b", "caption-b"])
 def test_a_checkpoint_is_plain_data(name: str) -> None:
-    """Neither loading it nor what it says of itself takes this project."""
+    """Its content and its card can be read without this project."""
     content = torch.load(GOLDEN / f"{name}.ckpt", weights_only=True)
     card = content["clipmapper"]
     about = {"task", "sees", "data", "mapper", "encoder", "encoder_fingerprint"}
@@ -131,7 +134,7 @@ def test_a_checkpoint_is_plain_data(name: str) -> None:
     assert all(name.startswith("model.") for name in content["state_dict"])
 
 
-def test_a_difference_is_seen() -> None:
+def test_a_difference_is_detected() -> None:
     held = golden("outputs")["answer b"]
     for name in held["scores"]:
         changed = golden("outputs")["answer b"]

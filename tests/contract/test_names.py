@@ -1,4 +1,4 @@
-"""The names that other people's code relies on, and the contract's examples as they stand."""
+"""The names that other projects may import, and the examples of the contract, word for word."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ IMAGE, TEXT, BATCH, HEADS, WIDTH = 5, 4, 3, 2, 8
 
 
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module in NAMES for name in NAMES[module]])
-def test_a_name_is_where_it_was(module: str, name: str) -> None:
+def test_a_name_can_be_imported_from_its_module(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
 
 
-def test_what_explain_offers_is_what_it_lists() -> None:
+def test_the_names_of_explain_are_in_its_all() -> None:
     assert set(explain.__all__) >= set(NAMES["explain"])
     assert set(explainers.__all__) >= set(NAMES["explain.explainers"])
 
 
 def step(query: str, key: str, stage: int) -> AttentionStep:
-    """The contract's step, word for word, on random tensors."""
+    """Return the step of the contract's example, word for word, with random tensors."""
     sizes = {"image": IMAGE, "text": TEXT, "joint": IMAGE + TEXT}
     n_query, n_key = sizes[query], sizes[key]
     A = torch.rand(BATCH, HEADS, n_query, n_key).softmax(-1)
@@ -78,14 +78,14 @@ def test_a_joint_trace_and_padding() -> None:
     joint = AttentionTrace(sizes={"image": IMAGE, "text": TEXT}, steps=[step("joint", "joint", 0)], valid=valid)
     relevance = explainers.Uniform()(joint)
     assert relevance.matrix.shape == (BATCH, IMAGE + TEXT, IMAGE + TEXT)
-    assert relevance.matrix[0, :-1, -1].abs().max() == 0  # a padded token gives nothing to the others
+    assert relevance.matrix[0, :-1, -1].abs().max() == 0  # a padding token contributes nothing to the others
 
 
 @pytest.mark.parametrize(
     "name",
     ["Weighted", "Uniform", "Constant", "Shuffled", "RawAttention", "Rollout", "GenAtt", "AttentionGradCAM", "Random"],
 )
-def test_an_explainer_needs_no_more_than_the_contracts_fields(name: str) -> None:
+def test_an_explainer_needs_only_the_fields_of_the_contract(name: str) -> None:
     relevance = getattr(explainers, name)()(trace(sample_ids=[7, 8, 9]))
     assert relevance.matrix.shape == (BATCH, IMAGE + TEXT, IMAGE + TEXT)
     assert relevance.matrix.isfinite().all()
@@ -95,7 +95,7 @@ def test_an_explainer_needs_no_more_than_the_contracts_fields(name: str) -> None
     ("name", "lacks"),
     [("TransAtt", "attention_relevance"), ("PartialLRP", "attention_relevance"), ("InputXGradient", "inputs")],
 )
-def test_what_an_explainer_needs_beyond_them_is_named(name: str, lacks: str) -> None:
+def test_a_missing_field_is_named_in_the_error(name: str, lacks: str) -> None:
     with pytest.raises(explain.TraceError, match=lacks):
         getattr(explainers, name)()(trace())
 
@@ -106,6 +106,6 @@ def test_the_official_normalisation_and_accuracy() -> None:
         {"answer": answer, "answer_confidence": "yes", "answer_id": number}
         for number, answer in enumerate(["kite"] * 2 + ["a kite."] + ["bird"] * 7, 1)
     ]
-    assert vqa_accuracy("kite", answers) == pytest.approx(0.6 + 0.3)  # mean of min(others that agree / 3, 1)
+    assert vqa_accuracy("kite", answers) == pytest.approx(0.6 + 0.3)  # mean of min(agreeing others / 3, 1)
     assert vqa_accuracy("bird", answers) == 1.0
     assert vqa_accuracy("dog", answers) == 0.0

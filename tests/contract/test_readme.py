@@ -1,6 +1,6 @@
-"""What README and docs say to type: Python blocks run as they stand, and every command line composes or runs.
+"""The instructions in README and docs: Python blocks run unchanged, and every command line composes or runs.
 
-Where a page needs a run folder or a picture, a golden checkpoint and a drawn picture lie where it says.
+If a page reads a run folder or an image, the test puts a golden checkpoint or a drawn image there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pictures import saved_pictures
 from public import GOLDEN, PROJECT
-from readme import PAGES, Block, CommandLine, blocks, sessions, shell_lines
+from readme import Block, CommandLine, blocks, sessions, shell_lines
 
 Command = Callable[..., tuple[int, str, list[str]]]
 
@@ -31,8 +31,9 @@ DATA = (
 )
 SCENES = ("data.train_scenes=40", "data.val_scenes=10", "data.test_scenes=10", "data.workers=1")
 CAPTION = ("task.max_length=20",)
-JUDGED = ("split=train", "samples=30")  #: the golden captions are seldom true of scenes that it was not trained on
-#: What makes a command's run small; the other commands are composed only.
+#: The golden captioning model is rarely right about scenes that it was not trained on.
+JUDGED = ("split=train", "samples=30")
+#: Overrides that make the run of a command small; other commands are only composed.
 TINY = {
     "train": ("task.steps=4", "task.validate_every=4", "task.optim.batch_size=16"),
     "evaluate": (),
@@ -45,7 +46,7 @@ MISSING = re.compile(r"\bFOLDER\b|=F\b|…|data=(vqav2|coco)|resume=|runs=|exper
 
 
 def runnable() -> list[Any]:
-    """Lines that can run as they stand but for their size; those of docs and of the text are slow."""
+    """Return the lines that can run with only their size reduced; lines in docs and in the text are slow."""
     found = []
     for line in LINES:
         typed = " ".join(line.arguments).replace("RUN_FOLDER", "")
@@ -64,13 +65,13 @@ def test_there_is_something_to_test() -> None:
 
 
 def place_run(folder: Path, name: str) -> None:
-    """The golden checkpoint ``name`` as the best of a training run in ``folder``."""
+    """Copy the golden checkpoint ``name`` to ``folder`` as the best checkpoint of a training run."""
     (folder / "checkpoints").mkdir(parents=True)
     shutil.copy(GOLDEN / f"{name}.ckpt", folder / "checkpoints" / "best.ckpt")
 
 
-def place_what_is_read(code: str, folder: Path) -> None:
-    """Every run folder and every picture that the code opens."""
+def place_files(code: str, folder: Path) -> None:
+    """Create every run folder and every image that the code opens."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("runs/"):
             place_run(folder / node.value, "caption-b" if "caption" in node.value else "vqa-b")
@@ -79,7 +80,7 @@ def place_what_is_read(code: str, folder: Path) -> None:
 
 
 def named_file(block: Block) -> str | None:
-    """The file that a block's first line says it is: ``# my_explainers.py, …``."""
+    """Return the file name in the first line of a block, such as ``# my_explainers.py, …``."""
     found = re.match(r"# ([\w/]+\.(?:py|yaml))\b", block.code)
     return found[1] if found else None
 
@@ -87,7 +88,7 @@ def named_file(block: Block) -> str | None:
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    place_what_is_read(block.code, tmp_path)
+    place_files(block.code, tmp_path)
     if (name := named_file(block)) is None:
         exec(compile(block.code, str(block), "exec"), {"__name__": "readme"})
         return
@@ -99,7 +100,7 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project's root where the golden models have just been trained."""
+    """A project root that contains the golden models as training runs."""
     folder = tmp_path_factory.mktemp("readme")
     for name, run in (("vqa-a", "vqa-shapes-a"), ("vqa-b", "vqa-shapes-b"), ("caption-b", "caption-shapes-b")):
         place_run(folder / "runs" / "train" / run / "trained", name)
@@ -107,7 +108,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def filled(line: CommandLine, root: Path) -> list[str]:
-    """The arguments with a run folder and a picture in place of ``RUN_FOLDER`` and ``PHOTO``."""
+    """Return the arguments with ``RUN_FOLDER`` and ``PHOTO`` replaced by a run folder and an image."""
     saved_pictures(root)
     task = "caption" if "task=caption" in line.arguments else "vqa"
     mapper = "a" if "mapper=a" in line.arguments else "b"
@@ -120,7 +121,7 @@ def filled(line: CommandLine, root: Path) -> list[str]:
 
 
 def jobs(arguments: list[str]) -> list[list[str]]:
-    """The arguments themselves, or those of every job of a sweep."""
+    """Return the arguments, or those of every job if they are a sweep."""
     if "--multirun" not in arguments:
         return [arguments]
     parsed = OverridesParser.create().parse_overrides([each for each in arguments if each != "--multirun"])
@@ -147,7 +148,7 @@ def test_a_line_with_an_unknown_key_does_not_compose(command: Command) -> None:
 
 
 def small(line: CommandLine, root: Path) -> list[str]:
-    """What to put behind a line's own arguments."""
+    """Return the overrides that make the run of a line small."""
     task = CAPTION if "task=caption" in line.arguments else ()
     scenes = SCENES if "data=easy_vqa" not in line.arguments else ()
     judged = JUDGED if task and line.script == "evaluate_explanations" else ()
@@ -165,17 +166,17 @@ def test_a_command_line_runs(line: CommandLine, command: Command, root: Path) ->
 
 
 @pytest.mark.parametrize(("line", "printed"), SESSIONS, ids=str)
-def test_a_session_says_what_it_says(line: CommandLine, printed: str, command: Command, root: Path) -> None:
+def test_a_session_prints_the_shown_line(line: CommandLine, printed: str, command: Command, root: Path) -> None:
     status, _, errors = command(line.script, *line.arguments, f"paths.root={root}")
     assert status == 1
     assert errors[0].startswith(printed.split("…")[0])
 
 
 @pytest.mark.parametrize("block", YAML, ids=str)
-def test_a_config_of_ones_own(
+def test_a_custom_config(
     block: Block, root: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command that its first line names runs with it, and with the Python blocks that are files."""
+    """Run the command in the first line of the block with this config and with the Python blocks that are files."""
     name = named_file(block)
     assert name is not None
     for each in (block, *PYTHON):
@@ -190,33 +191,7 @@ def test_a_config_of_ones_own(
     assert f"| {Path(name).stem} |" in out
 
 
-def dead_links(page: Path) -> list[str]:
-    """Links of a page to files that are not there, and to headings that the file lacks."""
-    dead = []
-    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        name, _, anchor = target.partition("#")
-        file = page.parent / name if name else page
-        headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE) if file.is_file() else []
-        if not file.exists() or (
-            anchor and anchor not in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
-        ):
-            dead.append(target)
-    return dead
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
-    assert dead_links(page) == []
-
-
-def test_a_dead_link_is_seen(tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text(
-        "# One thing\n[a](#one-thing) [b](#other) [c](b.md) [d](a.md#one-thing) [e](https://x.y)\n"
-    )
-    assert dead_links(tmp_path / "a.md") == ["#other", "b.md"]
-
-
-def test_a_sweep_is_all_its_jobs() -> None:
+def test_a_sweep_is_split_into_all_its_jobs() -> None:
     assert jobs(["--multirun", "mapper=a,b", "threads=1", "seed=0,1"]) == [
         [f"mapper={mapper}", "threads=1", f"seed={seed}"] for mapper in "ab" for seed in (0, 1)
     ]

@@ -1,6 +1,6 @@
-"""The house drawn from its imports: no circles among files, and arrows that run one way.
+"""The imports of the project: no cycles among files, and only imports from higher layers to lower ones.
 
-Everything that is imported counts, inside functions too; only ``if TYPE_CHECKING:`` does not.
+All imports count, also those inside functions, except those under ``if TYPE_CHECKING:``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from public import PROJECT
 
-LAYERS = ("scripts", "perturbation", "clipmapper", "explain")  #: from the top down; a file imports its own or a lower
-#: Rooms (folders) of clipmapper from the top down, each with the folders in it that have no line of their own.
+#: The packages from the top layer down; a file may import its own layer and lower ones.
+LAYERS = ("scripts", "perturbation", "clipmapper", "explain")
+#: Folders of clipmapper from the top layer down; a subfolder belongs to its parent unless it is listed.
 ORDER = tuple(
     f"clipmapper/{room}"
     for room in (
@@ -22,13 +23,13 @@ ORDER = tuple(
         *("encoder", "training", "data", "config"),
     )
 )
-MAX_FILES = 15  #: .py files of one folder, without ``__init__.py``
+MAX_FILES = 15  #: maximum number of .py files in one folder, without ``__init__.py``
 
-Graph = Mapping[str, set[str]]  #: file → the files that it imports, as paths below the root
+Graph = Mapping[str, set[str]]  #: file → the files that it imports, as paths relative to the root
 
 
-def draw(root: Path, packages: tuple[str, ...] = LAYERS) -> dict[str, set[str]]:
-    """Imports among the files of ``packages`` below ``root``."""
+def import_graph(root: Path, packages: tuple[str, ...] = LAYERS) -> dict[str, set[str]]:
+    """Return the imports among the files of ``packages`` below ``root``."""
     files = {
         path.relative_to(root).as_posix(): path
         for package in packages
@@ -46,7 +47,7 @@ def _module(file: str) -> str:
 
 
 def _targets(tree: ast.AST, modules: Mapping[str, str]) -> Iterator[str]:
-    """The project's modules that a file imports; ``from package import module`` is an import of the module."""
+    """Yield the project's modules that a file imports; ``from package import module`` is an import of the module."""
     for node in _imports(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
@@ -71,8 +72,8 @@ def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
         yield from _imports(child)
 
 
-def circles(graph: Graph) -> list[set[str]]:
-    """Groups of files that reach each other."""
+def cycles(graph: Graph) -> list[set[str]]:
+    """Return the groups of files that import each other, directly or indirectly."""
     reach = {name: _reached(graph, name) for name in graph}
     groups = {
         frozenset(other for other in reach[name] if name in reach[other]) for name in graph if name in reach[name]
@@ -92,7 +93,7 @@ def _reached(graph: Graph, start: str) -> set[str]:
 
 
 def upward(graph: Graph, order: tuple[str, ...]) -> list[str]:
-    """Arrows that run from a lower room of ``order`` (folders, top to bottom) to a higher one."""
+    """Return the imports from a lower folder of ``order`` (top to bottom) to a higher one."""
     level = {name: _level(name, order) for name in graph}
     return [
         f"{name} → {target}"
@@ -103,46 +104,46 @@ def upward(graph: Graph, order: tuple[str, ...]) -> list[str]:
 
 
 def _level(file: str, order: tuple[str, ...]) -> int | None:
-    """The place of the innermost folder of ``file`` that has one, or None."""
+    """Return the position in ``order`` of the innermost folder of ``file`` that is listed, or None."""
     folders = [str(folder) for folder in PurePosixPath(file).parents]
     return next((order.index(folder) for folder in folders if folder in order), None)
 
 
 def files_of_folders(graph: Graph) -> Counter[str]:
-    """How many .py files each folder holds, without ``__init__.py``."""
+    """Count the .py files of each folder, without ``__init__.py``."""
     return Counter(str(PurePosixPath(file).parent) for file in graph if not file.endswith("/__init__.py"))
 
 
 @cache
-def house() -> dict[str, set[str]]:
-    return draw(PROJECT)
+def project_graph() -> dict[str, set[str]]:
+    return import_graph(PROJECT)
 
 
-def test_no_circles_among_files() -> None:
-    assert circles(house()) == []
+def test_no_import_cycles_among_files() -> None:
+    assert cycles(project_graph()) == []
 
 
-def test_imports_run_from_the_top_layer_down() -> None:
-    assert upward(house(), LAYERS) == []
+def test_imports_go_from_the_top_layer_down() -> None:
+    assert upward(project_graph(), LAYERS) == []
 
 
-def test_explain_stands_alone() -> None:
-    outside = {t for file, found in house().items() if file.startswith("explain/") for t in found}
+def test_explain_imports_nothing_else_of_the_project() -> None:
+    outside = {t for file, found in project_graph().items() if file.startswith("explain/") for t in found}
     assert {target for target in outside if not target.startswith("explain/")} == set()
 
 
-def test_the_rooms_of_clipmapper_are_in_order() -> None:
-    rooms = {str(folder) for file in house() for folder in PurePosixPath(file).parents}
-    assert [room for room in ORDER if room not in rooms] == []
-    assert upward(house(), ORDER) == []
+def test_the_folders_of_clipmapper_import_in_order() -> None:
+    folders = {str(folder) for file in project_graph() for folder in PurePosixPath(file).parents}
+    assert [folder for folder in ORDER if folder not in folders] == []
+    assert upward(project_graph(), ORDER) == []
 
 
-def test_a_folder_can_be_looked_over() -> None:
-    assert {folder: n for folder, n in files_of_folders(house()).items() if n > MAX_FILES} == {}
+def test_no_folder_has_too_many_files() -> None:
+    assert {folder: n for folder, n in files_of_folders(project_graph()).items() if n > MAX_FILES} == {}
 
 
-def test_the_drawing_itself(tmp_path: Path) -> None:
-    """A circle through a function, an import for types alone, a module taken from its package, and an upward arrow."""
+def test_the_import_graph_of_a_small_example(tmp_path: Path) -> None:
+    """It has a cycle through a function, an import only for types, a module from its package, and an upward import."""
     sources = {
         "top/__init__.py": "",
         "top/one.py": "import os\nfrom low import two\n",
@@ -154,10 +155,10 @@ def test_the_drawing_itself(tmp_path: Path) -> None:
     for name, source in sources.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(source)
-    graph = draw(tmp_path, ("top", "low"))
+    graph = import_graph(tmp_path, ("top", "low"))
     assert graph["top/one.py"] == {"low/two.py"}
     assert graph["low/three.py"] == {"low/two.py", "top/one.py"}
     assert graph["low/four.py"] == {"low/__init__.py", "low/three.py"}
-    assert circles(graph) == [{"low/two.py", "low/three.py", "top/one.py"}]
+    assert cycles(graph) == [{"low/two.py", "low/three.py", "top/one.py"}]
     assert upward(graph, ("top", "low")) == ["low/three.py → top/one.py"]
     assert files_of_folders(graph) == {"top": 1, "low": 3}

@@ -1,6 +1,6 @@
-"""What a run leaves behind: where its folder lies, its files, the columns of its Parquet and the keys of its JSON.
+"""The results of a run: the path of its folder, its files, and the columns of its Parquet and keys of its JSON files.
 
-Every command runs once, tiny, on the golden checkpoints (``train`` makes its own).
+Every command runs once with the golden checkpoints and little data; ``train`` trains a tiny model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CAPTION = ("task=caption", "task.max_length=20")
 VQA_B, CAPTION_B = f"checkpoint={GOLDEN / 'vqa-b.ckpt'}", f"checkpoint={GOLDEN / 'caption-b.ckpt'}"
 PERTURB = ("samples=6", "batch_samples=4", "engine_batch=16", "random_seeds=2", "controls=[random]")
 POOLED = (*PERTURB[:4], "controls=[uniform]", "eraser=[]", "faithfulness=false")
-#: Command and overrides of every run; ``{…}`` is the root, the data set's folder, or the folder of another run.
+#: Command and overrides of every run; ``{…}`` is the root, the folder of the dataset, or the folder of another run.
 RUNS: dict[str, tuple[str, ...]] = {
     "train-vqa": ("train", *BASE, *STEPS),
     "train-caption": ("train", *BASE, *STEPS, *CAPTION),
@@ -51,7 +51,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "evaluate_explanations-vqa": ("evaluate_explanations", *BASE, VQA_B, "explainer=paper", "samples=8"),
     "evaluate_explanations-caption": (
         *("evaluate_explanations", *BASE, *CAPTION, CAPTION_B),
-        *("explainer=paper", "split=train", "samples=30"),  # its captions are seldom true of other scenes
+        *("explainer=paper", "split=train", "samples=30"),  # its captions are rarely true of other scenes
     ),
     "sanity_check": ("sanity_check", *BASE, VQA_B, "explainer=paper", "samples=6"),
     "perturb-pooled": ("perturb", *BASE, VQA_B, *POOLED),
@@ -60,12 +60,12 @@ RUNS: dict[str, tuple[str, ...]] = {
 }
 JAVA = ("train-caption", "evaluate-caption", "evaluate-caption-file")  # METEOR and the PTB tokenizer
 
-#: Keys of JSON that are held by ``config_keys.json``, or depend on the machine: a checkout or not, SPICE's models.
+#: JSON keys that are in ``config_keys.json``, or that depend on the machine: the Git commit, and SPICE's models.
 ELSEWHERE = ("config", "commit", "SPICE", "notes")
 
 
 class Runs:
-    """Runs below one root, so that they share data and features; each is made when it is first asked for."""
+    """Runs below one root, which share data and features; each runs when its folder is first requested."""
 
     def __init__(self, root: Path):
         self.root, self._done = root, dict[str, Path]()
@@ -76,7 +76,7 @@ class Runs:
         torch.save(content, root / "other.ckpt")
 
     def folder(self, name: str, command: Command) -> Path:
-        """The run's folder."""
+        """Return the folder of a run."""
         if name not in self._done:
             script, *overrides = (re.sub(r"{([\w-]+)}", lambda m: self._place(m[1], command), o) for o in RUNS[name])
             status, out, errors = command(script, *overrides)
@@ -95,7 +95,7 @@ class Runs:
 
 
 def described(run: Path, root: Path) -> dict[str, Any]:
-    """Where a run folder lies, and what its files hold; numbers in names stand as ``#``."""
+    """Describe the path of a run folder and the content of its files; numbers in names are replaced by ``#``."""
     files = sorted(path for path in run.rglob("*") if path.is_file())
     names = {path: re.sub(r"\d{2,}", "#", path.relative_to(run).as_posix()) for path in files}
     return {
@@ -118,7 +118,7 @@ def described(run: Path, root: Path) -> dict[str, Any]:
 
 
 def shape_of(content: Any) -> Any:
-    """Keys and kinds of values; a list is the union of its entries. The keys of ``ELSEWHERE`` are left out."""
+    """Return the keys and types of values, without the keys of ``ELSEWHERE``; a list is the union of its entries."""
     if isinstance(content, dict):
         return {key: shape_of(value) for key, value in sorted(content.items()) if key not in ELSEWHERE}
     if isinstance(content, list):
@@ -128,7 +128,7 @@ def shape_of(content: Any) -> Any:
 
 
 def union(shapes: Iterable[Any]) -> Any:
-    """What holds any of these."""
+    """Return one shape that covers all given shapes."""
     found = list(shapes)
     if found and all(isinstance(shape, dict) for shape in found):
         keys = sorted({key for shape in found for key in shape})
@@ -143,7 +143,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_folder_holds_what_it_held(name: str, runs: Runs, command: Command) -> None:
+def test_a_run_folder_contains_everything_in_the_golden_file(name: str, runs: Runs, command: Command) -> None:
     if name in JAVA and shutil.which("java") is None:
         pytest.skip("there is no Java")
     found, held = described(runs.folder(name, command), runs.root), golden("run_folders")[name]
@@ -153,7 +153,7 @@ def test_a_run_folder_holds_what_it_held(name: str, runs: Runs, command: Command
 
 
 def without_additions(found: Any, held: Any) -> Any:
-    """What was found without the keys and columns that came later, which are allowed."""
+    """Return what was found without new keys and columns, which are allowed."""
     if isinstance(found, dict) and isinstance(held, dict):
         return {key: without_additions(value, held[key]) for key, value in found.items() if key in held}
     return found

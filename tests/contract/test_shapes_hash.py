@@ -1,6 +1,6 @@
-"""``data=shapes`` writes what it always wrote for a seed: JSON byte for byte, pictures and masks pixel for pixel.
+"""``data=shapes`` writes the same data for the same seed: equal bytes of JSON, equal pixels of images and masks.
 
-A picture's bytes depend on the zlib that Pillow was built with; its pixels do not.
+The bytes of an image depend on the zlib that Pillow was built with; its pixels do not.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ WRITE = (
 
 
 def hashes(data: Path) -> dict[str, str]:
-    """By file; all pictures of a folder have one hash together."""
+    """Return hashes by file; all images of a folder have one common hash."""
     found = {}
     for path in sorted(data.rglob("*.json")):
         found[path.relative_to(data).as_posix()] = _hash(path.read_bytes())
     for folder in sorted({path.parent for path in data.rglob("*.png")}):
         digest = b""
         for path in sorted(folder.glob("*.png")):
-            with Image.open(path) as picture:
-                digest += f"{path.name} {picture.mode} {picture.size}".encode() + picture.tobytes()
+            with Image.open(path) as image:
+                digest += f"{path.name} {image.mode} {image.size}".encode() + image.tobytes()
         found[f"{folder.relative_to(data).as_posix()}/*.png"] = _hash(digest)
     return found
 
@@ -45,11 +45,11 @@ def test_a_seed_gives_the_same_scenes(command: Command, tmp_path: Path) -> None:
     assert hashes(tmp_path / "cache" / "data") == golden("shapes")
 
 
-def test_a_changed_pixel_is_seen(tmp_path: Path) -> None:
+def test_a_changed_pixel_is_detected(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     before = hashes(tmp_path)
-    picture = Image.new("RGB", (4, 4))
-    picture.putpixel((1, 2), (0, 0, 1))
-    picture.save(tmp_path / "a.png")
+    image = Image.new("RGB", (4, 4))
+    image.putpixel((1, 2), (0, 0, 1))
+    image.save(tmp_path / "a.png")
     assert hashes(tmp_path).keys() == before.keys()
     assert hashes(tmp_path) != before

@@ -1,4 +1,4 @@
-"""Perturbation runs small enough for a test, and what the tests read of them."""
+"""Perturbation runs that are small enough for a test, and functions to read their results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from clipmapper.cli import typed
 from perturbation.config import PerturbConfig
 from perturbation.perturb.run import perturb
 
-# Both engines' paths, and batches of 3 and 3.
+# The six samples are divided into two batches of 3.
 SMALL = ("samples=6", "batch_samples=4", "engine_batch=16", "random_seeds=2", "controls=[random]")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A tiny run's checkpoint, and the overrides that lead there."""
+    """The checkpoint of a tiny training run, and the overrides to test it."""
 
     tiny: Tiny
     checkpoint: Path
@@ -40,7 +40,10 @@ class Trained:
 
 
 def results(run: Path) -> dict[str, bytes]:
-    """The bytes of every result by name: all but the log, the parts and the config with its paths."""
+    """Return the bytes of every result file by name.
+
+    The log, the parts, the config with its paths, and the measured batch size of the engine are left out.
+    """
     return {
         file.name: file.read_bytes()
         for file in sorted(run.iterdir())
@@ -58,7 +61,7 @@ def key(row: dict[str, Any], *more: str) -> tuple[Any, ...]:
 
 
 def removed(scores: list[float], removable: list[int], step: float, direction: str) -> set[int]:
-    """Places of the tokens that a step removes, by the definition."""
+    """Return the positions of the tokens that a step removes, computed from the definition."""
     sign = -1 if direction == "positive" else 1
     order = sorted(removable, key=lambda place: (sign * scores[place], place))
     share = 1 - Fraction(str(step))
@@ -66,12 +69,12 @@ def removed(scores: list[float], removable: list[int], step: float, direction: s
 
 
 def trapezoid(curve: list[float], steps: list[float]) -> float:
-    """Area in percent, piece by piece."""
+    """Return the area under a curve in percent, computed piece by piece."""
     pieces = zip(curve, curve[1:], steps, steps[1:], strict=False)
     return 100 * sum((a + b) / 2 * (t - s) for a, b, s, t in pieces)
 
 
 def mean(values: list[list[float]]) -> list[float]:
-    """Over the first axis."""
+    """Return the mean over the first axis."""
     found: list[float] = np.mean(values, axis=0).tolist()
     return found

@@ -1,4 +1,4 @@
-"""A model in closed form for measures: it answers with the sum of the effects of the tokens that stay."""
+"""A model with a closed form for tests of measures: its output is the sum of the effects of the kept tokens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from perturbation.removal.reader import SubsetOutputs, Subsets
 
 @dataclass(frozen=True, eq=False)
 class SumReader:
-    """Implements ``Reader``; its samples are the tokens' effects by modality, [B, n] each.
+    """The reader of this model; implements ``Reader``.
 
-    Its values are ``worth``, the sum, and its response ``doubled``. ``seen`` has every request.
+    Its samples are the effects of the tokens by modality, [B, n] each. Its values are ``worth``, the sum, and
+    ``doubled``, twice the sum, which is the response. Every request is added to ``seen``.
     """
 
     seen: list[Subsets] = field(default_factory=list)
@@ -24,8 +25,8 @@ class SumReader:
         self.seen.append(subsets)
         worth = np.zeros((len(samples["image"]), subsets.count))
         for modality, kept in (("image", subsets.image), ("text", subsets.text)):
-            stays = np.ones((1, 1, 1), dtype=bool) if kept is None else kept
-            worth += (samples[modality][:, None] * stays).sum(axis=2)
+            mask = np.ones((1, 1, 1), dtype=bool) if kept is None else kept
+            worth += (samples[modality][:, None] * mask).sum(axis=2)
         said = np.array([[f"{each:.3f}" for each in row] for row in worth], dtype=object)
         return SubsetOutputs(said, {"worth": worth, "doubled": 2 * worth}, "doubled")
 
@@ -33,10 +34,16 @@ class SumReader:
 def explained(
     scores: dict[str, dict[str, Array]], removable: dict[str, Array] | None = None, start: int = 0
 ) -> ExplainedBatch:
-    """B samples by the scores [B, n] of each modality's explainers; every token is removable unless told."""
+    """Return a batch of B samples.
+
+    Args:
+        scores: [B, n] by modality and explainer.
+        removable: bool [B, n] by modality; every token is removable by default.
+        start: Number of samples in the batches before this one.
+    """
     tokens = {}
     for modality, by_name in scores.items():
         first = next(iter(by_name.values()))
-        may_go = np.ones(first.shape, dtype=bool) if removable is None else removable[modality]
-        tokens[modality] = TokenScores(may_go, {ScoredBy(name): each for name, each in by_name.items()})
+        mask = np.ones(first.shape, dtype=bool) if removable is None else removable[modality]
+        tokens[modality] = TokenScores(mask, {ScoredBy(name): each for name, each in by_name.items()})
     return ExplainedBatch("thing", list(range(start, start + len(first))), "said", tokens, start)  # type: ignore[arg-type]

@@ -33,14 +33,14 @@ POINTING = [1, 0, 0, 0]
 def test_a_table_computed_by_hand() -> None:
     found = rows_of(word_localisation_rows({"good": SCORES}, EVIDENCE, KINDS, CAPTIONS, "b", seed=0))
     for metric, (a, b, c, d) in zip(METRICS, (MASS, RANK, POINTING), strict=True):
-        wanted = {"all": ((a + b + c) / 3 + d) / 2, "color": ((a + c) / 2 + d) / 2, "shape": b}
-        for kind, value in wanted.items():
+        expected = {"all": ((a + b + c) / 3 + d) / 2, "color": ((a + c) / 2 + d) / 2, "shape": b}
+        for kind, value in expected.items():
             row = found["good", kind, metric]
             assert row["value"] == pytest.approx(value), (kind, metric)
             assert (row["mapper"], row["modality"]) == ("b", "image")
         share = {"all": ((1 / 4 + 1 / 2 + 1 / 4) / 3 + 1 / 2) / 2, "color": (1 / 4 + 1 / 2) / 2, "shape": 1 / 2}
         assert {kind: found["chance", kind, metric]["value"] for kind in share} == pytest.approx(share)
-        assert found["good", "all", metric]["above_chance"] == pytest.approx(wanted["all"] - share["all"])
+        assert found["good", "all", metric]["above_chance"] == pytest.approx(expected["all"] - share["all"])
     counts = {kind: (row["words"], row["samples"]) for (_, kind, _), row in found.items()}
     assert counts == {"all": (4, 2), "color": (3, 2), "shape": (1, 1)}
     assert found["good", "shape", "mass_accuracy"]["ci95"] is None  # one caption has no spread

@@ -15,7 +15,7 @@ SHARES = (0.05, 0.1, 0.2, 0.5)
 
 
 def test_eraser_shares_of_a_sum_model() -> None:
-    """Tokens have values 20, 19, … 1, after a class token that is always kept; the top shares are 1, 2, 4, 10 tokens."""
+    """The tokens after the class token have the values 20, 19, … 1; the top shares are 1, 2, 4 and 10 tokens."""
     values = np.concatenate([[0.0], np.arange(20, 0, -1)]) / 210
     removable = np.arange(21)[None] > 0
     masks = eraser_masks(values[None], removable, SHARES)

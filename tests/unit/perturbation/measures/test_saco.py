@@ -64,8 +64,8 @@ def measured(scores: np.ndarray, removable: np.ndarray, effects: np.ndarray, gro
 def test_it_equals_the_slow_loop(scores: np.ndarray, effects: np.ndarray, removable: np.ndarray, groups: int) -> None:
     found = measured(scores, removable, effects, groups)
     for b in range(3):
-        wanted = slow_saco(scores[b].tolist(), removable[b].tolist(), groups, dict(enumerate(effects[b].tolist())))
-        assert found[b] == pytest.approx(wanted, nan_ok=True)
+        expected = slow_saco(scores[b].tolist(), removable[b].tolist(), groups, dict(enumerate(effects[b].tolist())))
+        assert found[b] == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize("groups", [2, 3, 12])

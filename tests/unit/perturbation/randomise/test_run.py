@@ -101,8 +101,8 @@ def test_layers_stay_random_and_the_explained_answer_stays_the_same(name: str) -
         changed += int((copy(batch.pixels, batch.text).argmax(1) != answers).sum())
         traced = trace_vqa(copy, batch.pixels, batch.text, given(answers))
         second = traced.scores(explainer(traced.trace, traced.rows), "image").numpy()
-        wanted = rank_correlation(first, second, np.ones(first.shape, bool))
-        np.testing.assert_allclose(found["image", "ixg"][layer], wanted, atol=1e-6)
+        expected = rank_correlation(first, second, np.ones(first.shape, bool))
+        np.testing.assert_allclose(found["image", "ixg"][layer], expected, atol=1e-6)
     assert changed  # else this test could not tell which answer is explained
 
 
@@ -138,8 +138,8 @@ def test_captions_stay_the_same_while_the_model_is_randomised(name: str) -> None
     for layer, parts in layers_from_the_top(copy).items():
         redraw(parts, generator)
         second = whole_captions(copy, pixels, ids, explainer)
-        wanted = rank_correlation(first, second, np.ones(first.shape, bool))
-        np.testing.assert_allclose(found["image", "weighted"][layer], wanted, atol=1e-6)
+        expected = rank_correlation(first, second, np.ones(first.shape, bool))
+        np.testing.assert_allclose(found["image", "weighted"][layer], expected, atol=1e-6)
     np.testing.assert_allclose(found["image", "random"]["none"], 1)
 
 

@@ -64,8 +64,8 @@ def test_readings_equal_the_plain_loop(
     image, text = (kept if modality == name else None for name in ("image", "text"))
     reading = engine.read(engine.cache(pixels, questions), image, text, asked)
     logits = plain_logits(model, pixels, questions, image, text)
-    wanted = logits.gather(2, asked[:, None, None].expand(-1, several, 1))[:, :, 0].sigmoid()
-    torch.testing.assert_close(reading.probability, wanted, **CLOSE)
+    expected = logits.gather(2, asked[:, None, None].expand(-1, several, 1))[:, :, 0].sigmoid()
+    torch.testing.assert_close(reading.probability, expected, **CLOSE)
     best = logits.gather(2, reading.answers[:, :, None])[:, :, 0]
     torch.testing.assert_close(best, logits.amax(2), **CLOSE)  # the same answer, except for a tie up to rounding
 
@@ -84,8 +84,8 @@ def test_removal_from_both_modalities_equals_the_plain_loop(
     engine = Engine(model, batch_size)
     reading = engine.read(engine.cache(pixels, questions), image, text, asked)
     logits = plain_logits(model, pixels, questions, image, text)
-    wanted = logits.gather(2, asked[:, None, None].expand(-1, several, 1))[:, :, 0].sigmoid()
-    torch.testing.assert_close(reading.probability, wanted, **CLOSE)
+    expected = logits.gather(2, asked[:, None, None].expand(-1, several, 1))[:, :, 0].sigmoid()
+    torch.testing.assert_close(reading.probability, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("name", ["a", "b"])

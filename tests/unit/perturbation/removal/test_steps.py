@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from clipmapper.errors import UserError
 from perturbation.removal.steps import STEP_LISTS, parse_steps, removed_count
 
-# The percentages printed in Huang et al. 2023 and in the reference code of Chefer et al., independent of the code's floats.
+# The percentages printed in Huang et al. 2023 and in the reference code of Chefer et al. (2021).
 PERCENTS = {"paper": (0, 5, 10, 15, 20, 25, 50, 75, 100), "chefer": (0, 25, 50, 75, 80, 85, 90, 95, 100)}
 
 
