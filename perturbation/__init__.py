@@ -1,8 +1,8 @@
 """Tests of explanations.
 
-- :mod:`perturbation.perturb`: the perturbation tests, which remove tokens and read the model again
+- :mod:`perturbation.perturb`: the perturbation tests, which remove tokens and run the model again
 - :mod:`perturbation.measures`: what these tests measure, one file per measure
-- :mod:`perturbation.removal`: which tokens are removed, and how a model is read without them
+- :mod:`perturbation.removal`: which tokens are removed, and how a model runs without them
 - :mod:`perturbation.report`: rows, tables and figures of the results
 - :mod:`perturbation.localise`: explanations compared with known evidence
 - :mod:`perturbation.randomise`: the model randomisation test

@@ -66,7 +66,7 @@ LOADS = {"tiny": Load(32, 3, 32), "vit_b_32": Load(8, 1, 8)}
 
 
 def perturbing(config: Config, size: str, load: Load | None = None) -> dict[str, float]:
-    """Measure the perturbation tests of one model size and return the figures by name.
+    """Measure the perturbation tests of one model size and return the numbers by name.
 
     Args:
         config: The benchmark's config.

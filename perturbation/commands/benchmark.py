@@ -12,7 +12,7 @@ from clipmapper.cli import command, typed
 
 @command("benchmark")
 def main(config: DictConfig, run: Path) -> None:
-    """Run the chosen benchmarks; print each figure as soon as it is measured and write all to ``benchmark.json``."""
+    """Run the chosen benchmarks; print each number as soon as it is measured and write all to ``benchmark.json``."""
     checked: BenchmarkConfig = typed(config, BenchmarkConfig)
     from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining

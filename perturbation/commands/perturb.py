@@ -1,6 +1,6 @@
 """The command ``perturb``: explanations tested by removing tokens.
 
-The command removes the tokens that an explanation scores as important (or unimportant), reads the model again, and
+The command removes the tokens that an explanation scores as important (or unimportant), runs the model again, and
 measures how much its output changes (docs/method.md, Perturbation tests). This module only checks the config; the work
 is in :mod:`perturbation.perturb.run`.
 """

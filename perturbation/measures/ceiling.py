@@ -39,7 +39,7 @@ class Ceiling(Measure):
 
     Args:
         samples: Number of samples to search; 0 turns the measure off.
-        words: Maximum number of sub-words of a text that is searched; n sub-words take 2^n readings.
+        words: Maximum number of sub-words of a text that is searched; n sub-words take 2^n forward passes.
         steps: Removed fractions, in a form that ``parse_steps`` accepts.
         seed: Seed of the random orders.
     """
@@ -48,7 +48,7 @@ class Ceiling(Measure):
         if samples < 0:
             raise UserError(f"ceiling.samples={samples} must be 0 or more")
         if not 1 <= words <= 12:
-            raise UserError(f"ceiling.words={words} must be 1 to 12, because n sub-words take 2^n readings")
+            raise UserError(f"ceiling.words={words} must be 1 to 12, because n sub-words take 2^n forward passes")
         self.samples, self.words, self.steps, self.seed = samples, words, parse_steps(steps), seed
 
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:

@@ -169,10 +169,7 @@ class CaptionTests:
                 said |= zip((image.image_id for image in batch.images), batch.captions, strict=True)
         found = {key: ids for key, ids in said.items() if ids}
         if not found:
-            raise UserError(
-                "no image is readable and has a caption with at least one word by the model; "
-                "check data.root, or train longer"
-            )
+            raise UserError("the model's caption has no word for any readable image; check data.root, or train longer")
         if len(found) < len(said):
             empty = len(said) - len(found)
             print(f"left out: {empty} of {len(said)} images, for which the model's caption is empty", file=sys.stderr)

@@ -1,8 +1,8 @@
 """Records on disk: first a part for each batch, and at the end of the run one file for each table.
 
 A part is the set of files of one batch, one per table. The file of the table ``samples`` is written last, and a part
-counts as finished if this file exists; so a killed process never leaves a part that looks finished but is not. The same
-records give the same bytes.
+counts as finished if this file is readable; so a killed process never leaves a part that looks finished but is not. The
+same records give the same bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The records of one batch: all measures ask for subsets, the model reads them once, and every measure records."""
+"""The records of one batch: all measures ask for subsets, the model runs once on all of them, and every measure records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def record_batch(
     samples: Samples,
     asked: Asked,
 ) -> Tables:
-    """Read the model on the subsets of all measures and return their records by table.
+    """Run the model on the subsets of all measures and return the measures' records by table.
 
     Args:
         measures: Measures by name.

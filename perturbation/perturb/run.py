@@ -1,7 +1,7 @@
 """The perturbation tests from start to end (docs/method.md, Perturbation tests).
 
 :func:`perturb` draws samples from a split, explains the model's answers or captions with every chosen explainer, and
-then reads the model again without some of the tokens. If an explanation is faithful, the model's output changes much
+then runs the model again without some of the tokens. If an explanation is faithful, the model's output changes much
 when the highest-scored tokens are removed, and little when the lowest-scored ones are. What is removed and what is
 reported is up to the measures (:mod:`perturbation.measures`).
 

@@ -1,4 +1,4 @@
-"""Removal of tokens: which tokens are removed, and how a model is read without them.
+"""Removal of tokens: which tokens are removed, and how a model runs without them.
 
 - ``reader.py``: token subsets, a model's outputs for them, and the protocol ``Reader`` between measures and models
 - ``order.py``, ``steps.py``: the order of removal, and how many tokens each step removes

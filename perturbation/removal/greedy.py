@@ -2,7 +2,7 @@
 
 The search starts with all patches. In each round it removes the patch without which the probability of the answer asked
 about becomes lowest, given the patches removed before. A second search looks for the highest probability. With n
-patches, each search takes n + (n − 1) + … + 1 readings.
+patches, each search takes n + (n − 1) + … + 1 forward passes.
 
 The result is an order, so an explainer could produce it, but it is not always the best one: a greedy search misses
 patches that matter only together. The search uses the probability; the accuracy along the same order bounds nothing.

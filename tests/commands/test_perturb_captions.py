@@ -256,7 +256,7 @@ def test_an_image_with_an_empty_caption_is_left_out_and_counted(
     assert {row["samples"] for row in content["rows"]} == {2}
     assert len(read_json(tmp_path / "one" / "captions.json")) == 2
     says(monkeypatch, captioner.tiny, [""])
-    with pytest.raises(UserError, match="no image is readable and has a caption with at least one word"):
+    with pytest.raises(UserError, match="the model's caption has no word for any readable image"):
         captioner.perturb(tmp_path / "all", *silent)
 
 
