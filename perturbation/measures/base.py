@@ -102,8 +102,8 @@ class Measure(ABC):
 
         Args:
             batch: The samples and the scores of their tokens.
-            read: A function that runs the model on subsets immediately. It is only needed by a measure whose next subsets
-                depend on the model's outputs for earlier ones.
+            read: A function that runs the model on subsets immediately. It is only needed by a measure whose next
+                subsets depend on the model's outputs for earlier ones.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The records of one batch: all measures ask for subsets, the model runs once on all of them, and every measure records."""
+"""The records of one batch: all measures ask for subsets, the model runs once, and every measure records."""
 
 from __future__ import annotations
 
