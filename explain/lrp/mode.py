@@ -59,14 +59,20 @@ class _RelevanceMode(TorchFunctionMode):
         if not differentiable or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         live = [tensor for tensor in differentiable if not isinstance(tensor, nn.Parameter)]
-        if not live:
-            with torch.no_grad():
-                return func(*args, **kwargs)
+        if not live:  # detached, since a view of a parameter requires gradients even where none are recorded
+            return _detach(func(*args, **kwargs))
         versions = [tensor._version for tensor in live]
         result = _apply_rule(Call(func, args, kwargs, live))
         if versions != [tensor._version for tensor in live]:
             raise TraceError(f"LRP has no rule for functions that write in place: {_full_name(func)}")
         return result
+
+
+def _detach(value: Any) -> Any:
+    """Return what a function of parameters alone gives, without its graph; a parameter stays one."""
+    if isinstance(value, Tensor):
+        return value if isinstance(value, nn.Parameter) else value.detach()
+    return type(value)(map(_detach, value)) if type(value) in (list, tuple) else value
 
 
 def _apply_rule(call: Call) -> Any:

@@ -61,6 +61,14 @@ def test_relevance_of_attention_equals_a_pass_in_loops(name):
             torch.testing.assert_close(step.attention_relevance[0], torch.from_numpy(maps), rtol=2e-5, atol=1e-7)
 
 
+def test_relevance_does_not_depend_on_whether_the_model_is_frozen():
+    """ViLT resizes a view of its position embeddings, a function of parameters alone that LRP has no rule for."""
+    model = tiny_vilt()
+    traces = [trace_vilt(model.requires_grad_(on), vilt_inputs(), chosen, needs=ALL).trace for on in (False, True)]
+    for frozen, trainable in zip(*(trace.steps for trace in traces), strict=True):
+        torch.testing.assert_close(frozen.attention_relevance, trainable.attention_relevance)
+
+
 @adapters
 @pytest.mark.parametrize("explainer", [explainers.TransAtt(), explainers.PartialLRP()])
 def test_explanations_equal_the_formulas_with_relevance_from_loops(name, explainer):
