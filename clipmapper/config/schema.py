@@ -69,12 +69,15 @@ class TrainerConfig:
     log_every_n_steps: int = MISSING
     fast_dev_run: bool = MISSING
     enable_progress_bar: bool = MISSING
+    profiler: str | None = MISSING  # simple | advanced
     patience: int | None = MISSING  # validations without improvement before an early stop; None: no early stop
 
     def __post_init__(self) -> None:
         intervals = {"val_check_interval": self.val_check_interval, "log_every_n_steps": self.log_every_n_steps}
         at_least(1, "trainer", max_steps=self.max_steps, **intervals)
         at_least(0, "trainer", patience=self.patience, gradient_clip_val=self.gradient_clip_val)
+        if self.profiler is not None:
+            one_of("trainer.profiler", self.profiler, ("simple", "advanced"))
         if self.limit_val_batches == 0:
             raise UserError("trainer.limit_val_batches=0: the best checkpoint is chosen by validation; give 1 or more")
 

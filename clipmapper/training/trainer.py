@@ -13,6 +13,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from clipmapper.config.schema import Config, LoggerConfig, TrainerConfig
@@ -42,6 +43,9 @@ def base_trainer(config: Config, run: Path, callbacks: list[Callback], **setting
         "enable_model_summary": False,
         "use_distributed_sampler": False,
     }
+    if t.profiler is not None:
+        kind = SimpleProfiler if t.profiler == "simple" else AdvancedProfiler
+        shared["profiler"] = kind(run, "profile")
     try:
         return pl.Trainer(**{**shared, **settings}, logger=build_logger(config.logger, run), callbacks=callbacks)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:

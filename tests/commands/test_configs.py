@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,6 +170,22 @@ def test_an_error_of_lightning_is_one_line(tiny: Tiny, command: Command, overrid
     assert (status, len(errors)) == (1, 1)
     assert errors[0].startswith("error: trainer: ")
     assert said in errors[0]
+
+
+@pytest.mark.slow
+def test_a_model_overfits_one_batch_and_the_fast_run_and_the_profiler_end(tmp_path: Path) -> None:
+    shared = ("trainer.accelerator=cpu", "trainer.enable_progress_bar=false", f"paths.root={tmp_path}", "threads=2")
+    for debug, more in (
+        ("overfit", ()),
+        ("fast_run", ()),
+        ("profiler", ("data.train_scenes=40", "data.val_scenes=10", "data.test_scenes=10", "task.steps=5")),
+    ):
+        config = typed(composed("train", f"debug={debug}", *shared, *more), TrainConfig)
+        (run := tmp_path / debug).mkdir()
+        train(config, run)
+    rows = list(csv.DictReader((tmp_path / "overfit" / "log" / "metrics.csv").open()))
+    assert float([row["train/accuracy"] for row in rows if row["train/accuracy"]][-1]) > 0.95
+    assert "optimizer_step" in (tmp_path / "profiler" / "fit-profile.txt").read_text()
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
