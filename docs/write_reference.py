@@ -50,7 +50,7 @@ def types_of(schema: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def meaning(group: str, key: str, note: str = "") -> str:
-    """Return what a key means: its comment in the YAML file, or what docs/meanings.yaml says of it."""
+    """Return what a key means: its comment in the YAML file, or its entry in docs/meanings.yaml."""
     return note or str(MEANINGS["keys"].get(f"{group}.{key}") or MEANINGS["keys"].get(key, ""))
 
 

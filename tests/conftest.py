@@ -81,7 +81,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pairs(clip_folder: Path) -> dict[str, Pair]:
-    """For every layout of open_clip: our encoder, loaded from a file, and the model of open_clip."""
+    """Pairs for every layout of open_clip: our encoder, loaded from a file, and the model of open_clip."""
     from models import LAYOUTS, loaded, random_clip, register, saved
 
     found: dict[str, Pair] = {}

@@ -212,7 +212,7 @@ def test_long_unicode_and_unknown_words_and_answers_are_handled_and_counted(
 
     def answer(content: Any) -> None:
         for given in content["annotations"][4]["answers"]:
-            given["answer"] = "something that nobody says"
+            given["answer"] = "an answer that no annotator gave"
         content["annotations"][5]["multiple_choice_answer"] = "日本"
 
     edit(root / QUESTIONS.format("train2014"), ask)

@@ -255,7 +255,7 @@ def _mass_and_hit(scores: list[float], truth: list[bool]) -> tuple[float, float]
         ("split=dev", "split=dev: data=shapes has evidence for train, val, test"),
         ("samples=1", "samples=1 must be 2 or more"),
         ("patch_share=0", "patch_share=0.0 must be above 0 and at most 1"),
-        ("explainer.names=[nobody]", "explainer.names: nobody is not one of: "),
+        ("explainer.names=[none]", "explainer.names: none is not one of: "),
         ("task.sees=image", "task.sees=image: only models that see both image and text can be explained"),
         ("task=caption", r"has task=vqa, the config task=caption: give task=vqa or another checkpoint"),
     ],

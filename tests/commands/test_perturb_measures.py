@@ -68,6 +68,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "configs"
 
 
+def test_every_measure_runs_with_default_options(trained: Trained, tmp_path: Path, command: Command) -> None:
+    names = sorted(path.stem for path in (CONFIGS / "measure").glob("*.yaml"))
+    run, chosen = tmp_path / "run", f"measure.names=[{','.join(names)}]"
+    status, _, errors = command("perturb", *trained.overrides, chosen, "samples=3", f"hydra.run.dir={run}")
+    assert (status, errors) == (0, [])
+    assert set(names) <= set(json.loads((run / "identity.json").read_text())["config"]["measures"])
+
+
 def test_a_custom_measure(trained: Trained, folder: Path, tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
     chosen = ("measure.names=[areas,mine]", "measure.mine.share=1", "samples=3", "steps=[0,1]", "controls=[]")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pictures import saved_pictures
-from public import GOLDEN, PROJECT
+from public import GOLDEN
 from readme import Block, CommandLine, blocks, sessions, shell_lines
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -70,9 +70,26 @@ def place_run(folder: Path, name: str) -> None:
     shutil.copy(GOLDEN / f"{name}.ckpt", folder / "checkpoints" / "best.ckpt")
 
 
+def place_vilt(folder: Path) -> None:
+    """Save a tiny random ViLT with its processor in ``folder``, in the format of the Hugging Face hub."""
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "color", "is", "the", "st", "##ar", "?"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(words))
+    images = transformers.ViltImageProcessor(size={"shortest_edge": 96}, size_divisor=32)
+    transformers.ViltProcessor(images, transformers.BertTokenizerFast(str(folder / "vocab.txt"))).save_pretrained(
+        folder
+    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = transformers.ViltConfig(vocab_size=len(words), image_size=96, num_labels=4, **sizes)
+    transformers.ViltForQuestionAnswering(config).save_pretrained(folder)
+
+
 def place_files(code: str, folder: Path) -> None:
-    """Create every run folder and every image that the code opens."""
+    """Create every run folder, every model and every image that the code opens."""
     for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Constant) and node.value == "models/vilt":
+            place_vilt(folder / node.value)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("runs/"):
             place_run(folder / node.value, "caption-b" if "caption" in node.value else "vqa-b")
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":

@@ -278,7 +278,7 @@ def test_same_seed_same_numbers_and_another_seed_others() -> None:
 
 @pytest.mark.parametrize("rows", [CHUNK_NUMBERS // 64, CHUNK_NUMBERS // 7, CHUNK_NUMBERS])
 def test_chunks_do_not_matter(rows: int) -> None:
-    """With these numbers of rows, a chunk has 64, 7 or 1 draws; fewer draws are the first ones of many draws."""
+    """A chunk of these rows has 64, 7 or 1 draws; fewer draws are the first ones of many draws."""
     values, draws = np.random.default_rng(0).normal(size=(rows, 1)), 2 * min(64, CHUNK_NUMBERS // rows) + 1
     whole = bootstrap_means(values, resamples=draws)
     assert len(np.unique(whole)) == draws

@@ -111,7 +111,7 @@ def test_objects_outside_the_evidence_do_not_change_the_answer(kind: str) -> Non
 
 @pytest.mark.parametrize("kind", UNIQUE)
 def test_the_answer_depends_on_every_object_of_the_evidence(kind: str) -> None:
-    """At least one of 60 random changes to each object must change the second evaluator's answer or evidence."""
+    """One or more of 60 random changes to each object must change the second evaluator's answer or evidence."""
     for draft, text, seen, rng in drafts(kind, 25):
         before = evaluate(kind, text, _as_things(seen))
         for i in draft.evidence:
