@@ -122,7 +122,7 @@ def config_page() -> str:
         files = sorted(folder.glob("*.yaml"))
         links = [f"- [{each.stem}](../../configs/{folder.name}/{each.name}) {about(each)}".rstrip() for each in files]
         groups += [f"### `{folder.name}`\n\n{MEANINGS['groups'].get(folder.name, '')}\n", *links, ""]
-        if folder.name not in ("explainer", "hydra", "experiment"):
+        if folder.name not in ("explainer", "hydra", "experiment", "debug"):
             groups.append(key_table(folder.name, files))
     intro = [HEAD, "# Configuration\n", MEANINGS["config_intro"]]
     return "\n".join([*intro, "## Keys of the commands\n", *commands, "## Config groups\n", *groups])
