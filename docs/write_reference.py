@@ -7,6 +7,7 @@ YAML file does not explain them, and the dataclasses that give the keys' types.
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import is_dataclass
@@ -55,9 +56,10 @@ def meaning(group: str, key: str, note: str = "") -> str:
 
 
 def about(path: Path) -> str:
-    """Return the first comment of a YAML file, unless it is a command."""
-    lines = path.read_text(encoding="utf-8").replace("# @package _global_\n", "").splitlines()
-    return lines[0].removeprefix("# ") if lines and re.match("# (?!python)", lines[0]) else ""
+    """Return the comment at the top of a YAML file up to the first command, as one paragraph."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line != "# @package _global_"]
+    comment = itertools.takewhile(lambda line: re.match("# (?!python)", line), lines)
+    return " ".join(line.removeprefix("# ") for line in comment)
 
 
 def explainers_page() -> str:
