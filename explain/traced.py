@@ -1,4 +1,4 @@
-"""A trace together with the meaning of its tokens: what adapters return, and what figures and measures read."""
+"""A trace together with the meaning of its tokens: what the adapters and CLIPmapper's tasks return."""
 
 from __future__ import annotations
 

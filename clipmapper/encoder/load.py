@@ -70,7 +70,7 @@ class FrozenClip(nn.Module):
         return torch.stack([self.preprocess(image) for image in images])
 
     def tokenize(self, texts: list[str]) -> TextBatch:
-        """Tokenize texts at their true lengths; texts longer than the context are cut off before the end token."""
+        """Tokenize texts at their true lengths; longer ones lose their last sub-words and keep the end token."""
         tok, context = self.tokenizer, self.text.context_length
         encoded = [[tok.sot_token_id, *tok.encode(text), tok.eot_token_id] for text in texts]
         truncated = sum(len(ids) > context for ids in encoded)

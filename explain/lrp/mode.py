@@ -88,8 +88,8 @@ def _apply_rule(call: Call) -> Any:
         raise _no_rule_error(call.func)
     if any(not tensor.is_leaf and not hasattr(tensor, _FOLLOWED) for tensor in call.live):
         raise TraceError(
-            f"{_full_name(call.func)} got a tensor whose gradient graph LRP did not see being built: run the whole "
-            "model inside lrp(), without custom autograd functions or compiled parts"
+            f"{_full_name(call.func)} got a tensor that was computed outside lrp(): run the whole model inside "
+            "lrp(), without custom autograd functions or compiled parts"
         )
     for tensor in joined:
         setattr(tensor, _FOLLOWED, True)

@@ -14,6 +14,7 @@ To add a measure:
 2. Add ``configs/measure/NAME.yaml`` with the class as ``_target_`` and its options.
 3. Run ``python scripts/perturb.py measure.names=[areas,NAME]``.
 
-No other file changes. A measure outside this project works the same way: its class can be in any module that Python can
-import, and its config is ``FOLDER/measure/NAME.yaml`` with the option ``--config-dir FOLDER``.
+No other code changes; ``python docs/write_reference.py`` lists the measure's keys in docs/reference. A measure outside
+this project works the same way: its class can be in any module that Python can import, and its config is
+``FOLDER/measure/NAME.yaml`` with the option ``--config-dir FOLDER``.
 """

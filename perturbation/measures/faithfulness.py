@@ -110,9 +110,9 @@ def violations(
 ) -> Array:
     """Return 1 if the strongest token's score and effect have opposite signs, else 0, [B] (Liu et al. 2022).
 
-    This is the faithfulness violation test: with k = argmax |w| over the removable tokens and Δ = p(x) − p(x without
-    k), a violation is w_k·Δ < 0. A token without effect is no violation. For explainers without negative scores, a
-    violation means that the top token works against the answer. Only the sign of Δ counts, however small Δ is, so both
+    This is the faithfulness violation test: with k = argmax |s| over the removable tokens and e = p(x) − p(x without
+    k), a violation is s_k·e < 0. A token without effect is no violation. For explainers without negative scores, a
+    violation means that the top token works against the answer. Only the sign of e counts, however small e is, so both
     probabilities should be computed in the same way. The value is NaN if no token is removable.
 
     Args:

@@ -80,8 +80,8 @@ def groups_of(scores: Array, removable: Mask, groups: int) -> np.ndarray[Any, np
 def saco(scores: Array, group: np.ndarray[Any, np.dtype[np.intp]], effects: Array) -> Array:
     """Return the coefficient F of every sample, from −1 to 1, [B].
 
-    F = Σ_{i<j} σ_ij · (s_i − s_j) / Σ_{i<j} |s_i − s_j| over the groups of a sample, highest scores first. σ_ij is 1 if
-    removing group i has at least the effect of removing group j, else −1. s_i is the mean score of group i. The paper
+    F = Σ_{i<j} σ_ij · (m_i − m_j) / Σ_{i<j} |m_i − m_j| over the groups of a sample, highest scores first. σ_ij is 1 if
+    removing group i has at least the effect of removing group j, else −1. m_i is the mean score of group i. The paper
     uses the sum of the scores, which gives the same F for groups of equal size; with the mean, groups of different
     sizes stay comparable. Scores may have any sign and scale, because only their differences count. If all scores are
     equal, F is 0 (the paper's quotient is 0/0), because they rank nothing. F is NaN if a sample has fewer than two

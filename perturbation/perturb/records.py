@@ -35,7 +35,8 @@ def record_batch(
         asked: The outputs that the reader's values are about, such as the predicted answers.
 
     Raises:
-        UserError: The score of a removable token is NaN or infinite, or the reader refuses a subset.
+        UserError: The score of a removable token is NaN or infinite, the reader refuses a subset, or two measures
+            record different values in the same column of the same table.
     """
 
     def read(subsets: Subsets) -> SubsetOutputs:
@@ -44,9 +45,10 @@ def record_batch(
     _check_scores(batch)
     requests = {(key, name): each for key, m in measures.items() for name, each in m.ask(batch, read).items()}
     outputs = read_together(read, requests)
-    rows: list[Rows] = []
+    rows: list[tuple[str, Rows]] = []
     for key, measure in measures.items():
-        rows += measure.record(batch, {name: each for (of, name), each in outputs.items() if of == key})
+        own = {name: each for (of, name), each in outputs.items() if of == key}
+        rows += [(key, each) for each in measure.record(batch, own)]
     return _tables(batch, rows)
 
 
@@ -63,17 +65,22 @@ def _check_scores(batch: ExplainedBatch) -> None:
                 )
 
 
-def _tables(batch: ExplainedBatch, rows: Sequence[Rows]) -> Tables:
-    """Return the rows by table; columns of the same rows are joined.
+def _tables(batch: ExplainedBatch, rows: Sequence[tuple[str, Rows]]) -> Tables:
+    """Return the rows of the measures by table; columns of the same rows are joined.
 
-    If two measures give the same column, that of the first one is kept, so a custom measure can't change the records of
-    the measures before it.
+    Several measures may record the same column, such as the response to the full sample, if its values are the same.
     """
     joined: dict[tuple[Any, ...], dict[str, NDArray[Any]]] = {}
-    for each in rows:
+    for measure, each in rows:
         places = tuple(range(len(batch.ids)) if each.places is None else each.places)
         columns = joined.setdefault((each.table, places, tuple(each.about.items())), {})
-        columns.update({name: values for name, values in each.columns.items() if name not in columns})
+        for name, values in each.columns.items():
+            first = columns.setdefault(name, values)
+            if not np.array_equal(first, values, equal_nan=first.dtype.kind == "f"):
+                raise UserError(
+                    f"measure={measure}: another measure records other values in column {name} of table {each.table}; "
+                    "give this measure a table or a column with another name"
+                )
     tables: Tables = {}
     for (name, places, about), columns in joined.items():
         ids = pa.array([batch.ids[place] for place in places])

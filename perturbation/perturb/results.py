@@ -30,11 +30,15 @@ def write_results(
 
     Returns:
         The content of ``perturbation.json``: the entries of every measure, including ``rows`` and ``gaps`` of the
-        measure ``areas``, and the identity of the run.
+        measure ``areas``, and the identity of the run. An entry with a key that an earlier measure has already used
+        gets the measure's name in front.
     """
     content: dict[str, Any] = {}
-    for measure in measures.values():
-        content |= finite(measure.report(records, run))
+    for name, measure in measures.items():
+        report = finite(measure.report(records, run))
+        if taken := sorted(report.keys() & content.keys()):
+            report = {f"{name}_{key}" if key in taken else key: value for key, value in report.items()}
+        content |= report
     content |= finite(identity)
     _log_areas(logger, content["rows"])
     write_json(run / "perturbation.json", content)

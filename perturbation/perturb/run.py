@@ -35,6 +35,7 @@ IGNORED_WARNINGS = (
     ".*Couldn't infer the batch indices.*",
     ".*does not have many workers.*",
     ".*across ranks is zero.*",
+    ".*isinstance.treespec, LeafSpec.*",
 )
 
 

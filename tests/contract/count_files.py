@@ -36,7 +36,7 @@ RUNS = {
     ),
 }
 #: Folders of a single task, where code may depend on the task.
-OWN = ("clipmapper/captioning", "clipmapper/tasks/vqa", "clipmapper/tasks/caption")
+OWN = ("clipmapper/tasks/vqa", "clipmapper/tasks/caption")
 TASKS = {"vqa", "caption"}
 #: Classes that belong to one task; VQAv2 and easy-vqa are datasets.
 OF_A_TASK = re.compile(r"\b(?!EasyVQA|VQAv2)(\w*(VQA|Caption)\w*|AnswerVocabulary|PerturbConfig|ExplainConfig)\b")

@@ -6,20 +6,23 @@ If a page reads a run folder or an image, the test puts a golden checkpoint or a
 from __future__ import annotations
 
 import ast
-import importlib
 import itertools
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pictures import saved_pictures
-from public import GOLDEN
+from public import GOLDEN, PROJECT
 from readme import Block, CommandLine, blocks, sessions, shell_lines
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -97,22 +100,16 @@ def place_files(code: str, folder: Path) -> None:
 
 
 def named_file(block: Block) -> str | None:
-    """Return the file name in the first line of a block, such as ``# my_explainers.py, …``."""
+    """Return the file name in the first line of a block, such as ``# FOLDER/my_explainers.py``."""
     found = re.match(r"# ([\w/]+\.(?:py|yaml))\b", block.code)
     return found[1] if found else None
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
+@pytest.mark.parametrize("block", [each for each in PYTHON if named_file(each) is None], ids=str)
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     place_files(block.code, tmp_path)
-    if (name := named_file(block)) is None:
-        exec(compile(block.code, str(block), "exec"), {"__name__": "readme"})
-        return
-    (tmp_path / name).write_text(block.code)
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.import_module(name.removesuffix(".py"))
-    sys.modules.pop(name.removesuffix(".py"))
+    exec(compile(block.code, str(block), "exec"), {"__name__": "readme"})
 
 
 @pytest.fixture(scope="module")
@@ -190,22 +187,27 @@ def test_a_session_prints_the_shown_line(line: CommandLine, printed: str, comman
 
 
 @pytest.mark.parametrize("block", YAML, ids=str)
-def test_a_custom_config(
-    block: Block, root: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Run the command in the first line of the block with this config and with the Python blocks that are files."""
+def test_a_custom_config(block: Block, root: Path, tmp_path: Path) -> None:
+    """Run the command in the block's comment, with the Python blocks that are files; its scores must vary."""
     name = named_file(block)
     assert name is not None
     for each in (block, *PYTHON):
         if (file := named_file(each)) is not None:
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_text(each.code)
-    monkeypatch.syspath_prepend(tmp_path)
-    typed = shlex.split(block.code.splitlines()[0].split("then: ")[1].replace("FOLDER", str(tmp_path / "FOLDER")))
-    line = CommandLine(block.page, block.line, Path(typed[1]).stem, tuple(typed[2:]), True)
-    status, out, errors = command(line.script, *line.arguments, *small(line, root))
-    assert (status, errors) == (0, [])
-    assert f"| {Path(name).stem} |" in out
+    comment = " ".join(line.removeprefix("# ") for line in block.code.splitlines() if line.startswith("# "))
+    path, _, script, *arguments = shlex.split(comment.split("then: ")[1].replace("FOLDER", str(tmp_path / "FOLDER")))
+    line = CommandLine(block.page, block.line, Path(script).stem, tuple(arguments), True)
+    key, _, value = path.partition("=")
+    path = os.pathsep.join(filter(None, (value, os.environ.get(key))))
+    run = ("controls=[random]", f"hydra.run.dir={tmp_path / 'run'}")
+    typed = [sys.executable, str(PROJECT / script), *arguments, *small(line, root), *run]
+    done = subprocess.run(typed, env={**os.environ, key: path}, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"| {Path(name).stem} |" in done.stdout
+    rows = pq.read_table(tmp_path / "run" / "faithfulness.parquet").to_pylist()
+    correlations = [row["spearman"] for row in rows if row["explainer"] == Path(name).stem]
+    assert all(np.isfinite(correlations))  # NaN: all scores of a sample are equal
 
 
 def test_a_sweep_is_split_into_all_its_jobs() -> None:

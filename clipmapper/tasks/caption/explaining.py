@@ -42,7 +42,7 @@ def explain_words(
     sample_ids: Sequence[int | str] | None = None,
     checkpoint: Path | None = None,
 ) -> ExplainedWords:
-    """Compute the scores of every explainer from one trace of the batch, whose captions all have words.
+    """Compute the scores of every explainer from one trace of the batch; every caption must have at least one word.
 
     Args:
         model: The model in evaluation mode.

@@ -19,7 +19,7 @@ from clipmapper.tasks.caption.trained import CaptionedBatch
 Array = NDArray[np.float32]
 _SCORES = pa.list_(pa.float32())
 # The file has one row per word and explainer. ``index`` is the word's position in the caption, ``weight`` its weight
-# w_i (Huang et al. 2023, Eq. 21). All scores are means over the word's sub-words: ``special`` has those of the read-out
+# u_k (Huang et al. 2023, Eq. 21). All scores are means over the word's sub-words: ``special`` has those of the read-out
 # token (if there is one) and the class token, ``patches`` those of the patches row by row, ``text`` those of the start
 # token, of each earlier word, and of the word itself, since its later sub-words are generated from its earlier ones.
 # ``against`` is the word whose logit was subtracted, null for none.

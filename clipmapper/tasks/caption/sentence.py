@@ -57,9 +57,9 @@ def word_weights(
     weighting: Weighting,
     cider_corpus: CiderCorpus | None = None,
 ) -> dict[int, list[float]]:
-    """Compute the weight w_i of each word of a caption (Huang et al. 2023, Eq. 21).
+    """Compute the weight u_k of each word of a caption (Huang et al. 2023, Eq. 21).
 
-    w_i = max(0, m(caption) − m(caption without word i)), divided by the sum over the caption; all weights are equal if
+    u_k = max(0, m(caption) − m(caption without word k)), divided by the sum over the caption; all weights are equal if
     all decreases are 0. m is the metric of the single sentence:
 
     - BLEU-4 with pycocoevalcap's smoothing. Without a common 4-gram it counts as 0, but for a caption of fewer than

@@ -25,14 +25,14 @@ class GenAtt(Accumulation):
     linear_cross_attention = False
 
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
-        """Return the update R[s] += A* · R[s] of a self- or joint attention (Huang et al. 2023, Eq. 29-30)."""
+        """Return the update R[s] += A* · R[s] of a self- or joint attention (Huang et al. 2023, Eq. 27-34)."""
         evidence = positive_evidence(trace, step)
         return Update(trace.span(step.query), trace.span(step.key), evidence.new_ones(1, 1, 1), evidence)
 
     def writes(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> list[Write]:
         """Return the new values of R that the step writes.
 
-        A cross-attention writes R_sq and R_ss (Huang et al. 2023, Eq. 31-34); a self- or joint attention writes all of
+        A cross-attention writes R_sq and R_ss (Huang et al. 2023, Eq. 27-34); a self- or joint attention writes all of
         R[s].
         """
         if not step.is_cross:
@@ -45,6 +45,6 @@ class GenAtt(Accumulation):
 
 
 def _norm(relevance: Tensor) -> Tensor:
-    """Return norm(R) = I + rownorm(R − I), [B, n, n] (Huang et al. 2023, Eq. 33-34)."""
+    """Return norm(R) = I + rownorm(R − I), [B, n, n] (Huang et al. 2023, Eq. 27-34)."""
     identity = torch.eye(relevance.shape[-1], dtype=relevance.dtype, device=relevance.device)
     return identity + normalise_rows(relevance - identity)

@@ -275,7 +275,7 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "torch.nn.functional.layer_norm": lambda x: F.layer_norm(x, (4,), x[0, 0]),
     "torch.Tensor.matmul": lambda x: x @ W[0],
     "aten.exp": lambda x: torch.ops.aten.exp(x),
-    "did not see": lambda x: Doubled.apply(x).tanh(),
+    "computed outside lrp": lambda x: Doubled.apply(x).tanh(),
     "torch.Tensor.add_": lambda x: x.tanh().add_(1),
     "torch.Tensor.mul_": lambda x: torch.ones_like(x).mul_(x),
     "in place: torch.Tensor.__setitem__": lambda x: x.tanh().__setitem__(0, 1),

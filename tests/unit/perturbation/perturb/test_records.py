@@ -19,6 +19,7 @@ from perturbation.measures.ceiling import Ceiling
 from perturbation.measures.eraser import Eraser
 from perturbation.measures.faithfulness import Faithfulness
 from perturbation.perturb.records import record_batch
+from perturbation.perturb.results import write_results
 from perturbation.removal.reader import Read, SubsetOutputs, Subsets, read_together
 
 STEPS = (0.0, 0.25, 0.5, 1.0)
@@ -146,10 +147,28 @@ class Overwrites(Areas):
         return [replace(each, columns={"worth": 0 * each.columns["worth"]}) for each in super().record(batch, outputs)]
 
 
-def test_a_later_measure_changes_no_column_of_the_areas() -> None:
+def test_a_measure_with_other_values_for_the_same_column_is_refused() -> None:
+    both = {"areas": MEASURES["areas"], "mine": Overwrites(STEPS, ["positive", "negative"], {"task": "sums"})}
+    with pytest.raises(UserError, match="measure=mine: another measure records other values in column worth of table"):
+        merged(both, perfect())
+
+
+def test_a_column_with_the_same_values_may_be_recorded_twice() -> None:
+    """Both records contain text and NaN."""
     ours = {"areas": MEASURES["areas"]}
-    both = {**ours, "mine": Overwrites(STEPS, ["positive", "negative"], {"task": "sums"})}
-    assert merged(both, perfect())["samples"].equals(merged(ours, perfect())["samples"])
+    twice = {**ours, "again": MEASURES["areas"], "correlations": Faithfulness(), "repeated": Faithfulness()}
+    broken = explained({m: {"flat": np.zeros_like(each)} for m, each in EFFECTS.items()})
+    tables = merged(twice, broken)
+    assert np.isnan(tables["faithfulness"]["spearman"].to_numpy()).any()
+    assert tables["samples"].equals(merged(ours, broken)["samples"])
+
+
+def test_a_report_with_a_key_of_another_gets_the_name_of_its_measure(tmp_path: Path) -> None:
+    measures = {"areas": MEASURES["areas"], "eraser": Eraser([0.25]), "mine": Eraser([0.5], seed=1)}
+    tables = merged({name: measures[name] for name in ("areas", "eraser")}, perfect())
+    content = write_results(tmp_path, tables, {}, measures, None)
+    assert content["eraser"][0]["shares"] == [0.25]
+    assert content["mine_eraser"][0]["shares"] == [0.5]
 
 
 def test_a_measure_over_image_and_text() -> None:
