@@ -1,6 +1,6 @@
 """The instructions in README and docs: Python blocks run unchanged, and every command line composes or runs.
 
-If a page reads a run folder or an image, the test puts a golden checkpoint or a drawn image there.
+Lines run with little data and few steps (``small_runs``), on folders that the test fills (``line_inputs``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,56 +20,28 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from line_inputs import Command, filled, folder_of, golden_run, place_run, runs_of
 from pictures import saved_pictures
-from public import GOLDEN, PROJECT
+from public import PROJECT
 from readme import Block, CommandLine, blocks, sessions, shell_lines
-
-Command = Callable[..., tuple[int, str, list[str]]]
+from small_benchmarks import shrink_benchmarks
+from small_runs import TINY, small
 
 PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(), sessions()
-DATA = (
-    *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "threads=1"),
-    *("mapper.width=16", "mapper.heads=2", "mapper.layers=1"),
-)
-SCENES = ("data.train_scenes=40", "data.val_scenes=10", "data.test_scenes=10", "data.workers=1")
-CAPTION = ("task.max_length=20",)
-#: The golden captioning model is rarely right about scenes that it was not trained on.
-JUDGED = ("split=train", "samples=30")
-#: Overrides that make the run of a command small; other commands are only composed.
-TINY = {
-    "train": ("task.steps=4", "task.validate_every=4", "task.optim.batch_size=16"),
-    "evaluate": (),
-    "explain": ("samples=2", "formats=[png]"),
-    "perturb": ("samples=4", "batch_samples=2", "engine_batch=16", "random_seeds=1"),
-    "evaluate_explanations": ("samples=4",),
-    "sanity_check": ("samples=4",),
-}
-MISSING = re.compile(r"\bFOLDER\b|=F\b|…|data=(vqav2|coco)|resume=|runs=|experiment=|wandb")
 
 
 def runnable() -> list[Any]:
-    """Return the lines that can run with only their size reduced; lines in docs and in the text are slow."""
-    found = []
-    for line in LINES:
-        typed = " ".join(line.arguments).replace("RUN_FOLDER", "")
-        if line.script in TINY and not MISSING.search(typed):
-            marks = [] if line.in_block and line.page == "README.md" else [pytest.mark.slow]
-            found.append(pytest.param(line, id=str(line), marks=marks))
-    return found
+    """Return all lines; those in docs and in the text are slow."""
+    fast = [line for line in LINES if line.in_block and line.page == "README.md"]
+    return [pytest.param(line, id=str(line), marks=[] if line in fast else [pytest.mark.slow]) for line in LINES]
 
 
 def test_there_is_something_to_test() -> None:
     assert PYTHON
     assert YAML
     assert SESSIONS
-    assert {"train", "evaluate", "explain", "perturb"} <= {line.script for line in LINES}
+    assert {line.script for line in LINES} == TINY.keys()
     assert [line for line in LINES if line.in_block and line.script == "perturb"]
-
-
-def place_run(folder: Path, name: str) -> None:
-    """Copy the golden checkpoint ``name`` to ``folder`` as the best checkpoint of a training run."""
-    (folder / "checkpoints").mkdir(parents=True)
-    shutil.copy(GOLDEN / f"{name}.ckpt", folder / "checkpoints" / "best.ckpt")
 
 
 def place_vilt(folder: Path) -> None:
@@ -121,19 +92,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def filled(line: CommandLine, root: Path) -> list[str]:
-    """Return the arguments with ``RUN_FOLDER`` and ``PHOTO`` replaced by a run folder and an image."""
-    saved_pictures(root)
-    task = "caption" if "task=caption" in line.arguments else "vqa"
-    mapper = "a" if "mapper=a" in line.arguments else "b"
-    trained = str(root / "runs" / "train" / f"{task}-shapes-{mapper}" / "trained")
-    return [
-        each.replace("RUN_FOLDER", trained).replace("PHOTO", str(root / "picture0.png"))
-        for each in line.arguments
-        if "…" not in each
-    ]
-
-
 def jobs(arguments: list[str]) -> list[list[str]]:
     """Return the arguments, or those of every job if they are a sweep."""
     if "--multirun" not in arguments:
@@ -150,7 +108,7 @@ def jobs(arguments: list[str]) -> list[list[str]]:
 
 @pytest.mark.parametrize("line", LINES, ids=str)
 def test_a_command_line_composes(line: CommandLine, command: Command, root: Path) -> None:
-    for job in jobs(filled(line, root)):
+    for job in jobs(filled(line, root, itertools.repeat(golden_run(line, root)), root)):
         status, out, errors = command(line.script, *job, "--cfg", "job")
         assert (status, errors) == (0, [])
         assert out.strip()
@@ -161,20 +119,14 @@ def test_a_line_with_an_unknown_key_does_not_compose(command: Command) -> None:
     assert (status, len(errors)) == (1, 1)
 
 
-def small(line: CommandLine, root: Path) -> list[str]:
-    """Return the overrides that make the run of a line small."""
-    task = CAPTION if "task=caption" in line.arguments else ()
-    scenes = SCENES if "data=easy_vqa" not in line.arguments else ()
-    judged = JUDGED if task and line.script == "evaluate_explanations" else ()
-    return [*DATA, *scenes, *task, *TINY[line.script], *judged, f"paths.root={root}"]
-
-
 @pytest.mark.parametrize("line", runnable())
-def test_a_command_line_runs(line: CommandLine, command: Command, root: Path) -> None:
+def test_a_command_line_runs(line: CommandLine, command: Command, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "task=caption" in line.arguments and line.script != "explain" and shutil.which("java") is None:
         pytest.skip("there is no Java")
-    runs = [] if line.script != "train" else [f"paths.runs={root / 'more'}"]
-    status, out, errors = command(line.script, *filled(line, root), *small(line, root), *runs)
+    shrink_benchmarks(monkeypatch)
+    typed = filled(line, root, runs_of(line, root, command), folder_of(line, root, command))
+    places = [f"paths.root={root}", *([f"paths.runs={root / 'more'}"] if line.script == "train" else [])]
+    status, out, errors = command(line.script, *typed, *small(line.script, line.arguments), *places)
     assert (status, errors) == (0, [])
     assert "results are in " in out
 
@@ -201,7 +153,14 @@ def test_a_custom_config(block: Block, root: Path, tmp_path: Path) -> None:
     key, _, value = path.partition("=")
     path = os.pathsep.join(filter(None, (value, os.environ.get(key))))
     run = ("controls=[random]", f"hydra.run.dir={tmp_path / 'run'}")
-    typed = [sys.executable, str(PROJECT / script), *arguments, *small(line, root), *run]
+    typed = [
+        sys.executable,
+        str(PROJECT / script),
+        *arguments,
+        *small(line.script, line.arguments),
+        f"paths.root={root}",
+        *run,
+    ]
     done = subprocess.run(typed, env={**os.environ, key: path}, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"| {Path(name).stem} |" in done.stdout

@@ -1,0 +1,20 @@
+"""Benchmarks with little work: small batches, short captions, and each way measured once."""
+
+from __future__ import annotations
+
+import pytest
+
+from clipmapper.benchmarks import captioning, explaining, training
+from perturbation.benchmark import perturbing
+
+
+def shrink_benchmarks(patch: pytest.MonkeyPatch) -> None:
+    """Replace the amounts of work that the benchmarks are measured with; those of new processes stay."""
+    for module in (captioning, explaining):
+        patch.setattr(module, "BATCH", 2)
+    for module in (captioning, explaining, training):
+        patch.setattr(module, "ROUNDS", 1)
+    patch.setattr(captioning, "LENGTH", 3)
+    patch.setattr(captioning, "WORDS", 2)
+    little = perturbing.Load(samples=2, plain_samples=1, engine_batch=32, rounds=1, product=64, many=4, few=2)
+    patch.setattr(perturbing, "LOADS", {"tiny": little})
