@@ -2,8 +2,9 @@
 
 To add a similar measure, copy this file: a subclass of :class:`~perturbation.measures.base.Measure` with ``ask``,
 ``record`` and ``report``, and ``configs/measure/NAME.yaml`` (see :mod:`perturbation.measures`). In the copy, rename
-the class (and ``_target_`` in the YAML file), give the table a new name instead of ``EFFECTS`` and the report and the
-error a new key instead of ``eraser``, and write the shares as numbers in the YAML file. Two measures must not record different values in the same column of the same table.
+the class (and ``_target_`` in the YAML file), give the table a new name instead of ``EFFECTS``, give the report and the
+error a new key instead of ``eraser``, and write the shares as numbers in the YAML file. Two measures must not record
+different values in the same column of the same table.
 """
 
 from __future__ import annotations
