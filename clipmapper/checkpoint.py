@@ -18,6 +18,7 @@ from torch import nn
 from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder, use
 from clipmapper.errors import UserError
+from clipmapper.weights import SUFFIX, read_weights
 
 CARD = "clipmapper"
 _FIELDS = {"task", "data", "mapper", "encoder"}
@@ -36,12 +37,15 @@ def card(config: Config, encoder: FrozenClip) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint file.
+    """Return the content of a checkpoint file, or of a weights file (:mod:`clipmapper.weights`).
 
     Raises:
         UserError: The file is missing or damaged, or another program wrote it.
     """
     try:
+        if path.suffix == SUFFIX:
+            about, weights = read_weights(path)
+            return {CARD: about, "state_dict": weights}
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"checkpoint {path}: no such file; train first, or give checkpoint=PATH") from None

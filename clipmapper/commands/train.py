@@ -53,6 +53,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     from clipmapper.files import write_metrics
     from clipmapper.training.batches import Batches
     from clipmapper.training.trainer import build_trainer
+    from clipmapper.weights import write_weights
 
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message)
@@ -73,6 +74,10 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     _load_best(trainer, module)
     metrics = task.evaluate(config, data, module.model, run)
     write_metrics(run / "metrics.json", metrics, asdict(config))
+    if config.output is not None:
+        about = {**data.card(config), "steps": config.trainer.max_steps, "metrics": metrics}
+        write_weights(Path(config.output), about, module.model.state_dict())
+        print(f"weights are in {config.output}", flush=True)
     return metrics
 
 

@@ -130,6 +130,12 @@ class TrainConfig(Config):
     """The config of the train command."""
 
     resume: str | None = MISSING  # the run folder of a stopped training, which is continued
+    output: str | None = MISSING  # a weights file, which is also written
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output is not None and not self.output.endswith(".safetensors"):
+            raise UserError(f"output={self.output}: weights are written as safetensors; give NAME.safetensors")
 
 
 @dataclass

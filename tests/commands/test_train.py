@@ -57,6 +57,21 @@ def test_a_small_dataset_is_memorised(tiny: Tiny, tmp_path: Path, mapper: str) -
     assert score.overall > 60, score.overall
 
 
+def test_the_best_weights_are_also_written_in_half_precision(tiny: Tiny, tmp_path: Path) -> None:
+    file = tmp_path / "models" / "vqa.safetensors"
+    metrics = tiny.train(tmp_path / "run", f"output={file}")
+    config = tiny.config()
+    whole = load_vqa(tmp_path / "run" / "checkpoints" / "best.ckpt", config)
+    half = load_vqa(file, config)
+    assert half.answers == whole.answers
+    for mine, theirs in zip(half.trained.parameters(), whole.trained.parameters(), strict=True):
+        assert torch.equal(mine, theirs.half().float())
+    about = read_checkpoint(file)["clipmapper"]
+    assert (about["metrics"], about["steps"]) == (metrics, config.trainer.max_steps)
+    with pytest.raises(UserError, match=r"output=model\.ckpt: weights are written as safetensors"):
+        tiny.config("output=model.ckpt")
+
+
 def test_the_same_config_and_seed_give_the_same_weights(tiny: Tiny, tmp_path: Path) -> None:
     """This also holds if the first run computes the features and the second reads them from the cache."""
     cache = f"paths.cache={tmp_path / 'cache'}"

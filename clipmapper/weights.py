@@ -1,0 +1,60 @@
+"""Weights files: the trained part of a model as float16 safetensors, with its card and a checksum in the header.
+
+They are smaller than checkpoints and contain no optimizer state, so that models can be kept in a repository.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from clipmapper.errors import UserError
+from clipmapper.files import write_atomic
+
+SUFFIX = ".safetensors"
+
+
+def write_weights(path: Path, card: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Write weights in float16, with the card (plain values) in the file's header.
+
+    Raises:
+        OSError: The file cannot be written; an existing one is unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = {name: tensor.detach().half().cpu().contiguous() for name, tensor in weights.items()}
+    about = json.dumps(card)
+    write_atomic(path, save(halves, {"card": about, "checksum": _checksum(about, halves)}))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the card and the weights in float32.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: The file is damaged, or another program wrote it.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            halves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        about = header["card"]
+        if header["checksum"] != _checksum(about, halves):
+            raise ValueError("the checksum differs")
+        return json.loads(about), {name: tensor.float() for name, tensor in halves.items()}
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"weights {path}: damaged, or not written by scripts/train.py ({error})") from error
+
+
+def _checksum(card: str, weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(card.encode(), digest_size=16)
+    for name in sorted(weights):
+        digest.update(f"{name} {list(weights[name].shape)}".encode())
+        digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,49 @@
+"""Weights files: the card and the weights come back, and a damaged or foreign file is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from clipmapper.errors import UserError
+from clipmapper.weights import read_weights, write_weights
+
+CARD = {"task": "vqa", "answers": ["yes", "nö"], "mapper": {"width": 8}}
+
+
+def written(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    weights = {"head.weight": torch.randn(3, 8), "norm.bias": torch.zeros(8), "scale": torch.tensor(0.5)}
+    write_weights(folder / "new" / "model.safetensors", CARD, weights)
+    return folder / "new" / "model.safetensors", weights
+
+
+def test_what_is_read_is_what_was_written_to_half_precision(tmp_path: Path) -> None:
+    path, weights = written(tmp_path)
+    card, found = read_weights(path)
+    assert card == CARD
+    assert found.keys() == weights.keys()
+    for name, tensor in weights.items():
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], tensor.half().float())
+
+
+@pytest.mark.parametrize("part", ["weights", "card", "header"])
+def test_a_damaged_file_is_refused(tmp_path: Path, part: str) -> None:
+    path, _ = written(tmp_path)
+    content = bytearray(path.read_bytes())
+    place = {"weights": len(content) - 3, "card": content.index(b"yes"), "header": 3}[part]
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"^weights .*model\.safetensors: damaged, or not written by scripts/train\.py"):
+        read_weights(path)
+
+
+def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=r"other\.safetensors: damaged, or not written"):
+        read_weights(tmp_path / "other.safetensors")
+    with pytest.raises(FileNotFoundError):
+        read_weights(tmp_path / "none.safetensors")
