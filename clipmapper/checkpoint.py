@@ -44,8 +44,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         if path.suffix == SUFFIX:
-            about, weights = read_weights(path)
-            return {CARD: about, "state_dict": weights}
+            return dict(zip((CARD, "state_dict"), read_weights(path), strict=True))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"checkpoint {path}: no such file; train first, or give checkpoint=PATH") from None
