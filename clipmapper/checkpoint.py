@@ -43,9 +43,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: The file is missing or damaged, or another program wrote it.
     """
     try:
+        content: Any
         if path.suffix == SUFFIX:
-            return dict(zip((CARD, "state_dict"), read_weights(path), strict=True))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content = dict(zip((CARD, "state_dict"), read_weights(path), strict=True))
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"checkpoint {path}: no such file; train first, or give checkpoint=PATH") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as error:
