@@ -223,6 +223,7 @@ class ShapesConfig(DataConfig):
     pixels: int = MISSING  # width and height of an image
     workers: int = MISSING  # processes that draw the images
     extra_questions: dict[str, int] = MISSING  # further questions on each training scene, by kind
+    disagreement: str = MISSING  # none, or vqav2: annotators disagree as in VQA
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,6 +231,7 @@ class ShapesConfig(DataConfig):
         at_least(1, "data", **sizes, questions_per_scene=self.questions_per_scene)
         at_least(32, "data", pixels=self.pixels)
         at_least(0, "data.extra_questions", **self.extra_questions)
+        one_of("data.disagreement", self.disagreement, ("none", "vqav2"))
         total = self.questions_per_scene + sum(self.extra_questions.values())
         if total > 100:
             raise UserError(f"data.questions_per_scene and data.extra_questions: {total} a scene; 100 are allowed")

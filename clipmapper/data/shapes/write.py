@@ -22,6 +22,7 @@ from typing import Any
 from clipmapper.config.schema import ShapesConfig
 from clipmapper.console import progress
 from clipmapper.data.shapes.captions import captions
+from clipmapper.data.shapes.disagreement import disagree
 from clipmapper.data.shapes.questions import KINDS, ShapesQuestion, ask_more, ask_several
 from clipmapper.data.shapes.render import draw_masks, draw_scene
 from clipmapper.data.shapes.scene import Scene, SceneObject, sample_scene
@@ -73,7 +74,8 @@ def write_shapes(config: ShapesConfig) -> Path:
 def _name(config: ShapesConfig) -> str:
     sizes = f"{config.train_scenes}-{config.val_scenes}-{config.test_scenes}"
     extra = "".join(f"-{kind}{count}" for kind, count in config.extra_questions.items())
-    return f"v{_FORMAT}-seed{config.seed}-{sizes}x{config.questions_per_scene}{extra}-{config.pixels}px"
+    annotators = "" if config.disagreement == "none" else f"-{config.disagreement}"
+    return f"v{_FORMAT}-seed{config.seed}-{sizes}x{config.questions_per_scene}{extra}{annotators}-{config.pixels}px"
 
 
 def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> None:
@@ -119,24 +121,31 @@ def _files(split: str, scenes: list[dict[str, Any]], info: dict[str, Any]) -> di
     }
 
 
-def _write_scenes(indices: Iterable[int], root: Path, split: str, config: ShapesConfig) -> list[dict[str, Any]]:
-    """Write the images and masks of scenes and return their JSON entries.
+def draw_sample(config: ShapesConfig, split: str, index: int) -> tuple[Scene, list[ShapesQuestion], list[str]]:
+    """Draw a scene with its questions and captions, which depend only on the config, the split and the index."""
+    name = f"shapes {config.seed} {split} {index}"
+    rng = Random(name)
+    scene = sample_scene(rng)
+    questions = ask_several(scene, config.questions_per_scene, rng)
+    texts = captions(scene, CAPTIONS, rng)
+    # The rest is drawn apart, so that scenes, captions and the other questions stay the same.
+    if split == "train":
+        questions += ask_more(scene, config.extra_questions, Random(f"{name} further"), questions)
+    if config.disagreement == "vqav2":
+        apart = Random(f"{name} disagreement")
+        questions = [disagree(question, apart) for question in questions]
+    return scene, questions, texts
 
-    A scene depends only on the seed, the split and its index.
-    """
+
+def _write_scenes(indices: Iterable[int], root: Path, split: str, config: ShapesConfig) -> list[dict[str, Any]]:
+    """Write the images and masks of scenes and return their JSON entries."""
     entries = []
     for index in indices:
-        rng = Random(f"shapes {config.seed} {split} {index}")
-        scene = sample_scene(rng)
+        scene, questions, texts = draw_sample(config, split, index)
         image_id = SPLITS.index(split) * _SPLIT_STRIDE + index
         name = LAYOUT.image.format(folder=split, image_id=image_id)
         draw_scene(scene, config.pixels).save(root / name, compress_level=1)
         draw_masks(scene, config.pixels).save(root / name.replace("images/", "masks/", 1), compress_level=1)
-        questions = ask_several(scene, config.questions_per_scene, rng)
-        texts = captions(scene, CAPTIONS, rng)
-        if split == "train":  # drawn apart, so that scenes, captions and the other questions stay the same
-            further = Random(f"shapes {config.seed} {split} {index} further")
-            questions += ask_more(scene, config.extra_questions, further, questions)
         entries.append(_entries(scene, image_id, Path(name).name, questions, texts, config.pixels))
     return entries
 

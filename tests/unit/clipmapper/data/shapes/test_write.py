@@ -75,6 +75,7 @@ def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
         {"questions_per_scene": 2},
         {"pixels": 40},
         {"extra_questions": {"same": 1}},
+        {"disagreement": "vqav2"},
     ],
 )
 def test_every_key_that_changes_the_content_also_changes_the_folder(tmp_path: Path, change: dict[str, Any]) -> None:
