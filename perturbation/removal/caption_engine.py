@@ -1,11 +1,11 @@
-"""The captioning model without some patches: it captions images again from the kept patches.
+"""The captioning model without some patches: it captions images again, or reads given captions again.
 
-Every distinct subset of patches is captioned once, and removed patches are not computed.
+Every distinct subset of patches is read once, and removed patches are not computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,10 @@ from torch import Tensor
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
 from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
+from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption
+from clipmapper.tasks.caption.tracing import caption_inputs
 from perturbation.arrays import Array
 from perturbation.removal.engine import distinct, image_without
 from perturbation.removal.reader import SubsetOutputs, Subsets
@@ -44,17 +46,50 @@ class CaptionEngine:
             kept: Kept patches, bool [B, M, P]; the class token is always kept.
             whole: The B captions with nothing removed, which are not computed again.
         """
+        owners, subsets, places = _distinct_patches(kept)
+        said = [whole[owner] for owner in owners.tolist()]
+        for rows, image in self._encoded(pixels, owners, subsets, ~subsets.all(1)):
+            for row, ids in zip(rows.tolist(), greedy(self.model, image, self.max_length), strict=True):
+                said[row] = self.model.vocabulary.text(ids)
+        return [[said[place] for place in row] for row in places.tolist()]
+
+    @torch.inference_mode()
+    def token_probabilities(self, pixels: Tensor, kept: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
+        """Return the probability of each token of given captions after the tokens before it, [B, M, T].
+
+        All tokens of a caption are read in one pass per subset; the values at padding have no meaning.
+
+        Args:
+            pixels: [B, 3, H, W].
+            kept: Kept patches, bool [B, M, P]; the class token is always kept.
+            captions: B captions of up to T tokens, without start and end token.
+        """
+        inputs = caption_inputs(self.model, captions, pixels.device)
+        text = self.model.encoder.text(inputs.text.ids, inputs.text.valid)
+        owners, subsets, places = _distinct_patches(kept)
+        found = torch.empty(len(owners), inputs.classes.shape[1], device=pixels.device)
+        for rows, image in self._encoded(pixels, owners, subsets, subsets.any(1)):
+            owner = owners[rows]
+            words = Tokens(text.features[owner], text.valid[owner], text.index[owner])
+            probability = self.model.trained(image, words)[:, :-1].float().softmax(-1)
+            found[rows] = probability.gather(-1, inputs.classes[owner][:, :, None])[:, :, 0]
+        return found[places]
+
+    def _encoded(
+        self, pixels: Tensor, owners: Tensor, subsets: Tensor, wanted: Tensor
+    ) -> Iterator[tuple[Tensor, Tokens]]:
+        """Yield the indices and encoded images of the wanted subsets, in batches with the same number of patches."""
         vision = self.model.encoder.vision
         embedded = vision.embed(pixels)
-        owners, subsets, places = distinct(torch.cat([kept.new_ones(*kept.shape[:2], 1), kept], 2))
-        said = [whole[owner] for owner in owners.tolist()]
         counts = subsets.sum(1)
-        for count in sorted({*counts.tolist()} - {vision.token_count}):
-            for rows in (counts == count).nonzero()[:, 0].split(self.batch_size):
-                image = image_without(vision, pixels, embedded, owners[rows], subsets[rows], self.removal)
-                for row, ids in zip(rows.tolist(), greedy(self.model, image, self.max_length), strict=True):
-                    said[row] = self.model.vocabulary.text(ids)
-        return [[said[place] for place in row] for row in places.tolist()]
+        for count in counts[wanted].unique().tolist():
+            for rows in (wanted & (counts == count)).nonzero()[:, 0].split(self.batch_size):
+                yield rows, image_without(vision, pixels, embedded, owners[rows], subsets[rows], self.removal)
+
+
+def _distinct_patches(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the distinct subsets of the patches, with the class token; see :func:`distinct`."""
+    return distinct(torch.cat([kept.new_ones(*kept.shape[:2], 1), kept], 2))
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ def explain_words(
     words = tuple(split_words(caption, model.encoder.tokenizer) for caption in batch.captions)
     try:
         traced = trace_captions(model, batch.pixels, batch.captions, needs, names, against, batch.ids)
-        scores = {name: _average_sub_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
+        scores = {name: average_sub_words(each(traced.trace, traced.rows), words) for name, each in explainers.items()}
     except TraceError as error:
         what = checkpoint or f"captions of images {batch.ids[0]} to {batch.ids[-1]}"
         raise UserError(f"{what} can't be explained: {error}") from error
@@ -89,7 +89,7 @@ def contrast_class(model: CLIPMapperCaption, word: str) -> int:
     return place
 
 
-def _average_sub_words(rows: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:
+def average_sub_words(rows: Tensor, words: Sequence[Sequence[Word]]) -> Tensor:
     """Return the mean over each word's sub-words: [M, N] → [W, N]."""
     every = [word for caption in words for word in caption]
     lengths = torch.tensor([word.sub_words for word in every])

@@ -36,7 +36,7 @@ class TracedCaptions(Traced):
 
 
 @dataclass(frozen=True, eq=False)
-class _Batch:
+class CaptionInputs:
     """Captions of up to T tokens, as the model's input."""
 
     text: TextBatch  #: start token, caption and padding, [B, 1 + T]
@@ -71,7 +71,7 @@ def trace_captions(
             model can't generate.
         TraceError: A tensor contains NaN or Inf.
     """
-    batch = _prepare_batch(model, captions, pixels.device, against)
+    batch = caption_inputs(model, captions, pixels.device, against)
     sample, place = batch.wanted.nonzero(as_tuple=True)
     classes = batch.classes[sample, place]
     sizes = _sizes(model, batch)
@@ -109,9 +109,9 @@ def trace_captions(
     )
 
 
-def _prepare_batch(
-    model: CLIPMapperCaption, captions: Sequence[Sequence[int]], device: torch.device, against: int | None
-) -> _Batch:
+def caption_inputs(
+    model: CLIPMapperCaption, captions: Sequence[Sequence[int]], device: torch.device, against: int | None = None
+) -> CaptionInputs:
     """Pad the captions and look up the classes of their tokens; the errors are those of :func:`trace_captions`."""
     lengths = torch.tensor([len(ids) for ids in captions], device=device)
     longest = max(map(len, captions), default=0)
@@ -128,10 +128,10 @@ def _prepare_batch(
     start = torch.full_like(words[:, :1], model.vocabulary.start)
     valid = torch.arange(longest + 1, device=device) <= lengths[:, None]
     text = TextBatch(torch.cat([start, words], 1), valid, 0)
-    return _Batch(text, torch.from_numpy(classes).to(device), valid[:, 1:], against)
+    return CaptionInputs(text, torch.from_numpy(classes).to(device), valid[:, 1:], against)
 
 
-def _sizes(model: CLIPMapperCaption, batch: _Batch) -> dict[str, int]:
+def _sizes(model: CLIPMapperCaption, batch: CaptionInputs) -> dict[str, int]:
     """Return the number of tokens of each modality; the image includes the read-out token, if there is one."""
     image = model.encoder.vision.token_count + (model.trained.mapper.read.learnt is not None)
     return {"image": image, "text": batch.text.ids.shape[1]}
@@ -146,7 +146,7 @@ def _removable(trace: AttentionTrace, patches: int) -> Tensor:
     return removable
 
 
-def _explained_logits(logits: Tensor, batch: _Batch) -> Tensor:
+def _explained_logits(logits: Tensor, batch: CaptionInputs) -> Tensor:
     """Return the logit of each token at the step that generated it, minus that of ``against`` if there is one.
 
     [B, 1 + T, classes] → [B, T].
@@ -155,7 +155,7 @@ def _explained_logits(logits: Tensor, batch: _Batch) -> Tensor:
     return chosen if batch.against is None else chosen - logits[:, :-1, batch.against]
 
 
-def _visible_tokens(batch: _Batch, image_tokens: int) -> Tensor:
+def _visible_tokens(batch: CaptionInputs, image_tokens: int) -> Tensor:
     """Return the joint positions that each token was generated from, bool [B, T, N].
 
     Later tokens have no influence on the logit. But some explainers count tokens or read columns of R, and a word's

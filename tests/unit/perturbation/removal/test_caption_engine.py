@@ -35,6 +35,24 @@ def test_the_engine_captions_the_kept_patches(name: str, removal: str) -> None:
     assert len({text for row in found for text in row}) >= 3 + 2  # not all captions are equal
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_the_engine_reads_given_captions_on_the_kept_patches(name: str) -> None:
+    model, pixels = random_caption(name, "learnt"), pictures(2).double()
+    kept = torch.rand(2, 4, 9, generator=torch.Generator().manual_seed(1)) < 0.5
+    kept[:, 0], kept[:, 3] = True, kept[:, 2]
+    captions = [model.vocabulary.ids[:3], model.vocabulary.ids[2:4]]
+    found = CaptionEngine(model, 3, LENGTH).token_probabilities(pixels, kept, captions)
+    assert found.shape == (2, 4, 3)
+    for b, caption in enumerate(captions):
+        ids = torch.tensor([[model.vocabulary.start, *caption]])
+        text = TextBatch(ids, torch.ones_like(ids, dtype=torch.bool), 0)
+        for m in range(4):
+            subset = TokenSubset.from_mask(torch.cat([torch.tensor([True]), kept[b, m]])[None])
+            logits = model(pixels[b : b + 1], text, image_subset=subset)[0, :-1]
+            expected = [row.softmax(0)[model.vocabulary.ids.index(i)] for row, i in zip(logits, caption, strict=True)]
+            assert found[b, m, : len(caption)].tolist() == pytest.approx([float(p) for p in expected], rel=1e-5)
+
+
 def slow_masked(model: CLIPMapperCaption, pixels: torch.Tensor, kept: torch.Tensor, removal: str) -> list[int]:
     if removal == "mean":
         blanked = pixels.clone()
