@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from clipmapper.cli import choice, command, typed
+from clipmapper.errors import UserError
 from perturbation.config import LocaliseConfig
 from perturbation.tasks import PERTURB_TASKS
 
@@ -16,6 +17,10 @@ def main(config: DictConfig, run: Path) -> None:
     """Measure how much of each explanation is on the evidence, and print and write the tables."""
     checked: LocaliseConfig = typed(config, LocaliseConfig)
     from clipmapper.explaining.explainers import choose_explainers
+    from perturbation.localise.deletion import DELETION
+    from perturbation.localise.tables import CHANCE
 
     explainers = choose_explainers(config.explainer, choice("explainer"))
+    if taken := {CHANCE, DELETION} & explainers.keys():
+        raise UserError(f"the tables have a row {taken.pop()} already: give the explainer of this name another one")
     PERTURB_TASKS[checked.task.name].localise.run_localisation(checked, explainers, run)

@@ -22,6 +22,7 @@ from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, l
 from clipmapper.training.batches import in_order
 from explain import Explainer
 from perturbation.config import LocaliseConfig
+from perturbation.localise.deletion import DELETION, word_effects
 from perturbation.localise.metrics import Mask, Scores
 from perturbation.localise.tables import cell
 from perturbation.localise.words import ALL, RANDOM, word_localisation_rows
@@ -85,7 +86,7 @@ def localise_words(
     if config.samples > total:
         raise UserError(f"samples={config.samples}: the {config.split} split has {total} images; give fewer")
     rows = np.random.default_rng(config.seed).permutation(total)[: config.samples].tolist()
-    relevance: dict[str, list[Scores]] = {name: [] for name in explainers}
+    relevance: dict[str, list[Scores]] = {name: [] for name in (*explainers, DELETION)}
     masks: list[Mask] = []
     kinds: list[str] = []
     owners: list[int] = []
@@ -95,7 +96,7 @@ def localise_words(
         counts["captions"] += len(part.named)
         for chunk in in_chunks(part.batch.captions, config.batch_size):
             batch, named = part.batch.part(chunk), [part.named[k] for k in chunk]
-            for name, scores in _word_relevance(trained, batch, named, explainers).items():
+            for name, scores in _word_relevance(trained, batch, named, explainers, config.batch_size).items():
                 relevance[name].append(scores)
             for image, words in zip(batch.images, named, strict=True):
                 side = math.isqrt(trained.model.encoder.vision.token_count - 1)
@@ -142,15 +143,17 @@ def _word_relevance(
     batch: CaptionedBatch,
     named: Sequence[Sequence[NamedObjects]],
     explainers: Mapping[str, Explainer],
+    batch_size: int,
 ) -> dict[str, Scores]:
-    """Return the patches' scores for the words that name objects, [W, P] by explainer, caption by caption."""
+    """Return the patches' scores for the words that name objects, [W, P] by explainer and for the deletion oracle."""
     explained = explain_words(trained.model, batch, explainers, checkpoint=trained.checkpoint)
     starts = np.cumsum([0, *map(len, explained.words)])[:-1]
     chosen = [start + word.word for start, words in zip(starts.tolist(), named, strict=True) for word in words]
-    return {
+    found: dict[str, Scores] = {
         name: explained.traced.scores(scores, "image")[chosen].double().cpu().numpy()
         for name, scores in explained.scores.items()
     }
+    return {**found, DELETION: word_effects(trained.model, batch, batch_size)[chosen]}
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], left_out: int, data: str, about: Mapping[str, Any]) -> str:

@@ -21,10 +21,13 @@ from clipmapper.training.batches import even_batches
 from explain import Explainer
 from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseConfig
+from perturbation.localise.deletion import DELETION, answer_effects
 from perturbation.localise.metrics import METRICS, chance
 from perturbation.localise.tables import CHANCE, localisation_rows, markdown
+from perturbation.removal.engine import Engine, VQAReader
+from perturbation.removal.reader import Modality
 
-MODALITIES = ("image", "text")
+MODALITIES: tuple[Modality, ...] = ("image", "text")
 CORRECT = 0.5  # minimum official accuracy of an answer that counts as correct: two annotators gave it
 
 
@@ -32,8 +35,8 @@ CORRECT = 0.5  # minimum official accuracy of an answer that counts as correct: 
 class Localised:
     """The metrics of every explainer on every question."""
 
-    #: [samples, metrics] by modality and explainer, one of which is ``chance``; the metrics are in the order of
-    #: ``METRICS``; NaN if a question has no evidence.
+    #: [samples, metrics] by modality and explainer, with the names ``deletion`` and ``chance`` for these two; the
+    #: metrics are in the order of ``METRICS``; NaN if a question has no evidence.
     values: Mapping[str, Mapping[str, Array]]
     kinds: tuple[str, ...]  #: the kind of each question, [samples]
 
@@ -90,21 +93,27 @@ def localise(
     chunks: Sequence[Sequence[int]],
     patch_share: float,
 ) -> Localised:
-    """Compute every metric of every explainer on the questions whose rows are in ``chunks``."""
-    parts: dict[str, dict[str, list[Array]]] = {m: {name: [] for name in (*explainers, CHANCE)} for m in MODALITIES}
+    """Compute every metric of every explainer, and of the deletion oracle, on the questions with rows in ``chunks``."""
+    names = (*explainers, DELETION, CHANCE)
+    parts: dict[str, dict[str, list[Array]]] = {m: {name: [] for name in names} for m in MODALITIES}
     kinds: list[str] = []
     with progress(sum(map(len, chunks)), "explaining", "questions") as advance:
         for rows in chunks:
             batch = trained.batch(rows)
             assert batch is not None, "the images of these questions were readable when they were answered"
             explained = explain(trained.model, batch, explainers, checkpoint=trained.checkpoint)
-            for modality in MODALITIES:
-                eligible = removable(explained.traced, modality)
+            counted = {modality: removable(explained.traced, modality) for modality in MODALITIES}
+            reader = VQAReader(Engine(trained.model, len(rows)))
+            effects = answer_effects(reader, batch, explained.traced.answers, counted)
+            for modality, eligible in counted.items():
                 truth = _evidence_mask(trained, evidence, batch, modality, eligible, patch_share)
                 column = parts[modality]
                 column[CHANCE].append(np.stack([chance(eligible, truth)] * len(METRICS), 1))
-                for name, scores in explained.scores.items():
-                    values = explained.traced.scores(scores, modality).cpu().double().numpy()
+                found = {
+                    name: explained.traced.scores(scores, modality).cpu().double().numpy()
+                    for name, scores in explained.scores.items()
+                }
+                for name, values in {**found, DELETION: effects[modality]}.items():
                     column[name].append(np.stack([measure(values, eligible, truth) for measure in METRICS.values()], 1))
             kinds += [question.question_type for question in batch.questions]
             advance(len(rows))

@@ -20,7 +20,7 @@ from scipy import stats
 from perturbation.arrays import Array, Mask
 from perturbation.measures.base import EFFECTS, FULL, ExplainedBatch, Measure, Name, Rows, about_row
 from perturbation.removal.order import check_scores, single_masks
-from perturbation.removal.reader import Read, SubsetOutputs, Subsets
+from perturbation.removal.reader import Modality, Read, SubsetOutputs, Subsets
 from perturbation.report.rows import summary_rows
 
 
@@ -39,8 +39,7 @@ class Faithfulness(Measure):
         """Ask for the full samples, and for the samples without each single token."""
         if not self.wanted:
             return {}
-        singles = {(m,): Subsets.only(m, single_masks(tokens.removable)) for m, tokens in batch.tokens.items()}
-        return {FULL: Subsets(), **singles}
+        return single_removals({modality: tokens.removable for modality, tokens in batch.tokens.items()})
 
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
         """Record violation and correlations of every sample; see ``single_token_columns``."""
@@ -62,6 +61,21 @@ class Faithfulness(Measure):
         if not self.wanted or EFFECTS not in tables:
             return {}
         return {"faithfulness": summary_rows(tables[EFFECTS], ("violation", "pearson", "spearman"), self.seed)}
+
+
+def single_removals(removable: Mapping[Modality, Mask]) -> dict[Name, Subsets]:
+    """Return the requests for the full samples, and for the samples without each single token of each modality.
+
+    Args:
+        removable: bool [B, n] by modality; nothing is removed for a token that is not removable.
+    """
+    singles = {(modality,): Subsets.only(modality, single_masks(mask)) for modality, mask in removable.items()}
+    return {FULL: Subsets(), **singles}
+
+
+def single_effects(outputs: Mapping[Name, SubsetOutputs], modality: Modality) -> Array:
+    """Return the effects p(x) − p(x without token i), [B, n], from the outputs for :func:`single_removals`."""
+    return outputs[FULL].responses - outputs[modality,].responses
 
 
 def single_token_columns(scores: Array, removable: Mask, full: Array, without: Array) -> dict[str, Array]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from tiny_runs import Tiny
@@ -20,9 +21,11 @@ from clipmapper.errors import UserError
 from clipmapper.files import read_json
 from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.tasks.vqa.explaining import explain
-from clipmapper.tasks.vqa.trained import load_trained
+from clipmapper.tasks.vqa.model import CLIPMapperVQA
+from clipmapper.tasks.vqa.trained import QuestionBatch, load_trained
 from clipmapper.training.batches import even_batches
 from explain import explainers
+from perturbation.benchmark.plain_loop import plain_logits
 from perturbation.localise.metrics import METRICS, chance, mass_accuracy, pointing_game, rank_accuracy
 from perturbation.localise.tables import localisation_rows, markdown
 from perturbation.statistics import bootstrap_interval
@@ -194,18 +197,18 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
     assert (status, errors) == (0, [])
     found = read_json(tmp_path / "one" / "localisation.json")
     assert (tmp_path / "one" / "localisation.md").read_text() in out
-    assert {row["explainer"] for row in found["rows"]} == {"weighted", "random", "shuffled", "chance"}
+    names = list(dict.fromkeys(row["explainer"] for row in found["rows"]))
+    assert names == ["weighted", "random", "shuffled", "deletion", "chance"]
     assert found["questions"] == 9
     assert found["versions"].keys() >= {"python", "torch", "numpy"}
     expected = _by_hand(tiny, trained, samples=9)
-    for modality in ("image", "text"):
-        rows = {
-            row["metric"]: row for row in found["rows"] if (row["explainer"], row["modality"]) == ("weighted", modality)
-        }
-        values = [value for value in expected[modality] if value is not None]
+    for name, modality in product(("weighted", "deletion"), ("image", "text")):
+        rows = {row["metric"]: row for row in found["rows"] if (row["explainer"], row["modality"]) == (name, modality)}
+        values = [value for value in expected[name, modality] if value is not None]
         assert rows["mass_accuracy"]["samples"] == len(values)
         assert found["left_out"][modality] == 9 - len(values)
-        assert rows["mass_accuracy"]["value"] == pytest.approx(np.mean([mass for mass, _ in values]), abs=1e-5)
+        rounding = 1e-5 if name == "weighted" else 2e-4  # the falls are differences of almost equal probabilities
+        assert rows["mass_accuracy"]["value"] == pytest.approx(np.mean([mass for mass, _ in values]), abs=rounding)
         assert rows["pointing_game"]["value"] == pytest.approx(np.mean([hit for _, hit in values]), abs=1e-5)
     again = command("evaluate_explanations", *arguments(tiny, trained, tmp_path / "two"))
     assert again[0] == 0
@@ -213,19 +216,25 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
     assert read_json(tmp_path / "two" / "localisation.json")["by_kind"] == found["by_kind"]
 
 
-def _by_hand(tiny: Tiny, trained: Path, samples: int) -> dict[str, list[tuple[float, float] | None]]:
-    """Return mass and hits of the weighted method, question by question, with the evidence read from the files."""
+Values = dict[tuple[str, str], list[tuple[float, float] | None]]
+
+
+def _by_hand(tiny: Tiny, trained: Path, samples: int) -> Values:
+    """Return mass and hits of the weighted method and of the deletion oracle, with the evidence read from the files.
+
+    There is one question at a time, and a full forward pass for each removed token.
+    """
     trained = load_trained(tiny.config(), "test", str(trained))
     folder = next(iter((tiny.root / "cache" / "data" / "shapes").glob("v*-40-10-10x*")))
     side = read_json(folder / "shapes_test_evidence.json")["questions"]
-    found: dict[str, list[tuple[float, float] | None]] = {"image": [], "text": []}
+    found: Values = {key: [] for key in product(("weighted", "deletion"), ("image", "text"))}
     for row in np.random.default_rng(0).permutation(len(trained.questions)).tolist():
         batch = trained.batch([row])
         assert batch is not None
         question = batch.questions[0]
         explained = explain(trained.model, batch, {"weighted": explainers.Weighted()})
-        answer = trained.model.answers[int(explained.traced.answers)]
-        if vqa_accuracy(answer, question.answers) < 0.5:
+        answer = int(explained.traced.answers)
+        if vqa_accuracy(trained.model.answers[answer], question.answers) < 0.5:
             continue
         scores = explained.scores["weighted"][0].tolist()
         entry = side[str(question.question_id)]
@@ -234,18 +243,32 @@ def _by_hand(tiny: Tiny, trained: Path, samples: int) -> dict[str, list[tuple[fl
         mask = np.asarray(Image.open(folder / f"masks/test/shapes_test_{question.image_id:012d}.png"))
         shown = np.kron(np.isin(mask, [k + 1 for k in entry["objects"]]), np.ones((6, 6)))
         patches = (shown.reshape(6, 128, 6, 128).mean((1, 3)) >= 0.2).ravel().tolist()
-        found["image"].append(_mass_and_hit(scores[1:37], patches))
-        found["text"].append(_mass_and_hit(scores[38 : 38 + len(words)], words))
-        if len(found["text"]) == samples:
+        found["weighted", "image"].append(_mass_and_hit(scores[1:37], patches))
+        found["weighted", "text"].append(_mass_and_hit(scores[38 : 38 + len(words)], words))
+        for modality, truth in (("image", patches), ("text", words)):
+            falls = _falls(trained.model, batch, answer, modality, len(truth))
+            found["deletion", modality].append(_mass_and_hit(falls, truth))
+        if len(found["weighted", "text"]) == samples:
             return found
     raise AssertionError("the model answers too few questions")
+
+
+def _falls(model: CLIPMapperVQA, batch: QuestionBatch, answer: int, modality: str, count: int) -> list[float]:
+    """Return p(x) − p(x without token) of the answer, for each of ``count`` tokens after the class or start token."""
+    tokens = 37 if modality == "image" else batch.text.ids.shape[1]
+    kept = torch.ones(1, count + 1, tokens, dtype=torch.bool)
+    for token in range(count):
+        kept[0, token + 1, token + 1] = False
+    whole, *without = plain_logits(model, batch.pixels, batch.text, **{modality: kept})[0, :, answer].sigmoid().tolist()
+    return [whole - each for each in without]
 
 
 def _mass_and_hit(scores: list[float], truth: list[bool]) -> tuple[float, float] | None:
     if not any(truth):
         return None
-    inside = sum(score for score, there in zip(scores, truth, strict=True) if there)
-    return inside / sum(scores), float(truth[scores.index(max(scores))])
+    positive = [max(score, 0.0) for score in scores]
+    inside = sum(score for score, there in zip(positive, truth, strict=True) if there)
+    return inside / sum(positive), float(truth[scores.index(max(scores))])
 
 
 @pytest.mark.parametrize(
@@ -276,6 +299,16 @@ def test_a_trace_that_an_explainer_refuses_is_one_line(
     few = arguments(tiny, trained, tmp_path / "run", *odd, "samples=4")
     status, _, errors = command("evaluate_explanations", *few)
     assert (status, errors) == (1, [f"error: {trained}/checkpoints/best.ckpt can't be explained: step 2 holds NaN"])
+
+
+@pytest.mark.parametrize("name", ["deletion", "chance"])
+def test_an_explainer_with_the_name_of_a_row_is_refused(
+    tiny: Tiny, trained: Path, command: Command, tmp_path: Path, name: str
+) -> None:
+    odd = (f"explainer.names=[{name}]", f"explainer.{name}={{_target_:explain.explainers.Uniform}}")
+    status, _, errors = command("evaluate_explanations", *arguments(tiny, trained, tmp_path / "run", *odd))
+    expected = f"error: the tables have a row {name} already: give the explainer of this name another one"
+    assert (status, errors) == (1, [expected])
 
 
 def test_other_data_is_refused_by_name(tiny: Tiny, command: Command, tmp_path: Path) -> None:

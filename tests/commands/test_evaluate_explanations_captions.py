@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from models import CAPTION_TASK, TEST_IMAGES, says, words_of, write_untrained
 from PIL import Image
 from tiny_runs import Tiny, composed
@@ -15,7 +16,10 @@ from clipmapper.cli import typed
 from clipmapper.data.shapes.caption_truth import check_caption
 from clipmapper.data.shapes.caption_words import named_objects, read_scenes
 from clipmapper.data.shapes.evidence import read_evidence
+from clipmapper.encoder.load import TextBatch
 from clipmapper.files import read_json
+from clipmapper.nn import TokenSubset
+from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import load_trained
 from explain import explainers
@@ -54,6 +58,19 @@ def references(overrides: tuple[str, ...]) -> tuple[list[int], list[str]]:
     return [image.image_id for image in images], texts
 
 
+def token_probabilities(model: CLIPMapperCaption, pixels: torch.Tensor, caption: list[int]) -> np.ndarray:
+    """Return the probability of each token, [T, 1 + P], with all patches and without each patch, one pass for each."""
+    ids = torch.tensor([[model.vocabulary.start, *caption]])
+    text = TextBatch(ids, torch.ones_like(ids, dtype=torch.bool), 0)
+    classes = [model.vocabulary.ids.index(number) for number in caption]
+    rows = []
+    for patch in range(SIDE * SIDE + 1):  # 0 is the class token, which stays
+        kept = torch.tensor([[k == 0 or k != patch for k in range(SIDE * SIDE + 1)]])
+        logits = model(pixels, text, image_subset=TokenSubset.from_mask(kept))[0, :-1]
+        rows.append(logits.softmax(-1)[range(len(caption)), classes].numpy())
+    return np.array(rows).T
+
+
 def test_relevance_and_evidence_equal_those_of_each_word_alone(
     overrides: tuple[str, ...], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +93,7 @@ def test_relevance_and_evidence_equal_those_of_each_word_alone(
             continue
         assert check_caption(text, scenes[image_id]).true
         traced = trace_captions(trained.model, batch.pixels[b : b + 1], [batch.captions[b]], sample_ids=[image_id])
+        probability = token_probabilities(trained.model, batch.pixels[b : b + 1], batch.captions[b])
         mask = np.asarray(Image.open(evidence.folder / f"masks/test/shapes_test_{image_id:012d}.png"))
         large = mask.repeat(3, 0).repeat(3, 1)  # so that a patch is a whole number of pixels
         cell = len(large) // SIDE
@@ -86,6 +104,8 @@ def test_relevance_and_evidence_equal_those_of_each_word_alone(
             for name, rule in RULES.items():
                 direct = rule(traced.trace, traced.rows)[places[word.word], 1 : 1 + SIDE * SIDE].mean(0)
                 np.testing.assert_allclose(found.relevance[name][at], direct, rtol=1e-4, atol=1e-7)
+            falls = np.mean([p[0] - p[1:] for p in probability[places[word.word]]], 0)
+            np.testing.assert_allclose(found.relevance["deletion"][at], falls, rtol=1e-3, atol=1e-6)
             at += 1
     assert at == len(found.kinds) == len(found.evidence) > 10
     true = sum(check_caption(text, scenes[image_id]).true for image_id, text in zip(ids, texts, strict=True))
@@ -121,7 +141,7 @@ def test_the_command_writes_and_prints_the_table(
             r for r in content["rows"] if (r["explainer"], r["kind"], r["metric"]) == ("genatt", "all", metric)
         )
         assert row.split(" | ")[-1].startswith(f"{expected['value']:.3f}")
-    for name in ("weighted", "uniform", "rollout", "genatt", "random", "chance"):
+    for name in ("weighted", "uniform", "rollout", "genatt", "deletion", "random", "chance"):
         assert table.count(f"| {name} |") == 2
 
 
