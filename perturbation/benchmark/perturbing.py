@@ -7,6 +7,7 @@ few.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -140,8 +141,8 @@ def operations_needed(model: CLIPMapperVQA, batch: QuestionBatch, chosen: dict[s
         read = operations.image(patches) + operations.text(n) + operations.answer(patches, n)
         total += 3 * read + operations.embedding()
     for modality, tokens in explained.tokens.items():
-        every = [kept_masks(each, tokens.removable, STEPS, d) for each in tokens.scores.values() for d in DIRECTIONS]
-        masks = np.concatenate(every, axis=1)
+        ties, every = explained.ties(modality), itertools.product(tokens.scores.values(), DIRECTIONS)
+        masks = np.concatenate([kept_masks(each, tokens.removable, STEPS, d, ties) for each, d in every], axis=1)
         for n, removable, of_sample in zip(lengths, tokens.removable, masks, strict=True):
             removed = [int((removable & ~mask).sum()) for mask in np.unique(of_sample, axis=0)]
             for k in filter(None, removed):

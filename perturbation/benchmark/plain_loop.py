@@ -17,7 +17,7 @@ from clipmapper.nn import TokenSubset
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import trace_vqa
 from explain import Explainer
-from perturbation.removal.order import Direction, kept_masks
+from perturbation.removal.order import Direction, draw_ties, kept_masks
 from perturbation.removal.reader import Modality
 
 
@@ -33,7 +33,7 @@ def plain_loop(
     Args:
         model: The model, in evaluation mode.
         pixels: [B, 3, H, W].
-        questions: B questions.
+        questions: B questions, whose ids are 0 to B − 1.
         explainers: Explainers by name; each gets a separate trace.
         steps: The S removed fractions.
     """
@@ -47,8 +47,9 @@ def plain_loop(
             for modality in get_args(Modality):
                 removable = traced.scores(traced.removable, modality).numpy()
                 ranked = traced.scores(scores, modality).double().numpy()
+                ties = draw_ties(0, [b], modality, removable.shape[1])
                 for direction in get_args(Direction):
-                    kept = torch.from_numpy(kept_masks(ranked, removable, steps, direction))
+                    kept = torch.from_numpy(kept_masks(ranked, removable, steps, direction, ties))
                     if modality == "image":
                         kept = torch.cat([kept.new_ones(1, len(steps), 1), kept], 2)
                     logits = plain_logits(model, pixels[b : b + 1], one, **{modality: kept})

@@ -44,9 +44,10 @@ class Areas(Measure):
         """Ask for the tokens kept at every step of every explainer's order."""
         return {
             (modality, scored_by, direction): Subsets.only(
-                modality, kept_masks(scores, tokens.removable, self.steps, direction)
+                modality, kept_masks(scores, tokens.removable, self.steps, direction, ties)
             )
             for modality, tokens in batch.tokens.items()
+            for ties in [batch.ties(modality)]
             for scored_by, scores in tokens.scores.items()
             for direction in self.direction
         }

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from perturbation.arrays import Array, Mask
+from perturbation.removal.order import draw_ties
 from perturbation.removal.reader import Modality, Read, SubsetOutputs, Subsets
 
 SAMPLES = "samples"  #: name of the table of the measure ``areas``, which every run has
@@ -58,6 +59,7 @@ class ExplainedBatch:
         said: Name of the column that contains the model's output: ``answers`` or ``captions``.
         tokens: Scores by modality, for the modalities under test.
         start: Number of samples in the batches before this one.
+        seed: Seed of the random order of equal scores.
     """
 
     kind: str
@@ -65,6 +67,11 @@ class ExplainedBatch:
     said: str
     tokens: Mapping[Modality, TokenScores]
     start: int = 0
+    seed: int = 0
+
+    def ties(self, modality: Modality) -> Array:
+        """Return the numbers that order the equal scores of a modality, [B, n], the same for every explainer."""
+        return draw_ties(self.seed, self.ids, modality, self.tokens[modality].removable.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

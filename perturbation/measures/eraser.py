@@ -46,8 +46,9 @@ class Eraser(Measure):
             return {}
         requests: dict[Name, Subsets] = {FULL: Subsets()}
         for modality, tokens in batch.tokens.items():
+            ties = batch.ties(modality)
             for scored_by, scores in tokens.scores.items():
-                masks = eraser_masks(scores, tokens.removable, self.shares)
+                masks = eraser_masks(scores, tokens.removable, self.shares, ties)
                 requests |= {
                     (modality, scored_by, kind): Subsets.only(modality, kept) for kind, kept in masks._asdict().items()
                 }
@@ -79,25 +80,28 @@ class EraserMasks(NamedTuple):
     only_top: NDArray[np.bool_]
 
 
-def eraser_masks(scores: NDArray[np.floating], removable: NDArray[np.bool_], shares: Sequence[float]) -> EraserMasks:
+def eraser_masks(
+    scores: NDArray[np.floating], removable: NDArray[np.bool_], shares: Sequence[float], ties: Array
+) -> EraserMasks:
     """Return the kept masks at F shares of the removable tokens.
 
     The top tokens are the ceil(share·n) highest-scored of a sample's n removable tokens; equal scores are ordered by
-    position. ``without_top`` keeps all other tokens, like the positive order at the step ``share``. ``only_top`` keeps
+    ``ties``. ``without_top`` keeps all other tokens, like the positive order at the step ``share``. ``only_top`` keeps
     the top tokens and those that are not removable. It differs from the negative order at the step 1 − share, which
-    rounds in the other direction and breaks ties differently. A sample without removable tokens keeps everything in
-    both masks, so both its measures are 0.
+    rounds in the other direction and removes the first of equal scores instead of keeping it. A sample without
+    removable tokens keeps everything in both masks, so both its measures are 0.
 
     Args:
         scores: [B, n], any scale.
         removable: bool [B, n].
         shares: F shares, each above 0 and at most 1.
+        ties: [B, n], from ``ExplainedBatch.ties``.
 
     Raises:
         UserError: The score of a removable token is NaN or infinite.
         ValueError: The shapes or types of the arrays do not fit.
     """
-    without_top = kept_masks(scores, removable, shares, "positive")
+    without_top = kept_masks(scores, removable, shares, "positive", ties)
     return EraserMasks(without_top, ~without_top | ~removable[:, None, :])
 
 

@@ -19,7 +19,7 @@ from scipy import stats
 
 from perturbation.arrays import Array, Mask
 from perturbation.measures.base import EFFECTS, FULL, ExplainedBatch, Measure, Name, Rows, about_row
-from perturbation.removal.order import check_scores, single_masks
+from perturbation.removal.order import check_scores, removal_order, single_masks
 from perturbation.removal.reader import Modality, Read, SubsetOutputs, Subsets
 from perturbation.report.rows import summary_rows
 
@@ -50,9 +50,10 @@ class Faithfulness(Measure):
             Rows(
                 EFFECTS,
                 about_row(modality, scored_by),
-                single_token_columns(scores, tokens.removable, full, outputs[modality,].responses),
+                single_token_columns(scores, tokens.removable, full, outputs[modality,].responses, ties),
             )
             for modality, tokens in batch.tokens.items()
+            for ties in [batch.ties(modality)]
             for scored_by, scores in tokens.scores.items()
         ]
 
@@ -78,7 +79,7 @@ def single_effects(outputs: Mapping[Name, SubsetOutputs], modality: Modality) ->
     return outputs[FULL].responses - outputs[modality,].responses
 
 
-def single_token_columns(scores: Array, removable: Mask, full: Array, without: Array) -> dict[str, Array]:
+def single_token_columns(scores: Array, removable: Mask, full: Array, without: Array, ties: Array) -> dict[str, Array]:
     """Return the columns of B samples: ``full``, ``violation``, ``pearson`` and ``spearman``, [B] each.
 
     Args:
@@ -86,34 +87,35 @@ def single_token_columns(scores: Array, removable: Mask, full: Array, without: A
         removable: bool [B, n].
         full: [B], p(x).
         without: [B, n], p(x without each token).
+        ties: [B, n], from ``ExplainedBatch.ties``.
     """
-    strongest = np.maximum(strongest_tokens(scores, removable), 0)[:, None]
+    strongest = np.maximum(strongest_tokens(scores, removable, ties), 0)[:, None]
     effects = full[:, None] - without
     return {
         "full": full,
-        "violation": violations(scores, removable, full, np.take_along_axis(without, strongest, axis=1)[:, 0]),
+        "violation": violations(scores, removable, full, np.take_along_axis(without, strongest, axis=1)[:, 0], ties),
         "pearson": pearson(scores, effects, removable),
         "spearman": spearman(scores, effects, removable),
     }
 
 
-def strongest_tokens(scores: NDArray[np.floating], removable: NDArray[np.bool_]) -> NDArray[np.intp]:
+def strongest_tokens(scores: NDArray[np.floating], removable: NDArray[np.bool_], ties: Array) -> NDArray[np.intp]:
     """Return the removable token with the largest absolute score of every sample, int [B].
 
-    The first token wins among equal ones; the value is −1 if no token is removable. The mask that removes only this
-    token is ``np.arange(n) != strongest[:, None]``.
+    The token with the lowest number in ``ties`` wins among equal ones; the value is −1 if no token is removable. The
+    mask that removes only this token is ``np.arange(n) != strongest[:, None]``.
 
     Args:
         scores: [B, n].
         removable: bool [B, n].
+        ties: [B, n], from ``ExplainedBatch.ties``.
 
     Raises:
         UserError: The score of a removable token is NaN or infinite.
         ValueError: The shapes or types of the arrays do not fit.
     """
-    check_scores(scores, removable)
-    sizes = np.where(removable, np.abs(np.asarray(scores, dtype=np.float64)), -1.0)
-    return np.where(removable.any(axis=-1), sizes.argmax(axis=-1), -1)
+    first = removal_order(np.abs(scores), removable, "positive", ties)[:, 0]
+    return np.where(removable.any(axis=-1), first, -1)
 
 
 def violations(
@@ -121,6 +123,7 @@ def violations(
     removable: NDArray[np.bool_],
     full: NDArray[np.floating],
     without_strongest: NDArray[np.floating],
+    ties: Array,
 ) -> Array:
     """Return 1 if the strongest token's score and effect have opposite signs, else 0, [B] (Liu et al. 2022).
 
@@ -134,12 +137,13 @@ def violations(
         removable: bool [B, n].
         full: [B], p(x).
         without_strongest: [B], p(x without k), with k from ``strongest_tokens``; ignored if no token is removable.
+        ties: [B, n], the same as for ``strongest_tokens``.
 
     Raises:
         UserError: The score of a removable token is NaN or infinite.
         ValueError: The shapes or types of the arrays do not fit, or a probability is not finite.
     """
-    strongest = strongest_tokens(scores, removable)
+    strongest = strongest_tokens(scores, removable, ties)
     defined = strongest >= 0
     if full.shape != defined.shape or without_strongest.shape != defined.shape:
         raise ValueError(

@@ -41,8 +41,9 @@ class SaCo(Measure):
         """Ask for the full samples, and for the samples without each group of tokens."""
         requests: dict[Name, Subsets] = {FULL: Subsets()}
         for modality, tokens in batch.tokens.items():
+            ties = batch.ties(modality)
             for scored_by, scores in tokens.scores.items():
-                group = groups_of(scores, tokens.removable, self.groups)
+                group = groups_of(scores, tokens.removable, self.groups, ties)
                 kept = group[:, None, :] != np.arange(self.groups)[:, None]
                 requests[modality, scored_by] = Subsets.only(modality, kept)
         return requests
@@ -52,9 +53,10 @@ class SaCo(Measure):
         full = outputs[FULL].responses
         rows = []
         for modality, tokens in batch.tokens.items():
+            ties = batch.ties(modality)
             for scored_by, scores in tokens.scores.items():
                 effects = full - outputs[modality, scored_by].responses
-                values = saco(scores, groups_of(scores, tokens.removable, self.groups), effects)
+                values = saco(scores, groups_of(scores, tokens.removable, self.groups, ties), effects)
                 rows.append(Rows(SACO, about_row(modality, scored_by), {SACO: values}))
         return rows
 
@@ -63,14 +65,14 @@ class SaCo(Measure):
         return {SACO: [{**row, "groups": self.groups} for row in summary_rows(tables[SACO], (SACO,), self.seed)]}
 
 
-def groups_of(scores: Array, removable: Mask, groups: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+def groups_of(scores: Array, removable: Mask, groups: int, ties: Array) -> np.ndarray[Any, np.dtype[np.intp]]:
     """Return the group of each token, int [B, n].
 
-    Group 0 has the highest scores; tokens that are not removable get −1.
+    Group 0 has the highest scores; tokens that are not removable get −1. Equal scores are ordered by ``ties``, [B, n].
     """
     found = np.full(scores.shape, -1)
     for row, order, count in zip(
-        found, removal_order(scores, removable, "positive"), removable.sum(axis=1), strict=True
+        found, removal_order(scores, removable, "positive", ties), removable.sum(axis=1), strict=True
     ):
         for number, places in enumerate(np.array_split(order[:count], groups)):
             row[places] = number

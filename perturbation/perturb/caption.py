@@ -98,7 +98,8 @@ class CaptionTests:
         captions = [each["ids"] for each in known]
         tokens = self._score_patches(batch, captions, [each["weights"] for each in known])
         start = sum(map(len, self.batches[:number]))
-        explained = ExplainedBatch("image", [i.image_id for i in batch.images], "captions", {"image": tokens}, start)
+        ids = [image.image_id for image in batch.images]
+        explained = ExplainedBatch("image", ids, "captions", {"image": tokens}, start, self.config.seed)
         engine = CaptionEngine(
             self.model, self.config.engine_batch or ENGINE_BATCH, self.trained.max_length, self.config.removal.image
         )

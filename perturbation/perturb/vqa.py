@@ -88,7 +88,7 @@ class QuestionTests:
         target = target_of(self.config.target, samples.inputs.logits)
         modalities = [modality for modality in MODALITIES if modality in self.config.modality]
         start = sum(map(len, self.batches[:number]))
-        explained = explained_questions(self.model, batch, self.candidates, target, modalities, start)
+        explained = explained_questions(self.model, batch, self.candidates, target, modalities, start, self.config.seed)
         return record_batch(self.measures, explained, reader, samples, samples.inputs.answers)
 
 
@@ -119,6 +119,7 @@ def explained_questions(
     target: Target,
     modalities: Sequence[Modality] = MODALITIES,
     start: int = 0,
+    seed: int = 0,
 ) -> ExplainedBatch:
     """Score the tokens of a batch with every candidate, all from one trace of the model.
 
@@ -129,6 +130,7 @@ def explained_questions(
         target: The logit or difference of logits to explain.
         modalities: The modalities whose scores are returned.
         start: Number of samples in the batches before this one.
+        seed: Seed of the random order of equal scores.
 
     Raises:
         UserError: An explainer can't explain this batch.
@@ -146,7 +148,7 @@ def explained_questions(
         )
         for modality in modalities
     }
-    return ExplainedBatch("question", batch.ids, "answers", tokens, start)
+    return ExplainedBatch("question", batch.ids, "answers", tokens, start, seed)
 
 
 def target_of(name: str, logits: Tensor) -> Target:

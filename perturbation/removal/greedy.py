@@ -12,12 +12,11 @@ Random orders are the reference for an explanation that knows nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
 
 import numpy as np
 
 from perturbation.arrays import Array, Mask
-from perturbation.removal.order import kept_masks, single_masks
+from perturbation.removal.order import kept_masks, random_numbers, single_masks
 
 RANDOM_ORDERS = 16  #: number of random orders whose mean is the estimate for all orders of an image
 
@@ -37,33 +36,36 @@ def greedy_masks(
     Returns:
         ``lowest`` and ``highest``: [B, S, n]; ``random``: [B, RANDOM_ORDERS · S, n], one order after the other.
     """
-    ends = {"lowest": greedy_scores(read, removable), "highest": greedy_scores(lambda kept: -read(kept), removable)}
-    found = {end: kept_masks(each, removable, steps, "positive") for end, each in ends.items()}
-    scores = (_random_scores(draws, order, removable.shape[1]) for order in range(RANDOM_ORDERS))
-    found["random"] = np.concatenate([kept_masks(each, removable, steps, "positive") for each in scores], axis=1)
+    ties = random_numbers([f"{draw}/ties" for draw in draws], removable.shape[1])
+    ends = {
+        "lowest": greedy_scores(read, removable, ties),
+        "highest": greedy_scores(lambda kept: -read(kept), removable, ties),
+    }
+    found = {end: kept_masks(each, removable, steps, "positive", ties) for end, each in ends.items()}
+    scores = (
+        random_numbers([f"{draw}/{order}" for draw in draws], removable.shape[1]) for order in range(RANDOM_ORDERS)
+    )
+    found["random"] = np.concatenate([kept_masks(each, removable, steps, "positive", ties) for each in scores], axis=1)
     return found
 
 
-def greedy_scores(read: Callable[[Mask], Array], removable: Mask) -> Array:
+def greedy_scores(read: Callable[[Mask], Array], removable: Mask, ties: Array) -> Array:
     """Search for the order that makes ``read`` small, and return it as scores, [B, n].
 
-    The higher a score, the earlier the token is removed. Among equally good tokens, the first one is removed.
+    The higher a score, the earlier the token is removed. Among equally good tokens, the one with the lowest number in
+    ``ties`` is removed.
 
     Args:
         read: A function from kept masks [B, M, n] to the numbers to minimise, [B, M].
         removable: bool [B, n].
+        ties: [B, n].
     """
     scores, left = np.zeros(removable.shape), removable.copy()
     for score in range(int(removable.sum(axis=1).max()), 0, -1):
         candidates = single_masks(left) & (left | ~removable)[:, None]
         candidates[~left] = True  # these masks are not needed; a full sample is read already, so it costs nothing
-        chosen = np.where(left, read(candidates), np.inf).argmin(axis=1)
+        chosen = np.lexsort((ties, np.where(left, read(candidates), np.inf)))[:, 0]
         going = np.flatnonzero(left.any(axis=1))
         scores[going, chosen[going]] = score
         left[going, chosen[going]] = False
     return scores
-
-
-def _random_scores(draws: Sequence[str], order: int, tokens: int) -> Array:
-    generators = [Random(f"{draw}/{order}") for draw in draws]
-    return np.array([[generator.random() for _ in range(tokens)] for generator in generators])

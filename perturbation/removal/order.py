@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmapper.errors import UserError
-from perturbation.arrays import Mask
+from perturbation.arrays import Array, Mask
 from perturbation.removal.steps import removed_count
 
 Direction = Literal["positive", "negative"]
 
 
-def removal_order(scores: NDArray[np.floating], removable: NDArray[np.bool_], direction: Direction) -> NDArray[np.intp]:
+def draw_ties(seed: int, ids: Sequence[int | str], modality: str, tokens: int) -> Array:
+    """Return a random number for every token, [B, tokens], which orders tokens with equal scores.
+
+    A number depends only on the seed, the sample's id, the modality and the token's position, and therefore not on the
+    batch, on padding or on whether a run was resumed.
+    """
+    return random_numbers([f"{seed}/{each}/{modality}/ties" for each in ids], tokens)
+
+
+def random_numbers(names: Sequence[str], tokens: int) -> Array:
+    """Return uniform random numbers from 0 to 1, [B, tokens]; the names, B of them, are the seeds of the rows."""
+    generators = [Random(name) for name in names]
+    return np.array([[generator.random() for _ in range(tokens)] for generator in generators])
+
+
+def removal_order(
+    scores: NDArray[np.floating], removable: NDArray[np.bool_], direction: Direction, ties: Array
+) -> NDArray[np.intp]:
     """Return token positions in the order of removal, int [B, n].
 
-    Equal scores are ordered by position, the first token first, in both directions. An explanation with only equal
-    scores therefore has the same order in both directions, and no gap between them. Tokens that are not removable come
-    last, in the order of their positions.
+    Equal scores are ordered by ``ties``, the lowest number first, in both directions. An explanation with only equal
+    scores therefore has the same random order in both directions, and no gap between them. Tokens that are not
+    removable come last, in the order of their positions.
 
     Args:
         scores: [B, n], any scale.
         removable: bool [B, n]; False for padding and for the class, start and end tokens, whose scores are ignored.
         direction: ``positive`` removes the highest scores first, ``negative`` the lowest.
+        ties: [B, n], from ``draw_ties``.
 
     Raises:
         UserError: The direction is unknown, or the score of a removable token is NaN or infinite.
@@ -35,12 +54,17 @@ def removal_order(scores: NDArray[np.floating], removable: NDArray[np.bool_], di
         raise UserError(f"direction={direction!r} is unknown: choose {' or '.join(get_args(Direction))}")
     check_scores(scores, removable)
     by_score = np.where(removable, scores, 0.0)
+    among_equals = np.where(removable, ties, 0.0)
     # lexsort is stable, and its last key is the first to sort by.
-    return np.lexsort((-by_score if direction == "positive" else by_score, ~removable), axis=-1)
+    return np.lexsort((among_equals, -by_score if direction == "positive" else by_score, ~removable), axis=-1)
 
 
 def kept_masks(
-    scores: NDArray[np.floating], removable: NDArray[np.bool_], steps: Sequence[float], direction: Direction
+    scores: NDArray[np.floating],
+    removable: NDArray[np.bool_],
+    steps: Sequence[float],
+    direction: Direction,
+    ties: Array,
 ) -> NDArray[np.bool_]:
     """Return the kept tokens at every step, bool [B, S, n].
 
@@ -52,12 +76,13 @@ def kept_masks(
         removable: bool [B, n].
         steps: The S removed fractions.
         direction: ``positive`` removes the highest scores first, ``negative`` the lowest.
+        ties: [B, n], from ``draw_ties``.
 
     Raises:
         UserError: The direction is unknown, or the score of a removable token is NaN or infinite.
         ValueError: The shapes or types of the arrays do not fit.
     """
-    order = removal_order(scores, removable, direction)
+    order = removal_order(scores, removable, direction, ties)
     rank = np.argsort(order, axis=-1)
     totals, sample_total = np.unique(removable.sum(axis=-1), return_inverse=True)
     counts = np.array([[removed_count(int(n), step) for step in steps] for n in totals], dtype=np.intp)

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from clipmapper.errors import UserError
 from perturbation.measures.eraser import Eraser, comprehensiveness, eraser_masks, sufficiency
+from perturbation.removal.order import draw_ties
 
 SHARES = (0.05, 0.1, 0.2, 0.5)
 
@@ -18,7 +19,7 @@ def test_eraser_shares_of_a_sum_model() -> None:
     """The tokens after the class token have the values 20, 19, … 1; the top shares are 1, 2, 4 and 10 tokens."""
     values = np.concatenate([[0.0], np.arange(20, 0, -1)]) / 210
     removable = np.arange(21)[None] > 0
-    masks = eraser_masks(values[None], removable, SHARES)
+    masks = eraser_masks(values[None], removable, SHARES, np.zeros((1, 21)))
     assert (~masks.without_top).sum(axis=-1).tolist() == [[1, 2, 4, 10]]
     assert masks.only_top.sum(axis=-1).tolist() == [[2, 3, 5, 11]]
     assert masks.without_top[..., 0].all()
@@ -32,7 +33,8 @@ def test_eraser_shares_of_a_sum_model() -> None:
 @settings(deadline=None)
 @given(arrays(np.float64, (4, 11), elements=st.integers(0, 3).map(float)), arrays(np.bool_, (4, 11)))
 def test_eraser_masks_split_the_removable_tokens(scores: np.ndarray, removable: np.ndarray) -> None:
-    without_top, only_top = eraser_masks(scores, removable, SHARES)
+    ties = draw_ties(0, range(4), "image", 11)
+    without_top, only_top = eraser_masks(scores, removable, SHARES, ties)
     assert (without_top ^ only_top)[np.broadcast_to(removable[:, None], only_top.shape)].all()
     assert (without_top & only_top)[np.broadcast_to(~removable[:, None], only_top.shape)].all()
     for sample, n in enumerate(removable.sum(axis=1).tolist()):
@@ -42,7 +44,11 @@ def test_eraser_masks_split_the_removable_tokens(scores: np.ndarray, removable: 
             in_top = only_top[sample, index] & removable[sample]
             below = without_top[sample, index] & removable[sample]
             if in_top.any() and below.any():
-                assert scores[sample, in_top].min() >= scores[sample, below].max()
+                lowest, highest = scores[sample, in_top].min(), scores[sample, below].max()
+                assert lowest >= highest
+                if lowest == highest:
+                    equal = scores[sample] == lowest
+                    assert ties[sample, in_top & equal].max() < ties[sample, below & equal].min()
 
 
 def test_eraser_refuses_shapes_that_would_broadcast() -> None:

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from clipmapper.errors import UserError
 from perturbation.measures.faithfulness import pearson, spearman, strongest_tokens, violations
+from perturbation.removal.order import draw_ties
 from perturbation.report.rows import summarize
 
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -30,7 +31,9 @@ def scipy_stats() -> ModuleType:
 def test_strongest_is_the_removable_token_with_the_largest_absolute_score() -> None:
     scores = np.array([[9.0, 1.0, -3.0, 2.0], [1.0, -2.0, 2.0, 0.0], [5.0, 5.0, 5.0, 5.0], [9.0, 0.0, 0.0, 0.0]])
     removable = np.array([[0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 1, 1]], dtype=bool)
-    assert strongest_tokens(scores, removable).tolist() == [2, 1, -1, 2]
+    ties = np.array([[0.1, 0.2, 0.3, 0.4], [0.1, 0.9, 0.2, 0.3], [0.0] * 4, [0.0, 0.1, 0.7, 0.5]])
+    assert strongest_tokens(scores, removable, ties).tolist() == [2, 2, -1, 3]
+    assert strongest_tokens(scores, removable, -ties).tolist() == [2, 1, -1, 2]
 
 
 @pytest.mark.parametrize(
@@ -38,13 +41,14 @@ def test_strongest_is_the_removable_token_with_the_largest_absolute_score() -> N
     [(1.0, 0.2, 0), (1.0, 0.8, 1), (-1.0, 0.2, 1), (-1.0, 0.8, 0), (1.0, 0.5, 0), (0.0, 0.8, 0)],
 )
 def test_violation_by_sign(score: float, without: float, expected: int) -> None:
-    result = violations(np.array([[score, 0.0]]), np.array([[True, True]]), np.array([0.5]), np.array([without]))
+    scores, removable = np.array([[score, 0.0]]), np.array([[True, True]])
+    result = violations(scores, removable, np.array([0.5]), np.array([without]), np.zeros((1, 2)))
     assert result.tolist() == [expected]
 
 
 def test_violation_of_numbers_whose_product_underflows() -> None:
     scores, full, without = np.array([[1e-200]]), np.array([0.0]), np.array([1e-200])
-    assert violations(scores, scores > 0, full, without).tolist() == [1]
+    assert violations(scores, scores > 0, full, without, scores).tolist() == [1]
 
 
 @settings(deadline=None)
@@ -52,14 +56,15 @@ def test_violation_of_numbers_whose_product_underflows() -> None:
 def test_rate_equals_a_plain_loop(scores: np.ndarray, removable: np.ndarray, seed: int) -> None:
     """The model adds the values of the kept tokens, so the effect of a token is its value."""
     values = np.random.default_rng(seed).integers(-2, 3, (6, 4)).astype(float)
-    strongest = strongest_tokens(scores, removable)
+    ties = draw_ties(seed, range(6), "image", 4)
+    strongest = strongest_tokens(scores, removable, ties)
     kept = np.arange(4) != strongest[:, None]
-    result = violations(scores, removable, values.sum(axis=1), (values * kept).sum(axis=1))
+    result = violations(scores, removable, values.sum(axis=1), (values * kept).sum(axis=1), ties)
     hits, samples = 0, 0
-    for w, can_be_removed, value in zip(scores, removable, values, strict=True):
+    for w, can_be_removed, value, tie in zip(scores, removable, values, ties, strict=True):
         tokens = [token for token in range(4) if can_be_removed[token]]
         if tokens:
-            k = max(tokens, key=lambda token: abs(w[token]))
+            k = max(tokens, key=lambda token: (abs(w[token]), -tie[token]))
             hits += bool(w[k] * value[k] < 0)
             samples += 1
     summary = summarize(result)
@@ -71,7 +76,7 @@ def test_rate_equals_a_plain_loop(scores: np.ndarray, removable: np.ndarray, see
 def test_sample_without_removable_token_is_left_out_also_if_it_has_nan() -> None:
     scores = np.array([[np.nan, np.nan], [1.0, 0.0]])
     removable = np.array([[False, False], [True, True]])
-    result = violations(scores, removable, np.array([0.5, 0.5]), np.array([np.nan, 0.9]))
+    result = violations(scores, removable, np.array([0.5, 0.5]), np.array([np.nan, 0.9]), np.zeros((2, 2)))
     assert summarize(result) == (1.0, 1, 1)
 
 
@@ -149,8 +154,8 @@ def test_refused_numbers() -> None:
         with pytest.raises(ValueError, match="must have the shape of the scores"):
             measure(scores, scores[:1], removable)
     with pytest.raises(UserError, match="sample 1"):
-        strongest_tokens(broken, removable)
+        strongest_tokens(broken, removable, scores)
     with pytest.raises(ValueError, match="sample 2"):
-        violations(scores, removable, np.ones(3), np.array([0.0, 0.0, np.nan]))
+        violations(scores, removable, np.ones(3), np.array([0.0, 0.0, np.nan]), scores)
     with pytest.raises(ValueError, match="must be one per sample"):
-        violations(scores, removable, np.ones(3), np.ones(1))
+        violations(scores, removable, np.ones(3), np.ones(1), scores)

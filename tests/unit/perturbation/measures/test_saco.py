@@ -17,16 +17,19 @@ from sum_reader import SumReader, explained
 from clipmapper.errors import UserError
 from perturbation.measures.saco import SaCo, groups_of, saco
 from perturbation.perturb.records import record_batch
+from perturbation.removal.order import draw_ties
 
 VALUES = st.integers(-4, 4).map(float)
 
 
-def slow_saco(scores: list[float], removable: list[bool], groups: int, effects: dict[int, float]) -> float:
+def slow_saco(
+    scores: list[float], removable: list[bool], groups: int, effects: dict[int, float], ties: list[float]
+) -> float:
     """Compute SaCo from its definition, one sample and one pair at a time.
 
     The effect of a group is the sum of the effects of its tokens.
     """
-    order = sorted((t for t in range(len(scores)) if removable[t]), key=lambda token: (-scores[token], token))
+    order = sorted((t for t in range(len(scores)) if removable[t]), key=lambda token: (-scores[token], ties[token]))
     size, larger = divmod(len(order), groups)
     members, first = [], 0
     for number in range(groups):
@@ -63,8 +66,10 @@ def measured(scores: np.ndarray, removable: np.ndarray, effects: np.ndarray, gro
 )
 def test_it_equals_the_slow_loop(scores: np.ndarray, effects: np.ndarray, removable: np.ndarray, groups: int) -> None:
     found = measured(scores, removable, effects, groups)
+    ties = draw_ties(0, range(3), "image", 7).tolist()
     for b in range(3):
-        expected = slow_saco(scores[b].tolist(), removable[b].tolist(), groups, dict(enumerate(effects[b].tolist())))
+        effect = dict(enumerate(effects[b].tolist()))
+        expected = slow_saco(scores[b].tolist(), removable[b].tolist(), groups, effect, ties[b])
         assert found[b] == pytest.approx(expected, nan_ok=True)
 
 
@@ -96,8 +101,8 @@ def test_equal_scores_are_0_and_samples_with_one_token_are_left_out() -> None:
 def test_groups_start_with_the_highest_scores() -> None:
     scores = np.array([[5.0, 9.0, 1.0, 7.0, 3.0, 8.0], [1.0, 2.0, 0.0, 0.0, 0.0, 0.0]])
     removable = np.array([[True, False, True, True, True, True], [True, True, False, False, False, False]])
-    assert groups_of(scores, removable, 2).tolist() == [[0, -1, 1, 0, 1, 0], [1, 0, -1, -1, -1, -1]]
-    assert groups_of(scores, removable, 4)[1].tolist() == [1, 0, -1, -1, -1, -1]
+    assert groups_of(scores, removable, 2, np.zeros((2, 6))).tolist() == [[0, -1, 1, 0, 1, 0], [1, 0, -1, -1, -1, -1]]
+    assert groups_of(scores, removable, 4, np.zeros((2, 6)))[1].tolist() == [1, 0, -1, -1, -1, -1]
 
 
 def test_effects_of_groups_without_tokens_are_ignored() -> None:

@@ -18,6 +18,7 @@ from perturbation.measures.base import ExplainedBatch, Measure, Name, Rows
 from perturbation.measures.ceiling import Ceiling
 from perturbation.measures.eraser import Eraser
 from perturbation.measures.faithfulness import Faithfulness
+from perturbation.measures.saco import SaCo
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.results import write_results
 from perturbation.removal.reader import Read, SubsetOutputs, Subsets, read_together
@@ -61,6 +62,26 @@ def test_curves_are_the_sums_of_the_kept_tokens() -> None:
     assert row(table, **about, direction="negative")["said"] == ["34.000", "33.000", "31.000", "24.000"]
     about = {"thing_id": 1, "modality": "text", "explainer": "lie"}
     assert row(table, **about, direction="positive")["doubled"] == [29.0, 23.0, 23.0, 9.0]
+
+
+def test_records_of_equal_scores_do_not_depend_on_the_batch() -> None:
+    effects = {"image": np.random.default_rng(0).normal(size=(6, 5)), "text": np.zeros((6, 1))}
+    measures: dict[str, Measure] = {"areas": MEASURES["areas"], "eraser": MEASURES["eraser"], "saco": SaCo(2)}
+
+    def recorded(*parts: slice) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for part in parts:
+            own = {modality: each[part] for modality, each in effects.items()}
+            batch = explained({"image": {"flat": np.zeros(own["image"].shape)}}, start=part.start)
+            for name, tables in record_batch(measures, batch, SumReader(), own, None).items():
+                found.setdefault(name, []).extend(row for table in tables for row in table.to_pylist())
+        return {name: sorted(rows, key=str) for name, rows in found.items()}
+
+    whole = recorded(slice(0, 6))
+    assert recorded(slice(4, 6), slice(0, 1), slice(1, 4)) == whole
+    curves = {row["thing_id"]: row["worth"] for row in whole["samples"]}
+    by_position = np.concatenate([effects["image"].sum(1)[:, None], effects["image"][:, ::-1].cumsum(1)[:, ::-1]], 1)
+    assert any(curves[k][1] != pytest.approx(by_position[k][2]) for k in range(6))
 
 
 def test_measures_that_share_a_table_share_its_rows() -> None:

@@ -71,7 +71,7 @@ def test_every_removal_is_the_best_given_those_before(seed: int) -> None:
     draw = np.random.default_rng(seed)
     read = interacting(draw.normal(size=(3, 6)), seed)
     removable = draw.random((3, 6)) < 0.8
-    order = np.argsort(-np.where(removable, greedy_scores(read, removable), -1.0), axis=1)
+    order = np.argsort(-np.where(removable, greedy_scores(read, removable, np.zeros(removable.shape)), -1.0), axis=1)
     for b in range(3):
         gone: list[int] = []
         for _ in range(removable[b].sum()):
@@ -82,6 +82,13 @@ def test_every_removal_is_the_best_given_those_before(seed: int) -> None:
                     worth[int(token)] = float(read(kept[:, None])[b, 0])
             gone.append(min(worth, key=lambda token: worth[token]))
         assert order[b, : len(gone)].tolist() == gone
+
+
+def test_equally_good_tokens_are_removed_in_the_order_of_their_numbers() -> None:
+    ties = np.random.default_rng(0).random((3, 6))
+    removable = np.ones((3, 6), dtype=bool)
+    scores = greedy_scores(lambda kept: np.zeros(kept.shape[:2]), removable, ties)
+    np.testing.assert_array_equal(np.argsort(-scores), np.argsort(ties))
 
 
 def test_the_searched_orders_are_between_random_orders_and_the_bounds_of_all_subsets() -> None:

@@ -67,7 +67,7 @@ def test_half_precision_curves_are_summed_in_double() -> None:
 def all_orders_of_a_sum_model(values: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
     """Return the areas of all removal orders for a model whose output is the sum of the values of the kept tokens."""
     ranks = np.array(list(itertools.permutations(range(len(values)))), dtype=float)
-    masks = kept_masks(ranks, np.ones(ranks.shape, dtype=bool), steps, "positive")
+    masks = kept_masks(ranks, np.ones(ranks.shape, dtype=bool), steps, "positive", ranks)
     return areas(masks @ values, steps)
 
 
@@ -76,8 +76,8 @@ def test_best_worst_and_random_order_of_a_sum_model() -> None:
     steps = tuple(np.linspace(0, 1, 6).tolist())
     every_order = all_orders_of_a_sum_model(values, steps)
     truth, removable = values[None], np.ones((1, 5), dtype=bool)
-    best = areas(kept_masks(truth, removable, steps, "positive") @ values, steps)
-    worst = areas(kept_masks(truth, removable, steps, "negative") @ values, steps)
+    best = areas(kept_masks(truth, removable, steps, "positive", truth) @ values, steps)
+    worst = areas(kept_masks(truth, removable, steps, "negative", truth) @ values, steps)
     assert best == pytest.approx(every_order.min())
     assert worst == pytest.approx(every_order.max())
     # Computed by hand: removing 0.5, 0.25, 0.15, 0.1, 0 in this order gives the curve 1, .5, .25, .1, 0, 0.
@@ -86,8 +86,8 @@ def test_best_worst_and_random_order_of_a_sum_model() -> None:
     assert every_order.mean() == pytest.approx(50)
     assert best + worst == pytest.approx(100)
     assert direction_gaps(
-        kept_masks(truth, removable, steps, "positive") @ values,
-        kept_masks(truth, removable, steps, "negative") @ values,
+        kept_masks(truth, removable, steps, "positive", truth) @ values,
+        kept_masks(truth, removable, steps, "negative", truth) @ values,
         steps,
     ) == pytest.approx(worst - best)
 
