@@ -84,6 +84,8 @@ def explainers_page() -> str:
         details.append(f"### {name}\n\nClass `{type(explainer).__name__}`. {summary}\n")
         details += ["It needs at least two samples in a batch.\n"] if explainer.min_batch > 1 else []
         details += ["Its scores are drawn at random by a seed.\n"] if explainer.seeded else []
+        details += [f"It scores only {explainer.modalities[0]} tokens.\n"] if len(explainer.modalities) == 1 else []
+        details += ["It is a control: reports compare the other explainers with it.\n"] if explainer.control else []
         options = [(f"`{k}`", f"`{value}`", meaning(path.stem, k, note)) for k, value, note in keys_of(path)]
         details += [table(["option", "default", "meaning"], options)] if options else []
     heads = ["name", "formula", "reads", "passes beyond the trace", "paper"]

@@ -14,7 +14,7 @@ __all__ = ["JOINT", "AttentionStep", "AttentionTrace", "Scalar", "TraceError", "
 
 Scalar = Callable[[Mapping[str, Tensor]], Tensor]  #: computes y [B] from all ``AttentionTrace.inputs``
 TOKEN_FIELDS = ("inputs", "inputs_grad")  # fields of the trace that map modality → [B, n, D]
-TRACE_FIELDS = (*TOKEN_FIELDS, "scalar")
+TRACE_FIELDS = (*TOKEN_FIELDS, "scalar", "grid")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,6 +33,8 @@ class AttentionTrace:
     inputs_grad: Mapping[str, Tensor] | None = None  #: gradients of ``inputs``, with the same shapes
     sample_ids: Sequence[int | str] | None = None  #: names of the B samples, which seed random draws
     scalar: Scalar | None = None  #: runs the model again, for explainers that need more passes
+    #: Rows and columns of the patches, which are the last image tokens; None if the samples have no common grid.
+    grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -156,6 +158,8 @@ def _check_sizes(trace: AttentionTrace) -> None:
         for modality, tensor in (getattr(trace, field) or {}).items():
             tokens = trace.span(modality)
             check_shape(f"{field}[{modality!r}]", tensor, (trace.batch, tokens.stop - tokens.start, "D"))
+    if trace.grid is not None and trace.grid[0] * trace.grid[1] > trace.sizes.get("image", 0):
+        raise TraceError(f"grid: {trace.grid[0]} x {trace.grid[1]} patches are more than the image tokens")
     if trace.sample_ids is not None and len(trace.sample_ids) != trace.batch:
         raise TraceError(f"sample_ids: expected {trace.batch} names, got {len(trace.sample_ids)}")
 

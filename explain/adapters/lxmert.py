@@ -79,8 +79,8 @@ def trace_lxmert(
             logits: Tensor = model(**{**inputs, "return_dict": True}).question_answering_score
             return logits
 
-    def layout() -> tuple[dict[str, int], Tensor]:
-        return {m: valid[m].shape[1] for m in starts}, torch.cat([valid[m] for m in starts], 1)
+    def layout() -> tuple[dict[str, int], Tensor, None]:
+        return {m: valid[m].shape[1] for m in starts}, torch.cat([valid[m] for m in starts], 1), None
 
     trace, logits = capture(run, target, needs, layout)
     inside = between_markers(valid["text"])

@@ -80,7 +80,8 @@ def trace_open_clip(
     ends = texts.argmax(1)
     of_text = torch.arange(sizes["text"], device=texts.device) <= ends[:, None]
     valid = torch.cat([of_text.new_ones(len(texts), sizes["image"]), of_text], 1)
-    trace, logits = capture(cosine, lambda logits: logits[:, 0], needs, lambda: (sizes, valid))
+    grid: tuple[int, int] = tuple(visual.grid_size)
+    trace, logits = capture(cosine, lambda logits: logits[:, 0], needs, lambda: (sizes, valid, grid))
     readout = {"image": torch.zeros_like(ends), "text": sizes["image"] + ends}
     removable = valid.scatter(1, readout["text"][:, None], False)
     removable[:, [0, sizes["image"]]] = False  # class token, start token
@@ -89,7 +90,7 @@ def trace_open_clip(
         logits=logits,
         removable=removable,
         readout=readout,
-        grid=tuple(visual.grid_size),
+        grid=grid,
         boxes=grid_boxes(visual.grid_size, visual.patch_size, images.device),
         words=None if tokenizer is None else _words(texts, ends, sizes["image"], tokenizer),
     )

@@ -70,10 +70,10 @@ def trace_vilt(
             return logits
 
     trace, logits = capture(run, target, needs, seen.layout)
-    sizes, valid = seen.layout()
+    sizes, valid, grid = seen.layout()
     questions, images = valid.split(list(sizes.values()), 1)
     inside = between_markers(questions)
-    boxes, grid = seen.boxes()
+    boxes, _ = seen.boxes()
     first = torch.zeros(len(valid), dtype=torch.long, device=valid.device)
     return Traced(
         trace=trace,
@@ -133,7 +133,7 @@ class _Embedded:
         hooks.enter_context(replaced(self._embeddings, "visual_embed", image))
         hooks.enter_context(self._embeddings.register_forward_hook(joint))
 
-    def layout(self) -> tuple[dict[str, int], Tensor]:
+    def layout(self) -> tuple[dict[str, int], Tensor, tuple[int, int] | None]:
         """Return the number of tokens of each modality, and which tokens are valid, bool [B, N].
 
         Raises:
@@ -141,7 +141,7 @@ class _Embedded:
         """
         if self._valid is None or self._places is None:
             raise TraceError("the image was given as embeddings: a trace of ViLT needs pixel_values")
-        return self._sizes, self._valid
+        return self._sizes, self._valid, self.boxes()[1]
 
     def boxes(self) -> tuple[Tensor, tuple[int, int] | None]:
         """Return the box of each patch in pixels (left, top, right, bottom), and the grid.

@@ -12,6 +12,8 @@ from explain.lrp import lrp
 from explain.targets import Target, given, predicted
 from explain.trace import AttentionTrace
 
+Grid = tuple[int, int]  #: rows and columns of the patches
+Layout = tuple[Mapping[str, int], Tensor | None, Grid | None]  #: sizes, valid tokens and grid of a trace
 Run = Callable[[Recorder], Tensor]  #: runs the model with the active recorder, and returns the logits
 
 
@@ -19,7 +21,7 @@ def capture(
     run: Run,
     target: Target,
     needs: Needs,
-    layout: Callable[[], tuple[Mapping[str, int], Tensor | None]],
+    layout: Callable[[], Layout],
     sample_ids: Sequence[int | str] | None = None,
 ) -> tuple[AttentionTrace, Tensor]:
     """Run a model and return its trace and its logits [B, C], both without a graph.
@@ -29,8 +31,8 @@ def capture(
         target: y [B] as a function of the logits. ``predicted`` is the most likely class in the first pass; later
             passes use the same class.
         needs: Fields of the trace. ``attention_relevance`` needs a second run of the model.
-        layout: Returns the number of tokens of each modality in joint order, and the valid ones, bool [B, N]; called
-            after the first pass.
+        layout: Returns the number of tokens of each modality in joint order, the valid ones, bool [B, N], and the grid
+            of the patches; called after the first pass.
         sample_ids: Names of the samples, which seed random draws.
 
     Raises:
@@ -45,8 +47,10 @@ def capture(
                 return y(run(again))
 
         relevance = lrp_relevance(run, y, needs)
-        sizes, valid = layout()
-        trace = recorder.trace(y(logits), sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar)
+        sizes, valid, grid = layout()
+        trace = recorder.trace(
+            y(logits), sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar, grid=grid
+        )
     return trace, logits.detach()
 
 

@@ -169,6 +169,7 @@ class Recorder:
         scalar: Scalar | None = None,
         wanted: Tensor | None = None,
         retain: bool = False,
+        grid: tuple[int, int] | None = None,
     ) -> AttentionTrace:
         """Differentiate y with respect to the recorded tensors, and return the trace.
 
@@ -186,6 +187,7 @@ class Recorder:
             wanted: bool [B, T], True for the scalars to explain; None explains all.
             retain: Whether to keep the recording and its graph for another target. If False, both are dropped, even
                 after an error.
+            grid: Rows and columns of the patches, which are the last image tokens.
 
         Raises:
             TraceError: Nothing was recorded, the target does not fit the recording, ``wanted`` selects nothing, a
@@ -204,7 +206,7 @@ class Recorder:
             if sample_ids is not None:
                 sample_ids = [sample_ids[sample] for sample in items.sample.tolist()]
             scalar = scalar if "scalar" in self.needs.trace else None
-            return AttentionTrace(dict(sizes), steps, valid, inputs, grads, sample_ids, scalar)
+            return AttentionTrace(dict(sizes), steps, valid, inputs, grads, sample_ids, scalar, grid)
         finally:
             if not retain:
                 self.clear()

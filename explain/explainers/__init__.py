@@ -7,6 +7,7 @@ from explain.explainers.accumulation.shuffled import Shuffled
 from explain.explainers.accumulation.trans_att import TransAtt
 from explain.explainers.accumulation.uniform import Uniform
 from explain.explainers.accumulation.weighted import Weighted
+from explain.explainers.controls.positional import CentreFirst, FirstToLast, LastToFirst
 from explain.explainers.controls.random import Random
 from explain.explainers.gradient.input_x_gradient import InputXGradient
 from explain.explainers.gradient.integrated_gradients import IntegratedGradients
@@ -16,10 +17,13 @@ from explain.explainers.last_attention.raw_attention import RawAttention
 
 __all__ = [
     "AttentionGradCAM",
+    "CentreFirst",
     "Constant",
+    "FirstToLast",
     "GenAtt",
     "InputXGradient",
     "IntegratedGradients",
+    "LastToFirst",
     "PartialLRP",
     "Random",
     "RawAttention",

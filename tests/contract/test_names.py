@@ -20,6 +20,7 @@ NAMES = {
     "explain.explainers": (
         *("Weighted", "Uniform", "Constant", "Shuffled", "RawAttention", "Rollout", "GenAtt", "AttentionGradCAM"),
         *("TransAtt", "PartialLRP", "Random", "InputXGradient", "IntegratedGradients"),
+        *("FirstToLast", "LastToFirst", "CentreFirst"),
     ),
     "explain.targets": ("predicted", "given", "margin"),
     "clipmapper.metrics.vqa": ("normalize_answer", "vqa_accuracy"),

@@ -19,6 +19,9 @@ EXPLAINERS = {
     "partial_lrp": explainers.PartialLRP(),
     "shuffled": explainers.Shuffled(),
     "random": explainers.Random(seed=1),
+    "first_to_last": explainers.FirstToLast(),
+    "last_to_first": explainers.LastToFirst(),
+    "centre_first": explainers.CentreFirst(),
     "input_x_gradient": explainers.InputXGradient(),
     "integrated_gradients": explainers.IntegratedGradients(steps=16),
 }

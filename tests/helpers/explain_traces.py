@@ -56,7 +56,8 @@ def make_trace(shape="a", seed=0, batch=3, padded=False, case="plain", dtype=tor
     valid = _valid(batch, sum(sizes.values()), generator) if padded else None
     inputs = {m: normal(batch, n, 3) for m, n in sizes.items()}
     grads = {m: normal(batch, n, 3) for m, n in sizes.items()}
-    return AttentionTrace(dict(sizes), steps, valid, inputs, grads, [f"s{b}" for b in range(batch)], scalar)
+    names, grid = [f"s{b}" for b in range(batch)], (1, max(1, sizes["image"] - 1))
+    return AttentionTrace(dict(sizes), steps, valid, inputs, grads, names, scalar, grid)
 
 
 def scalar(inputs):
@@ -80,6 +81,7 @@ def select(trace, samples):
         {m: pick(x) for m, x in trace.inputs_grad.items()},
         trace.sample_ids and [trace.sample_ids[i] for i in index.tolist()],
         trace.scalar,
+        trace.grid,
     )
 
 

@@ -89,18 +89,20 @@ def trace_captions(
             logits = every[item, place, classes]
             return logits if against is None else logits - every[item, place, against]
 
+        visual = model.encoder.vision.visual
+        grid = tuple(visual.grid_size)
         y, valid = _explained_logits(logits, batch), _visible_tokens(batch, sizes["image"])
         trace = recorder.trace(
-            y, sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar, wanted=batch.wanted
+            y, sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar, wanted=batch.wanted, grid=grid
         )
-    visual, tokenizer, first = model.encoder.vision.visual, model.encoder.tokenizer, sizes["image"]
+    tokenizer, first = model.encoder.tokenizer, sizes["image"]
     seen = [captions[s][:p] for s, p in zip(sample.tolist(), place.tolist(), strict=True)]
     return TracedCaptions(
         trace=trace,
         logits=logits.detach()[sample, place],
         removable=_removable(trace, model.encoder.vision.token_count - 1),
         readout=dict.fromkeys(sizes, first + place),
-        grid=tuple(visual.grid_size),
+        grid=grid,
         boxes=grid_boxes(visual.grid_size, visual.patch_size, pixels.device),
         words=[clip_words(ids, tokenizer, first + 1) for ids in seen],
         picture_ids=None if picture_ids is None else [picture_ids[k] for k in sample.tolist()],

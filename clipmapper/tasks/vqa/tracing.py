@@ -42,15 +42,16 @@ def trace_vqa(
     """
     removable, sizes = _removable_and_sizes(model, questions)
     valid = _valid(model, questions)
-    trace, logits = capture(lambda _: model(pixels, questions), target, needs, lambda: (sizes, valid), sample_ids)
     visual, tokenizer = model.encoder.vision.visual, model.encoder.tokenizer
+    grid = tuple(visual.grid_size)
+    trace, logits = capture(lambda _: model(pixels, questions), target, needs, lambda: (sizes, valid, grid), sample_ids)
     asked = [ids[valid][1:-1].tolist() for ids, valid in zip(questions.ids, questions.valid, strict=True)]
     return Traced(
         trace=trace,
         logits=logits,
         removable=removable,
         readout=dict.fromkeys(sizes, _readout(model, questions, sizes["image"])),
-        grid=tuple(visual.grid_size),
+        grid=grid,
         boxes=grid_boxes(visual.grid_size, visual.patch_size, pixels.device),
         words=[clip_words(ids, tokenizer, sizes["image"] + 1) for ids in asked],
         picture_ids=picture_ids,

@@ -17,6 +17,7 @@ class Constant(Accumulation):
     """
 
     needs = ("attention_grad",)
+    control = True
 
     def __init__(self, weight: float = 0.7) -> None:
         if not 0 <= weight <= 1:

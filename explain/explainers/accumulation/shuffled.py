@@ -21,6 +21,7 @@ class Shuffled(Accumulation):
     """
 
     min_batch = 2
+    control = True
 
     def __init__(self, residual_gradient: ResidualGradient = "total") -> None:
         check_option("residual_gradient", residual_gradient, ResidualGradient)

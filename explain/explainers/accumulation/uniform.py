@@ -11,6 +11,7 @@ class Uniform(Accumulation):
     """
 
     needs = ("attention_grad",)
+    control = True
 
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
         """Return the update ½ · R[s] + ½ · Ā · R[q] of one step."""

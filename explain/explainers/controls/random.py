@@ -21,6 +21,7 @@ class Random(TokenScores):
     """
 
     seeded = True
+    control = True
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

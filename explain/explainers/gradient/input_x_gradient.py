@@ -17,6 +17,7 @@ class InputXGradient(TokenScores):
     """
 
     needs = ("inputs", "inputs_grad")
+    control = True
 
     def token_scores(self, trace: AttentionTrace) -> Tensor:
         """Return the scores of all tokens in joint order, [B, N]."""

@@ -1,5 +1,9 @@
 """The controls (shuffled weights, random order, input × gradient), and invalid options of explainers."""
 
+import dataclasses
+import itertools
+import math
+
 import explain_reference as reference
 import pytest
 import torch
@@ -98,3 +102,36 @@ def test_integrated_gradients_of_a_sum_over_tokens_are_each_tokens_increase(padd
 def test_integrated_gradients_need_at_least_one_step():
     with pytest.raises(ValueError, match="steps=0: must be 1 or more"):
         explainers.IntegratedGradients(steps=0)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_positional_text_orders_count_only_valid_tokens(padded):
+    trace = make_trace("b", padded=padded)
+    rows = torch.zeros(3, dtype=torch.long)
+    first, last = explainers.FirstToLast()(trace, rows), explainers.LastToFirst()(trace, rows)
+    for b in range(3):
+        valid = torch.arange(5, 9) if trace.valid is None else 5 + trace.valid[b, 5:].nonzero()[:, 0]
+        assert last[b, valid].tolist() == list(range(1, len(valid) + 1))
+        assert first[b, valid].tolist() == list(range(len(valid), 0, -1))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 3), (2, 5), (4, 4)])
+def test_centre_first_ranks_patches_by_their_distance_to_the_centre(grid):
+    rows, cols = grid
+    trace = make_trace("a", sizes={"image": rows * cols + 2, "text": 2})
+    object.__setattr__(trace, "grid", grid)
+    scores = explainers.CentreFirst()(trace, torch.zeros(3, dtype=torch.long))[1]
+    distance = [math.dist((r, c), ((rows - 1) / 2, (cols - 1) / 2)) for r in range(rows) for c in range(cols)]
+    found = scores[2 : 2 + rows * cols]
+    for i, j in itertools.product(range(rows * cols), repeat=2):
+        equal = math.isclose(distance[i], distance[j])
+        assert (found[i] == found[j]) if equal else (found[i] > found[j]) == (distance[i] < distance[j])
+    assert scores[:2].tolist() == scores[-2:].tolist() == [0, 0]
+
+
+def test_centre_first_needs_a_grid_that_fits():
+    trace = make_trace("a")
+    with pytest.raises(TraceError, match="grid: 2 x 3 patches are more than the image tokens"):
+        dataclasses.replace(trace, grid=(2, 3))
+    with pytest.raises(TraceError, match="CentreFirst needs grid, which this trace lacks"):
+        explainers.CentreFirst()(dataclasses.replace(trace, grid=None))

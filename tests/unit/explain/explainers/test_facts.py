@@ -25,9 +25,29 @@ def test_the_number_of_passes_is_correct(name):
         return model(*embeddings())
 
     with counted_backward() as backward:
-        trace, _ = capture(run, predicted, Needs.of([explainer]), lambda: (SIZES, None))
+        trace, _ = capture(run, predicted, Needs.of([explainer]), lambda: (SIZES, None, (1, 2)))
         explainer(trace)
     assert explainer.passes == (forward["passes"], len(backward))
+
+
+CONTROLS = (
+    "random",
+    "input_x_gradient",
+    "uniform",
+    "constant",
+    "shuffled",
+    "first_to_last",
+    "last_to_first",
+    "centre_first",
+)
+
+
+@pytest.mark.parametrize("name", EXPLAINERS)
+def test_tokens_of_other_modalities_score_0(name):
+    explainer, trace = EXPLAINERS[name], make_trace("b")
+    found = explainer(trace, torch.zeros(3, dtype=torch.long))
+    assert [m for m in trace.sizes if found[:, trace.span(m)].any()] == list(explainer.modalities)
+    assert explainer.control == (name in CONTROLS)
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)

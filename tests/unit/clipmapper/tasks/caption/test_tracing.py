@@ -84,7 +84,8 @@ def _trace_word(model: CLIPMapperCaption, picture: Tensor, before: Tensor, class
     image = model.encoder.vision.token_count + (model.trained.mapper.read.learnt is not None)
     with record() as recorder:
         sizes = {"image": image, "text": before.shape[1]}
-        return recorder.trace(y(), sizes, None, [name], attention_relevance=relevance, scalar=scalar)
+        grid = tuple(model.encoder.vision.visual.grid_size)
+        return recorder.trace(y(), sizes, None, [name], attention_relevance=relevance, scalar=scalar, grid=grid)
 
 
 @MAPPERS
