@@ -55,7 +55,11 @@ class Areas(Measure):
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
         """Record the model's answer or caption, and all its values, at every step."""
         return [
-            Rows(SAMPLES, about_row(modality, scored_by, direction=direction), {batch.said: found.said, **found.values})
+            Rows(
+                SAMPLES,
+                about_row(modality, scored_by, direction=direction, control=scored_by.control),
+                {batch.said: found.said, **found.values},
+            )
             for (modality, scored_by, direction), found in outputs.items()
         ]
 

@@ -27,10 +27,14 @@ FULL: Name = ("full",)  #: key of the request for the samples with nothing remov
 
 
 class ScoredBy(NamedTuple):
-    """Name of an explainer under test, and a seed that distinguishes its random orders (0 if it draws nothing)."""
+    """Name of an explainer under test, a seed that distinguishes its random orders, and whether it is a control.
+
+    The seed is 0 if the explainer draws nothing.
+    """
 
     name: str
     seed: int = 0
+    control: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} (seed {self.seed})" if self.seed else self.name

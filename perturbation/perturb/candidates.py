@@ -23,7 +23,9 @@ def candidates_of(explainers: Mapping[str, Explainer], random_seeds: int) -> lis
     for name, explainer in explainers.items():
         if explainer.seeded:
             seeds = range(explainer.seed, explainer.seed + random_seeds)
-            candidates += [Candidate(ScoredBy(name, seed), explainer.with_seed(seed)) for seed in seeds]
+            candidates += [
+                Candidate(ScoredBy(name, seed, explainer.control), explainer.with_seed(seed)) for seed in seeds
+            ]
         else:
-            candidates.append(Candidate(ScoredBy(name), explainer))
+            candidates.append(Candidate(ScoredBy(name, control=explainer.control), explainer))
     return candidates

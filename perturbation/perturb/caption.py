@@ -139,7 +139,7 @@ class CaptionTests:
         """
         if name.name in self.config.controls:
             return {name: "equal"}
-        return {ScoredBy(f"{name.name} {weighting}", name.seed): weighting for weighting in self.config.weightings}
+        return {name._replace(name=f"{name.name} {weighting}"): weighting for weighting in self.config.weightings}
 
     def _sub_word_weights(self, captions: Sequence[Sequence[int]], weights: Sequence[Sequence[float]]) -> Tensor:
         """Return the weights of all M sub-words, caption by caption, [M]."""

@@ -71,6 +71,8 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
     about = {"task": config["task"]["name"], "mapper": config["mapper"]["name"]}
     areas = Areas(config["steps"], config["direction"], about, config["seed"])
     tables = [pq.read_table(folder / f"{SAMPLES}.parquet") for folder in runs]
+    if old := [folder for folder, table in zip(runs, tables, strict=True) if "control" not in table.column_names]:
+        raise UserError(f"runs: {old[0]} does not record which explainers are controls: run its test again")
     content = {**areas.report_runs(tables, run), "runs": identities}
     write_json(run / "pooled.json", content)
     print(headline(content["rows"], content["gaps"]), flush=True)

@@ -19,6 +19,7 @@ from perturbation.statistics import bootstrap_interval, holm, seed_interval, sig
 
 # Values whose name in reports differs from the name of their column in the records.
 REPORTED = {"correct": "accuracy"}
+SIGNIFICANT = 0.05  # level of the tests against controls
 
 
 def areas(curves: NDArray[np.floating], steps: Sequence[float]) -> Array:
@@ -86,6 +87,7 @@ class Curves:
     values: dict[tuple[str, str, str], dict[str, Array]]
     steps: Sequence[float]  #: the S removed fractions
     seed: int  #: seed of the bootstrap and of the permutation tests
+    controls: frozenset[str] = frozenset()  #: the explainers that are controls
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
@@ -102,9 +104,9 @@ class Curves:
         """Names of the recorded values, such as ``accuracy``; the first one is the main value."""
         return list(next(iter(self.values.values())))
 
-    def explainers(self) -> list[str]:
-        """Return the names of the explainers, each once."""
-        return list(dict.fromkeys(key[0] for key in self.values))
+    def explainers(self, modality: str) -> list[str]:
+        """Return the names of the explainers that score a modality, each once."""
+        return list(dict.fromkeys(key[0] for key in self.values if key[1] == modality))
 
     def modalities(self) -> list[str]:
         """Return the tested modalities, each once."""
@@ -131,7 +133,8 @@ def curves_of(runs: Sequence[pa.Table], steps: Sequence[float], seed: int) -> Cu
     """
     each = [curves_of_run(samples) for samples in runs]
     values = {key: {name: np.stack([run[key][name] for run in each]) for name in each[0][key]} for key in each[0]}
-    return Curves(values, steps, seed)
+    controls = runs[0].filter(runs[0]["control"])["explainer"].to_pylist()
+    return Curves(values, steps, seed, frozenset(controls))
 
 
 def curves_of_run(samples: pa.Table) -> dict[tuple[str, str, str], dict[str, Array]]:
@@ -159,7 +162,8 @@ def area_rows(curves: Curves, about: Mapping[str, str]) -> list[Row]:
     rows: list[Row] = []
     for explainer, modality, direction in curves.keys:
         row: Row = {"explainer": explainer, **about, "modality": modality}
-        rows.append(row | {"direction": direction, "samples": curves.samples, "steps": list(curves.steps)})
+        row |= {"direction": direction, "samples": curves.samples, "steps": list(curves.steps)}
+        rows.append(row | {"control": explainer in curves.controls})
     for name in curves.value_names:
         prefix = "" if name == "accuracy" else f"{name}_"
         values = np.stack([by_name[name] for by_name in curves.values.values()], axis=2)
@@ -178,7 +182,9 @@ def area_rows(curves: Curves, about: Mapping[str, str]) -> list[Row]:
 def gap_rows(curves: Curves) -> list[Row]:
     """Return the gaps between the two directions, one row per explainer, modality and value.
 
-    There are no rows if only one direction was tested.
+    A row also compares the gap with that of every other explainer that is a control in the modality (``controls``), and
+    says whether it is larger than all of them (``above_controls``; None if there is no other control). There are no
+    rows if only one direction was tested.
     """
     found = [
         (*pair, name, _sample_gaps(curves, *pair, name))
@@ -188,10 +194,24 @@ def gap_rows(curves: Curves) -> list[Row]:
     if not found:
         return []
     intervals = _interval(np.stack([gaps for *_, gaps in found], axis=2), curves.seed)
-    return [
-        {"explainer": e, "modality": m, "measure": name, "gap": float(gaps.mean()), "gap_ci95": interval.tolist()}
-        for (e, m, name, gaps), interval in zip(found, intervals.T, strict=True)
+    gap_of = {(e, m, name): gaps for e, m, name, gaps in found}
+    controls = [[c for c in curves.explainers(m) if c in curves.controls and c != e] for e, m, *_ in found]
+    differences = [
+        gaps - gap_of[c, m, name] for (_, m, name, gaps), own in zip(found, controls, strict=True) for c in own
     ]
+    compared = iter(_compared(differences, [len(own) for own in controls], curves.seed))
+    rows: list[Row] = []
+    for (e, m, name, gaps), interval, own in zip(found, intervals.T, controls, strict=True):
+        row: Row = {"explainer": e, "modality": m, "measure": name, "gap": float(gaps.mean())}
+        against = [{"control": c, **next(compared)} for c in own]
+        row |= {"gap_ci95": interval.tolist(), "control": e in curves.controls, "controls": against}
+        rows.append(row | {"above_controls": all(map(_is_above, against)) if against else None})
+    return rows
+
+
+def _is_above(comparison: Row) -> bool:
+    """Return whether a difference is above 0: its 95 % interval, and its test with Holm's correction below 0.05."""
+    return bool(comparison["ci95"][0] > 0 and comparison["p_holm"] < SIGNIFICANT)
 
 
 def comparison_rows(curves: Curves) -> list[Row]:
@@ -202,31 +222,46 @@ def comparison_rows(curves: Curves) -> list[Row]:
     area. With several runs, ``difference`` is the mean over the runs, ``runs`` contains the difference of each run, and
     the test uses each sample's mean over the runs.
     """
-    pairs = list(itertools.combinations(curves.explainers(), 2))
     directions = [*curves.directions(), "gap"] if _pairs_with_gap(curves) else curves.directions()
-    tests = list(itertools.product(curves.modalities(), curves.value_names, directions))
-    if not pairs:
+    about: list[Row] = []
+    differences: list[Array] = []
+    families: list[int] = []
+    for test in itertools.product(curves.modalities(), curves.value_names, directions):
+        found = {explainer: _sample_areas(curves, explainer, *test) for explainer in curves.explainers(test[0])}
+        pairs = list(itertools.combinations(found, 2))
+        about += [
+            dict(zip(("modality", "measure", "direction", "first", "second"), (*test, *pair), strict=True))
+            for pair in pairs
+        ]
+        differences += [found[first] - found[second] for first, second in pairs]
+        families.append(len(pairs))
+    compared = _compared(differences, families, curves.seed)
+    return [{**pair, **row} for pair, row in zip(about, compared, strict=True)]
+
+
+def _compared(paired: Sequence[Array], families: Sequence[int], seed: int) -> list[Row]:
+    """Return mean, interval and test of C paired differences.
+
+    Args:
+        paired: C differences, [runs, samples] each.
+        families: Numbers of neighbouring differences that Holm's correction takes together; their sum is C.
+        seed: Seed of the bootstrap and of the permutation tests.
+    """
+    if not paired:
         return []
-    compared: list[tuple[Array, Array]] = []
-    for test in tests:
-        found = {explainer: _sample_areas(curves, explainer, *test) for explainer in curves.explainers()}
-        compared += [(found[first], found[second]) for first, second in pairs]
-    first, second = (np.stack(side, axis=2) for side in zip(*compared, strict=True))
-    differences = first - second
-    intervals = _interval(differences, curves.seed)
-    p_values = sign_flip_p_value(differences.mean(axis=0), seed=curves.seed)
-    corrected = np.concatenate([holm(family) for family in p_values.reshape(len(tests), -1)])
+    differences = np.stack(paired, axis=2)
+    intervals = _interval(differences, seed)
+    p_values = sign_flip_p_value(differences.mean(axis=0), seed=seed)
+    corrected = np.concatenate([holm(family) for family in np.split(p_values, np.cumsum(families)[:-1])])
     return [
         {
-            **dict(zip(("modality", "measure", "direction"), test, strict=True)),
-            **dict(zip(("first", "second"), pair, strict=True)),
             "difference": float(differences[:, :, k].mean()),
             "ci95": intervals[:, k].tolist(),
             "runs": differences[:, :, k].mean(axis=1).tolist(),
             "p": float(p_values[k]),
             "p_holm": float(corrected[k]),
         }
-        for k, (test, pair) in enumerate(itertools.product(tests, pairs))
+        for k in range(differences.shape[2])
     ]
 
 

@@ -14,7 +14,8 @@ from perturbation.report.rows import Row
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", ":")
 MARKERS = "osD^vPX<>*hp"
-CONTROLS = {"random": "#777777", "input_x_gradient": "#222222"}
+GREYS = ("#222222", "#777777", "#AAAAAA")
+GREY_DASHES = ((0, (1, 1)), (0, (4, 2)), (0, (4, 1, 1, 1)))
 EXPECTED = {"positive": "highest first (lower is better)", "negative": "lowest first (higher is better)"}
 
 
@@ -31,7 +32,9 @@ def curve_figure(rows: Sequence[Row], value: str) -> Figure:
     size = (1.8 + 3.4 * len(directions), 0.6 + 2.6 * len(modalities))
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     panels = figure.subplots(len(modalities), len(directions), sharex=True, sharey=True, squeeze=False)
-    styles = {explainer: _style(explainer, place) for place, explainer in enumerate(explainers)}
+    controls = list(dict.fromkeys(row["explainer"] for row in rows if row["control"]))
+    styles = {name: _control_style(place) for place, name in enumerate(controls)}
+    styles |= {name: _style(place) for place, name in enumerate(name for name in explainers if name not in controls)}
     for row in rows:
         panel = panels[modalities.index(row["modality"])][directions.index(row["direction"])]
         opacity = min(0.15, 0.3 / len(explainers))  # the more bands overlap in a panel, the lighter each must be
@@ -41,8 +44,11 @@ def curve_figure(rows: Sequence[Row], value: str) -> Figure:
         for j, direction in enumerate(directions):
             panels[i][j].set_title(f"{modality}: {EXPECTED[direction]}", fontsize=9)
             _tidy(panels[i][j], last=i == len(modalities) - 1)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    shown = {
+        label: handle for panel in panels.flat for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    drawn = [name for name in explainers if name in shown]
+    figure.legend([shown[name] for name in drawn], drawn, loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
@@ -54,9 +60,12 @@ def _draw(panel: Axes, row: Row, value: str, style: dict[str, Any], opacity: flo
         panel.fill_between(percent, low, high, color=style["color"], alpha=opacity, linewidth=0)
 
 
-def _style(explainer: str, place: int) -> dict[str, Any]:
-    if explainer in CONTROLS:
-        return {"color": CONTROLS[explainer], "linestyle": (0, (1, 1)), "marker": None}
+def _control_style(place: int) -> dict[str, Any]:
+    dash = GREY_DASHES[place // len(GREYS) % len(GREY_DASHES)]
+    return {"color": GREYS[place % len(GREYS)], "linestyle": dash, "marker": None}
+
+
+def _style(place: int) -> dict[str, Any]:
     colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
     return {"color": colour, "linestyle": dash, "marker": MARKERS[place % len(MARKERS)]}
 

@@ -1,4 +1,7 @@
-"""Tables of the areas: CSV with all digits, and Markdown and LaTeX with rounded numbers."""
+"""Tables of the areas: CSV with all digits, and Markdown and LaTeX with rounded numbers.
+
+The Markdown table also compares the gaps with those of the controls.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import csv
 from collections.abc import Sequence
 from io import StringIO
 
+from perturbation.report.curves import SIGNIFICANT
 from perturbation.report.rows import Row
 
+MISSING = "–"  # the explainer does not score the modality
 ARROWS = {"positive": "↓", "negative": "↑", "gap": "↑"}
 LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$"}
 
@@ -21,7 +26,9 @@ def area_table(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> dict[str
         value: The value whose areas are shown: ``accuracy``, ``probability`` or another value of the rows.
     """
     cells = _cells(rows, gaps, value)
-    return {"csv": _csv(cells), "md": _markdown(cells), "tex": _latex(cells, value)}
+    compared = [row for row in gaps if row["measure"] == value and row["controls"]]
+    markdown = _markdown(cells, compared) + (f"\n{_control_table(compared)}" if compared else "")
+    return {"csv": _csv(cells), "md": markdown, "tex": _latex(cells, value)}
 
 
 def headline(rows: Sequence[Row], gaps: Sequence[Row]) -> str:
@@ -62,18 +69,43 @@ def _csv(cells: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _markdown(cells: Sequence[Row]) -> str:
+def _markdown(cells: Sequence[Row], compared: Sequence[Row]) -> str:
     columns, grid = _grid(cells)
+    above = {(row["explainer"], row["modality"]): "yes" if row["above_controls"] else "no" for row in compared}
+    modalities = list(dict.fromkeys(row["modality"] for row in compared))
     heads = [f"{modality} {direction} {ARROWS[direction]}" for modality, direction in columns]
     best = [_best(cells, column) for column in columns]
     rows = [
         [
             explainer,
-            *(f"**{_cell_text(c)}**" if c["area"] == b else _cell_text(c) for c, b in zip(row, best, strict=True)),
+            *(f"**{_cell_text(c)}**" if _is_best(c, b) else _cell_text(c) for c, b in zip(row, best, strict=True)),
+            *(above.get((explainer, modality), MISSING) for modality in modalities),
         ]
         for explainer, row in grid.items()
     ]
-    return markdown_table(["explainer", *heads], rows)
+    return markdown_table(["explainer", *heads, *(f"{modality} above controls" for modality in modalities)], rows)
+
+
+def _control_table(compared: Sequence[Row]) -> str:
+    """Return a table of the difference of every explainer's gap to that of each control of the modality."""
+    at = {(row["explainer"], row["modality"], each["control"]): each for row in compared for each in row["controls"]}
+    columns = list(dict.fromkeys((modality, control) for _, modality, control in at))
+    heads = ["gap minus that of", *(f"{modality}: {control}" for modality, control in columns)]
+    explainers = dict.fromkeys(row["explainer"] for row in compared)
+    rows = [[name, *(_difference_text(at.get((name, *column))) for column in columns)] for name in explainers]
+    note = (
+        "* p < 0.05 in a paired permutation test, with Holm's correction over the controls of the modality. Above "
+        "controls: for all of them, the difference is significant and its 95 % interval is above 0."
+    )
+    return f"{markdown_table(heads, rows)}\n{note}\n"
+
+
+def _difference_text(compared: Row | None) -> str:
+    if compared is None:
+        return MISSING
+    low, high = compared["ci95"]
+    star = "*" if compared["p_holm"] < SIGNIFICANT else ""
+    return f"{compared['difference']:+.1f}{star}" + ("" if low is None else f" [{low:+.1f}, {high:+.1f}]")
 
 
 def _latex(cells: Sequence[Row], value: str) -> str:
@@ -85,17 +117,20 @@ def _latex(cells: Sequence[Row], value: str) -> str:
     lines += ["explainer & " + " & ".join(heads) + r" \\", r"\midrule"]
     for explainer, row in grid.items():
         pairs = zip(row, best, strict=True)
-        texts = [rf"\textbf{{{_cell_text(c)}}}" if c["area"] == b else _cell_text(c) for c, b in pairs]
+        texts = [rf"\textbf{{{_cell_text(c)}}}" if _is_best(c, b) else _cell_text(c) for c, b in pairs]
         lines.append(explainer.replace("_", r"\_") + " & " + " & ".join(texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _grid(cells: Sequence[Row]) -> tuple[list[tuple[str, str]], dict[str, list[Row]]]:
-    """Return the columns as (modality, direction), and the cells of every explainer in the order of the columns."""
+def _grid(cells: Sequence[Row]) -> tuple[list[tuple[str, str]], dict[str, list[Row | None]]]:
+    """Return the columns as (modality, direction), and the cells of every explainer in the order of the columns.
+
+    A cell is None if the explainer does not score the modality.
+    """
     columns = list(dict.fromkeys((cell["modality"], cell["direction"]) for cell in cells))
     at = {(cell["explainer"], cell["modality"], cell["direction"]): cell for cell in cells}
     explainers = dict.fromkeys(cell["explainer"] for cell in cells)
-    return columns, {explainer: [at[explainer, *column] for column in columns] for explainer in explainers}
+    return columns, {explainer: [at.get((explainer, *column)) for column in columns] for explainer in explainers}
 
 
 def _best(cells: Sequence[Row], column: tuple[str, str]) -> float:
@@ -103,7 +138,13 @@ def _best(cells: Sequence[Row], column: tuple[str, str]) -> float:
     return float(min(found) if column[1] == "positive" else max(found))
 
 
-def _cell_text(cell: Row) -> str:
+def _is_best(cell: Row | None, best: float) -> bool:
+    return cell is not None and cell["area"] == best
+
+
+def _cell_text(cell: Row | None) -> str:
+    if cell is None:
+        return MISSING
     low, high = cell["ci95"]
     return f"{cell['area']:.1f}" if low is None else f"{cell['area']:.1f} [{low:.1f}, {high:.1f}]"
 

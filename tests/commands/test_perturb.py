@@ -21,6 +21,7 @@ from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from clipmapper.training.batches import even_batches
 from explain.explainers import Random, Weighted
 from perturbation.perturb.samples import sample_rows
+from perturbation.removal.order import draw_ties
 
 STEPS = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75, 1.0]
 SHARES = [0.05, 0.1, 0.2, 0.5]
@@ -81,29 +82,30 @@ def test_every_record_equals_the_plain_loop(whole: Path, loaded: TrainedVQA) -> 
                 for modality in ("image", "text"):
                     scores = found.traced.scores(found.scores[f"{name}{seed}"], modality)[place].tolist()
                     about = (plain.question.question_id, modality, name, seed)
+                    ties = draw_ties(0, [plain.question.question_id], modality, len(scores))[0].tolist()
                     for direction in ("positive", "negative"):
-                        check_curve(plain, modality, scores, samples.pop((*about, direction)))
-                    check_measures(plain, modality, scores, measured.pop(about))
+                        check_curve(plain, modality, scores, samples.pop((*about, direction)), ties)
+                    check_measures(plain, modality, scores, measured.pop(about), ties)
     assert not samples
     assert not measured
 
 
-def check_curve(plain: Plain, modality: str, scores: list[float], row: dict[str, Any]) -> None:
-    gone = [removed(scores, plain.removable[modality], step, row["direction"]) for step in STEPS]
+def check_curve(plain: Plain, modality: str, scores: list[float], row: dict[str, Any], ties: list[float]) -> None:
+    gone = [removed(scores, plain.removable[modality], step, row["direction"], ties) for step in STEPS]
     assert row["probability"] == pytest.approx([plain.probability(modality, each) for each in gone], abs=1e-5)
     assert row["correct"] == pytest.approx([plain.correct(modality, each) for each in gone])
     assert row["answers"][0] == plain.model.answers[plain.answer]
 
 
-def check_measures(plain: Plain, modality: str, scores: list[float], row: dict[str, Any]) -> None:
+def check_measures(plain: Plain, modality: str, scores: list[float], row: dict[str, Any], ties: list[float]) -> None:
     own = plain.removable[modality]
-    top = [removed(scores, own, share, "positive") for share in SHARES]
+    top = [removed(scores, own, share, "positive", ties) for share in SHARES]
     assert row["without_top"] == pytest.approx([plain.probability(modality, each) for each in top], abs=1e-5)
     rest = [set(own) - each for each in top]
     assert row["only_top"] == pytest.approx([plain.probability(modality, each) for each in rest], abs=1e-5)
     assert row["full"] == pytest.approx(plain.probability(modality, set()), abs=1e-5)
     effects = [row["full"] - plain.probability(modality, {place}) for place in own]
-    strongest = max(own, key=lambda place: abs(scores[place]))
+    strongest = max(own, key=lambda place: (abs(scores[place]), -ties[place]))
     if abs(effects[own.index(strongest)]) > 1e-4:
         assert row["violation"] == float(scores[strongest] * effects[own.index(strongest)] < 0)
     if np.std(effects) > 1e-4:
@@ -198,7 +200,9 @@ def test_tables_and_figures_are_written(whole: Path) -> None:
         assert lines[0].startswith(
             "| explainer | image positive ↓ | image negative ↑ | image gap ↑ | text positive ↓ |"
         )
-        assert [line.split(" | ")[0] for line in lines[2:]] == ["| weighted", "| random"]
+        assert [line.split(" | ")[0] for line in lines[2:4]] == ["| weighted", "| random"]
+        assert lines[5].split(" | ") == ["| gap minus that of", "image: random", "text: random |"]
+        assert lines[7].startswith("| weighted | ")
         assert len((whole / f"areas_{measure}.csv").read_text().splitlines()) == 1 + 2 * 2 * 3
         latex = (whole / f"areas_{measure}.tex").read_text()
         assert latex.count(r"\\") == 3

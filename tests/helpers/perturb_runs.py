@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -60,10 +61,10 @@ def key(row: dict[str, Any], *more: str) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("question_id", "modality", "explainer", "seed", *more))
 
 
-def removed(scores: list[float], removable: list[int], step: float, direction: str) -> set[int]:
+def removed(scores: list[float], removable: list[int], step: float, direction: str, ties: Sequence[float]) -> set[int]:
     """Return the positions of the tokens that a step removes, computed from the definition."""
     sign = -1 if direction == "positive" else 1
-    order = sorted(removable, key=lambda place: (sign * scores[place], place))
+    order = sorted(removable, key=lambda place: (sign * scores[place], ties[place]))
     share = 1 - Fraction(str(step))
     return set(order[: len(order) - int(share * len(order) // 1)])
 
