@@ -65,6 +65,11 @@ class PerturbBaseConfig(ExplainedConfig):
     engine_batch: int | None = MISSING
     resume: str | None = MISSING
 
+    @property
+    def tested(self) -> list[str]:
+        """The modalities whose tokens are removed."""
+        return ["image"]
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_choices("direction", self.direction, ("positive", "negative"))
@@ -83,6 +88,11 @@ class PerturbConfig(PerturbBaseConfig):
     target: str = MISSING
     modality: list[str] = MISSING
     removal: RemovalConfig = MISSING
+
+    @property
+    def tested(self) -> list[str]:
+        """The modalities whose tokens are removed."""
+        return self.modality
 
     def __post_init__(self) -> None:
         super().__post_init__()

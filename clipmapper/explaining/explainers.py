@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -27,6 +27,20 @@ def usable_for(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str
     for name in [name for name in explainers if name not in enough]:
         print(f"explainer {name} is left out: it needs the weights of a second sample", file=sys.stderr)
     return enough
+
+
+def scoring(explainers: Mapping[str, Explainer], modalities: Collection[str]) -> dict[str, Explainer]:
+    """Return the explainers that score one of these modalities, and report the others on stderr.
+
+    Raises:
+        UserError: No explainer scores one of them.
+    """
+    found = {name: each for name, each in explainers.items() if not set(modalities).isdisjoint(each.modalities)}
+    for name in [name for name in explainers if name not in found]:
+        print(f"explainer {name} is left out: it does not score {' or '.join(modalities)} tokens", file=sys.stderr)
+    if explainers and not found:
+        raise UserError(f"explainer: none of {', '.join(explainers)} scores {' or '.join(modalities)} tokens")
+    return found
 
 
 def choose_explainers(config: DictConfig, choice: str) -> dict[str, Explainer]:

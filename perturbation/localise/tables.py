@@ -77,9 +77,9 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
     """Return a table with a line per explainer and a column per modality and metric, with 95 % intervals."""
     cells = {(row["explainer"], row["modality"], row["metric"]): row for row in rows}
     columns = list(dict.fromkeys((row["modality"], row["metric"]) for row in rows))
-    names = list(dict.fromkeys(row["explainer"] for row in rows))
+    names = sorted(dict.fromkeys(row["explainer"] for row in rows), key=lambda name: name == CHANCE)  # chance last
     head = ["explainer", *(f"{modality} {_HEADS[metric]}" for modality, metric in columns)]
-    lines = [[name, *(cell(cells[name, *column]) for column in columns)] for name in names]
+    lines = [[name, *(cell(cells.get((name, *column))) for column in columns)] for name in names]
     counts = {row["modality"]: row["samples"] for row in rows}
     used = ", ".join(f"{modality}: {count} ({left_out[modality]} left out)" for modality, count in counts.items())
     note = (
@@ -89,8 +89,10 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
     return markdown_table(head, lines, names=len(head)) + "\n" + note
 
 
-def cell(row: Mapping[str, Any]) -> str:
-    """Return a value with its interval as text, marked with ° if it is not above chance."""
+def cell(row: Mapping[str, Any] | None) -> str:
+    """Return a value with its interval as text, marked with ° if it is not above chance; – if there is no row."""
+    if row is None:
+        return "–"
     if row["ci95"] is None:
         return f"{row['value']:.3f}"
     mark = "°" if row["explainer"] != CHANCE and row["above_chance_ci95"][0] <= 0 else ""

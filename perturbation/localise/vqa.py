@@ -94,8 +94,10 @@ def localise(
     patch_share: float,
 ) -> Localised:
     """Compute every metric of every explainer, and of the deletion oracle, on the questions with rows in ``chunks``."""
-    names = (*explainers, DELETION, CHANCE)
-    parts: dict[str, dict[str, list[Array]]] = {m: {name: [] for name in names} for m in MODALITIES}
+    parts: dict[str, dict[str, list[Array]]] = {
+        m: {name: [] for name in (*(n for n, each in explainers.items() if m in each.modalities), DELETION, CHANCE)}
+        for m in MODALITIES
+    }
     kinds: list[str] = []
     with progress(sum(map(len, chunks)), "explaining", "questions") as advance:
         for rows in chunks:
@@ -109,11 +111,12 @@ def localise(
                 truth = _evidence_mask(trained, evidence, batch, modality, eligible, patch_share)
                 column = parts[modality]
                 column[CHANCE].append(np.stack([chance(eligible, truth)] * len(METRICS), 1))
-                found = {
-                    name: explained.traced.scores(scores, modality).cpu().double().numpy()
-                    for name, scores in explained.scores.items()
-                }
-                for name, values in {**found, DELETION: effects[modality]}.items():
+                for name in column.keys() - {CHANCE}:
+                    if name == DELETION:
+                        values = effects[modality]
+                    else:
+                        scores = explained.traced.scores(explained.scores[name], modality)
+                        values = scores.cpu().double().numpy()
                     column[name].append(np.stack([measure(values, eligible, truth) for measure in METRICS.values()], 1))
             kinds += [question.question_type for question in batch.questions]
             advance(len(rows))

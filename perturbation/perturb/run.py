@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from clipmapper.config.groups import chosen_configs
-from clipmapper.explaining.explainers import build_explainers
+from clipmapper.explaining.explainers import build_explainers, scoring
 from clipmapper.training.trainer import base_trainer
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.candidates import candidates_of
@@ -57,7 +57,7 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     explainer_configs = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
-    explainers = build_explainers(explainer_configs)
+    explainers = scoring(build_explainers(explainer_configs), config.tested)
     configs_of_measures = measure_configs(config)
     measures = build_measures(configs_of_measures)
     # Built before the model is loaded, to report errors early. Explanations need gradients, so no inference mode.

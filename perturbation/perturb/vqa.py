@@ -123,6 +123,8 @@ def explained_questions(
 ) -> ExplainedBatch:
     """Score the tokens of a batch with every candidate, all from one trace of the model.
 
+    A modality has the scores of the candidates whose explainer scores it; it is left out if there is none.
+
     Args:
         model: The VQA model.
         batch: The questions.
@@ -144,9 +146,11 @@ def explained_questions(
             {
                 candidate.name: traced.scores(explained.scores[str(candidate.name)], modality).double().cpu().numpy()
                 for candidate in candidates
+                if modality in candidate.explainer.modalities
             },
         )
         for modality in modalities
+        if any(modality in candidate.explainer.modalities for candidate in candidates)
     }
     return ExplainedBatch("question", batch.ids, "answers", tokens, start, seed)
 

@@ -20,6 +20,7 @@ from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, l
 from explain import Explainer
 from perturbation.measures.base import ScoredBy, TokenScores
 
+MODALITIES = ("image",)
 UNIT = "images"  # word for the samples in messages
 
 

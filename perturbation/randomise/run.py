@@ -19,6 +19,7 @@ from torch import nn
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
+from clipmapper.explaining.explainers import scoring
 from clipmapper.files import write_metrics
 from clipmapper.training.batches import even_batches
 from explain import Explainer
@@ -41,6 +42,7 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
         UserError: No checkpoint fits, the split has fewer samples than ``config.samples``, or none can be explained.
     """
     task = PERTURB_TASKS[config.task.name].randomise
+    explainers = scoring(explainers, task.MODALITIES)
     trained = task.load(config)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
     chosen = _draw_batches(task, trained, config)
@@ -101,7 +103,9 @@ def correlations(
     for batch in chosen:
         originals.append(task.explained(model, batch, explainers, batch.ids))
         done()
-    found: dict[tuple[str, str], dict[str, Array]] = {(m, name): {} for m in originals[0] for name in explainers}
+    found: dict[tuple[str, str], dict[str, Array]] = {
+        (m, name): {} for m in originals[0] for name, each in explainers.items() if m in each.modalities
+    }
     _compare(found, UNTOUCHED, originals, originals)
     generator = torch.Generator().manual_seed(seed)
     for layer, parts in layers_from_the_top(model).items():

@@ -216,6 +216,31 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
     assert read_json(tmp_path / "two" / "localisation.json")["by_kind"] == found["by_kind"]
 
 
+def test_explainers_have_rows_only_in_the_modalities_they_score(
+    tiny: Tiny, trained: Path, command: Command, tmp_path: Path
+) -> None:
+    few = arguments(tiny, trained, tmp_path, "explainer.names=[first_to_last,centre_first]", "samples=4")
+    assert command("evaluate_explanations", *few)[0] == 0
+    found = read_json(tmp_path / "localisation.json")
+    rows = {(row["explainer"], row["modality"]) for row in found["rows"]}
+    assert rows == {
+        ("first_to_last", "text"),
+        ("centre_first", "image"),
+        ("chance", "image"),
+        ("chance", "text"),
+        ("deletion", "image"),
+        ("deletion", "text"),
+    }
+    lines = (tmp_path / "localisation.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:6]] == [
+        "| centre_first",
+        "| first_to_last",
+        "| deletion",
+        "| chance",
+    ]
+    assert lines[3].startswith("| first_to_last | – | – | – | 0.")
+
+
 Values = dict[tuple[str, str], list[tuple[float, float] | None]]
 
 

@@ -287,6 +287,16 @@ def test_a_long_question_is_cut_off_with_a_warning(
     assert (scores["modality"] == "text").sum() == 40
 
 
+def test_scores_are_written_only_for_the_modalities_of_an_explainer(
+    overrides: tuple[str, ...], command: Command
+) -> None:
+    names = "explainer.names=[first_to_last,centre_first,weighted]"
+    run, scores = made(command, *overrides, "explainer=all", names, "samples=2")
+    found = {name: set(part["modality"]) for name, part in scores.groupby("explainer")}
+    assert found == {"first_to_last": {"text"}, "centre_first": {"image"}, "weighted": {"image", "text"}}
+    assert len(pictures(run)) == 2
+
+
 def test_shuffled_is_left_out_for_a_single_sample(overrides: tuple[str, ...], command: Command) -> None:
     names = "explainer.names=[uniform,shuffled]"
     _, one = made(command, *overrides, "explainer=all", names, "samples=1")

@@ -65,6 +65,15 @@ def made(command: Command, *arguments: str) -> tuple[Path, pd.DataFrame]:
     return run, pd.read_parquet(run / "scores.parquet")
 
 
+def test_an_explainer_without_scores_of_patches_is_left_out(
+    overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("explainer=all", "explainer.names=[first_to_last,centre_first]", "samples=2")
+    _, scores = made(command, *overrides, *few)
+    assert set(scores["explainer"]) == {"centre_first"}
+    assert "explainer first_to_last is left out: it does not score image tokens" in capsys.readouterr().err
+
+
 def test_scores_equal_those_of_each_caption_alone(
     overrides: tuple[str, ...], command: Command, drawn: list[Caption]
 ) -> None:

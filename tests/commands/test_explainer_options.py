@@ -46,7 +46,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def perturbed(command: Command, trained: Trained, run: Path, *arguments: str) -> dict[str, Any]:
     """Run the perturbation tests and return the configs of the tested explainers by name."""
-    quick = ("samples=2", "steps=[0,1]", "direction=[positive]", "faithfulness=false", "eraser=[]", "modality=[text]")
+    quick = ("samples=2", "steps=[0,1]", "direction=[positive]", "faithfulness=false", "eraser=[]")
     status, _, errors = command("perturb", *trained.overrides, *quick, f"hydra.run.dir={run}", *arguments)
     assert (status, errors) == (0, [])
     rows = {row["explainer"] for row in read_json(run / "perturbation.json")["rows"]}
@@ -80,7 +80,7 @@ def test_options_change_only_the_named_explainer(command: Command, trained: Trai
 
 def test_all_explainers_with_an_option_of_one(command: Command, trained: Trained, tmp_path: Path) -> None:
     found = perturbed(command, trained, tmp_path / "run", "explainer=all", "explainer.integrated_gradients.steps=8")
-    assert len(found) == 13
+    assert len(found) == 16
     assert found["integrated_gradients"]["steps"] == 8
     assert found["weighted"]["importance"] == "matrix"
 
@@ -135,7 +135,7 @@ WRONG = {
     ),
     "explainer.genatt.steps=1": "explainer.genatt: genatt does not run; options can be given for weighted",
     "explainer.names=[genatt] explainer.importance=token": "explainer.importance: weighted does not run, only genatt",
-    "explainer.names=[genatt,weigthed]": "explainer.names: weigthed is not one of: attention_gradcam, constant, ",
+    "explainer.names=[genatt,weigthed]": "explainer.names: weigthed is not one of: attention_gradcam, centre_first, constant, ",
     "explainer.names=[]": "explainer.names: the list is empty; give one or more of: ",
     "explainer=[weighted,genatt]": "to run several, give explainer.names=[NAME,…]",
     "explainer=paper explainer.weighted.importance=row": "explainer=weighted: ",

@@ -39,6 +39,7 @@ from perturbation.perturb import caption as captions
 from perturbation.perturb.parts import finished
 from perturbation.perturb.run import perturb
 from perturbation.perturb.samples import sample_rows
+from perturbation.removal.order import draw_ties
 
 STEPS = [0.0, 0.1, 0.5, 1.0]
 LENGTH = 6
@@ -158,9 +159,10 @@ def test_every_record_equals_the_plain_loop(whole: Path, captioner: Captioner) -
                 assert (about["ids"], about["caption"]) == (ids[place], plain.said(set())[0])
                 weights = about["weights"]["cider"] if "cider" in explainer else None
                 sentence = caption_relevance(model, ids[place], own, weights)
+                ties = draw_ties(0, [names[place]], "image", 36)[0].tolist()
                 for direction in ("positive", "negative"):
                     row = rows.pop((names[place], explainer, seed, direction))
-                    gone = [removed(sentence, list(range(36)), step, direction) for step in STEPS]
+                    gone = [removed(sentence, list(range(36)), step, direction, ties) for step in STEPS]
                     check(row, [plain.said(each) for each in gone])
     assert not rows
 
@@ -214,8 +216,8 @@ def test_tables_and_figures_are_written(whole: Path) -> None:
     for measure in ("clip_score", "ref_clip_score"):
         assert (whole / f"curves_{measure}.png").read_bytes()[:4] == b"\x89PNG"
         lines = (whole / f"areas_{measure}.md").read_text().splitlines()
-        assert lines[0] == "| explainer | image positive ↓ | image negative ↑ | image gap ↑ |"
-        assert [line.split(" | ")[0] for line in lines[2:]] == ["| weighted equal", "| weighted cider", "| random"]
+        assert lines[0] == "| explainer | image positive ↓ | image negative ↑ | image gap ↑ | image above controls |"
+        assert [line.split(" | ")[0] for line in lines[2:5]] == ["| weighted equal", "| weighted cider", "| random"]
     assert "ref_clip_score_auc/weighted cider/image_positive" in (whole / "log" / "metrics.csv").read_text()
 
 
@@ -300,3 +302,13 @@ def test_from_the_command_line(captioner: Captioner, tmp_path: Path, command: Co
     status, _, errors = command("perturb", *captioner.overrides, "samples=11", f"hydra.run.dir={tmp_path / 'more'}")
     assert (status, len(errors)) == (1, 1)
     assert "samples=11: the split has 10 captioned images; give samples=10 or null" in errors[0]
+
+
+def test_the_default_controls_are_those_that_score_patches(
+    captioner: Captioner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert composed("perturb", "task=caption").controls == ["random", "input_x_gradient", "centre_first"]
+    content = captioner.perturb(tmp_path / "run", "samples=3", "controls=[centre_first,first_to_last]")
+    assert {row["explainer"] for row in content["rows"]} == {"weighted equal", "weighted cider", "centre_first"}
+    assert {row["explainer"] for row in content["rows"] if row["control"]} == {"centre_first"}
+    assert "explainer first_to_last is left out: it does not score image tokens" in capsys.readouterr().err

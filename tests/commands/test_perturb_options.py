@@ -97,6 +97,54 @@ def test_several_explainers_from_the_command_line(
     assert first == ["weighted", "genatt"]
 
 
+def test_positional_controls_are_tested_only_in_their_modality(trained: Trained, tmp_path: Path) -> None:
+    controls = ["random", "input_x_gradient", "first_to_last", "last_to_first", "centre_first"]
+    assert composed("perturb").controls == controls
+    content = trained.perturb(
+        tmp_path, f"controls=[{','.join(controls)}]", "samples=5", "measure.names=[areas,eraser,saco]"
+    )
+    of = {"image": {"weighted", "random", "input_x_gradient", "centre_first"}}
+    of["text"] = {"weighted", *controls} - {"centre_first"}
+    for key in ("rows", "gaps", "eraser", "saco"):
+        assert {m: {row["explainer"] for row in content[key] if row["modality"] == m} for m in of} == of, key
+    assert {row["explainer"]: row["control"] for row in content["rows"]} == {"weighted": False} | dict.fromkeys(
+        controls, True
+    )
+    for gap in content["gaps"]:
+        assert {each["control"] for each in gap["controls"]} == of[gap["modality"]] - {"weighted", gap["explainer"]}
+        assert (gap["above_controls"] is True) <= (min(each["difference"] for each in gap["controls"]) > 0)
+    pairs = {
+        m: {(p["first"], p["second"]) for p in read_json(tmp_path / "comparisons.json") if p["modality"] == m}
+        for m in of
+    }
+    assert {m: len(each) for m, each in pairs.items()} == {"image": 6, "text": 10}
+    lines = (tmp_path / "areas_accuracy.md").read_text().splitlines()
+    (centre,) = (line for line in lines[:9] if line.startswith("| centre_first |"))
+    assert centre.count(" – ") == 4
+    tested = {(row["modality"], row["explainer"]) for row in records(tmp_path)}
+    assert tested == {(m, name) for m, names in of.items() for name in names}
+
+
+def test_an_order_from_first_to_last_removes_the_first_words_first(trained: Trained, tmp_path: Path) -> None:
+    """The negative order of one text control is the positive order of the other."""
+    trained.perturb(tmp_path, "controls=[first_to_last,last_to_first]", "samples=5", "modality=[text]", "eraser=[]")
+    found = {(r["question_id"], r["explainer"], r["direction"]): r["probability"] for r in records(tmp_path)}
+    for (question, explainer, direction), curve in found.items():
+        if explainer == "first_to_last":
+            opposite = "negative" if direction == "positive" else "positive"
+            assert curve == pytest.approx(found[question, "last_to_first", opposite], abs=1e-5)
+    assert any(
+        curve != pytest.approx(found[question, explainer, "positive"], abs=1e-3)
+        for (question, explainer, direction), curve in found.items()
+        if direction == "negative"
+    )
+
+
+def test_an_explainer_that_scores_no_tested_modality_is_refused(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none of first_to_last scores image tokens"):
+        trained.perturb(tmp_path, "controls=[]", "modality=[image]", explainer="first_to_last")
+
+
 def test_the_paper_s_explainers_have_configs() -> None:
     assert composed("perturb", "explainer=paper").explainer.names == ["weighted", "uniform", "rollout", "genatt"]
     assert composed("perturb", "trainer=ddp").trainer.devices == 2

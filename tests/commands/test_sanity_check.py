@@ -67,7 +67,7 @@ def test_bad_input_is_one_line(
 
 def test_captions(tiny: Tiny, command: Command, tmp_path: Path) -> None:
     checkpoint = write_untrained(tiny, tmp_path)
-    few = ("explainer.names=[weighted,random]", "samples=5", "batch_size=3", f"checkpoint={checkpoint}")
+    few = ("explainer.names=[weighted,random,last_to_first]", "samples=5", "batch_size=3", f"checkpoint={checkpoint}")
     status, _, errors = command(
         "sanity_check", *tiny.overrides, *CAPTION_TASK, *few, f"hydra.run.dir={tmp_path / 'run'}"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
-from clipmapper.explaining.explainers import usable_for
+from clipmapper.explaining.explainers import scoring, usable_for
 from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
 from clipmapper.explaining.selection import drawn_rows, readable, rows_of_ids
 from clipmapper.metrics.captions import build_cider_corpus
@@ -66,6 +66,7 @@ def write_pictures(
         UserError: An image can't be read, it lacks the references that the weighting needs, there is nothing to
             explain, or the model yields NaN or Inf.
     """
+    explainers = scoring(explainers, ["image"])  # figures of captions show patches only
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     made = 0
     with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "pictures") as advance:

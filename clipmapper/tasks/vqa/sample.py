@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,7 @@ class ExplainedSample:
     #: Scores by explainer, [n_v]: of the read-out token (if there is one), the class token and the patches.
     image: Mapping[str, Array]
     text: Mapping[str, Array]  #: scores of the pieces by explainer, [n]
+    modalities: Mapping[str, Collection[str]]  #: the modalities that each explainer scores; the scores of others are 0
     interaction: Array | None  #: mutual interaction (Huang et al. 2023, Eq. 19), [n, n_v]; None if not requested
 
     @property
@@ -99,11 +100,17 @@ def explain_samples(
     explained = explain(model, batch, explainers, target, more=more, checkpoint=trained.checkpoint)
     matrix = mutual_interaction(explained.traced.trace, "text", "image", weighted) if interaction else None
     for row in range(len(batch.questions)):
-        yield _sample(model, batch, explained, aim, row, None if matrix is None else matrix[row])
+        yield _sample(model, batch, explainers, explained, aim, row, None if matrix is None else matrix[row])
 
 
 def _sample(
-    model: CLIPMapperVQA, batch: QuestionBatch, explained: Explained, aim: AnswerTarget, row: int, matrix: Tensor | None
+    model: CLIPMapperVQA,
+    batch: QuestionBatch,
+    explainers: Mapping[str, Explainer],
+    explained: Explained,
+    aim: AnswerTarget,
+    row: int,
+    matrix: Tensor | None,
 ) -> ExplainedSample:
     traced = explained.traced
     image, text = traced.trace.span("image"), traced.trace.span("text")
@@ -125,6 +132,7 @@ def _sample(
         grid=tuple(model.encoder.vision.visual.grid_size),
         image={name: of_sample[image] for name, of_sample in scores.items()},
         text={name: of_sample[text][: len(ids)] for name, of_sample in scores.items()},
+        modalities={name: each.modalities for name, each in explainers.items()},
         interaction=None if matrix is None else matrix[: len(ids)].float().cpu().numpy(),
     )
 
@@ -142,7 +150,9 @@ def score_rows(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
     }
     for explainer in sample.image:
         tokens = zip(_tokens(sample), (*sample.image[explainer], *sample.text[explainer]), strict=True)
-        yield from ({**about, "explainer": explainer, **token, "score": float(score)} for token, score in tokens)
+        for token, score in tokens:
+            if token["modality"] in sample.modalities[explainer]:
+                yield {**about, "explainer": explainer, **token, "score": float(score)}
 
 
 def _tokens(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
