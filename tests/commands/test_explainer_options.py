@@ -135,7 +135,7 @@ WRONG = {
     ),
     "explainer.genatt.steps=1": "explainer.genatt: genatt does not run; options can be given for weighted",
     "explainer.names=[genatt] explainer.importance=token": "explainer.importance: weighted does not run, only genatt",
-    "explainer.names=[genatt,weigthed]": "explainer.names: weigthed is not one of: attention_gradcam, centre_first, constant, ",
+    "explainer.names=[genatt,weigthed]": "explainer.names: weigthed is not one of: attention_gradcam, centre_first, ",
     "explainer.names=[]": "explainer.names: the list is empty; give one or more of: ",
     "explainer=[weighted,genatt]": "to run several, give explainer.names=[NAME,…]",
     "explainer=paper explainer.weighted.importance=row": "explainer=weighted: ",
