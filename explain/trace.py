@@ -15,6 +15,7 @@ __all__ = ["JOINT", "AttentionStep", "AttentionTrace", "Scalar", "TraceError", "
 Scalar = Callable[[Mapping[str, Tensor]], Tensor]  #: computes y [B] from all ``AttentionTrace.inputs``
 TOKEN_FIELDS = ("inputs", "inputs_grad")  # fields of the trace that map modality → [B, n, D]
 TRACE_FIELDS = (*TOKEN_FIELDS, "scalar", "grid")
+NAMES = ("sample_ids", "picture_ids")  # fields of the trace that name the B samples
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,6 +34,8 @@ class AttentionTrace:
     inputs_grad: Mapping[str, Tensor] | None = None  #: gradients of ``inputs``, with the same shapes
     sample_ids: Sequence[int | str] | None = None  #: names of the B samples, which seed random draws
     scalar: Scalar | None = None  #: runs the model again, for explainers that need more passes
+    #: ids of the images that the B samples show; None means that every sample shows an image of its own
+    picture_ids: Sequence[int | str] | None = None
     #: Rows and columns of the patches, which are the last image tokens; None if the samples have no common grid.
     grid: tuple[int, int] | None = None
 
@@ -44,7 +47,7 @@ class AttentionTrace:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{size} {modality}" for modality, size in self.sizes.items())
         fields = dict.fromkeys(name for step in self.steps for name, _ in step.tensors())
-        held = [name for name in (*TRACE_FIELDS, "valid", "sample_ids") if getattr(self, name) is not None]
+        held = [name for name in (*TRACE_FIELDS, "valid", *NAMES) if getattr(self, name) is not None]
         return (
             f"AttentionTrace(batch of {self.batch}, tokens: {sizes}, {len(self.steps)} steps, {self.dtype},\n"
             f"  steps hold {', '.join(fields)};\n"
@@ -158,6 +161,10 @@ def _check_sizes(trace: AttentionTrace) -> None:
         for modality, tensor in (getattr(trace, field) or {}).items():
             tokens = trace.span(modality)
             check_shape(f"{field}[{modality!r}]", tensor, (trace.batch, tokens.stop - tokens.start, "D"))
+    for field in NAMES:
+        names = getattr(trace, field)
+        if names is not None and len(names) != trace.batch:
+            raise TraceError(f"{field}: expected {trace.batch} names, got {len(names)}")
     if trace.grid is not None and trace.grid[0] * trace.grid[1] > trace.sizes.get("image", 0):
         raise TraceError(f"grid: {trace.grid[0]} x {trace.grid[1]} patches are more than the image tokens")
     if trace.sample_ids is not None and len(trace.sample_ids) != trace.batch:

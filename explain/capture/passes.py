@@ -23,6 +23,7 @@ def capture(
     needs: Needs,
     layout: Callable[[], Layout],
     sample_ids: Sequence[int | str] | None = None,
+    picture_ids: Sequence[int | str] | None = None,
 ) -> tuple[AttentionTrace, Tensor]:
     """Run a model and return its trace and its logits [B, C], both without a graph.
 
@@ -34,6 +35,7 @@ def capture(
         layout: Returns the number of tokens of each modality in joint order, the valid ones, bool [B, N], and the grid
             of the patches; called after the first pass.
         sample_ids: Names of the samples, which seed random draws.
+        picture_ids: Ids of the images that the samples show.
 
     Raises:
         TraceError: The model records no step, LRP has no rule for an operation, or a tensor holds NaN or Inf.
@@ -49,7 +51,7 @@ def capture(
         relevance = lrp_relevance(run, y, needs)
         sizes, valid, grid = layout()
         trace = recorder.trace(
-            y(logits), sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar, grid=grid
+            y(logits), sizes, valid, sample_ids, picture_ids, attention_relevance=relevance, scalar=scalar, grid=grid
         )
     return trace, logits.detach()
 

@@ -165,6 +165,7 @@ class Recorder:
         sizes: Mapping[str, int],
         valid: Tensor | None = None,
         sample_ids: Sequence[int | str] | None = None,
+        picture_ids: Sequence[int | str] | None = None,
         attention_relevance: Mapping[int, Tensor] | None = None,
         scalar: Scalar | None = None,
         wanted: Tensor | None = None,
@@ -181,6 +182,7 @@ class Recorder:
             sizes: Number of tokens of each modality, in joint order.
             valid: bool [B, N], False for padding; or [B, T, N] if the scalars of a sample see different tokens.
             sample_ids: Names of the B samples, which seed random draws.
+            picture_ids: Ids of the images that the B samples show.
             attention_relevance: LRP relevance by step number, from :meth:`attention_relevance` of another recording
                 with the same ``wanted``.
             scalar: Computes y of every item from the inputs (``AttentionTrace.scalar``).
@@ -203,10 +205,12 @@ class Recorder:
                 steps = [replace(s, attention_relevance=r) for s, r in zip(steps, of_step, strict=True)]
             if valid is not None:
                 valid = items.repeated(valid) if valid.ndim == 2 else valid[items.sample, items.place]
-            if sample_ids is not None:
-                sample_ids = [sample_ids[sample] for sample in items.sample.tolist()]
+            names = [
+                None if each is None else [each[sample] for sample in items.sample.tolist()]
+                for each in (sample_ids, picture_ids)
+            ]
             scalar = scalar if "scalar" in self.needs.trace else None
-            return AttentionTrace(dict(sizes), steps, valid, inputs, grads, sample_ids, scalar, grid)
+            return AttentionTrace(dict(sizes), steps, valid, inputs, grads, names[0], scalar, names[1], grid)
         finally:
             if not retain:
                 self.clear()

@@ -93,7 +93,15 @@ def trace_captions(
         grid = tuple(visual.grid_size)
         y, valid = _explained_logits(logits, batch), _visible_tokens(batch, sizes["image"])
         trace = recorder.trace(
-            y, sizes, valid, sample_ids, attention_relevance=relevance, scalar=scalar, wanted=batch.wanted, grid=grid
+            y,
+            sizes,
+            valid,
+            sample_ids,
+            picture_ids,
+            attention_relevance=relevance,
+            scalar=scalar,
+            wanted=batch.wanted,
+            grid=grid,
         )
     tokenizer, first = model.encoder.tokenizer, sizes["image"]
     seen = [captions[s][:p] for s, p in zip(sample.tolist(), place.tolist(), strict=True)]
@@ -105,7 +113,7 @@ def trace_captions(
         grid=grid,
         boxes=grid_boxes(visual.grid_size, visual.patch_size, pixels.device),
         words=[clip_words(ids, tokenizer, first + 1) for ids in seen],
-        picture_ids=None if picture_ids is None else [picture_ids[k] for k in sample.tolist()],
+        picture_ids=trace.picture_ids,
         sample=sample,
         place=place,
     )
