@@ -1,6 +1,7 @@
 """Explainers: each class turns a trace into relevance (``configs/explainer/`` has one file for each)."""
 
 from explain.explainers.accumulation.constant import Constant
+from explain.explainers.accumulation.depth_matched import DepthMatched
 from explain.explainers.accumulation.genatt import GenAtt
 from explain.explainers.accumulation.rollout import Rollout
 from explain.explainers.accumulation.shuffled import Shuffled
@@ -19,6 +20,7 @@ __all__ = [
     "AttentionGradCAM",
     "CentreFirst",
     "Constant",
+    "DepthMatched",
     "FirstToLast",
     "GenAtt",
     "InputXGradient",

@@ -18,6 +18,9 @@ EXPLAINERS = {
     "trans_att": explainers.TransAtt(),
     "partial_lrp": explainers.PartialLRP(),
     "shuffled": explainers.Shuffled(),
+    "shuffled_branch": explainers.Shuffled(residual_gradient="branch"),
+    "depth_matched": explainers.DepthMatched(),
+    "depth_matched_branch": explainers.DepthMatched(residual_gradient="branch"),
     "random": explainers.Random(seed=1),
     "first_to_last": explainers.FirstToLast(),
     "last_to_first": explainers.LastToFirst(),
@@ -48,4 +51,17 @@ REFERENCES = {
     "attention_gradcam": lambda trace: reference.last(trace, reference.Step.gradcam),
     "trans_att": reference.trans_att,
     "partial_lrp": lambda trace: reference.last(trace, lambda s: s.over_heads(lambda h, i, j: s.relA[h][i][j])),
+}
+
+
+def _borrowed(residual_gradient):
+    return lambda trace, others: reference.borrowed(trace, others, residual_gradient)
+
+
+# References that also take the samples whose weights are used.
+BORROWED = {
+    "shuffled": _borrowed("total"),
+    "shuffled_branch": _borrowed("branch"),
+    "depth_matched": _borrowed("total"),
+    "depth_matched_branch": _borrowed("branch"),
 }

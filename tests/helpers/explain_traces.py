@@ -44,7 +44,9 @@ SHAPES = {
 CASES = ("plain", "no_evidence", "no_importance", "zero_gradients")
 
 
-def make_trace(shape="a", seed=0, batch=3, padded=False, case="plain", dtype=torch.float64, sizes=None):
+def make_trace(
+    shape="a", seed=0, batch=3, padded=False, case="plain", dtype=torch.float64, sizes=None, picture_ids=None
+):
     """Return a seeded trace; entries at padding are arbitrary finite numbers, which no explainer may read."""
     sizes = SIZES if sizes is None else sizes
     generator = torch.Generator().manual_seed(seed)
@@ -57,7 +59,7 @@ def make_trace(shape="a", seed=0, batch=3, padded=False, case="plain", dtype=tor
     inputs = {m: normal(batch, n, 3) for m, n in sizes.items()}
     grads = {m: normal(batch, n, 3) for m, n in sizes.items()}
     names, grid = [f"s{b}" for b in range(batch)], (1, max(1, sizes["image"] - 1))
-    return AttentionTrace(dict(sizes), steps, valid, inputs, grads, names, scalar, grid)
+    return AttentionTrace(dict(sizes), steps, valid, inputs, grads, names, scalar, picture_ids, grid)
 
 
 def scalar(inputs):
@@ -81,6 +83,7 @@ def select(trace, samples):
         {m: pick(x) for m, x in trace.inputs_grad.items()},
         trace.sample_ids and [trace.sample_ids[i] for i in index.tolist()],
         trace.scalar,
+        trace.picture_ids and [trace.picture_ids[i] for i in index.tolist()],
         trace.grid,
     )
 

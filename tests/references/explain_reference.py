@@ -100,6 +100,20 @@ def weighted(trace, weigh):
     return R, history
 
 
+def borrowed(trace, others, residual_gradient):
+    """Return R with the mean w_X of other samples in each step."""
+    each = [
+        [weights(s, residual_gradient, "matrix")[0][0] for stage in stages(other) for s in stage] for other in others
+    ]
+    means = iter([sum(w) / len(w) for w in zip(*each, strict=True)])
+
+    def weigh(step):
+        w = next(means)
+        return [(w, 1 - w)] * len(step.s)
+
+    return weighted(trace, weigh)[0]
+
+
 def changed_columns(trace, step):
     """Return the columns of R[s] that a self-attention changes in rollout and TransAtt.
 

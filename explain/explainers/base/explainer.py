@@ -34,7 +34,7 @@ class Explainer(ABC):
 
     needs: Sequence[str] = ()  #: names of the optional fields of traces and steps that it reads
     last_only: bool = False  #: whether it reads only the last steps (``AttentionTrace.last_steps``)
-    min_batch: int = 1  #: smallest batch that it accepts
+    partners: int = 0  #: largest number of samples of other images whose weights it uses for a sample
     modalities: Sequence[str] = ("image", "text")  #: modalities whose tokens it scores; all other tokens score 0
     control: bool = False  #: whether it is a control, which a good explainer must surpass
     seeded: bool = False  #: whether its scores are random and depend on ``seed``

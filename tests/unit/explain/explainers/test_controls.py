@@ -1,4 +1,4 @@
-"""The controls (shuffled weights, random order, input × gradient), and invalid options of explainers."""
+"""The controls (weights of other samples, random order, input × gradient), and invalid options of explainers."""
 
 import dataclasses
 import itertools
@@ -7,25 +7,83 @@ import math
 import explain_reference as reference
 import pytest
 import torch
-from explain_traces import make_trace, select, unpadded_sample
+from explain_table import BORROWED, EXPLAINERS
+from explain_traces import SHAPES, make_trace, select, unpadded_sample
 
 from explain import TraceError, explainers
 
 
-@pytest.mark.parametrize("shape", ["a", "b"])
-def test_shuffled_uses_the_weights_of_the_previous_sample(shape):
-    trace = make_trace(shape, seed=1)
-    matrix = explainers.Shuffled()(trace).matrix
-    for sample, before in [(0, 2), (1, 0), (2, 1)]:
-        donor = [step for stage in reference.stages(unpadded_sample(trace, before)[0]) for step in stage]
-        weights = iter([reference.weights(step, "total", "matrix") for step in donor])
-        expected = reference.weighted(unpadded_sample(trace, sample)[0], lambda step, w=weights: next(w))[0]
-        torch.testing.assert_close(matrix[sample], torch.tensor(expected, dtype=torch.float64))
+def borrowed_matrix(name, trace, sample, others):
+    """Return the reference map of one sample that uses the weights of the samples ``others`` of the trace."""
+    alone, kept = unpadded_sample(trace, sample)
+    found = BORROWED[name](alone, [unpadded_sample(trace, other)[0] for other in others])
+    matrix = torch.eye(trace.tokens, dtype=torch.float64)
+    matrix[kept[:, None], kept] = torch.tensor(found, dtype=torch.float64)
+    return matrix
 
 
-def test_shuffled_needs_another_sample():
-    with pytest.raises(TraceError, match="at least two"):
-        explainers.Shuffled()(select(make_trace("a"), [0]))
+def is_close(one, other):
+    return torch.allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", [name for name in BORROWED if EXPLAINERS[name].partners == 1])
+def test_shuffled_uses_the_weights_of_one_sample_of_another_image(name, shape, padded):
+    pictures = [7, 7, 8, 9]
+    trace = make_trace(shape, seed=1, batch=4, padded=padded, picture_ids=pictures)
+    matrix = EXPLAINERS[name](trace).matrix
+    for sample, picture in enumerate(pictures):
+        fits = [is_close(matrix[sample], borrowed_matrix(name, trace, sample, [other])) for other in range(4)]
+        assert sum(fits) == 1
+        assert pictures[fits.index(True)] != picture
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", [name for name in BORROWED if EXPLAINERS[name].partners > 1])
+def test_depth_matched_uses_the_mean_weights_of_all_samples_of_other_images(name, shape, padded):
+    trace = make_trace(shape, seed=1, batch=4, padded=padded, picture_ids=[7, 7, 8, 9])
+    matrix = EXPLAINERS[name](trace).matrix
+    for sample, others in enumerate([[2, 3], [2, 3], [0, 1, 3], [0, 1, 2]]):
+        torch.testing.assert_close(matrix[sample], borrowed_matrix(name, trace, sample, others), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", BORROWED)
+def test_the_order_of_a_batch_does_not_matter(name):
+    trace, order = make_trace("b", batch=5, picture_ids=[7, 7, 8, 9, 9]), [3, 0, 4, 2, 1]
+    matrix = EXPLAINERS[name](trace).matrix
+    torch.testing.assert_close(EXPLAINERS[name](select(trace, order)).matrix, matrix[order], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", BORROWED)
+def test_given_weights_are_used_as_they_are(name):
+    trace = make_trace("b")
+    steps = len(trace.steps)
+    bound = EXPLAINERS[name].with_weights(torch.full((3, steps), 0.7, dtype=torch.float64))
+    torch.testing.assert_close(bound(trace).matrix, explainers.Constant(weight=0.7)(trace).matrix)
+    assert bound.needs == ("attention_grad",)
+    alone = EXPLAINERS[name].with_weights(torch.full((1, steps), 0.7, dtype=torch.float64))
+    assert alone(select(trace, [1])).matrix.isfinite().all()  # no second sample is needed
+    with pytest.raises(TraceError, match=rf"expected weights \[3, {steps}\], got \[1, {steps}\]"):
+        alone(trace)
+
+
+def test_own_weights_are_those_of_the_weighted_method():
+    trace = make_trace("a", padded=True)
+    weights = explainers.Shuffled().own_weights(trace)
+    for sample in range(3):
+        steps = [step for stage in reference.stages(unpadded_sample(trace, sample)[0]) for step in stage]
+        expected = torch.tensor([reference.weights(s, "total", "matrix")[0][0] for s in steps], dtype=torch.float64)
+        torch.testing.assert_close(weights[sample], expected)
+    torch.testing.assert_close(
+        explainers.Shuffled().with_weights(weights)(trace).matrix, explainers.Weighted()(trace).matrix
+    )
+
+
+def test_names_of_samples_and_images_fit_the_batch():
+    with pytest.raises(TraceError, match="picture_ids: expected 3 names, got 2"):
+        make_trace("a", picture_ids=[1, 2])
 
 
 def test_constant_with_weight_one_half_equals_uniform():

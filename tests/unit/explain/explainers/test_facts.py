@@ -51,13 +51,18 @@ def test_tokens_of_other_modalities_score_0(name):
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)
-def test_fewer_samples_than_min_batch_are_refused(name):
-    explainer, trace = EXPLAINERS[name], make_trace("b")
-    assert explainer.min_batch == (2 if name == "shuffled" else 1)
-    assert explainer(select(trace, range(explainer.min_batch))).matrix.isfinite().all()
-    if explainer.min_batch > 1:
-        with pytest.raises(TraceError, match="at least two"):
-            explainer(select(trace, range(explainer.min_batch - 1)))
+def test_a_batch_of_one_image_is_refused_by_explainers_with_partners_only(name):
+    explainer, trace = EXPLAINERS[name], make_trace("b", picture_ids=[7, 7, 8])
+    assert explainer.partners == {"shuffled": 1, "depth_matched": 64}.get(name.removesuffix("_branch"), 0)
+    assert explainer(select(trace, [0, 2])).matrix.isfinite().all()
+    for same in ([0], [0, 1]):
+        if explainer.partners:
+            with pytest.raises(
+                TraceError, match="the batch of sample s0 has none: trace samples of two or more images"
+            ):
+                explainer(select(trace, same))
+        else:
+            assert explainer(select(trace, same)).matrix.isfinite().all()
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)

@@ -25,6 +25,7 @@ WEIGHTED = {
     "uniform": explainers.Uniform(),
     "constant": explainers.Constant(),
     "shuffled": explainers.Shuffled(),
+    "depth_matched": explainers.DepthMatched(),
 }
 
 
