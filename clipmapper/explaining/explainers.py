@@ -15,17 +15,16 @@ from clipmapper.errors import UserError
 from explain import Explainer
 
 
-def usable_for(explainers: Mapping[str, Explainer], samples: int) -> Mapping[str, Explainer]:
-    """Return the explainers that can explain this many samples, and report the others on stderr.
+def usable_for(explainers: Mapping[str, Explainer], images: int) -> Mapping[str, Explainer]:
+    """Return the explainers that can be used in a run with this many images, and report the others on stderr.
 
-    Some explainers need a second sample. If all of them do, all are returned, and the explainers themselves report the
-    error.
+    Some explainers need a sample of another image. If all of them do, all are returned, and the run ends with an error.
     """
-    enough = {name: each for name, each in explainers.items() if samples >= each.min_batch}
+    enough = {name: each for name, each in explainers.items() if images > 1 or not each.partners}
     if not enough:
         return explainers
     for name in [name for name in explainers if name not in enough]:
-        print(f"explainer {name} is left out: it needs the weights of a second sample", file=sys.stderr)
+        print(f"explainer {name} is left out: it needs a sample of another image", file=sys.stderr)
     return enough
 
 

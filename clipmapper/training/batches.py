@@ -53,8 +53,7 @@ def in_order(size: int, batch_size: int) -> list[list[int]]:
 def even_batches(rows: Sequence[int], size: int, least: bool = False) -> list[list[int]]:
     """Split rows into batches of at most ``size`` rows, or of at least ``size`` rows with ``least``.
 
-    The batches' sizes differ by at most one. So no batch has a single sample, which some explainers refuse, unless
-    there is only one sample or ``size`` is below 3.
+    The batches' sizes differ by at most one.
     """
     return split_evenly(rows, max(1, len(rows) // size) if least else -(-len(rows) // size))
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from clipmapper.errors import UserError
+from clipmapper.explaining.partners import Partners
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import Word, sentence_relevance, split_words, sub_word_weights
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
-from clipmapper.tasks.caption.trained import CaptionedBatch
+from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner
 from clipmapper.tasks.caption.vocabulary import IGNORED
 from clipmapper.training.batches import split_evenly
-from explain import Explainer, Needs, TraceError
+from explain import AttentionTrace, Explainer, Needs, TraceError
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,26 @@ def explain_words(
         what = checkpoint or f"captions of images {batch.ids[0]} to {batch.ids[-1]}"
         raise UserError(f"{what} can't be explained: {error}") from error
     return ExplainedWords(traced, words, scores)
+
+
+def caption_partners(trained: TrainedCaptioner, rows: Sequence[int], seed: int, against: int | None = None) -> Partners:
+    """Return the partners of a run's images, whose captions are generated again when they are needed.
+
+    Args:
+        trained: The model and its images.
+        rows: The run's images.
+        seed: Seed of the draws.
+        against: As in :func:`explain_words`.
+    """
+    row_of = {trained.images[row].image_id: row for row in rows}
+
+    def trace(ids: Sequence[int], needs: Needs) -> AttentionTrace | None:
+        batch = trained.batch([row_of[each] for each in ids])
+        if batch is None or not batch.items:
+            return None
+        return trace_captions(trained.model, batch.pixels, batch.captions, needs, batch.ids, against, batch.ids).trace
+
+    return Partners({number: number for number in row_of}, seed, trace)
 
 
 def contrast_class(model: CLIPMapperCaption, word: str) -> int:

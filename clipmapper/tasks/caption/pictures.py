@@ -13,7 +13,7 @@ from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
 from clipmapper.explaining.selection import drawn_rows, readable, rows_of_ids
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
-from clipmapper.tasks.caption.explaining import contrast_class, explain_words, in_chunks
+from clipmapper.tasks.caption.explaining import caption_partners, contrast_class, explain_words, in_chunks
 from clipmapper.tasks.caption.sample import SCHEMA, ExplainedCaption, explained_captions, score_rows
 from clipmapper.tasks.caption.sentence import Word, split_words, word_weights
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner
@@ -90,6 +90,8 @@ def _explain_captions(
         corpus = build_cider_corpus(image.captions for image in trained.images if image.captions)
     grid = tuple(model.encoder.vision.visual.grid_size)
     against = None if config.against is None else contrast_class(model, config.against)
+    partners = caption_partners(trained, rows, config.seed, against)
+    usable = usable_for(explainers, len(partners.images))
     for places in in_order(len(rows), config.batch_size):
         for pictures in readable(trained.batch, [rows[place] for place in places]):
             for batch in _split_by_sub_words(pictures, config.batch_size):
@@ -99,8 +101,8 @@ def _explain_captions(
                 references = {image.image_id: image.captions for image in batch.images}
                 weights = word_weights(texts, references, config.weighting, corpus)
                 _note_contrast(batch, words, config.against)
-                usable = usable_for(explainers, sum(map(len, batch.captions)))
-                explained = explain_words(model, batch, usable, against, checkpoint=trained.checkpoint)
+                bound, _ = partners.bind(usable, batch.items)
+                explained = explain_words(model, batch, bound, against, checkpoint=trained.checkpoint)
                 captions = [model.vocabulary.text(caption) for caption in batch.captions]
                 yield from explained_captions(batch, explained, weights, captions, grid)
 

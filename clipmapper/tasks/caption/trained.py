@@ -36,6 +36,16 @@ class CaptionedBatch:
         """The images' ids, which also seed the random draws of explainers."""
         return [image.image_id for image in self.images]
 
+    @property
+    def picture_ids(self) -> list[int]:
+        """The images' ids."""
+        return self.ids
+
+    @property
+    def items(self) -> list[int]:
+        """The image's id for each sub-word of all captions."""
+        return [number for number, caption in zip(self.ids, self.captions, strict=True) for _ in caption]
+
     def part(self, rows: Sequence[int]) -> CaptionedBatch:
         """Return the batch of only these rows."""
         images, photos = tuple(self.images[row] for row in rows), tuple(self.photos[row] for row in rows)

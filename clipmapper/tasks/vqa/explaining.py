@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from clipmapper.errors import UserError
+from clipmapper.explaining.partners import Partners
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import Traced, trace_vqa
-from clipmapper.tasks.vqa.trained import QuestionBatch
-from explain import Explainer, Needs, TraceError
+from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
+from explain import AttentionTrace, Explainer, Needs, TraceError
 from explain.targets import Target, given, margin, predicted
 
 
@@ -61,6 +62,26 @@ def explain(
         raise UserError(f"{what} can't be explained: {error}") from error
 
 
+def question_partners(trained: TrainedVQA, rows: Sequence[int], seed: int, target: Target = predicted) -> Partners:
+    """Return the partners of a run's questions, which are questions about other images.
+
+    Args:
+        trained: The model and its questions.
+        rows: The run's questions.
+        seed: Seed of the draws.
+        target: The logit that is explained, as a function of the logits of any batch.
+    """
+    row_of = {trained.questions[row].question_id: row for row in rows}
+
+    def trace(ids: Sequence[int], needs: Needs) -> AttentionTrace | None:
+        batch = trained.batch([row_of[each] for each in ids])
+        if batch is None:
+            return None
+        return trace_vqa(trained.model, batch.pixels, batch.text, target, needs, batch.ids, batch.picture_ids).trace
+
+    return Partners({number: trained.questions[row].image_id for number, row in row_of.items()}, seed, trace)
+
+
 @dataclass(frozen=True)
 class AnswerTarget:
     """The logit that is explained: that of ``answer``, minus that of ``against`` if there is one."""
@@ -93,6 +114,15 @@ class AnswerTarget:
             what = f"question {batch.ids[row]}: the predicted answer is {model.answers[self.against]} too"
             print(f"{what}, so against={model.answers[self.against]} leaves nothing to explain", file=sys.stderr)
         return margin(answers, self.against)
+
+    def of_logits(self, logits: Tensor) -> Tensor:
+        """Return the explained scalar of any questions, [B], without a note; predicted answers are those of the logits.
+
+        Args:
+            logits: [B, answers].
+        """
+        answer = logits.argmax(1) if self.answer is None else self.answer
+        return (given(answer) if self.against is None else margin(answer, self.against))(logits)
 
 
 def _class_of(answers: tuple[str, ...], key: str, answer: str | None) -> int | None:

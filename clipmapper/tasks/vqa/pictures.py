@@ -16,7 +16,7 @@ from clipmapper.explaining.explainers import usable_for
 from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
 from clipmapper.explaining.selection import readable
 from clipmapper.tasks.vqa.config import ExplainConfig
-from clipmapper.tasks.vqa.explaining import AnswerTarget
+from clipmapper.tasks.vqa.explaining import AnswerTarget, question_partners
 from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, ScoredAnswer, explain_samples, score_rows
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from clipmapper.training.batches import even_batches
@@ -56,11 +56,13 @@ def write_pictures(
     """
     aim = AnswerTarget.of(config, trained.model.answers)
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
+    partners = question_partners(trained, rows, config.seed, aim.of_logits)
+    usable = usable_for(explainers, len(set(partners.images.values())))
     made = 0
     with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "questions") as advance:
         for batch in _batches(trained, rows, config.batch_size):
-            chosen = usable_for(explainers, len(batch.questions))
-            for sample in explain_samples(trained, batch, chosen, aim, config.interaction):
+            bound, _ = partners.bind(usable, batch.ids)
+            for sample in explain_samples(trained, batch, bound, aim, config.interaction):
                 write(score_rows(sample))
                 draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
                 made += 1

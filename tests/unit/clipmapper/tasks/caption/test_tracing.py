@@ -151,7 +151,7 @@ def test_every_explainer_gives_the_scores_of_a_separate_trace_of_the_word(name: 
     assert scores.isfinite().all()
     for m, single in enumerate(alone(name)):
         assert not scores[m, single.tokens :].any()  # later words
-        if explainer is not explainers.Shuffled:  # it uses the weights of another item
+        if not explainer().partners:  # they use the weights of other items
             expected = explainer()(single, rows=torch.tensor([single.tokens - 1]))[0]
             torch.testing.assert_close(scores[m, : single.tokens], expected, **CLOSE)
 
@@ -213,11 +213,14 @@ def test_captions_that_cannot_be_explained_are_refused() -> None:
         trace_captions(model, pixels(), [[word] * 12, [], [], []])
 
 
-def test_shuffled_needs_a_second_word() -> None:
+def test_shuffled_needs_a_second_image() -> None:
     model = random_caption("b")
-    found = trace_captions(model, pixels()[:1], [captions(model)[0][:1]])
-    with pytest.raises(TraceError, match="at least two"):
+    ids = [captions(model)[0], captions(model)[2]]
+    found = trace_captions(model, pixels()[:2], ids, picture_ids=[5, 5])
+    with pytest.raises(TraceError, match="trace samples of two or more images together"):
         explainers.Shuffled()(found.trace, rows=found.rows)
+    two = trace_captions(model, pixels()[:2], ids, picture_ids=[5, 6])
+    assert explainers.Shuffled()(two.trace, rows=two.rows).isfinite().all()
 
 
 @MAPPERS
