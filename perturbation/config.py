@@ -139,7 +139,7 @@ class LocaliseConfig(ExplainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_at_least_two(samples=self.samples, batch_size=self.batch_size)
+        _check_sizes(self.samples, self.batch_size)
         if not 0 < self.patch_share <= 1:
             raise UserError(f"patch_share={self.patch_share} must be above 0 and at most 1")
 
@@ -153,11 +153,11 @@ class SanityConfig(ExplainedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_at_least_two(samples=self.samples, batch_size=self.batch_size)
+        _check_sizes(self.samples, self.batch_size)
 
 
-def _check_at_least_two(**sizes: int) -> None:
-    """Raise UserError for a size below 2: ``shuffled`` takes its weights from another sample of the batch."""
-    for name, value in sizes.items():
-        if value < 2:
-            raise UserError(f"{name}={value} must be 2 or more")
+def _check_sizes(samples: int, batch_size: int) -> None:
+    """Raise UserError for fewer than two samples, which have no interval, and for an empty batch."""
+    for name, value, least in (("samples", samples, 2), ("batch_size", batch_size, 1)):
+        if value < least:
+            raise UserError(f"{name}={value} must be {least} or more")

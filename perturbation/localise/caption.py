@@ -17,7 +17,7 @@ from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import scoring
 from clipmapper.files import write_metrics
-from clipmapper.tasks.caption.explaining import explain_words, in_chunks
+from clipmapper.tasks.caption.explaining import caption_partners, explain_words, in_chunks
 from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from clipmapper.training.batches import in_order
@@ -88,6 +88,7 @@ def localise_words(
     if config.samples > total:
         raise UserError(f"samples={config.samples}: the {config.split} split has {total} images; give fewer")
     rows = np.random.default_rng(config.seed).permutation(total)[: config.samples].tolist()
+    partners = caption_partners(trained, rows, config.seed)
     relevance: dict[str, list[Scores]] = {name: [] for name in (*explainers, DELETION)}
     masks: list[Mask] = []
     kinds: list[str] = []
@@ -98,7 +99,8 @@ def localise_words(
         counts["captions"] += len(part.named)
         for chunk in in_chunks(part.batch.captions, config.batch_size):
             batch, named = part.batch.part(chunk), [part.named[k] for k in chunk]
-            for name, scores in _word_relevance(trained, batch, named, explainers, config.batch_size).items():
+            bound, _ = partners.bind(explainers, batch.items)
+            for name, scores in _word_relevance(trained, batch, named, bound, config.batch_size).items():
                 relevance[name].append(scores)
             for image, words in zip(batch.images, named, strict=True):
                 side = math.isqrt(trained.model.encoder.vision.token_count - 1)

@@ -14,7 +14,7 @@ from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
 from clipmapper.files import write_metrics
 from clipmapper.metrics.vqa import vqa_accuracy
-from clipmapper.tasks.vqa.explaining import explain
+from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.tracing import Traced
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from clipmapper.training.batches import even_batches
@@ -51,9 +51,8 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     trained = load_trained(config, config.split, config.checkpoint)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
     rows = correctly_answered(trained, config)
-    found = localise(
-        trained, evidence, explainers, even_batches(rows, config.batch_size, least=True), config.patch_share
-    )
+    chunks = even_batches(rows, config.batch_size, least=True)
+    found = localise(trained, evidence, explainers, chunks, config.patch_share, config.seed)
     tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
     text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", len(rows))
     about = {"checkpoint": str(trained.checkpoint), "questions": len(rows)}
@@ -92,8 +91,13 @@ def localise(
     explainers: Mapping[str, Explainer],
     chunks: Sequence[Sequence[int]],
     patch_share: float,
+    seed: int,
 ) -> Localised:
-    """Compute every metric of every explainer, and of the deletion oracle, on the questions with rows in ``chunks``."""
+    """Compute every metric of every explainer, and of the deletion oracle, on the questions with rows in ``chunks``.
+
+    ``seed`` draws the questions whose weights some controls use.
+    """
+    partners = question_partners(trained, [row for rows in chunks for row in rows], seed)
     parts: dict[str, dict[str, list[Array]]] = {
         m: {name: [] for name in (*(n for n, each in explainers.items() if m in each.modalities), DELETION, CHANCE)}
         for m in MODALITIES
@@ -103,7 +107,8 @@ def localise(
         for rows in chunks:
             batch = trained.batch(rows)
             assert batch is not None, "the images of these questions were readable when they were answered"
-            explained = explain(trained.model, batch, explainers, checkpoint=trained.checkpoint)
+            bound, _ = partners.bind(explainers, batch.ids)
+            explained = explain(trained.model, batch, bound, checkpoint=trained.checkpoint)
             counted = {modality: removable(explained.traced, modality) for modality in MODALITIES}
             reader = VQAReader(Engine(trained.model, len(rows)))
             effects = answer_effects(reader, batch, explained.traced.answers, counted)

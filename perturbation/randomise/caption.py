@@ -16,8 +16,9 @@ from clipmapper.config.explain import ExplainedConfig
 from clipmapper.tasks.caption.explaining import explain_words
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import sentence_relevance
+from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
-from explain import Explainer
+from explain import AttentionTrace, Explainer, Needs
 from perturbation.measures.base import ScoredBy, TokenScores
 
 MODALITIES = ("image",)
@@ -56,3 +57,13 @@ def explained(
         patches = found.traced.scores(each, "image").cpu().double()
         scores[ScoredBy(name)] = sentence_relevance(patches, weights, caption, len(counts)).numpy()
     return {"image": TokenScores(np.ones_like(next(iter(scores.values())), dtype=np.bool_), scores)}
+
+
+def trace(
+    model: CLIPMapperCaption, chosen: Sequence[CaptionedBatch], ids: Sequence[int], needs: Needs
+) -> AttentionTrace:
+    """Trace the captions of the images with these ids, which may be of several batches."""
+    places = {number: (batch, place) for batch in chosen for place, number in enumerate(batch.ids)}
+    found = [places[number] for number in ids]
+    pixels, captions = torch.stack([batch.pixels[k] for batch, k in found]), [batch.captions[k] for batch, k in found]
+    return trace_captions(model, pixels, captions, needs, ids, picture_ids=ids).trace

@@ -7,9 +7,10 @@ of the rank correlation between both explanations.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import nn
 from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import scoring
+from clipmapper.explaining.partners import Partners
 from clipmapper.files import write_metrics
 from clipmapper.training.batches import even_batches
 from explain import Explainer
@@ -99,10 +101,7 @@ def correlations(
         layer is ``UNTOUCHED``.
     """
     model = deepcopy(model)
-    originals = []
-    for batch in chosen:
-        originals.append(task.explained(model, batch, explainers, batch.ids))
-        done()
+    originals = list(_explained(task, model, chosen, explainers, seed, "", done))
     found: dict[tuple[str, str], dict[str, Array]] = {
         (m, name): {} for m in originals[0] for name, each in explainers.items() if m in each.modalities
     }
@@ -110,12 +109,27 @@ def correlations(
     generator = torch.Generator().manual_seed(seed)
     for layer, parts in layers_from_the_top(model).items():
         redraw(parts, generator)
-        now = []
-        for batch in chosen:
-            now.append(task.explained(model, batch, explainers, [f"{number} {layer}" for number in batch.ids]))
-            done()
+        now = list(_explained(task, model, chosen, explainers, seed, f" {layer}", done))
         _compare(found, layer, originals, now)
     return found
+
+
+def _explained(
+    task: Any,
+    model: nn.Module,
+    chosen: Sequence[Any],
+    explainers: Mapping[str, Explainer],
+    seed: int,
+    suffix: str,
+    done: Callable[[], object],
+) -> Iterator[Mapping[str, TokenScores]]:
+    """Yield the scores of each batch; ``suffix`` follows the samples' ids in the names that seed random draws."""
+    images = {number: image for batch in chosen for number, image in zip(batch.ids, batch.picture_ids, strict=True)}
+    partners = Partners(images, seed, partial(task.trace, model, chosen))
+    for batch in chosen:
+        bound, _ = partners.bind(explainers, batch.items)
+        yield task.explained(model, batch, bound, [f"{number}{suffix}" for number in batch.ids])
+        done()
 
 
 def _compare(

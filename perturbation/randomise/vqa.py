@@ -14,8 +14,9 @@ from torch import Tensor
 from clipmapper.config.explain import ExplainedConfig
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
-from explain import Explainer
+from clipmapper.tasks.vqa.tracing import trace_vqa
+from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained, question_batch
+from explain import AttentionTrace, Explainer, Needs
 from explain.targets import given
 from perturbation.measures.base import ScoredBy, TokenScores
 
@@ -33,6 +34,16 @@ class FixedAnswers:
     @property
     def ids(self) -> list[int]:
         """Ids of the questions."""
+        return self.batch.ids
+
+    @property
+    def picture_ids(self) -> list[int]:
+        """Image id of each question."""
+        return self.batch.picture_ids
+
+    @property
+    def items(self) -> list[int]:
+        """Ids of the questions, each of which is one item of a trace."""
         return self.batch.ids
 
 
@@ -71,3 +82,13 @@ def explained(
         )
         for modality in MODALITIES
     }
+
+
+def trace(model: CLIPMapperVQA, chosen: Sequence[FixedAnswers], ids: Sequence[int], needs: Needs) -> AttentionTrace:
+    """Trace the questions with these ids, which may be of several batches."""
+    places = {number: (batch, place) for batch in chosen for place, number in enumerate(batch.ids)}
+    found = [places[number] for number in ids]
+    questions, images = zip(*((each.batch.questions[k], each.batch.images[k]) for each, k in found), strict=True)
+    answers = torch.stack([each.answers[k] for each, k in found])
+    batch = question_batch(model, questions, images)
+    return trace_vqa(model, batch.pixels, batch.text, given(answers), needs, batch.ids, batch.picture_ids).trace

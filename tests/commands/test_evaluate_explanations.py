@@ -241,6 +241,20 @@ def test_explainers_have_rows_only_in_the_modalities_they_score(
     assert lines[3].startswith("| first_to_last | – | – | – | 0.")
 
 
+def test_controls_with_partners_do_not_depend_on_the_batches(
+    tiny: Tiny, trained: Path, command: Command, tmp_path: Path
+) -> None:
+    found = []
+    for size in (1, 4, 9):
+        run = tmp_path / str(size)
+        more = ("explainer.names=[shuffled,depth_matched]", f"batch_size={size}")
+        status, _, errors = command("evaluate_explanations", *arguments(tiny, trained, run, *more))
+        assert (status, errors) == (0, [])
+        found.append([row["value"] for row in read_json(run / "localisation.json")["rows"]])
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert found[2] == pytest.approx(found[0], abs=1e-5)
+
+
 Values = dict[tuple[str, str], list[tuple[float, float] | None]]
 
 

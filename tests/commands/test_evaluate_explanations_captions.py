@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from clipmapper.files import read_json
 from clipmapper.nn import TokenSubset
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.tracing import trace_captions
-from clipmapper.tasks.caption.trained import load_trained
+from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from explain import explainers
 from perturbation.config import LocaliseConfig
 from perturbation.localise.caption import localise_words
@@ -111,6 +112,35 @@ def test_relevance_and_evidence_equal_those_of_each_word_alone(
     true = sum(check_caption(text, scenes[image_id]).true for image_id, text in zip(ids, texts, strict=True))
     assert 0 < true <= TEST_IMAGES * 2 // 3
     assert found.counts == {"pictures": TEST_IMAGES, "true": true, "captions": len(set(found.captions))}
+
+
+def test_controls_with_partners_do_not_depend_on_the_batches(
+    overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(overrides)
+    trained = load_trained(config, "test", config.checkpoint)
+    ids, texts = references(overrides)
+    _caption_by_image(monkeypatch, dict(zip(ids, texts, strict=True)))
+    every, found = {"shuffled": explainers.Shuffled(), "depth_matched": explainers.DepthMatched()}, []
+    for size in (1, 40):
+        config = config_of((*overrides, f"batch_size={size}"))
+        found.append(localise_words(trained, read_evidence(config.data, "test"), every, config))
+    assert found[0].captions == found[1].captions
+    for name in every:
+        np.testing.assert_allclose(found[0].relevance[name], found[1].relevance[name], rtol=1e-4, atol=1e-7)
+
+
+def _caption_by_image(patch: pytest.MonkeyPatch, texts: dict[int, str]) -> None:
+    """Give each image its caption in every batch, also when a caption is generated again for a partner."""
+    generated = TrainedCaptioner.batch
+
+    def batch(self: TrainedCaptioner, rows: Sequence[int]) -> CaptionedBatch | None:
+        found = generated(self, rows)
+        assert found is not None
+        encode = self.model.encoder.tokenizer.encode
+        return replace(found, captions=tuple(encode(texts[number]) for number in found.ids))
+
+    patch.setattr(TrainedCaptioner, "batch", batch)
 
 
 def test_the_command_writes_and_prints_the_table(

@@ -297,15 +297,29 @@ def test_scores_are_written_only_for_the_modalities_of_an_explainer(
     assert len(pictures(run)) == 2
 
 
-def test_shuffled_is_left_out_for_a_single_sample(overrides: tuple[str, ...], command: Command) -> None:
-    names = "explainer.names=[uniform,shuffled]"
-    _, one = made(command, *overrides, "explainer=all", names, "samples=1")
-    assert set(one["explainer"]) == {"uniform"}
-    _, several = made(command, *overrides, "explainer=all", names, "samples=4", "batch_size=3")
-    assert several.groupby("explainer")["question_id"].nunique().to_dict() == {"uniform": 4, "shuffled": 4}
+def test_explainers_with_partners_are_left_out_for_a_single_image(
+    overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "explainer.names=[uniform,shuffled,depth_matched]"
+    questions = subject_of(overrides).questions
+    same = [each.question_id for each in questions if each.image_id == questions[0].image_id][:2]
+    for chosen in (("samples=1",), ("select=ids", f"ids={same}")):
+        _, one = made(command, *overrides, "explainer=all", names, *chosen)
+        assert set(one["explainer"]) == {"uniform"}
+        said = capsys.readouterr().err.splitlines()
+        assert "explainer shuffled is left out: it needs a sample of another image" in said
+        assert "explainer depth_matched is left out: it needs a sample of another image" in said
     status, _, errors = command("explain", *overrides, "explainer=shuffled", "samples=1")
     assert (status, len(errors)) == (1, 1)
-    assert "needs a batch of at least two" in errors[0]
+    assert "explainer=shuffled: it uses the weights of a sample of another image, and this run has none" in errors[0]
+
+
+def test_controls_with_partners_do_not_depend_on_the_batches(overrides: tuple[str, ...], command: Command) -> None:
+    names = ("explainer=all", "explainer.names=[shuffled,depth_matched]", "against=yes", "samples=4")
+    together, alone = (made(command, *overrides, *names, f"batch_size={size}")[1] for size in (4, 1))
+    both = together.merge(alone, on=["question_id", "explainer", "modality", "index"], validate="1:1")
+    assert len(both) == len(together) == len(alone)
+    np.testing.assert_allclose(both["score_x"], both["score_y"], rtol=1e-4, atol=1e-6)
 
 
 def test_an_error_keeps_the_results_written_before(overrides: tuple[str, ...], command: Command) -> None:

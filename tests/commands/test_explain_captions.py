@@ -74,6 +74,16 @@ def test_an_explainer_without_scores_of_patches_is_left_out(
     assert "explainer first_to_last is left out: it does not score image tokens" in capsys.readouterr().err
 
 
+def test_controls_with_partners_do_not_depend_on_the_batches(overrides: tuple[str, ...], command: Command) -> None:
+    names = ("explainer=all", "explainer.names=[shuffled,depth_matched]", "samples=4")
+    together, alone = (made(command, *overrides, *names, f"batch_size={size}")[1] for size in (100, 1))
+    both = together.merge(alone, on=["image_id", "explainer", "index"], validate="1:1")
+    assert len(both) == len(together) == len(alone) > 8
+    np.testing.assert_allclose(
+        np.stack(both["patches_x"].tolist()), np.stack(both["patches_y"].tolist()), rtol=1e-4, atol=1e-6
+    )
+
+
 def test_scores_equal_those_of_each_caption_alone(
     overrides: tuple[str, ...], command: Command, drawn: list[Caption]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from models import CAPTIONS, QUESTIONS, pictures, random_caption, random_vqa, words_of
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.data.images import FileImage
@@ -104,6 +105,33 @@ def test_layers_stay_random_and_the_explained_answer_stays_the_same(name: str) -
         expected = rank_correlation(first, second, np.ones(first.shape, bool))
         np.testing.assert_allclose(found["image", "ixg"][layer], expected, atol=1e-6)
     assert changed  # else this test could not tell which answer is explained
+
+
+def parts_of(task: str) -> tuple[nn.Module, list[Any], list[Any]]:
+    """Return a model, and its samples as one batch and as several."""
+    if task == "vqa":
+        model = random_vqa("b")
+        whole = asked(model)
+        pairs = [question_batch(model, whole.questions[k : k + 2], whole.images[k : k + 2]) for k in (0, 2, 4)]
+        return model, [fixed(model, whole)], [fixed(model, pair) for pair in pairs]
+    captioner = random_caption("b")
+    ids = tuple(captioner.encoder.tokenizer.encode(text) for text in CAPTIONS[:3])
+    images = tuple(CaptionImage(k, (), FileImage(Path(f"{k}.jpg"))) for k in range(3))
+    photos = tuple(Image.new("RGB", (8, 8)) for _ in images)
+    batch = CaptionedBatch(images, photos, pictures(3).double(), ids)
+    return captioner, [batch], [batch.part([0]), batch.part([1, 2])]
+
+
+@pytest.mark.parametrize("task", ["vqa", "caption"])
+def test_controls_with_partners_do_not_depend_on_the_batches(task: str) -> None:
+    every = {"shuffled": explainers.Shuffled(), "depth_matched": explainers.DepthMatched()}
+    model, whole, parts = parts_of(task)
+    module = {"vqa": vqa, "caption": caption}[task]
+    found, by_parts = (correlations(module, model, chosen, every, seed=3) for chosen in (whole, parts))
+    for key, curve in found.items():
+        for layer, values in curve.items():
+            np.testing.assert_allclose(values, by_parts[key][layer], atol=1e-5)
+    assert any(curve["embeddings"].mean() < 0.95 for curve in found.values())
 
 
 def test_rows_leave_out_samples_without_an_order() -> None:
