@@ -53,12 +53,12 @@ class Areas(Measure):
         }
 
     def record(self, batch: ExplainedBatch, outputs: Mapping[Name, SubsetOutputs]) -> list[Rows]:
-        """Record the model's answer or caption, and all its values, at every step."""
+        """Record the sample's partner, and the model's answer or caption and all its values at every step."""
         return [
             Rows(
                 SAMPLES,
                 about_row(modality, scored_by, direction=direction, control=scored_by.control),
-                {batch.said: found.said, **found.values},
+                {"partner_id": batch.partner_ids(scored_by), batch.said: found.said, **found.values},
             )
             for (modality, scored_by, direction), found in outputs.items()
         ]

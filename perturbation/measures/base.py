@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -64,6 +65,7 @@ class ExplainedBatch:
         tokens: Scores by modality, for the modalities under test.
         start: Number of samples in the batches before this one.
         seed: Seed of the random order of equal scores.
+        partners: Id of each sample's partner, for the explainers that use the weights of one.
     """
 
     kind: str
@@ -72,10 +74,17 @@ class ExplainedBatch:
     tokens: Mapping[Modality, TokenScores]
     start: int = 0
     seed: int = 0
+    partners: Mapping[ScoredBy, Mapping[int, int]] = field(default_factory=dict)
 
     def ties(self, modality: Modality) -> Array:
         """Return the numbers that order the equal scores of a modality, [B, n], the same for every explainer."""
         return draw_ties(self.seed, self.ids, modality, self.tokens[modality].removable.shape[1])
+
+    def partner_ids(self, scored_by: ScoredBy) -> NDArray[np.int64]:
+        """Return the id of each sample's partner, a masked array [B]; all are masked for an explainer without."""
+        partners = self.partners.get(scored_by, {})
+        ids = [partners.get(each, 0) for each in self.ids]
+        return np.ma.array(ids, dtype=np.int64, mask=[each not in partners for each in self.ids])
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from torch import Tensor
 
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.errors import UserError
+from clipmapper.explaining.partners import Partners
 from clipmapper.files import read_json, write_json
 from clipmapper.metrics.captions import build_cider_corpus
+from clipmapper.tasks.caption.explaining import caption_partners
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, sub_word_weights, word_weights
 from clipmapper.tasks.caption.tracing import trace_captions
@@ -29,7 +32,7 @@ from clipmapper.training.batches import even_batches
 from explain import Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
-from perturbation.perturb.candidates import Candidate
+from perturbation.perturb.candidates import Candidate, bind
 from perturbation.perturb.identity import CAPTIONS, digest
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
@@ -75,6 +78,10 @@ class CaptionTests:
         """The number of tested images, as text for the user."""
         return f"{sum(map(len, self.batches))} of {len(_images_with_references(self.trained))} captioned images"
 
+    @cached_property
+    def _partners(self) -> Partners:
+        return caption_partners(self.trained, [row for rows in self.batches for row in rows], self.config.seed)
+
     def prepare(self, run: Path) -> Prepared:
         """Caption the images with nothing removed and compute the weights of the words, or read both from ``run``.
 
@@ -95,20 +102,22 @@ class CaptionTests:
         if batch is None:
             return {}
         known = [prepared[image.image_id] for image in batch.images]
-        captions = [each["ids"] for each in known]
-        tokens = self._score_patches(batch, captions, [each["weights"] for each in known])
+        batch = replace(batch, captions=tuple(each["ids"] for each in known))
+        candidates = bind(self.candidates, self._partners, batch.items)
+        tokens = self._score_patches(batch, candidates, [each["weights"] for each in known])
         start = sum(map(len, self.batches[:number]))
-        ids = [image.image_id for image in batch.images]
-        explained = ExplainedBatch("image", ids, "captions", {"image": tokens}, start, self.config.seed)
+        partners = {name: each.partners for each in candidates for name in self._weighting_by_name(each.name)}
+        seed = self.config.seed
+        explained = ExplainedBatch("image", batch.ids, "captions", {"image": tokens}, start, seed, partners)
         engine = CaptionEngine(
             self.model, self.config.engine_batch or ENGINE_BATCH, self.trained.max_length, self.config.removal.image
         )
-        texts = [self.model.vocabulary.text(ids) for ids in captions]
+        texts = [self.model.vocabulary.text(ids) for ids in batch.captions]
         samples = CaptionSamples(batch.pixels, [image.captions for image in batch.images], texts)
         return record_batch(self.measures, explained, CaptionReader(engine), samples, None)
 
     def _score_patches(
-        self, batch: CaptionedBatch, captions: Sequence[Sequence[int]], weights: Sequence[Mapping[str, Sequence[float]]]
+        self, batch: CaptionedBatch, candidates: Sequence[Candidate], weights: Sequence[Mapping[str, Sequence[float]]]
     ) -> TokenScores:
         """Return the patches' relevance to the whole caption, [B, P], for every explainer and weighting.
 
@@ -117,13 +126,12 @@ class CaptionTests:
         Raises:
             UserError: An explainer can't explain this batch.
         """
-        needs = Needs.of(candidate.explainer for candidate in self.candidates)
-        names = [image.image_id for image in batch.images]
+        needs, names, captions = Needs.of(each.explainer for each in candidates), batch.ids, batch.captions
         by_weighting = {name: self._sub_word_weights(captions, [each[name] for each in weights]) for name in weights[0]}
         found: dict[ScoredBy, Tensor] = {}
         try:
-            traced = trace_captions(self.model, batch.pixels, captions, needs, names)
-            for candidate in self.candidates:
+            traced = trace_captions(self.model, batch.pixels, captions, needs, names, picture_ids=names)
+            for candidate in candidates:
                 rows = traced.scores(candidate.explainer(traced.trace, traced.rows), "image")
                 for name, weighting in self._weighting_by_name(candidate.name).items():
                     found[name] = sentence_relevance(rows, by_weighting[weighting].to(rows), traced.sample, len(names))

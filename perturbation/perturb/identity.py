@@ -20,6 +20,7 @@ from perturbation.perturb.parts import copy_parts
 
 IDENTITY = "identity.json"
 CHOSEN, CAPTIONS = "engine.json", "captions.json"  # computed once; a resumed run copies them
+RECORDS = 2  # version of the records; it rises when their columns or the meaning of an explainer change
 
 # These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
 _IGNORED_KEYS = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls", "measure")
@@ -57,6 +58,7 @@ def identify(
         },
         "checkpoint": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
         **samples,
+        "records": RECORDS,
         "versions": versions(),
     }
     plain: Identity = json.loads(json.dumps(identity))

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
+from clipmapper.explaining.partners import Partners
 from clipmapper.files import read_json, write_json
-from clipmapper.tasks.vqa.explaining import explain
+from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from clipmapper.training.batches import even_batches
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
-from perturbation.perturb.candidates import Candidate
+from perturbation.perturb.candidates import Candidate, bind
 from perturbation.perturb.identity import CHOSEN, digest
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
@@ -67,6 +69,12 @@ class QuestionTests:
     def _questions(self) -> list[Question]:
         return [self.trained.questions[row] for rows in self.batches for row in rows]
 
+    @cached_property
+    def _partners(self) -> Partners:
+        rows = [row for rows in self.batches for row in rows]
+        target = self.config.target
+        return question_partners(self.trained, rows, self.config.seed, lambda y: target_of(target, y)(y))
+
     def prepare(self, run: Path) -> int:
         """Return the engine's batch size: from the config, from the resumed run, or the fastest on this machine."""
         if self.config.engine_batch is not None:
@@ -88,7 +96,8 @@ class QuestionTests:
         target = target_of(self.config.target, samples.inputs.logits)
         modalities = [modality for modality in MODALITIES if modality in self.config.modality]
         start = sum(map(len, self.batches[:number]))
-        explained = explained_questions(self.model, batch, self.candidates, target, modalities, start, self.config.seed)
+        candidates = bind(self.candidates, self._partners, batch.ids)
+        explained = explained_questions(self.model, batch, candidates, target, modalities, start, self.config.seed)
         return record_batch(self.measures, explained, reader, samples, samples.inputs.answers)
 
 
@@ -152,7 +161,8 @@ def explained_questions(
         for modality in modalities
         if any(modality in candidate.explainer.modalities for candidate in candidates)
     }
-    return ExplainedBatch("question", batch.ids, "answers", tokens, start, seed)
+    partners = {candidate.name: candidate.partners for candidate in candidates}
+    return ExplainedBatch("question", batch.ids, "answers", tokens, start, seed, partners)
 
 
 def target_of(name: str, logits: Tensor) -> Target:

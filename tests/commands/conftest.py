@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from caption_runs import Captioner, random_captioner
 from perturb_runs import Trained
 from tiny_runs import Tiny
 
@@ -41,3 +42,9 @@ def whole(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
     trained.perturb(run, "ceiling.samples=4")
     return run
+
+
+@pytest.fixture(scope="session")
+def captioner(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    """A captioner with random weights."""
+    return random_captioner(tiny, tmp_path_factory.mktemp("captioner") / "best.ckpt")

@@ -4,50 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from caption_runs import LENGTH, STEPS, TASK, Captioner, make_quick
 from clip_scores import slow_clip_scores
 from killed_runs import killed_after
 from models import says
 from perturb_runs import mean, records, removed, results, trapezoid
-from tiny_runs import Tiny, composed
 from watching import watched
 
-from clipmapper.checkpoint import card
-from clipmapper.cli import typed
 from clipmapper.data.datasets import load_captions
 from clipmapper.data.images import load_rgb
-from clipmapper.encoder.load import TextBatch, load_encoder
+from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
 from clipmapper.metrics.java.meteor import METEOR
 from clipmapper.nn import TokenSubset
 from clipmapper.tasks.caption import trained as trained
-from clipmapper.tasks.caption.data import captions_of, encode_captions
-from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption, load_caption
+from clipmapper.tasks.caption.model import CLIPMapperCaption, load_caption
 from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.tracing import trace_captions
-from clipmapper.tasks.caption.vocabulary import build_vocabulary
 from clipmapper.training.batches import even_batches
 from explain.explainers import Random, Weighted
-from perturbation.config import PerturbCaptionsConfig
 from perturbation.perturb import caption as captions
 from perturbation.perturb.parts import finished
-from perturbation.perturb.run import perturb
 from perturbation.perturb.samples import sample_rows
 from perturbation.removal.order import draw_ties
 
-STEPS = [0.0, 0.1, 0.5, 1.0]
-LENGTH = 6
-TASK = ("task=caption", f"task.max_length={LENGTH}")
-SMALL = (
-    *("samples=5", "batch_samples=3", "engine_batch=7", "random_seeds=2", "controls=[random]"),
-    *("weightings=[equal,cider]", f"steps={STEPS}"),
-)
 TESTED = {("weighted equal", 0), ("weighted cider", 0), ("random", 0), ("random", 1)}
 Command = Callable[..., tuple[int, str, list[str]]]
 
@@ -55,48 +41,6 @@ Command = Callable[..., tuple[int, str, list[str]]]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     make_quick(monkeypatch)
-
-
-def make_quick(patch: pytest.MonkeyPatch) -> None:
-    """Hide Java, which takes seconds to start; PTB and METEOR are tested with the metrics."""
-    patch.setenv("PATH", "")
-    torch.set_num_threads(1)
-
-
-@dataclass(frozen=True)
-class Captioner:
-    """A checkpoint with random weights, and the overrides to use it."""
-
-    tiny: Tiny
-    checkpoint: Path
-
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        return *self.tiny.overrides, *TASK, f"checkpoint={self.checkpoint}", *SMALL
-
-    def perturb(self, run: Path, *overrides: str) -> dict[str, Any]:
-        run.mkdir(parents=True, exist_ok=True)
-        config = composed("perturb", *self.overrides, *overrides)
-        return perturb(typed(config, PerturbCaptionsConfig), "weighted", run)
-
-
-@pytest.fixture(scope="module")
-def captioner(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    """A captioner whose weights are so large that patches affect words."""
-    config = tiny.config(*TASK)
-    encoder = load_encoder(config.encoder)
-    encoded, _ = encode_captions(encoder, captions_of(load_captions(config.data).part("train").images))
-    vocabulary = build_vocabulary("training", (ids.tolist() for ids in encoded.values()), encoder.tokenizer)
-    torch.manual_seed(0)
-    model = build_caption(config.mapper, encoder, len(vocabulary))
-    weights = {f"model.{name}": tensor + 0.3 * torch.randn(tensor.shape) for name, tensor in model.state_dict().items()}
-    weights = {
-        name: tensor * (8 if name.endswith(("query.weight", "out.weight")) else 1) for name, tensor in weights.items()
-    }
-    checkpoint = tmp_path_factory.mktemp("captioner") / "best.ckpt"
-    about = card(config, encoder) | {"tokens": list(vocabulary.ids)}
-    torch.save({"clipmapper": about, "state_dict": weights}, checkpoint)
-    return Captioner(tiny, checkpoint)
 
 
 @pytest.fixture(scope="module")

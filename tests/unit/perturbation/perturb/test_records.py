@@ -54,7 +54,8 @@ def row(table: pa.Table, **about: Any) -> dict[str, Any]:
 
 def test_curves_are_the_sums_of_the_kept_tokens() -> None:
     table = merged({"areas": MEASURES["areas"]}, perfect())["samples"]
-    names = ["thing_id", "modality", "explainer", "seed", "direction", "control", "said", "worth", "doubled"]
+    names = ["thing_id", "modality", "explainer", "seed", "direction", "control"]
+    names += ["partner_id", "said", "worth", "doubled"]
     assert table.column_names == names
     about = {"thing_id": 0, "modality": "image", "explainer": "truth"}
     assert row(table, **about, direction="positive")["worth"] == [34.0, 30.0, 27.0, 24.0]
