@@ -14,6 +14,7 @@ from clip_scores import slow_clip_scores
 from killed_runs import killed_after
 from models import says
 from perturb_runs import mean, records, removed, results, trapezoid
+from tiny_runs import composed
 from watching import watched
 
 from clipmapper.data.datasets import load_captions

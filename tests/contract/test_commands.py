@@ -28,7 +28,7 @@ OPTIONS = (
 EXPLAINERS = (
     *("weighted", "uniform", "constant", "shuffled", "raw_attention", "rollout", "genatt", "attention_gradcam"),
     *("trans_att", "partial_lrp", "random", "input_x_gradient", "integrated_gradients", "all", "paper"),
-    *("first_to_last", "last_to_first", "centre_first"),
+    *("first_to_last", "last_to_first", "centre_first", "depth_matched"),
 )
 Command = Callable[..., tuple[int, str, list[str]]]
 Keys = dict[str, Any]

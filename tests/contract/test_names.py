@@ -19,6 +19,7 @@ NAMES = {
     ),
     "explain.explainers": (
         *("Weighted", "Uniform", "Constant", "Shuffled", "RawAttention", "Rollout", "GenAtt", "AttentionGradCAM"),
+        "DepthMatched",
         *("TransAtt", "PartialLRP", "Random", "InputXGradient", "IntegratedGradients"),
         *("FirstToLast", "LastToFirst", "CentreFirst"),
     ),
