@@ -82,9 +82,7 @@ def explainers_page() -> str:
         families.setdefault(family, []).append(row)
         summary = (inspect.getdoc(type(explainer)) or "").split("\n\n")[0].replace("\n", " ")
         details.append(f"### {name}\n\nClass `{type(explainer).__name__}`. {summary}\n")
-        details += (
-            ["It needs samples of other images, which a run traces additionally.\n"] if explainer.partners else []
-        )
+        details += ["It needs samples of other images, which a run also traces.\n"] if explainer.partners else []
         details += ["Its scores are drawn at random by a seed.\n"] if explainer.seeded else []
         details += [f"It scores only {explainer.modalities[0]} tokens.\n"] if len(explainer.modalities) == 1 else []
         details += ["It is a control: reports compare the other explainers with it.\n"] if explainer.control else []

@@ -84,9 +84,9 @@ class Partners:
         return partners, {name: torch.stack(each) for name, each in rows.items()}
 
     def _others(self, sample: int) -> Iterator[int]:
-        """Yield the samples of other images; usually only the first is used, because the others can't be explained."""
-        start = Random(f"{self.seed}/{sample}").randrange(len(self._order))
-        for other in (*self._order[start:], *self._order[:start]):
+        """Yield the samples of other images; the first one that can be explained is the partner."""
+        start, count = Random(f"{self.seed}/{sample}").randrange(len(self._order)), len(self._order)
+        for other in (self._order[(start + step) % count] for step in range(count)):
             if self.images[other] != self.images[sample]:
                 yield other
 
