@@ -30,7 +30,7 @@ class AttentionTrace:
     sizes: Mapping[str, int]  #: number of tokens of each modality, in joint order: {"image": n_v, "text": n_t}
     steps: Sequence[AttentionStep]
     valid: Tensor | None = None  #: bool [B, N] in joint order, False for padding; None means no padding
-    inputs: Mapping[str, Tensor] | None = None  #: input token embeddings of each modality, [B, n, D]
+    inputs: Mapping[str, Tensor] | None = None  #: tokens of each modality that enter the first block, [B, n, D]
     inputs_grad: Mapping[str, Tensor] | None = None  #: gradients of ``inputs``, with the same shapes
     sample_ids: Sequence[int | str] | None = None  #: names of the B samples, which seed random draws
     scalar: Scalar | None = None  #: runs the model again, for explainers that need more passes

@@ -61,7 +61,8 @@ class VisionTower(nn.Module):
         else:
             x = take(x, subset.index)
         mask = None if bool(subset.valid.all()) else subset.valid[:, None, None, :]
-        x = self.visual.ln_pre(_recorded_inputs("image", x))
+        # Recorded after ln_pre: a norm ignores the length of its input E, so Σ_c E · ∂y/∂E would be 0 before it.
+        x = _recorded_inputs("image", self.visual.ln_pre(x))
         x = run_blocks(self.blocks, x, mask, "image")
         return Tokens(self.visual.ln_post(x), subset.valid, subset.index)
 

@@ -71,8 +71,8 @@ def trace_open_clip(
 
     def cosine(recorder: Recorder) -> Tensor:
         with ExitStack() as hooks:
-            _watch_tower(hooks, recorder, "image", visual.ln_pre, visual.transformer, chosen["image"])
-            _watch_tower(hooks, recorder, "text", text.transformer, text.transformer, chosen["text"])
+            _watch_tower(hooks, recorder, "image", visual.transformer, chosen["image"])
+            _watch_tower(hooks, recorder, "text", text.transformer, chosen["text"])
             image, sentence = clip.encode_image(images, normalize=True), clip.encode_text(texts, normalize=True)
             return (image[:, None] @ sentence[:, :, None])[:, :, 0]  # a matrix product, for which LRP has a rule
 
@@ -96,15 +96,13 @@ def trace_open_clip(
     )
 
 
-def _watch_tower(
-    hooks: ExitStack, recorder: Recorder, modality: str, entered: nn.Module, transformer: Any, chosen: Sequence[int]
-) -> None:
-    """Watch a tower's blocks and its embedded tokens, which are the input of the module ``entered``."""
+def _watch_tower(hooks: ExitStack, recorder: Recorder, modality: str, transformer: Any, chosen: Sequence[int]) -> None:
+    """Watch a tower's blocks, and the embedded tokens that enter the first one (of an image: after ``ln_pre``)."""
 
     def enter(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
         return (recorder.inputs(modality, args[0], start=False),)
 
-    hooks.enter_context(entered.register_forward_pre_hook(enter))
+    hooks.enter_context(transformer.register_forward_pre_hook(enter))
     recorded, first = recorded_blocks(chosen, recorder.needs)
     for number, block in enumerate(transformer.resblocks):
         shown = nn.Identity()

@@ -41,8 +41,8 @@ def trace_vilt(
 
     The joint order is ViLT's: the padded question, starting with [CLS], then the image's class token and its patches,
     padded. ViLT shuffles the patches; the adapter puts them into row-by-row order before the first layer. The answer is
-    read from [CLS], row 0 of R. The input embeddings contain the positions, but not yet the modality's type embedding.
-    If the images of a batch differ in size there is no common grid, and ``boxes`` are [B, P, 4], 0 for padding.
+    read from [CLS], row 0 of R. The input embeddings are those that enter the first layer, with positions and types. If
+    the images of a batch differ in size there is no common grid, and ``boxes`` are [B, P, 4], 0 for padding.
 
     Args:
         model: The model, in evaluation mode and with eager attention.
@@ -113,9 +113,8 @@ class _Embedded:
         """
         embed_image = self._embeddings.visual_embed
 
-        def text(_module: nn.Module, _args: object, text: Tensor) -> Tensor:
+        def text(_module: nn.Module, _args: object, text: Tensor) -> None:
             self._sizes["text"] = text.shape[1]
-            return recorder.inputs("text", text, start=False)
 
         def image(*args: Any, **options: Any) -> tuple[Tensor, Tensor, Any]:
             image, mask, places = embed_image(*args, **options)
@@ -124,10 +123,14 @@ class _Embedded:
             self._places = places[0].take_along_dim(order[:, :, None], 1)
             tokens = nn.functional.pad(order + 1, (1, 0))  # the class token comes first
             # The mask still fits, because padding stays last; ViLT does not use the places again.
-            return recorder.inputs("image", image.take_along_dim(tokens[:, :, None], 1), start=False), mask, places
+            return image.take_along_dim(tokens[:, :, None], 1), mask, places
 
-        def joint(_module: nn.Module, _args: object, output: tuple[Tensor, Tensor]) -> None:
-            self._valid = output[1].bool()
+        def joint(_module: nn.Module, _args: object, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            embeddings, mask = output
+            self._valid = mask.bool()
+            first = self._sizes["text"]
+            parts = {"text": embeddings[:, :first], "image": embeddings[:, first:]}
+            return torch.cat([recorder.inputs(m, part, start=False) for m, part in parts.items()], 1), mask
 
         hooks.enter_context(self._embeddings.text_embeddings.register_forward_hook(text))
         hooks.enter_context(replaced(self._embeddings, "visual_embed", image))

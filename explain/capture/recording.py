@@ -86,9 +86,10 @@ class Recorder:
         return x if x.requires_grad or not self.needs.gradients else x.detach().requires_grad_()
 
     def inputs(self, modality: str, embeddings: Tensor, start: bool = True) -> Tensor:
-        """Record a modality's input token embeddings, [B, n, D].
+        """Record a modality's input token embeddings, [B, n, D], as they enter the first block.
 
-        The model must continue with the returned tensor.
+        A norm that follows the embeddings directly must come before, because it ignores the length of its input. The
+        model must continue with the returned tensor.
 
         Args:
             modality: Name of the modality.

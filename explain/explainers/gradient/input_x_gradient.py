@@ -10,7 +10,8 @@ from explain.trace import AttentionTrace, TraceError
 class InputXGradient(TokenScores):
     """Signed scores Σ_channels E ⊙ ∂y/∂E, where E is a token's input embedding.
 
-    A score is the token's first-order contribution to y. See docs/method.md, Controls.
+    The input embeddings are the tokens as they enter the first block. A score is the token's first-order contribution
+    to y. See docs/method.md, Controls.
 
     Raises:
         TraceError: When called on a trace that lacks the embeddings or the gradients of a modality.

@@ -23,7 +23,7 @@ from clipmapper.encoder.load import (
     register_embedded,
     restore_token_table,
 )
-from clipmapper.nn import TokenSubset
+from clipmapper.nn import TokenSubset, take
 from explain.capture.recording import record
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -167,7 +167,8 @@ def test_a_recorded_forward_pass_is_the_same_and_its_steps_reproduce_the_residua
     torch.testing.assert_close(tokens.features.detach(), fast.features, **CLOSE)
     assert [(step.query, step.key) for step in trace.steps] == [("image", "image")] * 2
     assert trace.inputs is not None
-    x = encoder.vision.visual.ln_pre(trace.inputs["image"])
+    x = trace.inputs["image"]
+    torch.testing.assert_close(x, encoder.vision.visual.ln_pre(take(encoder.vision.embed(pictures(2)), subset.index)))
     for step, block in zip(trace.steps, encoder.vision.blocks, strict=True):
         torch.testing.assert_close(step.attention.sum(-1), torch.ones(2, 2, 10))
         assert not step.attention[1, :, :, 7:].any()  # seven tokens are kept
@@ -190,7 +191,9 @@ def test_recorded_gradients_of_the_inputs_equal_finite_differences(plain: Pair) 
         trace = recorder.trace(score(), sizes={"image": 10, "text": 5})
     assert [step.query for step in trace.steps] == ["image", "image", "text", "text"]
     assert trace.inputs_grad is not None
-    places = {"image": encoder.vision.visual.positional_embedding, "text": encoder.text.text.positional_embedding}
+    after_norm = torch.zeros(10, encoder.vision.width, dtype=torch.float64)
+    encoder.vision.visual.ln_pre.register_forward_hook(lambda _, __, output: output + after_norm)
+    places = {"image": after_norm, "text": encoder.text.text.positional_embedding}
     for modality, table in places.items():
         for token, channel in ((0, 1), (2, 5), (3, 20)):
             table[token, channel] += 1e-5

@@ -16,6 +16,7 @@ pytest.importorskip("transformers")
 STEPS = 6
 CLOSE = {"rtol": 1e-6, "atol": 1e-7}  # captum stores the points of the line in single precision
 ANSWERS = torch.tensor([3, 1])
+ALL = slice(None)
 
 
 def chosen(logits):
@@ -28,14 +29,13 @@ def clip():
     def y():
         return torch.nn.functional.cosine_similarity(model.encode_image(images()), model.encode_text(TEXTS))
 
-    places = {"image": (model.visual.ln_pre, "input"), "text": (model.transformer, "input")}
+    places = {"image": (model.visual.transformer, "input", ALL), "text": (model.transformer, "input", ALL)}
     return lambda **options: trace_open_clip(model, images(), TEXTS, **options), y, places
 
 
 def vilt():
     model, inputs = tiny_vilt(), vilt_inputs()
-    embeddings = model.vilt.embeddings
-    places = {"text": (embeddings.text_embeddings, "output"), "image": (embeddings.dropout, "output")}
+    places = {"text": (model.vilt.encoder, "input", slice(5)), "image": (model.vilt.encoder, "input", slice(5, None))}
     return (
         lambda **options: trace_vilt(model, inputs, chosen, **options),
         lambda: chosen(model(**inputs).logits),
@@ -45,7 +45,7 @@ def vilt():
 
 def lxmert():
     model, inputs = tiny_lxmert(), lxmert_inputs()
-    places = {"text": (model.lxmert.embeddings, "output"), "image": (model.lxmert.encoder.visn_fc, "output")}
+    places = {"text": (model.lxmert.embeddings, "output", ALL), "image": (model.lxmert.encoder.visn_fc, "output", ALL)}
     return (
         lambda **options: trace_lxmert(model, inputs, chosen, **options),
         lambda: chosen(model(**inputs).question_answering_score),
@@ -54,23 +54,28 @@ def lxmert():
 
 
 def with_embeddings(y, places, given):
-    """Return y of the unmodified model with the given embeddings, and the embeddings that it would have used."""
+    """Return y of the unmodified model with the given embeddings, and the embeddings that it would have used.
+
+    A place is a module, its input or output, and which of its tokens belong to the modality.
+    """
     seen = {}
 
-    def on_input(name, args):
-        seen[name] = args[0]
-        return (given.get(name, args[0]), *args[1:])
-
-    def on_output(name, output):
-        seen[name] = output
-        return given.get(name, output)
+    def changed(name, tokens, span):
+        seen[name] = tokens[:, span]
+        tokens = tokens.clone()
+        tokens[:, span] = given.get(name, seen[name])
+        return tokens
 
     with ExitStack() as hooks:
-        for name, (module, side) in places.items():
+        for name, (module, side, span) in places.items():
             if side == "input":
-                hook = module.register_forward_pre_hook(lambda _, args, name=name: on_input(name, args))
+                hook = module.register_forward_pre_hook(
+                    lambda _, args, name=name, span=span: (changed(name, args[0], span), *args[1:])
+                )
             else:
-                hook = module.register_forward_hook(lambda _, __, output, name=name: on_output(name, output))
+                hook = module.register_forward_hook(
+                    lambda _, __, output, name=name, span=span: changed(name, output, span)
+                )
             hooks.enter_context(hook)
         return y(), seen
 

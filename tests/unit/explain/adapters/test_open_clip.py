@@ -100,7 +100,7 @@ def test_gradients_equal_slopes(index):
 def test_gradients_of_inputs_equal_slopes():
     model = tiny_clip()
     trace = trace_open_clip(model, images(), TEXTS).trace
-    for modality, start in {"image": model.visual.ln_pre, "text": model.transformer}.items():
+    for modality, start in {"image": model.visual.transformer, "text": model.transformer}.items():
         assert_gradient_is_the_slope(
             trace.inputs_grad[modality], lambda delta, start=start: add_to_input(start, delta), lambda: cosine(model)
         )

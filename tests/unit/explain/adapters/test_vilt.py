@@ -80,7 +80,9 @@ def test_patches_are_in_row_by_row_order_although_vilt_shuffles_them():
     model, inputs = tiny_vilt(), vilt_inputs()
     embeddings = model.vilt.embeddings
     patches = (
-        embeddings.patch_embeddings(inputs["pixel_values"]).flatten(2).mT[0] + embeddings.position_embeddings[0, 1:]
+        embeddings.patch_embeddings(inputs["pixel_values"]).flatten(2).mT[0]
+        + embeddings.position_embeddings[0, 1:]
+        + embeddings.token_type_embeddings.weight[1]
     )
     orders = []
     for seed in range(3):
