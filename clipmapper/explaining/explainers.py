@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from torch import nn
 
 from clipmapper.config.groups import chosen_configs
 from clipmapper.errors import UserError
-from explain import Explainer
+from explain import Explainer, Needs
+from explain.lrp.precision import chosen_precision
 
 
 def usable_for(explainers: Mapping[str, Explainer], images: int) -> Mapping[str, Explainer]:
@@ -40,6 +42,18 @@ def scoring(explainers: Mapping[str, Explainer], modalities: Collection[str]) ->
     if explainers and not found:
         raise UserError(f"explainer: none of {', '.join(explainers)} scores {' or '.join(modalities)} tokens")
     return found
+
+
+def print_lrp_precision(explainers: Iterable[Explainer], model: nn.Module) -> None:
+    """Print the precision in which the model's LRP pass runs, if an explainer reads LRP relevance."""
+    if (precision := lrp_precision(explainers, model)) is not None:
+        print(f"LRP runs in {'float64' if precision == 'float64' else 'the precision of the model'}", flush=True)
+
+
+def lrp_precision(explainers: Iterable[Explainer], model: nn.Module) -> str | None:
+    """Return ``float64`` or ``model``, the precision of the model's LRP pass; None if no explainer needs this pass."""
+    needs = Needs.of(explainers)
+    return None if needs.lrp is None else chosen_precision(model, needs.precision)
 
 
 def choose_explainers(config: DictConfig, choice: str) -> dict[str, Explainer]:

@@ -82,7 +82,7 @@ def trace_lxmert(
     def layout() -> tuple[dict[str, int], Tensor, None]:
         return {m: valid[m].shape[1] for m in starts}, torch.cat([valid[m] for m in starts], 1), None
 
-    trace, logits = capture(run, target, needs, layout)
+    trace, logits = capture(model, run, target, needs, layout)
     inside = between_markers(valid["text"])
     return Traced(
         trace=trace,

@@ -81,7 +81,7 @@ def trace_open_clip(
     of_text = torch.arange(sizes["text"], device=texts.device) <= ends[:, None]
     valid = torch.cat([of_text.new_ones(len(texts), sizes["image"]), of_text], 1)
     grid: tuple[int, int] = tuple(visual.grid_size)
-    trace, logits = capture(cosine, lambda logits: logits[:, 0], needs, lambda: (sizes, valid, grid))
+    trace, logits = capture(model, cosine, lambda logits: logits[:, 0], needs, lambda: (sizes, valid, grid))
     readout = {"image": torch.zeros_like(ends), "text": sizes["image"] + ends}
     removable = valid.scatter(1, readout["text"][:, None], False)
     removable[:, [0, sizes["image"]]] = False  # class token, start token

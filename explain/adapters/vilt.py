@@ -69,7 +69,7 @@ def trace_vilt(
             logits: Tensor = model(**{**inputs, "return_dict": True}).logits
             return logits
 
-    trace, logits = capture(run, target, needs, seen.layout)
+    trace, logits = capture(model, run, target, needs, seen.layout)
     sizes, valid, grid = seen.layout()
     questions, images = valid.split(list(sizes.values()), 1)
     inside = between_markers(questions)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from explain.explainers.base.explainer import Explainer
+from explain.explainers.base.explainer import Explainer, Precision
 from explain.step import MAPS, STREAMS
 from explain.trace import TRACE_FIELDS, TraceError
 
 ATTENTION, GRADIENT, RELEVANCE = "attention", "attention_grad", "attention_relevance"
+_PRECISIONS = (None, "model", "auto", "float64")  # in ascending order
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Needs:
     every: frozenset[str] = frozenset()  #: fields of every step
     last: frozenset[str] = frozenset()  #: further fields of the last steps
     trace: frozenset[str] = frozenset()  #: fields of the trace
+    precision: Precision | None = None  #: precision of the LRP pass; None if nothing asks for one, which means "auto"
 
     def __post_init__(self) -> None:
         unknown = (self.every | self.last) - {*MAPS, *STREAMS} | self.trace - {*TRACE_FIELDS}
@@ -39,15 +41,17 @@ class Needs:
         for explainer in explainers:
             of_trace = frozenset(explainer.needs) & {*TRACE_FIELDS}
             of_step = frozenset(explainer.needs) - of_trace
+            precision = explainer.precision if RELEVANCE in of_step else None
             if explainer.last_only:
-                union |= cls(last=of_step, trace=of_trace)
+                union |= cls(last=of_step, trace=of_trace, precision=precision)
             else:
-                union |= cls(every=of_step | {ATTENTION}, trace=of_trace)
+                union |= cls(every=of_step | {ATTENTION}, trace=of_trace, precision=precision)
         return union
 
     def __or__(self, other: Needs) -> Needs:
-        """Return what both need together."""
-        return Needs(self.every | other.every, self.last | other.last, self.trace | other.trace)
+        """Return what both need together; of two precisions, the higher one."""
+        precision = max(self.precision, other.precision, key=_PRECISIONS.index)
+        return Needs(self.every | other.every, self.last | other.last, self.trace | other.trace, precision)
 
     @classmethod
     def everything(cls, lrp: bool = False) -> Needs:

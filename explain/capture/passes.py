@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from explain.capture.needs import FROM_INPUTS, Needs
 from explain.capture.recording import Recorder, record
 from explain.lrp import lrp
+from explain.lrp.precision import chosen_precision, in_float64
 from explain.targets import Target, given, predicted
 from explain.trace import AttentionTrace
 
@@ -18,6 +20,7 @@ Run = Callable[[Recorder], Tensor]  #: runs the model with the active recorder, 
 
 
 def capture(
+    model: nn.Module,
     run: Run,
     target: Target,
     needs: Needs,
@@ -28,7 +31,8 @@ def capture(
     """Run a model and return its trace and its logits [B, C], both without a graph.
 
     Args:
-        run: Runs the model once and returns the logits [B, C].
+        model: The model.
+        run: Runs it once and returns the logits [B, C].
         target: y [B] as a function of the logits. ``predicted`` is the most likely class in the first pass; later
             passes use the same class.
         needs: Fields of the trace. ``attention_relevance`` needs a second run of the model.
@@ -48,7 +52,7 @@ def capture(
             with record(inputs, FROM_INPUTS) as again:
                 return y(run(again))
 
-        relevance = lrp_relevance(run, y, needs)
+        relevance = lrp_relevance(model, run, y, needs)
         sizes, valid, grid = layout()
         trace = recorder.trace(
             y(logits), sizes, valid, sample_ids, picture_ids, attention_relevance=relevance, scalar=scalar, grid=grid
@@ -57,12 +61,15 @@ def capture(
 
 
 def lrp_relevance(
-    run: Run, y: Callable[[Tensor], Tensor], needs: Needs, wanted: Tensor | None = None
+    model: nn.Module, run: Run, y: Callable[[Tensor], Tensor], needs: Needs, wanted: Tensor | None = None
 ) -> dict[int, Tensor] | None:
     """Return the LRP relevance of each step's attention, by step number, from a separate pass.
 
+    The pass runs in float64 or in the model's precision (:func:`explain.lrp.precision.chosen_precision`).
+
     Args:
-        run: Runs the model once and returns the logits.
+        model: The model.
+        run: Runs it once and returns the logits.
         y: The explained scalars, [B] or [B, T], as a function of the logits.
         needs: Fields of the trace.
         wanted: bool [B, T], True for the scalars to explain; None explains all.
@@ -73,6 +80,7 @@ def lrp_relevance(
     if needs.lrp is None:
         return None
     with record(needs=needs.lrp) as recorder:
-        with lrp():
+        float64 = chosen_precision(model, needs.precision) == "float64"
+        with lrp(), in_float64() if float64 else nullcontext():
             logits = run(recorder)
         return recorder.attention_relevance(y(logits), wanted)

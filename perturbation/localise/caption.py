@@ -15,7 +15,7 @@ from clipmapper.data.shapes.caption_truth import KnownScene, check_caption
 from clipmapper.data.shapes.caption_words import NamedObjects, named_objects, read_scenes
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
-from clipmapper.explaining.explainers import scoring
+from clipmapper.explaining.explainers import print_lrp_precision, scoring
 from clipmapper.files import write_metrics
 from clipmapper.tasks.caption.explaining import caption_partners, explain_words, in_chunks
 from clipmapper.tasks.caption.sentence import split_words
@@ -63,6 +63,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     evidence = read_evidence(config.data, config.split)
     trained = load_trained(config, config.split, config.checkpoint)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
+    print_lrp_precision(explainers.values(), trained.model)
     judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables add random scores
     judged = scoring(judged, ["image"])
     found = localise_words(trained, evidence, judged, config)

@@ -12,6 +12,7 @@ import numpy as np
 from clipmapper.console import progress
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
+from clipmapper.explaining.explainers import print_lrp_precision
 from clipmapper.files import write_metrics
 from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.tasks.vqa.explaining import explain, question_partners
@@ -50,6 +51,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     evidence = read_evidence(config.data, config.split)
     trained = load_trained(config, config.split, config.checkpoint)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
+    print_lrp_precision(explainers.values(), trained.model)
     rows = correctly_answered(trained, config)
     chunks = even_batches(rows, config.batch_size, least=True)
     found = localise(trained, evidence, explainers, chunks, config.patch_share, config.seed)

@@ -35,6 +35,7 @@ def identify(
     measures: Mapping[str, Any],
     checkpoint: Path,
     samples: Mapping[str, str],
+    lrp_precision: str | None = None,
 ) -> Identity:
     """Return config, checkpoint, samples and versions as plain values.
 
@@ -44,6 +45,7 @@ def identify(
         measures: The config of each measure, by name.
         checkpoint: The checkpoint file, whose content is hashed.
         samples: The digest of the samples by their kind (``questions`` or ``images``).
+        lrp_precision: Precision of the LRP pass; None if there is none.
     """
     whole = {key: value for key, value in asdict(config).items() if key not in _IGNORED_KEYS}
     whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINING_KEYS}
@@ -54,6 +56,7 @@ def identify(
             "explainers": dict(explainers),
             "measures": dict(measures),
             "precision": config.trainer.precision,
+            "lrp_precision": lrp_precision,
             "device": device,
         },
         "checkpoint": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),

@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from clipmapper.config.groups import chosen_configs
-from clipmapper.explaining.explainers import build_explainers, scoring
+from clipmapper.explaining.explainers import build_explainers, lrp_precision, print_lrp_precision, scoring
 from clipmapper.training.trainer import base_trainer
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.candidates import candidates_of
@@ -64,10 +64,12 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
     task = PERTURB_TASKS[config.task.name].perturb
     tests = task.build_tests(config, candidates_of(explainers, config.random_seeds), measures)
-    identity = identify(config, explainer_configs, configs_of_measures, tests.checkpoint, tests.samples)
+    precision = lrp_precision(explainers.values(), tests.model)
+    identity = identify(config, explainer_configs, configs_of_measures, tests.checkpoint, tests.samples, precision)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
         print(f"checkpoint: {tests.checkpoint}\n{tests.about}; explainers: {', '.join(explainers)}", flush=True)
+        print_lrp_precision(explainers.values(), tests.model)
     trainer.predict(RecordingModule(tests, run), return_predictions=False)
     if not trainer.is_global_zero:
         return {}

@@ -20,7 +20,7 @@ from torch import nn
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
-from clipmapper.explaining.explainers import scoring
+from clipmapper.explaining.explainers import print_lrp_precision, scoring
 from clipmapper.explaining.partners import Partners
 from clipmapper.files import write_metrics
 from clipmapper.training.batches import even_batches
@@ -47,6 +47,7 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
     explainers = scoring(explainers, task.MODALITIES)
     trained = task.load(config)
     print(f"checkpoint: {trained.checkpoint}", flush=True)
+    print_lrp_precision(explainers.values(), trained.model)
     chosen = _draw_batches(task, trained, config)
     total = len(chosen) * (1 + len(layers_from_the_top(trained.model)))
     with progress(total, "explaining", "batches") as advance:

@@ -85,6 +85,23 @@ def test_all_explainers_with_an_option_of_one(command: Command, trained: Trained
     assert found["weighted"]["importance"] == "matrix"
 
 
+def test_the_precision_of_lrp_is_printed_and_recorded(command: Command, trained: Trained, tmp_path: Path) -> None:
+    quick = ("samples=2", "steps=[0,1]", "direction=[positive]", "measure.names=[areas]", "modality=[text]")
+    for number, (arguments, line, recorded) in enumerate(
+        [
+            (("explainer=partial_lrp",), "LRP runs in float64", "float64"),
+            (("explainer=trans_att", "explainer.precision=model"), "LRP runs in the precision of the model", "model"),
+            (("explainer=weighted",), None, None),
+        ]
+    ):
+        run = f"hydra.run.dir={tmp_path / str(number)}"
+        status, out, errors = command("perturb", *trained.overrides, *quick, *arguments, run)
+        assert (status, errors) == (0, [])
+        assert [each for each in out.splitlines() if each.startswith("LRP")] == ([] if line is None else [line])
+        for name in ("identity", "perturbation"):
+            assert read_json(tmp_path / str(number) / f"{name}.json")["config"]["lrp_precision"] == recorded
+
+
 def test_controls_take_options_too(command: Command, trained: Trained, tmp_path: Path) -> None:
     few = ("controls=[random,constant]", "explainer.constant.weight=0.2", "explainer.random.seed=5", "random_seeds=1")
     found = perturbed(command, trained, tmp_path / "run", *few)
@@ -139,6 +156,7 @@ WRONG = {
     "explainer.names=[]": "explainer.names: the list is empty; give one or more of: ",
     "explainer=[weighted,genatt]": "to run several, give explainer.names=[NAME,…]",
     "explainer=paper explainer.weighted.importance=row": "explainer=weighted: ",
+    "explainer=trans_att explainer.precision=double": "precision='double': choose one of auto, float64, model",
     "explainer=paper +explainer.foo=1": "valid here: explainer.genatt, explainer.names, explainer.rollout, ",
 }
 

@@ -78,7 +78,11 @@ def trace_captions(
     with record(needs=needs) as recorder:
         logits = model(pixels, batch.text)
         relevance = lrp_relevance(
-            lambda _: model(pixels, batch.text), lambda every: _explained_logits(every, batch), needs, batch.wanted
+            model,
+            lambda _: model(pixels, batch.text),
+            lambda every: _explained_logits(every, batch),
+            needs,
+            batch.wanted,
         )
 
         def scalar(inputs: Mapping[str, Tensor]) -> Tensor:

@@ -45,7 +45,7 @@ def trace_vqa(
     visual, tokenizer = model.encoder.vision.visual, model.encoder.tokenizer
     grid = tuple(visual.grid_size)
     trace, logits = capture(
-        lambda _: model(pixels, questions), target, needs, lambda: (sizes, valid, grid), sample_ids, picture_ids
+        model, lambda _: model(pixels, questions), target, needs, lambda: (sizes, valid, grid), sample_ids, picture_ids
     )
     asked = [ids[valid][1:-1].tolist() for ids, valid in zip(questions.ids, questions.valid, strict=True)]
     return Traced(

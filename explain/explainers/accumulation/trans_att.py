@@ -3,6 +3,8 @@
 from torch import Tensor
 
 from explain.explainers.base.accumulation import Accumulation, Update, Write
+from explain.explainers.base.explainer import Precision
+from explain.explainers.base.importance import check_option
 from explain.explainers.base.maps import positive_evidence
 from explain.trace import AttentionStep, AttentionTrace
 
@@ -13,10 +15,21 @@ class TransAtt(Accumulation):
     A self- or joint attention updates R_ss ← R_ss + E_h[(∇A ⊙ Rel_A)⁺] · R_ss. R_sq is E_h[(∇A ⊙ Rel_A)⁺] of the last
     cross-attention. In a trace with cross-attentions, a self-attention changes only R_ss. See docs/method.md,
     Baselines.
+
+    Args:
+        precision: Precision of the LRP pass: ``float64``, ``model`` for the model's own, or ``auto``, which is float64
+            for models of less than 1 GB.
+
+    Raises:
+        ValueError: ``precision`` has an unknown value.
     """
 
     needs = ("attention_grad", "attention_relevance")
     linear_cross_attention = False
+
+    def __init__(self, precision: Precision = "auto") -> None:
+        check_option("precision", precision, Precision)
+        self.precision = precision
 
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
         """Return the update R[s] + E_h[(∇A ⊙ Rel_A)⁺] · R[s] of a self- or joint attention."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, Self, overload
+from typing import Literal, NamedTuple, Self, overload
 
 import torch
 from torch import Tensor
 
 from explain.relevance import Relevance, pick_rows
 from explain.trace import AttentionTrace
+
+Precision = Literal["auto", "float64", "model"]  #: of the pass that computes LRP relevance
 
 
 class Passes(NamedTuple):
@@ -39,6 +41,9 @@ class Explainer(ABC):
     control: bool = False  #: whether it is a control, which a good explainer must surpass
     seeded: bool = False  #: whether its scores are random and depend on ``seed``
     seed: int = 0  #: seed of random scores
+    #: Precision of the LRP pass, if it reads ``attention_relevance``: ``model`` is that of the model, ``auto`` is
+    #: float64 for models of less than 1 GB.
+    precision: Precision = "auto"
 
     @abstractmethod
     def matrix(self, trace: AttentionTrace) -> Tensor:

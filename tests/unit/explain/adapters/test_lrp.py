@@ -58,7 +58,7 @@ def test_relevance_of_attention_equals_a_pass_in_loops(name):
         steps = unpadded_sample(trace, sample)[0].steps
         assert max(abs(maps).max() for maps in expected) > 1e-3
         for step, maps in zip(steps, expected, strict=True):
-            torch.testing.assert_close(step.attention_relevance[0], torch.from_numpy(maps), rtol=2e-5, atol=1e-7)
+            torch.testing.assert_close(step.attention_relevance[0], torch.from_numpy(maps), rtol=1e-6, atol=1e-9)
 
 
 def test_relevance_does_not_depend_on_whether_the_model_is_frozen():
@@ -87,7 +87,7 @@ def test_explanations_equal_the_formulas_with_relevance_from_loops(name, explain
             row = torch.zeros(whole.tokens, dtype=torch.float64)
             row[kept] = torch.tensor(matrix[int((kept == rows[sample]).nonzero())], dtype=torch.float64)
             expected = traced.scores(row[None], modality)[0]
-            torch.testing.assert_close(found[modality][sample], expected, rtol=1e-4, atol=1e-7)
+            torch.testing.assert_close(found[modality][sample], expected, rtol=1e-6, atol=1e-9)
 
 
 @adapters

@@ -25,7 +25,7 @@ def test_the_number_of_passes_is_correct(name):
         return model(*embeddings())
 
     with counted_backward() as backward:
-        trace, _ = capture(run, predicted, Needs.of([explainer]), lambda: (SIZES, None, (1, 2)))
+        trace, _ = capture(model, run, predicted, Needs.of([explainer]), lambda: (SIZES, None, (1, 2)))
         explainer(trace)
     assert explainer.passes == (forward["passes"], len(backward))
 

@@ -130,7 +130,7 @@ def test_relevance_of_attention_equals_a_pass_in_loops(seed: int) -> None:
         x = joined[valid].detach().numpy()
         expected = slow.attention_relevance(layers, vqa.head, x, len(x) - 1, int(answers[b]))
         for of_a, by_loops in zip(found, expected, strict=True):
-            torch.testing.assert_close(of_a[b][:, valid][:, :, valid], torch.from_numpy(by_loops), rtol=2e-5, atol=1e-7)
+            torch.testing.assert_close(of_a[b][:, valid][:, :, valid], torch.from_numpy(by_loops), rtol=1e-6, atol=1e-9)
             assert not of_a[b][:, ~valid].any()
             assert not of_a[b][:, :, ~valid].any()
         assert abs(expected[0]).max() > 1e-3
@@ -166,7 +166,7 @@ def test_relevance_in_a_batch_equals_that_of_single_samples(mapper: str, readout
         streams |= {len(first) + len(v): torch.cat([first, v]), len(first) + len(v) + len(t): torch.cat([first, v, t])}
         for whole, single in zip(together, alone, strict=True):
             rows, columns = (streams[size] for size in whole.shape[-2:])
-            torch.testing.assert_close(whole[b][:, rows][:, :, columns], single[0], rtol=1e-5, atol=1e-9)
+            torch.testing.assert_close(whole[b][:, rows][:, :, columns], single[0], rtol=1e-9, atol=1e-12)
             assert not whole[b][:, ~rows].any()
             assert not whole[b][:, :, ~columns].any()
     assert len(steps) == len(together)
