@@ -62,8 +62,20 @@ def explaining(size: str, mapper: str) -> dict[str, float]:
         f"{label} a trace for GradCAM alone, times one of everything": (
             seconds["attention_gradcam"] / seconds["everything"]
         ),
+        f"{label} a trace for TransAtt with LRP in float64, times in float32": _float64_lrp(model, pixels, questions),
         f"{size}, CLIP alone: weighted, traced in the last blocks, times in all": _last_blocks(size, pixels, questions),
     }
+
+
+def _float64_lrp(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> float:
+    """Return the time of a trace for TransAtt whose LRP pass runs in float64, over that in the model's float32."""
+    explained_by = {"float64": explainers.TransAtt("float64"), "model": explainers.TransAtt("model")}
+    ways = {
+        name: partial(trace_vqa, model, pixels, questions, needs=Needs.of([explainer]))
+        for name, explainer in explained_by.items()
+    }
+    seconds = side_by_side(ways, ROUNDS)
+    return seconds["float64"] / seconds["model"]
 
 
 def _last_blocks(size: str, pixels: Tensor, questions: TextBatch) -> float:
