@@ -85,7 +85,12 @@ def test_gradcam_differentiates_only_the_last_attentions_and_the_graph_starts_th
 def test_a_trace_of_only_what_is_needed_gives_the_same_scores(name, explainer):
     spied = Spied(name)
     whole = spied(needs=Needs.everything(lrp=True))
-    assert_same_scores(whole, spied(needs=Needs.of([EXPLAINERS[explainer]])), [EXPLAINERS[explainer]])
+    needed = spied(needs=Needs.of([EXPLAINERS[explainer]]))
+    if explainer == "centre_first" and name != "open_clip":  # images of two sizes, or objects: no common grid
+        with pytest.raises(TraceError, match="CentreFirst needs grid, which this trace lacks"):
+            needed.explain(EXPLAINERS[explainer])
+        return
+    assert_same_scores(whole, needed, [EXPLAINERS[explainer]])
 
 
 @names
