@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from perturbation.arrays import Array
+from perturbation.localise.deletion import DELETION
 from perturbation.localise.metrics import METRICS
 from perturbation.report.tables import markdown_table
 from perturbation.statistics import bootstrap_interval
@@ -77,7 +78,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
     """Return a table with a line per explainer and a column per modality and metric, with 95 % intervals."""
     cells = {(row["explainer"], row["modality"], row["metric"]): row for row in rows}
     columns = list(dict.fromkeys((row["modality"], row["metric"]) for row in rows))
-    names = sorted(dict.fromkeys(row["explainer"] for row in rows), key=lambda name: name == CHANCE)  # chance last
+    found = dict.fromkeys(row["explainer"] for row in rows)
+    names = sorted(found, key=lambda name: (name == CHANCE, name == DELETION))
     head = ["explainer", *(f"{modality} {_HEADS[metric]}" for modality, metric in columns)]
     lines = [[name, *(cell(cells.get((name, *column))) for column in columns)] for name in names]
     counts = {row["modality"]: row["samples"] for row in rows}

@@ -251,8 +251,8 @@ def test_controls_with_partners_do_not_depend_on_the_batches(
         status, _, errors = command("evaluate_explanations", *arguments(tiny, trained, run, *more))
         assert (status, errors) == (0, [])
         found.append([row["value"] for row in read_json(run / "localisation.json")["rows"]])
-    assert found[1] == pytest.approx(found[0], abs=1e-5)
-    assert found[2] == pytest.approx(found[0], abs=1e-5)
+    assert found[1] == pytest.approx(found[0], abs=5e-5)
+    assert found[2] == pytest.approx(found[0], abs=5e-5)
 
 
 Values = dict[tuple[str, str], list[tuple[float, float] | None]]

@@ -80,7 +80,7 @@ def test_options_change_only_the_named_explainer(command: Command, trained: Trai
 
 def test_all_explainers_with_an_option_of_one(command: Command, trained: Trained, tmp_path: Path) -> None:
     found = perturbed(command, trained, tmp_path / "run", "explainer=all", "explainer.integrated_gradients.steps=8")
-    assert len(found) == 16
+    assert len(found) == 17
     assert found["integrated_gradients"]["steps"] == 8
     assert found["weighted"]["importance"] == "matrix"
 

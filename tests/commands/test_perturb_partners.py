@@ -67,7 +67,7 @@ def test_answers_have_the_same_partners_and_scores_in_every_batch_size(trained: 
     for row in rows:
         if row["explainer"] == "shuffled":
             assert images[row["partner_id"]] != images[row["question_id"]]
-            assert row["partner_id"] == found[0].partners[row["question_id"], ScoredBy("shuffled")]
+            assert row["partner_id"] == found[0].partners[row["question_id"], ScoredBy("shuffled", control=True)]
         else:
             assert row["partner_id"] is None
     assert {row["partner_id"] for row in rows} - {None} <= {row["question_id"] for row in rows}  # of the same run
