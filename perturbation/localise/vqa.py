@@ -118,12 +118,11 @@ def localise(
                 truth = _evidence_mask(trained, evidence, batch, modality, eligible, patch_share)
                 column = parts[modality]
                 column[CHANCE].append(np.stack([chance(eligible, truth)] * len(METRICS), 1))
-                for name in column.keys() - {CHANCE}:
-                    if name == DELETION:
-                        values = effects[modality]
-                    else:
-                        scores = explained.traced.scores(explained.scores[name], modality)
-                        values = scores.cpu().double().numpy()
+                found = {
+                    name: explained.traced.scores(explained.scores[name], modality).cpu().double().numpy()
+                    for name in column.keys() - {DELETION, CHANCE}
+                }
+                for name, values in {**found, DELETION: effects[modality]}.items():
                     column[name].append(np.stack([measure(values, eligible, truth) for measure in METRICS.values()], 1))
             kinds += [question.question_type for question in batch.questions]
             advance(len(rows))

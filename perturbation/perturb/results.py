@@ -36,9 +36,7 @@ def write_results(
     content: dict[str, Any] = {}
     for name, measure in measures.items():
         report = finite(measure.report(records, run))
-        if taken := sorted(report.keys() & content.keys()):
-            report = {f"{name}_{key}" if key in taken else key: value for key, value in report.items()}
-        content |= report
+        content |= {f"{name}_{key}" if key in content else key: value for key, value in report.items()}
     content |= finite(identity)
     _log_areas(logger, content["rows"])
     write_json(run / "perturbation.json", content)
