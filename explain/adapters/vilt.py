@@ -137,7 +137,7 @@ class _Embedded:
         hooks.enter_context(self._embeddings.register_forward_hook(joint))
 
     def layout(self) -> tuple[dict[str, int], Tensor, tuple[int, int] | None]:
-        """Return the number of tokens of each modality, which tokens are valid, bool [B, N], and the grid of the patches.
+        """Return the number of tokens of each modality, the valid tokens, bool [B, N], and the grid of the patches.
 
         Raises:
             TraceError: The image was not given as pixels.
