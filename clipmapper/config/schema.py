@@ -223,12 +223,14 @@ class ShapesConfig(DataConfig):
     pixels: int = MISSING  # width and height of an image
     workers: int = MISSING  # processes that draw the images
     extra_questions: dict[str, int] = MISSING  # further questions on each training scene, by kind
+    extra_captions: int = MISSING  # further captions of each training scene
     disagreement: str = MISSING  # none, or vqav2: annotators disagree as in VQA
 
     def __post_init__(self) -> None:
         super().__post_init__()
         sizes = {"train_scenes": self.train_scenes, "val_scenes": self.val_scenes, "test_scenes": self.test_scenes}
         at_least(1, "data", **sizes, questions_per_scene=self.questions_per_scene)
+        at_least(0, "data", extra_captions=self.extra_captions)
         at_least(32, "data", pixels=self.pixels)
         at_least(0, "data.extra_questions", **self.extra_questions)
         one_of("data.disagreement", self.disagreement, ("none", "vqav2"))

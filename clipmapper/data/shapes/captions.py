@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 
 from clipmapper.data.shapes.language import (
@@ -19,13 +20,25 @@ from clipmapper.data.shapes.language import (
 )
 from clipmapper.data.shapes.scene import Background, Scene, Seen, truth
 
-CLEAR = 0.05  # a caption names a relation only if it holds by more than this share of the image's width
+# Shares of the image's width. A caption names a relation only if it holds by more than CLEAR, and the quarter in which
+# an object is only if the object's middle is at least CLEAR_PLACE away from the lines between the quarters.
+CLEAR = 0.05
+CLEAR_PLACE = 0.1
 
 
-def captions(scene: Scene, count: int, rng: Random) -> list[str]:
-    """Return ``count`` reference captions of alternating kinds, so that they differ like captions by several people."""
+def captions(scene: Scene, count: int, rng: Random, clear_places: bool = True) -> list[str]:
+    """Return ``count`` reference captions of alternating kinds, so that they differ like captions by several people.
+
+    Args:
+        scene: The scene.
+        count: Number of captions.
+        rng: Source of random numbers.
+        clear_places: Name the quarter of the image only for objects that are clearly in it. The embedded encoder was
+            trained on captions that name it for any object.
+    """
     seen = truth(scene)
-    kinds = (_list_caption, _relation_caption, _count_caption, _place_caption, _relation_caption)
+    place_caption = partial(_place_caption, margin=CLEAR_PLACE if clear_places else 0.0)
+    kinds = (_list_caption, _relation_caption, _count_caption, place_caption, _relation_caption)
     return [kinds[k % len(kinds)](scene, seen, rng) for k in range(count)]
 
 
@@ -61,8 +74,11 @@ def _count_caption(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
     return f"{rng.choice(('', 'there are ' if len(seen) > 1 else 'there is '))}{_join(parts)}"
 
 
-def _place_caption(scene: Scene, seen: Sequence[Seen], rng: Random) -> str:
-    chosen = rng.sample(list(seen), min(len(seen), 2))
+def _place_caption(scene: Scene, seen: Sequence[Seen], rng: Random, margin: float) -> str:
+    clear = [s for s in seen if min(abs(s.x - 0.5), abs(s.y - 0.5)) >= margin]
+    if not clear:
+        return _list_caption(scene, seen, rng)
+    chosen = rng.sample(clear, min(len(clear), 2))
     return _join([f"{article(_object_words(s, rng))} in the {place(s)}" for s in chosen])
 
 

@@ -38,7 +38,7 @@ LAYOUT = VQALayout(
     unlabelled=(),
 )
 CAPTIONS = 5  # captions of every image
-_FORMAT = 2  # part of the folder's name, so that a new version of the generator writes a new dataset
+_FORMAT = 3  # part of the folder's name, so that a new version of the generator writes a new dataset
 _SPLIT_STRIDE = 10_000_000  # distance between the first image ids of the splits, so that no id is in two splits
 
 
@@ -74,6 +74,7 @@ def write_shapes(config: ShapesConfig) -> Path:
 def _name(config: ShapesConfig) -> str:
     sizes = f"{config.train_scenes}-{config.val_scenes}-{config.test_scenes}"
     extra = "".join(f"-{kind}{count}" for kind, count in config.extra_questions.items())
+    extra += f"-captions{config.extra_captions}" if config.extra_captions else ""
     annotators = "" if config.disagreement == "none" else f"-{config.disagreement}"
     return f"v{_FORMAT}-seed{config.seed}-{sizes}x{config.questions_per_scene}{extra}{annotators}-{config.pixels}px"
 
@@ -131,6 +132,7 @@ def draw_sample(config: ShapesConfig, split: str, index: int) -> tuple[Scene, li
     # The rest is drawn apart, so that scenes, captions and the other questions stay the same.
     if split == "train":
         questions += ask_more(scene, config.extra_questions, Random(f"{name} further"), questions)
+        texts += captions(scene, config.extra_captions, Random(f"{name} further captions"))
     if config.disagreement == "vqav2":
         apart = Random(f"{name} disagreement")
         questions = [disagree(question, apart) for question in questions]

@@ -80,7 +80,7 @@ def sample_batch(pool: Pool, size: int, twins: bool, caption_kinds: int, rng: Ra
             images.append(turn_array(pool.images[k], *turn))
             maps.append(turn_array(pool.maps[k], *turn))
             seen.append(truth(scene))
-            texts.append(rng.choice(captions(scene, CAPTION_KINDS, rng)[:caption_kinds]))
+            texts.append(rng.choice(captions(scene, CAPTION_KINDS, rng, clear_places=False)[:caption_kinds]))
     return Batch(np.stack(images), np.stack(maps), seen, texts)
 
 

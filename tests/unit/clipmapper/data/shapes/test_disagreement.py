@@ -83,8 +83,8 @@ def test_the_other_answers_of_a_group_are_equally_likely() -> None:
 
 def test_only_answers_differ(tmp_path: Path) -> None:
     plain, mixed = (write_shapes(shapes_config(tmp_path, disagreement=name)) for name in ("none", "vqav2"))
-    assert plain.name == "v2-seed0-8-4-4x6-32px"
-    assert mixed.name == "v2-seed0-8-4-4x6-vqav2-32px"
+    assert plain.name == "v3-seed0-8-4-4x6-32px"
+    assert mixed.name == "v3-seed0-8-4-4x6-vqav2-32px"
     files = {p.relative_to(plain) for p in plain.rglob("*") if p.is_file()}
     assert files == {p.relative_to(mixed) for p in mixed.rglob("*") if p.is_file()}
     differing = {str(name) for name in files if (plain / name).read_bytes() != (mixed / name).read_bytes()}

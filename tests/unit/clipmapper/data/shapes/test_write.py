@@ -75,6 +75,7 @@ def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
         {"questions_per_scene": 2},
         {"pixels": 40},
         {"extra_questions": {"same": 1}},
+        {"extra_captions": 1},
         {"disagreement": "vqav2"},
     ],
 )
@@ -104,6 +105,21 @@ def test_extra_questions_are_added_to_the_training_scenes_and_change_nothing_els
     questions = load(more, "v2_OpenEnded_shapes_train_questions.json")["questions"]
     texts = [(question["image_id"], question["question"]) for question in questions]
     assert len(set(texts)) == len(texts) == len(after)
+
+
+def test_extra_captions_are_added_to_the_training_scenes_and_change_nothing_else(tmp_path: Path) -> None:
+    plain, more = written_of(tmp_path), written_of(tmp_path, extra_captions=2)
+    name = "captions_shapes_train.json"
+    assert {file for file, content in tree(plain).items() if tree(more)[file] != content} == {name}
+    before, after = (load(folder, name) for folder in (plain, more))
+    assert before["images"] == after["images"]
+    for image in before["images"]:
+        old, new = (
+            [a["caption"] for a in part["annotations"] if a["image_id"] == image["id"]] for part in (before, after)
+        )
+        assert (len(old), new[:5], len(new)) == (5, old, 7)
+    with pytest.raises(UserError, match=r"data\.extra_captions=-1 must be 0 or more"):
+        shapes_config(tmp_path, extra_captions=-1)
 
 
 def test_an_unknown_kind_of_extra_questions_is_named(tmp_path: Path) -> None:
