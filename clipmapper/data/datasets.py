@@ -56,19 +56,47 @@ def load_captions(config: DataConfig) -> Captions:
     return splits
 
 
-def _shapes_questions(config: ShapesConfig) -> Questions:
-    from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
+def load_questions_of(config: DataConfig, split: str) -> VQAData:
+    """Read the questions of one split; of the generated dataset ``shapes``, only this split is written.
 
-    folder = write_shapes(config)
-    return Splits(*(read_vqav2(folder, [split], LAYOUT) for split in SPLITS))
+    Raises:
+        UserError: The data cannot be read, or has no such split.
+    """
+    if isinstance(config, ShapesConfig):
+        return _shapes_part(config, split)
+    return load_data(config).part(split)
+
+
+def load_captions_of(config: DataConfig, split: str) -> CaptionData:
+    """Read the captions of one split; of the generated dataset ``shapes``, only this split is written.
+
+    Raises:
+        UserError: The data cannot be read, has no captions, or has no such split.
+    """
+    if isinstance(config, ShapesConfig):
+        return _shapes_caption_part(config, split)
+    return load_captions(config).part(split)
+
+
+def _shapes_questions(config: ShapesConfig) -> Questions:
+    return Splits(*(_shapes_part(config, split) for split in ("train", "val", "test")))
 
 
 def _shapes_captions(config: ShapesConfig) -> Captions:
-    from clipmapper.data.shapes.write import SPLITS, write_shapes
+    return Splits(*(_shapes_caption_part(config, split) for split in ("train", "val", "test")))
 
-    folder = write_shapes(config)
-    named = ((folder / f"captions_shapes_{split}.json", folder / "images" / split) for split in SPLITS)
-    return Splits(*(read_coco_captions(file, images) for file, images in named))
+
+def _shapes_part(config: ShapesConfig, split: str) -> VQAData:
+    from clipmapper.data.shapes.write import LAYOUT, write_shapes
+
+    return read_vqav2(write_shapes(config, split), [split], LAYOUT)
+
+
+def _shapes_caption_part(config: ShapesConfig, split: str) -> CaptionData:
+    from clipmapper.data.shapes.write import write_shapes
+
+    folder = write_shapes(config, split)
+    return read_coco_captions(folder / f"captions_shapes_{split}.json", folder / "images" / split)
 
 
 def _easy_vqa(config: EasyVQAConfig) -> Questions:

@@ -15,7 +15,7 @@ from schemas import values
 from clipmapper.config.schema import ShapesConfig
 from clipmapper.data.shapes.caption_truth import KnownScene
 from clipmapper.data.shapes.scene import Background, Seen
-from clipmapper.data.shapes.write import write_shapes
+from clipmapper.data.shapes.write import SPLITS, write_shapes
 
 DARK = Background("dark", "striped", (30, 30, 30), 0)
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []
@@ -36,11 +36,18 @@ def shapes_config(root: Path, **changes: Any) -> ShapesConfig:
     return ShapesConfig(**{**fields, **changes})
 
 
+def write_all(config: ShapesConfig) -> Path:
+    """Write all splits and return the folder of the dataset."""
+    for split in SPLITS:
+        folder = write_shapes(config, split)
+    return folder
+
+
 @cache
 def written_shapes() -> Path:
     """Return the folder of a dataset with 400 training scenes of 6 questions each; tests must not change its files."""
     _KEPT.append(tempfile.TemporaryDirectory())
-    return write_shapes(shapes_config(Path(_KEPT[0].name), train_scenes=400))
+    return write_all(shapes_config(Path(_KEPT[0].name), train_scenes=400))
 
 
 @dataclass(frozen=True)

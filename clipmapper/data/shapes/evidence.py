@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipmapper.config.schema import DataConfig, ShapesConfig
-from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
+from clipmapper.data.shapes.write import EVIDENCE, LAYOUT, SPLITS, write_shapes
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
 
@@ -71,11 +71,9 @@ def read_evidence(config: DataConfig, split: str) -> SplitEvidence:
         raise UserError(f"data={config.name} does not say what its answers depend on: give data=shapes, which does")
     if split not in SPLITS:
         raise UserError(f"split={split}: data=shapes has evidence for {', '.join(SPLITS)}")
-    folder = write_shapes(config)
-    path = folder / f"shapes_{split}_evidence.json"
+    folder = write_shapes(config, split)
+    path = folder / EVIDENCE.format(split=split)
     fix = f"remove {folder}, so that data=shapes is generated again"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {fix}")
     content = read_json(path)
     try:
         found = {int(name): _evidence(entry) for name, entry in content["questions"].items()}

@@ -37,38 +37,55 @@ LAYOUT = VQALayout(
     folders={},
     unlabelled=(),
 )
+EVIDENCE = "shapes_{split}_evidence.json"
+_IMAGE_FOLDERS = ("images", "masks")
 CAPTIONS = 5  # captions of every image
 _FORMAT = 3  # part of the folder's name, so that a new version of the generator writes a new dataset
 _SPLIT_STRIDE = 10_000_000  # distance between the first image ids of the splits, so that no id is in two splits
 
 
-def write_shapes(config: ShapesConfig) -> Path:
-    """Write the dataset that a config describes, unless it exists already.
+def write_shapes(config: ShapesConfig, split: str) -> Path:
+    """Write one split of the dataset that a config describes, unless it exists already.
 
-    The name of its folder contains the seed and the sizes. The folder is renamed to this name when all files are
-    written, so it is never incomplete.
+    The name of the dataset's folder contains the seed and the sizes. A split is written into a folder of its own and
+    moved when it is complete; its evidence file is moved last, so a split with this file is complete.
 
     Returns:
         The folder of the dataset, which is under ``config.root``.
 
     Raises:
-        UserError: ``config.extra_questions`` names an unknown kind.
+        UserError: There is no such split, or ``config.extra_questions`` names an unknown kind.
     """
+    if split not in SPLITS:
+        raise UserError(f"split={split}: this data has {', '.join(SPLITS)}")
     if unknown := [kind for kind in config.extra_questions if kind not in KINDS]:
         raise UserError(f"data.extra_questions: no kind of question is called {unknown[0]}; kinds: {', '.join(KINDS)}")
     folder = Path(config.root) / _name(config)
-    if folder.is_dir():
+    if (folder / EVIDENCE.format(split=split)).is_file():
         return folder
-    half = folder.with_name(f".{folder.name}.{os.getpid()}")
+    half = folder.with_name(f".{folder.name}.{split}.{os.getpid()}")
     shutil.rmtree(half, ignore_errors=True)
     try:
-        for split, scenes in zip(SPLITS, (config.train_scenes, config.val_scenes, config.test_scenes), strict=True):
-            _write_split(half, split, scenes, config)
-        if not folder.is_dir():  # another process may have been faster
-            half.rename(folder)
+        _write_split(half, split, getattr(config, f"{split}_scenes"), config)
+        _move_split(half, folder, split)
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return folder
+
+
+def _move_split(half: Path, folder: Path, split: str) -> None:
+    """Move a complete split into the dataset's folder; what another process has moved there already is kept."""
+    for kind in _IMAGE_FOLDERS:
+        target = folder / kind / split
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (half / kind / split).rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    last = EVIDENCE.format(split=split)
+    for path in sorted(half.glob("*.json"), key=lambda path: path.name == last):
+        path.replace(folder / path.name)
 
 
 def _name(config: ShapesConfig) -> str:
@@ -80,7 +97,7 @@ def _name(config: ShapesConfig) -> str:
 
 
 def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> None:
-    for kind in ("images", "masks"):
+    for kind in _IMAGE_FOLDERS:
         (root / kind / split).mkdir(parents=True)
     chunks = [range(start, min(start + 100, scenes)) for start in range(0, scenes, 100)]
     work = partial(_write_scenes, root=root, split=split, config=config)
@@ -114,7 +131,7 @@ def _files(split: str, scenes: list[dict[str, Any]], info: dict[str, Any]) -> di
             "images": images,
             "annotations": [{"id": k, **caption} for k, caption in enumerate(joined["captions"])],
         },
-        f"shapes_{split}_evidence.json": {
+        EVIDENCE.format(split=split): {
             "info": info,
             "scenes": {str(s["image"]["id"]): s["scene"] for s in scenes},
             "questions": {str(question_id): entry for question_id, entry in evidence.items()},

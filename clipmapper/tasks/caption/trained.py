@@ -14,7 +14,7 @@ from torch import Tensor
 from clipmapper.checkpoint import load_found
 from clipmapper.config.schema import Config
 from clipmapper.data.caption_files import CaptionImage
-from clipmapper.data.datasets import load_captions
+from clipmapper.data.datasets import load_captions_of
 from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.data import check_length
@@ -106,7 +106,7 @@ def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedC
         UserError: No checkpoint fits, the data can't be read, or ``task.max_length`` exceeds the encoder's context.
     """
     model, path, max_length = _load_model(config, checkpoint)
-    images = load_captions(config.data).part(split).images
+    images = load_captions_of(config.data, split).images
     return TrainedCaptioner(model, images, path, max_length, config.data.on_bad_image)
 
 

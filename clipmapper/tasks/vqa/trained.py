@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clipmapper.checkpoint import load_found
 from clipmapper.config.schema import Config
-from clipmapper.data.datasets import load_data
+from clipmapper.data.datasets import load_questions_of
 from clipmapper.data.images import BadImage, load_rgb
 from clipmapper.data.records import ImageSource, Question
 from clipmapper.encoder.load import TextBatch
@@ -108,7 +108,7 @@ def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedV
         UserError: No checkpoint fits, or the data can't be read.
     """
     model, path = load_model(config, checkpoint)
-    data = load_data(config.data).part(split)
+    data = load_questions_of(config.data, split)
     return TrainedVQA(model, data.questions, data.images, path, config.data.on_bad_image)
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shapes_data import shapes_config
+from shapes_data import shapes_config, write_all
 
 from clipmapper.data.caption_files import CaptionData, CaptionImage, read_coco_captions, read_karpathy
 from clipmapper.data.images import FileImage, load_rgb
-from clipmapper.data.shapes.write import write_shapes
 from clipmapper.errors import UserError
 
 Change = Callable[[Any], Any]
@@ -223,4 +222,4 @@ def test_the_same_reader_reads_generated_captions(shapes_split: Path) -> None:
 @pytest.fixture
 def shapes_split(tmp_path: Path) -> Path:
     sizes = {"train_scenes": 1, "val_scenes": 2, "test_scenes": 1, "questions_per_scene": 2, "pixels": 128}
-    return write_shapes(shapes_config(tmp_path, **sizes))
+    return write_all(shapes_config(tmp_path, **sizes))

@@ -9,12 +9,12 @@ from random import Random
 
 import numpy as np
 import pytest
-from shapes_data import load, shapes_config
+from shapes_data import load, shapes_config, write_all
 from shapes_evaluator import COLORS, SHAPES
 
 from clipmapper.data.shapes.disagreement import agreement, disagree
 from clipmapper.data.shapes.questions import KINDS, ShapesQuestion
-from clipmapper.data.shapes.write import SPLITS, draw_sample, write_shapes
+from clipmapper.data.shapes.write import SPLITS, draw_sample
 from clipmapper.errors import UserError
 
 # Antol et al. 2015, "VQA: Visual Question Answering", Table 1, real images, question and image.
@@ -82,7 +82,7 @@ def test_the_other_answers_of_a_group_are_equally_likely() -> None:
 
 
 def test_only_answers_differ(tmp_path: Path) -> None:
-    plain, mixed = (write_shapes(shapes_config(tmp_path, disagreement=name)) for name in ("none", "vqav2"))
+    plain, mixed = (write_all(shapes_config(tmp_path, disagreement=name)) for name in ("none", "vqav2"))
     assert plain.name == "v3-seed0-8-4-4x6-32px"
     assert mixed.name == "v3-seed0-8-4-4x6-vqav2-32px"
     files = {p.relative_to(plain) for p in plain.rglob("*") if p.is_file()}

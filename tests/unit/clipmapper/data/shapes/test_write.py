@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from shapes_data import load, shapes_config, written_shapes
+from shapes_data import load, shapes_config, write_all, written_shapes
 from watching import watched
 
-from clipmapper.data.datasets import load_data
+from clipmapper.data.datasets import load_captions_of, load_data, load_questions_of
 from clipmapper.data.images import load_rgb
 from clipmapper.data.shapes import write
-from clipmapper.data.shapes.write import LAYOUT, SPLITS, write_shapes
+from clipmapper.data.shapes.write import LAYOUT, SPLITS
 from clipmapper.data.vqa_files import read_vqav2
 from clipmapper.errors import UserError
 
@@ -29,8 +29,8 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_the_bytes_depend_on_the_seed_but_not_on_the_number_of_workers(tmp_path: Path) -> None:
     """There is more than one chunk of work, so that their order matters."""
-    alone = tree(write_shapes(shapes_config(tmp_path / "1", train_scenes=101, workers=1)))
-    shared = tree(write_shapes(shapes_config(tmp_path / "3", train_scenes=101, workers=3)))
+    alone = tree(write_all(shapes_config(tmp_path / "1", train_scenes=101, workers=1)))
+    shared = tree(write_all(shapes_config(tmp_path / "3", train_scenes=101, workers=3)))
     assert len(alone) == 2 * (101 + 4 + 4) + 4 * 3
     assert alone == shared
 
@@ -51,7 +51,7 @@ def test_the_first_scenes_do_not_depend_on_the_number_of_scenes(tmp_path: Path) 
 
 
 def written_of(root: Path, **changes: Any) -> Path:
-    return write_shapes(shapes_config(root, **changes))
+    return write_all(shapes_config(root, **changes))
 
 
 def _captions(folder: Path) -> list[dict[str, object]]:
@@ -194,32 +194,59 @@ def test_every_image_has_a_mask_of_its_objects() -> None:
 def test_writing_again_does_nothing(tmp_path: Path) -> None:
     folder = written_of(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    folder.with_name(f".{folder.name}.{os.getpid()}").touch()  # it would make any writing fail
+    for split in SPLITS:
+        folder.with_name(f".{folder.name}.{split}.{os.getpid()}").touch()  # it would make any writing fail
     assert written_of(tmp_path) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_an_incomplete_folder_is_never_used_as_a_complete_one(tmp_path: Path) -> None:
+def test_only_the_split_that_is_read_is_written(tmp_path: Path) -> None:
     whole = tree(written_of(tmp_path / "whole"))
-    folders = []
+    config = shapes_config(tmp_path / "parts")
+    assert len(load_questions_of(config, "test").questions) == 24
+    folder = next((tmp_path / "parts").iterdir())
+    assert {name: content for name, content in whole.items() if "test" in name} == tree(folder)
+    assert len(load_captions_of(config, "val").images) == 4
+    assert {name: content for name, content in whole.items() if "train" not in name} == tree(folder)
+    with pytest.raises(UserError, match="split=tests: this data has train, val, test"):
+        load_questions_of(config, "tests")
+    assert tree(write_all(config)) == whole
 
-    def full(_root: Path, split: str, *_: object) -> None:
-        folders.append([path.name for path in tmp_path.iterdir() if path.name.startswith("v")])
-        if split == "test":
+
+@pytest.mark.parametrize("moved", [0, 1, 3])
+def test_an_incomplete_split_is_never_used_as_a_complete_one(tmp_path: Path, moved: int) -> None:
+    """The move of a split fails after some files, and the split is written again."""
+    whole = tree(written_of(tmp_path / "whole"))
+    count = 0
+
+    def full(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > moved:
             raise OSError("the disk is full")
+
+    method = "rename" if moved < 2 else "replace"
+    with watched(Path, method, full), pytest.raises(OSError, match="disk is full"):
+        written_of(tmp_path / "part")
+    folder = tmp_path / "part" / next((tmp_path / "whole").iterdir()).name
+    assert not (folder / "shapes_train_evidence.json").exists()
+    assert tree(written_of(tmp_path / "part")) == whole
+
+
+def test_a_disk_that_is_full_while_images_are_drawn_leaves_nothing(tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
 
     with watched(write, "_write_split", full), pytest.raises(OSError, match="disk is full"):
         written_of(tmp_path)
-    assert folders == [[], [], []]  # there is no folder with the final name while the files are written
-    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
-    assert tree(written_of(tmp_path)) == whole
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_left_by_a_killed_process_change_nothing(tmp_path: Path) -> None:
     whole = tree(written_of(tmp_path / "whole"))
     name = next((tmp_path / "whole").iterdir()).name
     for process in ("1", str(os.getpid())):
-        remains = tmp_path / f".{name}.{process}" / "images" / "train"
+        remains = tmp_path / f".{name}.train.{process}" / "images" / "train"
         remains.mkdir(parents=True)
         (remains / "half.png").write_bytes(b"half")
     assert tree(written_of(tmp_path)) == whole
