@@ -5,9 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipmapper.checkpoint import CARD, newest_checkpoint, read_checkpoint
+from clipmapper.checkpoint import CARD, read_checkpoint
+from clipmapper.choice import newest_checkpoints
 from clipmapper.errors import UserError
+from clipmapper.pretrained import pretrained_file
 from clipmapper.tasks import TASKS
+
+
+def load_pretrained(task: str = "vqa", mapper: str = "b") -> Any:
+    """Load a trained model that the package contains.
+
+    Args:
+        task: ``vqa`` or ``caption``.
+        mapper: ``a`` (single-stream) or ``b`` (dual-stream).
+
+    Returns:
+        A ``CLIPMapperVQA`` or a ``CLIPMapperCaption``, frozen and in evaluation mode.
+
+    Raises:
+        UserError: The package has no such model.
+    """
+    path = pretrained_file(task, mapper)
+    if path is None:
+        raise UserError(f"no model of task={task} mapper={mapper} is shipped; train one with scripts/train.py")
+    return load_checkpoint(path)
 
 
 def load_checkpoint(path: str | Path) -> Any:
@@ -24,7 +45,7 @@ def load_checkpoint(path: str | Path) -> Any:
     """
     file = Path(path)
     if file.is_dir():
-        found = newest_checkpoint(file)
+        found = next(newest_checkpoints(file), None)
         if found is None:
             raise UserError(f"no checkpoint in {path}; give a run folder of scripts/train.py, or a checkpoint file")
         file = found

@@ -1,4 +1,4 @@
-"""Checkpoints: what they contain, how they are found, and how they are read without running pickled code.
+"""Checkpoints: what they contain, and how they are read without running pickled code.
 
 Every checkpoint contains a card: a dictionary of plain values that describes the model and its training data. The tasks
 build their models from the card.
@@ -7,22 +7,20 @@ build their models from the card.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from clipmapper.config.schema import Config, EncoderConfig
-from clipmapper.encoder.load import FrozenClip, load_encoder, use
+from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.weights import SUFFIX, read_weights
 
 CARD = "clipmapper"
 _FIELDS = {"task", "data", "mapper", "encoder"}
-Model = TypeVar("Model", bound=nn.Module)
 
 
 def card(config: Config, encoder: FrozenClip) -> dict[str, Any]:
@@ -58,49 +56,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or not about.keys() >= _FIELDS:
         raise UserError(f"checkpoint {path} was not written by this project; give one that scripts/train.py wrote")
     return content
-
-
-def newest_checkpoint(folder: Path, fits: Callable[[Path], bool] = lambda _: True) -> Path | None:
-    """Return the newest ``best.ckpt`` below a folder for which ``fits(path)`` is true, or None."""
-    found = sorted(folder.rglob("best.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return next(filter(fits, found), None)
-
-
-def find_checkpoint(config: Config, given: str | None) -> Path:
-    """Return the path of the checkpoint to use.
-
-    Args:
-        config: The composed config, which names the folder of runs.
-        given: A checkpoint file, or a folder whose newest ``best.ckpt`` is used. None: the newest ``best.ckpt`` of all
-            runs that fits the config.
-
-    Raises:
-        UserError: There is no such checkpoint.
-    """
-    folder = Path(config.paths.runs) / "train" if given is None else Path(given)
-    if given is not None and not folder.is_dir():
-        return folder
-    found = newest_checkpoint(folder, lambda path: given is not None or _fits(path, config))
-    if found is None:
-        identity = f"task={config.task.name} data={config.data.name} mapper={config.mapper.name}"
-        raise UserError(
-            f"no trained checkpoint of {identity} in {folder}; run scripts/train.py first, or give checkpoint=PATH"
-        )
-    return found
-
-
-def load_found(config: Config, given: str | None, load: Callable[[Path, Config], Model]) -> tuple[Model, Path]:
-    """Load the model of the checkpoint that :func:`find_checkpoint` returns, on the device of the config's trainer.
-
-    Returns:
-        The model, and the path of its checkpoint.
-
-    Raises:
-        UserError: There is no such checkpoint, it cannot be loaded, or there is no such device.
-    """
-    device = use(config)
-    path = find_checkpoint(config, given)
-    return load(path, config).to(device), path
 
 
 def open_checkpoint(
@@ -171,12 +126,3 @@ def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
         raise UserError(
             f"checkpoint {path} has {name}={old}, the config {name}={new}: give {name}={old} or another checkpoint"
         )
-
-
-def _fits(path: Path, config: Config) -> bool:
-    try:
-        about = read_checkpoint(path)[CARD]
-        check_fits(about, config, path)
-    except UserError:
-        return False
-    return bool(about["data"] == config.data.name)

@@ -15,12 +15,13 @@ def main(config: DictConfig, run: Path) -> None:
     """Write figures and scores of the samples that the config chooses."""
     task = named(config, "task", TASKS)
     checked = typed(config, task.explain_schema)
+    from clipmapper.choice import describe
     from clipmapper.explaining.explainers import choose_explainers, print_lrp_precision
     from clipmapper.explaining.output import SCORES
 
     explainers = choose_explainers(config.explainer, choice("explainer"))
     trained = task.trained(checked)
-    print(f"checkpoint: {trained.checkpoint}", flush=True)
+    print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
     print_lrp_precision(explainers.values(), trained.model)
     pictures, scores = run / "pictures", run / SCORES
     count = task.write_pictures(trained, explainers, checked, pictures, scores)

@@ -17,7 +17,7 @@ class ExplainedConfig(Config):
     """Keys that all commands that explain a trained model share."""
 
     explainer: dict[str, Any] = MISSING
-    checkpoint: str | None = MISSING  # null: the newest one that fits the config
+    checkpoint: str | None = MISSING  # null: found by find_checkpoint
     split: str = MISSING  # of the data
 
     def __post_init__(self) -> None:

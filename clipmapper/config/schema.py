@@ -147,7 +147,7 @@ class EvaluateConfig(Config):
     """
 
     split: str = MISSING
-    checkpoint: str | None = MISSING  # None: the newest one that fits the config
+    checkpoint: str | None = MISSING  # None: found by find_checkpoint
     predictions: str | None = MISSING
     questions: str | None = MISSING
     annotations: str | None = MISSING

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from clipmapper.choice import describe
 from clipmapper.console import progress
 from clipmapper.data.shapes.caption_truth import KnownScene, check_caption
 from clipmapper.data.shapes.caption_words import NamedObjects, named_objects, read_scenes
@@ -62,7 +63,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     """
     evidence = read_evidence(config.data, config.split)
     trained = load_trained(config, config.split, config.checkpoint)
-    print(f"checkpoint: {trained.checkpoint}", flush=True)
+    print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
     print_lrp_precision(explainers.values(), trained.model)
     judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables add random scores
     judged = scoring(judged, ["image"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipmapper.choice import describe
 from clipmapper.console import progress
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
@@ -50,7 +51,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     """
     evidence = read_evidence(config.data, config.split)
     trained = load_trained(config, config.split, config.checkpoint)
-    print(f"checkpoint: {trained.checkpoint}", flush=True)
+    print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
     print_lrp_precision(explainers.values(), trained.model)
     rows = correctly_answered(trained, config)
     chunks = even_batches(rows, config.batch_size, least=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from clipmapper.choice import describe
 from clipmapper.config.groups import chosen_configs
 from clipmapper.explaining.explainers import build_explainers, lrp_precision, print_lrp_precision, scoring
 from clipmapper.training.trainer import base_trainer
@@ -68,7 +69,8 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     identity = identify(config, explainer_configs, configs_of_measures, tests.checkpoint, tests.samples, precision)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
-        print(f"checkpoint: {tests.checkpoint}\n{tests.about}; explainers: {', '.join(explainers)}", flush=True)
+        print(f"checkpoint: {describe(tests.checkpoint)}", flush=True)
+        print(f"{tests.about}; explainers: {', '.join(explainers)}", flush=True)
         print_lrp_precision(explainers.values(), tests.model)
     trainer.predict(RecordingModule(tests, run), return_predictions=False)
     if not trainer.is_global_zero:

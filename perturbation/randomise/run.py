@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from clipmapper.choice import describe
 from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import print_lrp_precision, scoring
@@ -46,7 +47,7 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
     task = PERTURB_TASKS[config.task.name].randomise
     explainers = scoring(explainers, task.MODALITIES)
     trained = task.load(config)
-    print(f"checkpoint: {trained.checkpoint}", flush=True)
+    print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
     print_lrp_precision(explainers.values(), trained.model)
     chosen = _draw_batches(task, trained, config)
     total = len(chosen) * (1 + len(layers_from_the_top(trained.model)))

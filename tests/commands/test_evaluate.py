@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_runs import Tiny, checkpoint_of, write_vqav2
 
-from clipmapper.checkpoint import find_checkpoint, read_checkpoint
+from clipmapper.checkpoint import read_checkpoint
 from clipmapper.data.records import VQAData
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
@@ -189,36 +189,6 @@ def test_two_of_the_three_files_are_not_enough(tmp_path: Path, command: Command)
     status, _, errors = command("evaluate", f"paths.root={tmp_path}", "predictions=a.json", "questions=b.json")
     assert status == 1
     assert errors == ["error: scoring a result file needs all three: predictions=FILE questions=FILE annotations=FILE"]
-
-
-def saved(root: Path, name: str, content: dict[str, Any], age: int) -> Path:
-    path = root / "runs" / "train" / "any" / name / "checkpoints" / "best.ckpt"
-    path.parent.mkdir(parents=True)
-    torch.save(content, path)
-    os.utime(path, (1_000_000 - age, 1_000_000 - age))
-    return path
-
-
-def test_the_newest_fitting_checkpoint_is_found(tiny: Tiny, trained: Path, tmp_path: Path) -> None:
-    content = checkpoint_of(trained, "best")
-    card = content["clipmapper"]
-
-    def with_card(**changes: Any) -> dict[str, Any]:
-        return {**content, "clipmapper": {**card, **changes}}
-
-    usable = saved(tmp_path, "usable", content, age=50)
-    saved(tmp_path, "older", content, age=60)
-    saved(tmp_path, "other_data", with_card(data="easy_vqa"), age=5)
-    saved(tmp_path, "other_mapper", with_card(mapper={**card["mapper"], "name": "a"}), age=4)
-    saved(tmp_path, "other_width", with_card(mapper={**card["mapper"], "width": 32}), age=3)
-    saved(tmp_path, "other_encoder", with_card(encoder={**card["encoder"], "model": "ViT-B-32"}), age=2)
-    saved(tmp_path, "blind", with_card(sees="question"), age=1)
-    saved(tmp_path, "foreign", {"state_dict": {}}, age=1)
-    saved(tmp_path, "damaged", content, age=1).write_bytes(b"PK")
-    config = tiny.evaluation(f"paths.root={tmp_path}")
-    assert find_checkpoint(config, None) == usable
-    with pytest.raises(UserError, match=r"no trained checkpoint of task=vqa data=shapes mapper=a in .*train\.py first"):
-        find_checkpoint(tiny.evaluation(f"paths.root={tmp_path}", "mapper=a", "mapper.width=32"), None)
 
 
 @pytest.mark.parametrize(

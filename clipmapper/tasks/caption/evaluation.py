@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from clipmapper.checkpoint import find_checkpoint
+from clipmapper.choice import describe, find_checkpoint
 from clipmapper.config.schema import EvaluateConfig, TrainConfig
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.data.shapes.caption_words import caption_judge
@@ -166,7 +166,7 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     """Write a checkpoint's captions of a split, and print and write their scores."""
     assert isinstance(config.task, CaptionTaskConfig)
     checkpoint = find_checkpoint(config, config.checkpoint)
-    print(f"checkpoint: {checkpoint}", flush=True)
+    print(f"checkpoint: {describe(checkpoint)}", flush=True)
     model = load_caption(checkpoint, config)
     check_length(model.encoder, config.task.max_length)
     prepared = prepare_images(config)

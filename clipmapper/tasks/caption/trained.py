@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipmapper.checkpoint import load_found
+from clipmapper.choice import load_found
 from clipmapper.config.schema import Config
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.data.datasets import load_captions_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from clipmapper.checkpoint import find_checkpoint
+from clipmapper.choice import describe, find_checkpoint
 from clipmapper.config.schema import EvaluateConfig
 from clipmapper.files import ANSWERS, write_json, write_metrics, write_results
 from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
@@ -80,7 +80,7 @@ def evaluate_splits(model: VQAMapper, data: TaskData, name: str, run: Path) -> d
 def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     """Write a checkpoint's answers to a split and print their official accuracy."""
     checkpoint = find_checkpoint(config, config.checkpoint)
-    print(f"checkpoint: {checkpoint}", flush=True)
+    print(f"checkpoint: {describe(checkpoint)}", flush=True)
     model = load_vqa(checkpoint, config)
     data = prepare(config, AnswerVocabulary(model.answers))
     score = evaluate(model.trained, data.dataset(config.split), model.answers, run, config.split)

@@ -1,0 +1,189 @@
+"""Choice of the checkpoint that a command uses, and its description."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from torch import nn
+
+from clipmapper.checkpoint import CARD, check_fits, read_checkpoint
+from clipmapper.config.schema import Config
+from clipmapper.encoder.load import use
+from clipmapper.errors import UserError
+from clipmapper.pretrained import FOLDER, pretrained_file
+
+SHIPPED = "shipped"  # checkpoint=shipped
+BEHIND = 5.0  # points of test accuracy below the best of its kind from which a checkpoint is not chosen by itself
+#: Scores that compare checkpoints: key, name, and factor to percent. The first that a task has is used.
+HEADLINES = (("accuracy", "accuracy", 1.0), ("true_captions", "true captions", 100.0), ("CIDEr", "CIDEr", 100.0))
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint with what is known about its training."""
+
+    path: Path
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """Card of the checkpoint, which describes its model."""
+        return dict(read_checkpoint(self.path)[CARD])
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the package contains it."""
+        return self.path.parent == FOLDER
+
+    @property
+    def _run(self) -> Path:
+        return self.path.parent.parent
+
+    @cached_property
+    def _metrics(self) -> dict[str, Any]:
+        """Scores by split; empty if the training has not ended or is not known."""
+        if "metrics" in self.card:
+            return dict(self.card["metrics"])
+        try:
+            return dict(json.loads((self._run / "metrics.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
+
+    @cached_property
+    def score(self) -> tuple[str, float, str] | None:
+        """Name, value in percent and split of the score that compares checkpoints; None without one."""
+        for split in ("test", "val"):
+            for key, name, factor in HEADLINES:
+                if key in self._metrics.get(split, {}):
+                    return name, factor * self._metrics[split][key], split
+        return None
+
+    @cached_property
+    def _steps(self) -> tuple[int, int] | None:
+        """Number of training steps that were made, and the number that was configured; None if not known."""
+        if "steps" in self.card:
+            return self.card["steps"], self.card["steps"]
+        try:
+            wanted = int(OmegaConf.load(self._run / "config.yaml").trainer.max_steps)
+            last = self.path.with_name("last.ckpt")
+            return (wanted if self._metrics else int(read_checkpoint(last)["global_step"])), wanted
+        except (OSError, AttributeError, KeyError, UserError):
+            return None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training reached its last step and its scores were written."""
+        return bool(self._metrics)
+
+    def describe(self) -> str:
+        """Return the path with the score, the steps and the age."""
+        about = []
+        if self.score is not None:
+            name, value, split = self.score
+            about.append(f"{name} {value:.1f} % on {split}")
+        if self._steps is not None:
+            made, wanted = self._steps
+            about.append(f"{made:,} steps" if made == wanted else f"unfinished: {made:,} of {wanted:,} steps")
+        about.append("shipped with the package" if self.shipped else f"{_age(self.path)} old")
+        return f"{self.path} ({', '.join(about)})"
+
+
+def _age(path: Path) -> str:
+    seconds = max(0.0, time.time() - path.stat().st_mtime)
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{int(seconds)} seconds"
+
+
+def describe(path: Path) -> str:
+    """Return a checkpoint's path with its score, its steps and its age."""
+    return Candidate(path).describe()
+
+
+def newest_checkpoints(folder: Path) -> Iterator[Path]:
+    """Yield every ``best.ckpt`` below a folder, the newest first."""
+    yield from sorted(folder.rglob("best.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def find_checkpoint(config: Config, given: str | None) -> Path:
+    """Return the path of the checkpoint to use.
+
+    Args:
+        config: The composed config, which names the folder of runs.
+        given: A checkpoint file, a folder whose newest ``best.ckpt`` is used, or ``shipped`` for the model that the
+            package contains. None: the newest run that fits the config, or the shipped model. A run that has not
+            finished, or is far below the best checkpoint that fits, is passed over, and named on stderr.
+
+    Raises:
+        UserError: There is no such checkpoint.
+    """
+    identity = f"task={config.task.name} data={config.data.name} mapper={config.mapper.name}"
+    shipped = pretrained_file(config.task.name, config.mapper.name)
+    if given == SHIPPED:
+        if shipped is None:
+            raise UserError(f"checkpoint={SHIPPED}: no model of {identity} is shipped; give checkpoint=PATH")
+        return shipped
+    folder = Path(config.paths.runs) / "train" if given is None else Path(given)
+    if given is not None and not folder.is_dir():
+        return folder
+    if given is not None:
+        found = next(newest_checkpoints(folder), None)
+    else:
+        own = [path for path in newest_checkpoints(folder) if _fits(path, config)]
+        found = _choose([*own, shipped] if shipped is not None and _fits(shipped, config) else own)
+    if found is None:
+        raise UserError(
+            f"no trained checkpoint of {identity} in {folder}; run scripts/train.py first, or give checkpoint=PATH"
+        )
+    return found
+
+
+def _choose(paths: list[Path]) -> Path | None:
+    """Return the first path that is finished and not far below the best, after naming those passed over."""
+    candidates = [Candidate(path) for path in paths]
+    best = max((c.score[1] for c in candidates if c.finished and c.score), default=0.0)
+    for candidate in candidates:
+        score = candidate.score
+        if not candidate.finished:
+            why = "its training has not finished"
+        elif score is not None and score[1] < best - BEHIND:
+            why = f"{best - score[1]:.1f} points below the best that fits"
+        else:
+            return candidate.path
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # once, not by every process of a run on several devices
+            print(f"passed over, {why}: {candidate.describe()}; checkpoint={candidate.path} uses it", file=sys.stderr)
+    return None
+
+
+def load_found(config: Config, given: str | None, load: Callable[[Path, Config], Model]) -> tuple[Model, Path]:
+    """Load the model of the checkpoint that :func:`find_checkpoint` returns, on the device of the config's trainer.
+
+    Returns:
+        The model, and the path of its checkpoint.
+
+    Raises:
+        UserError: There is no such checkpoint, it cannot be loaded, or there is no such device.
+    """
+    device = use(config)
+    path = find_checkpoint(config, given)
+    return load(path, config).to(device), path
+
+
+def _fits(path: Path, config: Config) -> bool:
+    try:
+        about = read_checkpoint(path)[CARD]
+        check_fits(about, config, path)
+    except UserError:
+        return False
+    return bool(about["data"] == config.data.name and about["encoder"]["weights"] == config.encoder.weights)
