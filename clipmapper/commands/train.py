@@ -50,6 +50,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     """
     import pytorch_lightning as pl
 
+    from clipmapper.explaining.familiarity import FAMILIARITY
     from clipmapper.files import write_metrics
     from clipmapper.training.batches import Batches
     from clipmapper.training.trainer import build_trainer
@@ -67,6 +68,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     last = _checkpoint_to_resume(config, data.card(config), run)
     pl.seed_everything(config.seed, verbose=False)  # before the model draws its weights
     module = task.module(config, data)
+    module.card[FAMILIARITY] = data.familiarity
     batches = Batches(data.train, data.val, config.task.optim.batch_size, config.trainer.max_steps, config.seed)
     trainer.fit(module, batches, ckpt_path=last, weights_only=True)
     if not trainer.is_global_zero:
@@ -75,7 +77,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     metrics = task.evaluate(config, data, module.model, run)
     write_metrics(run / "metrics.json", metrics, asdict(config))
     if config.output is not None:
-        about = {**data.card(config), "steps": config.trainer.max_steps, "metrics": metrics}
+        about = {**module.card, "steps": config.trainer.max_steps, "metrics": metrics}
         write_weights(Path(config.output), about, module.model.state_dict())
         print(f"weights are in {config.output}", flush=True)
     return metrics

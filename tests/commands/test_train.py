@@ -15,11 +15,15 @@ from killed_runs import killed_at
 from tiny_runs import Tiny, assert_same_weights, checkpoint_of, falls, finish, start, weights_of
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from clipmapper.api import load_checkpoint
 from clipmapper.checkpoint import read_checkpoint
 from clipmapper.commands.train import train
 from clipmapper.errors import UserError
+from clipmapper.explaining.familiarity import words_of
 from clipmapper.files import read_json
 from clipmapper.metrics.vqa import score_predictions
+from clipmapper.tasks import TASKS
+from clipmapper.tasks.caption.data import prepare as prepare_captions
 from clipmapper.tasks.vqa.data import prepare
 from clipmapper.tasks.vqa.evaluation import evaluate
 from clipmapper.tasks.vqa.model import load_vqa
@@ -68,6 +72,8 @@ def test_the_best_weights_are_also_written_in_half_precision(tiny: Tiny, tmp_pat
         assert torch.equal(mine, theirs.half().float())
     about = read_checkpoint(file)["clipmapper"]
     assert (about["metrics"], about["steps"]) == (metrics, config.trainer.max_steps)
+    assert about["familiarity"] == checkpoint_of(tmp_path / "run", "best")["clipmapper"]["familiarity"]
+    assert about["familiarity"] == TASKS["vqa"].data(config).familiarity
     with pytest.raises(UserError, match=r"output=model\.ckpt: weights are written as safetensors"):
         tiny.config("output=model.ckpt")
 
@@ -179,6 +185,32 @@ def test_a_checkpoint_contains_no_code_but_a_description(tiny: Tiny, tmp_path: P
         assert content["clipmapper"]["mapper"]["width"] == 16
         assert all(name.startswith("model.") for name in content["state_dict"])
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_checkpoint_describes_the_training_data(tiny: Tiny, tmp_path: Path) -> None:
+    scenes = "data.train_scenes=400"
+    tiny.train(tmp_path / "run", scenes)
+    known = load_checkpoint(tmp_path / "run").familiarity
+    questions = prepare(tiny.config(scenes)).train.questions
+    assert known.words == {word for question in questions for word in words_of(question.question)}
+    assert known.images.distance(known.images.mean[None] + 100)[0] > 1
+    captions = prepare_captions(tiny.config(scenes, "task=caption", "task.max_length=12")).familiarity
+    assert captions["words"] is None
+    assert captions["images"] == checkpoint_of(tmp_path / "run")["clipmapper"]["familiarity"]["images"]
+
+
+@pytest.mark.parametrize("change", ["other", "missing"])
+def test_the_description_of_the_training_data_is_not_compared_when_resuming(
+    stopped_run: tuple[Path, Path], tiny: Tiny, tmp_path: Path, change: str
+) -> None:
+    held = checkpoint_of(stopped_run[0])
+    if change == "missing":
+        del held["clipmapper"]["familiarity"]
+    else:
+        held["clipmapper"]["familiarity"] = {"words": ["a"], "images": {"mean": "AACAPw==", "whitening": "AACAPw=="}}
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    torch.save(held, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    tiny.train(tmp_path / "resumed", f"resume={tmp_path / 'run'}")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from clipmapper.data.datasets import Captions, load_captions
 from clipmapper.encoder.features import FrozenFeatures, image_features, ready_encoder, text_features
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
+from clipmapper.explaining.familiarity import describe
 from clipmapper.files import write_json
 from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.config import CaptionTaskConfig
@@ -218,6 +220,11 @@ class TaskData:
             "label_smoothing": config.task.label_smoothing,
             "training captions": digest.hexdigest(),
         }
+
+    @cached_property
+    def familiarity(self) -> dict[str, Any]:
+        """The statistics of the training images, for warnings about others."""
+        return describe(None, self.prepared.features, [image.image_id for image in self.images["train"].images])
 
     def write_split(self, path: Path) -> None:
         """Write the image ids of each split to a JSON file."""

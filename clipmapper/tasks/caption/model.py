@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from clipmapper.checkpoint import fill, open_checkpoint
 from clipmapper.config.schema import Config, MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch
+from clipmapper.explaining.familiarity import Familiarity
 from clipmapper.mapper.build import build_mapper
 from clipmapper.nn import Tokens, TokenSubset
 from clipmapper.tasks.caption.vocabulary import CaptionVocabulary
@@ -49,13 +50,21 @@ class CLIPMapperCaption(nn.Module):
         encoder: The frozen CLIP.
         trained: The trained part.
         vocabulary: The tokens that can be generated.
+        familiarity: What is known about the training data; None for nothing.
     """
 
-    def __init__(self, encoder: FrozenClip, trained: CaptionMapper, vocabulary: CaptionVocabulary):
+    def __init__(
+        self,
+        encoder: FrozenClip,
+        trained: CaptionMapper,
+        vocabulary: CaptionVocabulary,
+        familiarity: Familiarity | None = None,
+    ):
         super().__init__()
         self.encoder = encoder
         self.trained = trained
         self.vocabulary = vocabulary
+        self.familiarity = familiarity or Familiarity()
 
     def forward(
         self,
@@ -91,7 +100,8 @@ def load_caption(path: Path, config: Config | None = None) -> CLIPMapperCaption:
     vocabulary = CaptionVocabulary(about["tokens"], encoder.tokenizer)
     model = build_caption(MapperConfig(**about["mapper"]), encoder, len(vocabulary))
     fill(model, weights, path)
-    return CLIPMapperCaption(encoder, model, vocabulary).eval().requires_grad_(False)
+    whole = CLIPMapperCaption(encoder, model, vocabulary, Familiarity.of_card(about))
+    return whole.eval().requires_grad_(False)
 
 
 def build_caption(mapper: MapperConfig, encoder: FrozenClip, classes: int) -> CaptionMapper:

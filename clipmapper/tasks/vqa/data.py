@@ -24,6 +24,7 @@ from clipmapper.data.records import Question, Splits, VQAData
 from clipmapper.encoder.features import FrozenFeatures, image_features, ready_encoder, text_features
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
+from clipmapper.explaining.familiarity import describe
 from clipmapper.files import read_json, write_json
 from clipmapper.metrics.vqa import preprocess_answer
 from clipmapper.nn import Tokens
@@ -72,6 +73,12 @@ class TaskData:
         digest = hashlib.blake2b(ids.encode(), digest_size=16).hexdigest()
         order = {"seed": config.seed, "optim": asdict(config.task.optim), "training questions": digest}
         return card(config, self.encoder) | {"answers": list(self.answers.answers)} | order
+
+    @cached_property
+    def familiarity(self) -> dict[str, Any]:
+        """The words of the training questions and the statistics of their images, for warnings about others."""
+        questions = self.train.questions
+        return describe([q.question for q in questions], self.images, [q.image_id for q in questions])
 
     def write_split(self, path: Path) -> None:
         """Write the question ids of each split to a JSON file."""

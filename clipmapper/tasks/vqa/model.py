@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from clipmapper.checkpoint import fill, open_checkpoint
 from clipmapper.config.schema import Config, MapperConfig
 from clipmapper.encoder.load import FrozenClip, TextBatch
+from clipmapper.explaining.familiarity import Familiarity
 from clipmapper.mapper.build import build_mapper
 from clipmapper.nn import Tokens, TokenSubset
 
@@ -44,13 +45,21 @@ class CLIPMapperVQA(nn.Module):
         encoder: The frozen CLIP.
         trained: The trained part.
         answers: Answer of each class.
+        familiarity: What is known about the training data; None for nothing.
     """
 
-    def __init__(self, encoder: FrozenClip, trained: VQAMapper, answers: tuple[str, ...]):
+    def __init__(
+        self,
+        encoder: FrozenClip,
+        trained: VQAMapper,
+        answers: tuple[str, ...],
+        familiarity: Familiarity | None = None,
+    ):
         super().__init__()
         self.encoder = encoder
         self.trained = trained
         self.answers = answers
+        self.familiarity = familiarity or Familiarity()
 
     def forward(
         self,
@@ -85,7 +94,8 @@ def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:
     about, encoder, weights = open_checkpoint(path, config, "vqa", "answers")
     model = build_vqa(MapperConfig(**about["mapper"]), encoder, len(about["answers"]))
     fill(model, weights, path)
-    return CLIPMapperVQA(encoder, model, tuple(about["answers"])).eval().requires_grad_(False)
+    whole = CLIPMapperVQA(encoder, model, tuple(about["answers"]), Familiarity.of_card(about))
+    return whole.eval().requires_grad_(False)
 
 
 def build_vqa(mapper: MapperConfig, encoder: FrozenClip, answers: int) -> VQAMapper:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from clipmapper.errors import UserError
 from clipmapper.weights import read_weights, write_weights
@@ -28,6 +28,16 @@ def test_what_is_read_is_what_was_written_to_half_precision(tmp_path: Path) -> N
     for name, tensor in weights.items():
         assert found[name].dtype == torch.float32
         assert torch.equal(found[name], tensor.half().float())
+
+
+def test_the_card_can_be_changed_without_changing_a_weight(tmp_path: Path) -> None:
+    path, _ = written(tmp_path)
+    card, found = read_weights(path)
+    write_weights(tmp_path / "changed.safetensors", {**card, "familiarity": {"words": ["a"]}}, found)
+    before, after = load_file(path), load_file(tmp_path / "changed.safetensors")
+    assert after.keys() == before.keys()
+    assert all(after[name].numpy().tobytes() == tensor.numpy().tobytes() for name, tensor in before.items())
+    assert read_weights(tmp_path / "changed.safetensors")[0] == {**CARD, "familiarity": {"words": ["a"]}}
 
 
 @pytest.mark.parametrize("part", ["weights", "card", "header"])
