@@ -17,12 +17,11 @@ def main(config: DictConfig, run: Path) -> None:
     checked = typed(config, task.explain_schema)
     from clipmapper.choice import describe
     from clipmapper.explaining.explainers import choose_explainers, print_lrp_precision
-    from clipmapper.explaining.output import SCORES
+    from clipmapper.explaining.output import PICTURES, SCORES
 
     explainers = choose_explainers(config.explainer, choice("explainer"))
     trained = task.trained(checked)
     print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
     print_lrp_precision(explainers.values(), trained.model)
-    pictures, scores = run / "pictures", run / SCORES
-    count = task.write_pictures(trained, explainers, checked, pictures, scores)
-    print(f"explained {count} {task.samples}: figures in {pictures}, scores in {scores}")
+    count = task.write_pictures(trained, explainers, checked, run)
+    print(f"explained {count} {task.samples}: figures in {run / PICTURES}, scores in {run / SCORES}")

@@ -1,20 +1,25 @@
-"""Output for explained samples: the file of scores, and the photo under a heat map."""
+"""Output for explained samples: the files of scores and of warnings, and the photo under a heat map."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from clipmapper.errors import UserError
+from clipmapper.explaining.familiarity import Finding
+from clipmapper.files import write_json
 from explain.figures.photo import Box, Photo
 
-SCORES = "scores.parquet"
+PICTURES, SCORES, WARNINGS = "pictures", "scores.parquet", "warnings.json"  # names in the run folder
+#: A function of a sample's ids by name, its own id first, and what was found about it.
+Warn: TypeAlias = Callable[[Mapping[str, int], Finding], None]
 LONGEST = 1200  # pixels of a photo's longer side, which is more than a figure shows
 
 
@@ -60,15 +65,36 @@ def small_photo(image: Image.Image, box: Box) -> Photo:
 
 
 @contextmanager
-def score_file(path: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
-    """Provide a function that adds rows to a Parquet file.
+def score_file(run: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
+    """Provide a function that adds rows to the Parquet file of a run folder.
 
     The file gets its final name when the context ends, also after an error, with all rows added so far.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = run / f".{SCORES}.partial"
     writer = pq.ParquetWriter(partial, schema)
     try:
         yield lambda rows: writer.write_table(pa.Table.from_pylist(list(rows), schema))
     finally:
         writer.close()
-        partial.replace(path)
+        partial.replace(run / SCORES)
+
+
+@contextmanager
+def warning_file(run: Path) -> Iterator[Warn]:
+    """Provide a function that prints a sample's warnings on stderr, and adds its finding to the run folder's file.
+
+    The file is written when the context ends, also after an error.
+    """
+    entries: list[dict[str, Any]] = []
+
+    def add(ids: Mapping[str, int], finding: Finding) -> None:
+        name, number = next(iter(ids.items()))
+        for line in finding.warnings:
+            print(f"warning: {name.removesuffix('_id')} {number}: {line}", file=sys.stderr)
+        found = {"unknown_words": finding.unknown_words, "image_distance": finding.image_distance}
+        entries.append({**ids, **found, "warnings": finding.warnings})
+
+    try:
+        yield add
+    finally:
+        write_json(run / WARNINGS, entries)

@@ -34,7 +34,16 @@ class TrainingData(Protocol):
     def card(self, config: TrainConfig) -> dict[str, Any]:
         """Return the description that is stored in checkpoints.
 
-        It names the model, and everything that the order of the batches and the loss depend on.
+        It names the model, and everything that the order of the batches and the loss depend on. A run is only resumed
+        with the same description.
+        """
+
+    @property
+    def familiarity(self) -> dict[str, Any]:
+        """What warnings about unfamiliar inputs need (:func:`clipmapper.explaining.familiarity.describe`).
+
+        It is stored next to the description, and not compared when a run is resumed, since its numbers are rounded
+        differently on other machines.
         """
 
     def write_split(self, path: Path) -> None:
@@ -93,17 +102,15 @@ class Task(Protocol):
     def trained(self, config: Any) -> Trained:
         """Load the checkpoint that the config names, with a split of its data or with the user's image."""
 
-    def write_pictures(
-        self, trained: Any, explainers: Mapping[str, Explainer], config: Any, folder: Path, scores: Path
-    ) -> int:
-        """Explain the samples that the config chooses.
+    def write_pictures(self, trained: Any, explainers: Mapping[str, Explainer], config: Any, run: Path) -> int:
+        """Explain the samples that the config chooses; warn about those that are far from the training data.
 
         Args:
             trained: What :meth:`trained` returned.
             explainers: Explainers by name.
             config: Config of the schema ``explain_schema``.
-            folder: Folder of the figures, one for each sample.
-            scores: Parquet file of all scores.
+            run: The run folder, which gets a folder with a figure for each sample, a Parquet file of all scores, and
+                a JSON file of the warnings (:mod:`clipmapper.explaining.output`).
 
         Returns:
             The number of explained samples.

@@ -19,7 +19,9 @@ from watching import watched
 from clipmapper.cli import typed
 from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
+from clipmapper.explaining.image_statistics import ImageStatistics
 from clipmapper.explaining.output import seen_box
+from clipmapper.files import read_json
 from clipmapper.metrics.vqa import vqa_accuracy
 from clipmapper.tasks.vqa import pictures as picturing
 from clipmapper.tasks.vqa.config import ExplainConfig
@@ -339,7 +341,62 @@ def test_an_error_keeps_the_results_written_before(overrides: tuple[str, ...], c
     assert before == 3  # none of the three is about the bad image
     assert len(pictures(folder_of(out))) == 3
     assert pd.read_parquet(folder_of(out) / "scores.parquet")["question_id"].nunique() == 3
+    assert len(read_json(folder_of(out) / "warnings.json")) == 3
     assert len(pictures(skipped)) == rows["question_id"].nunique() == 5
+
+
+@pytest.fixture
+def strict(trained: tuple[str, ...], tmp_path: Path) -> str:
+    """The override for a checkpoint whose training images were all close to the origin of the feature space."""
+    content = torch.load(Path(trained[-1].split("=")[1]) / "checkpoints" / "best.ckpt", weights_only=True)
+    statistics = ImageStatistics(np.zeros(128), np.eye(128))
+    content["clipmapper"]["familiarity"]["images"] = statistics.entry()
+    torch.save(content, tmp_path / "strict.ckpt")
+    return f"checkpoint={tmp_path / 'strict.ckpt'}"
+
+
+def warnings_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+
+
+def test_warnings_are_printed_and_written(
+    overrides: tuple[str, ...], strict: str, photo: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = (f"image={photo}", "question=what color is the zebra's cat?", "explainer=uniform")
+    run, _ = made(command, *overrides, strict, *own)
+    (entry,) = read_json(run / "warnings.json")
+    assert entry["unknown_words"] == ["zebra's", "cat"]
+    assert entry["image_distance"] > 1
+    assert (entry["question_id"], entry["image_id"]) == (0, 0)
+    assert entry["warnings"][0] == "no training question contains: zebra's, cat"
+    assert entry["warnings"][1].startswith("the image is far from the training images, at ")
+    assert warnings_of(capsys) == [f"warning: question 0: {text}" for text in entry["warnings"]]
+
+
+def test_questions_of_the_dataset_have_no_unknown_words(
+    overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The images are not examined, since the tiny dataset has too few; one line says so."""
+    run, scores = made(command, *overrides, "samples=3", "explainer=uniform", "batch_size=2", "split=train")
+    entries = read_json(run / "warnings.json")
+    assert [entry["question_id"] for entry in entries] == scores["question_id"].unique().tolist()
+    assert all(entry["unknown_words"] == [] and entry["image_distance"] is None for entry in entries)
+    missing = "the checkpoint does not describe its training images, so there are no warnings about unfamiliar images"
+    assert warnings_of(capsys) == [f"warning: {missing}"]
+
+
+def test_an_old_checkpoint_gives_one_warning(
+    overrides: tuple[str, ...], strict: str, photo: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(strict.split("=")[1])
+    content = torch.load(path, weights_only=True)
+    del content["clipmapper"]["familiarity"]
+    torch.save(content, path)
+    run, _ = made(command, *overrides, strict, f"image={photo}", "question=a cat?", "explainer=uniform")
+    (entry,) = read_json(run / "warnings.json")
+    assert (entry["unknown_words"], entry["image_distance"], entry["warnings"]) == (None, None, [])
+    (line,) = warnings_of(capsys)
+    assert line.startswith("warning: the checkpoint does not describe its training questions and images, so ")
 
 
 WRONG = {

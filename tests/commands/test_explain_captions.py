@@ -15,6 +15,8 @@ from tiny_runs import Tiny, composed
 from watching import watched
 
 from clipmapper.cli import typed
+from clipmapper.explaining.image_statistics import ImageStatistics
+from clipmapper.files import read_json
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption import pictures as picturing
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
@@ -72,6 +74,24 @@ def test_an_explainer_without_scores_of_patches_is_left_out(
     _, scores = made(command, *overrides, *few)
     assert set(scores["explainer"]) == {"centre_first"}
     assert "explainer first_to_last is left out: it does not score image tokens" in capsys.readouterr().err
+
+
+def test_far_images_are_reported(
+    overrides: tuple[str, ...], checkpoint: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint has training images that were all close to the origin of the feature space."""
+    content = torch.load(checkpoint, weights_only=True)
+    statistics = ImageStatistics(np.zeros(128), np.eye(128))
+    content["clipmapper"]["familiarity"] = {"words": None, "images": statistics.entry()}
+    torch.save(content, tmp_path / "strict.ckpt")
+    arguments = (f"checkpoint={tmp_path / 'strict.ckpt'}", "samples=3", "batch_size=8", "explainer=uniform")
+    run, scores = made(command, *overrides, *arguments)
+    entries = read_json(run / "warnings.json")
+    assert [entry["image_id"] for entry in entries] == scores["image_id"].unique().tolist()
+    assert all(entry["unknown_words"] is None and entry["image_distance"] > 1 for entry in entries)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert lines == [f"warning: image {entry['image_id']}: {text}" for entry in entries for text in entry["warnings"]]
+    assert len(lines) == 3
 
 
 def test_controls_with_partners_do_not_depend_on_the_batches(overrides: tuple[str, ...], command: Command) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import scoring, usable_for
-from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
+from clipmapper.explaining.familiarity import examine, note_unknown
+from clipmapper.explaining.output import PICTURES, Box, Warn, score_file, seen_box, small_photo, warning_file
 from clipmapper.explaining.selection import drawn_rows, readable, rows_of_ids
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
@@ -44,20 +45,18 @@ def write_pictures(
     rows: Sequence[int],
     explainers: Mapping[str, Explainer],
     config: ExplainCaptionConfig,
-    folder: Path,
-    scores: Path,
+    run: Path,
 ) -> int:
-    """Write one figure per image into ``folder``, and all scores into one Parquet file.
+    """Write one figure per image, all scores and all warnings into the run folder.
 
-    Figures and scores of images before an error are kept.
+    Those of images before an error are kept.
 
     Args:
         trained: The model and its images.
         rows: Images to explain.
         explainers: Explainers by name.
         config: The command's config.
-        folder: Folder of the figures.
-        scores: Parquet file of the scores.
+        run: The run folder.
 
     Returns:
         The number of explained captions.
@@ -68,11 +67,16 @@ def write_pictures(
     """
     explainers = scoring(explainers, ["image"])  # figures of captions show patches only
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
+    note_unknown(trained.model.familiarity, asked=False)
     made = 0
-    with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "pictures") as advance:
-        for caption in _explain_captions(trained, rows, explainers, config):
+    with (
+        score_file(run, SCHEMA) as write,
+        warning_file(run) as warn,
+        progress(len(rows), "explaining", "pictures") as advance,
+    ):
+        for caption in _explain_captions(trained, rows, explainers, config, warn):
             write(score_rows(caption, config.against))
-            draw(caption, seen_box(caption.photo.size, preprocessing), config, folder)
+            draw(caption, seen_box(caption.photo.size, preprocessing), config, run / PICTURES)
             made += 1
             advance()
     if not made:
@@ -81,9 +85,16 @@ def write_pictures(
 
 
 def _explain_captions(
-    trained: TrainedCaptioner, rows: Sequence[int], explainers: Mapping[str, Explainer], config: ExplainCaptionConfig
+    trained: TrainedCaptioner,
+    rows: Sequence[int],
+    explainers: Mapping[str, Explainer],
+    config: ExplainCaptionConfig,
+    warn: Warn,
 ) -> Iterator[ExplainedCaption]:
-    """Yield the explained captions, about ``batch_size`` sub-words per trace; report those without words on stderr."""
+    """Yield the explained captions, about ``batch_size`` sub-words per trace; report those without words on stderr.
+
+    Unfamiliar images are reported by ``warn``.
+    """
     model = trained.model
     corpus = None
     if config.weighting == "cider":
@@ -101,6 +112,8 @@ def _explain_captions(
                 references = {image.image_id: image.captions for image in batch.images}
                 weights = word_weights(texts, references, config.weighting, corpus)
                 _note_contrast(batch, words, config.against)
+                for number, finding in zip(ids, examine(model, batch.pixels), strict=True):
+                    warn({"image_id": number}, finding)
                 bound, _ = partners.bind(usable, batch.items)
                 explained = explain_words(model, batch, bound, against, checkpoint=trained.checkpoint)
                 captions = [model.vocabulary.text(caption) for caption in batch.captions]

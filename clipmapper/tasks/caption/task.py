@@ -77,10 +77,9 @@ class CaptionTask:
         trained: TrainedCaptioner,
         explainers: Mapping[str, Explainer],
         config: ExplainCaptionConfig,
-        folder: Path,
-        scores: Path,
+        run: Path,
     ) -> int:
         """Explain the captions of the images that the config chooses; return their number."""
         from clipmapper.tasks.caption.pictures import select, write_pictures
 
-        return write_pictures(trained, select(trained, config), explainers, config, folder, scores)
+        return write_pictures(trained, select(trained, config), explainers, config, run)

@@ -13,7 +13,8 @@ from clipmapper.console import progress
 from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import usable_for
-from clipmapper.explaining.output import Box, score_file, seen_box, small_photo
+from clipmapper.explaining.familiarity import examine, note_unknown
+from clipmapper.explaining.output import PICTURES, Box, score_file, seen_box, small_photo, warning_file
 from clipmapper.explaining.selection import readable
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import AnswerTarget, question_partners
@@ -31,20 +32,18 @@ def write_pictures(
     rows: Sequence[int],
     explainers: Mapping[str, Explainer],
     config: ExplainConfig,
-    folder: Path,
-    scores: Path,
+    run: Path,
 ) -> int:
-    """Write one figure per sample into ``folder``, and all scores into one Parquet file.
+    """Write one figure per sample, all scores and all warnings into the run folder.
 
-    Figures and scores of samples before an error are kept.
+    Those of samples before an error are kept.
 
     Args:
         trained: The model and its questions.
         rows: Questions to explain.
         explainers: Explainers by name.
         config: The command's config.
-        folder: Folder of the figures.
-        scores: Parquet file of the scores.
+        run: The run folder.
 
     Returns:
         The number of explained questions.
@@ -58,13 +57,21 @@ def write_pictures(
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     partners = question_partners(trained, rows, config.seed, aim.of_logits)
     usable = usable_for(explainers, len(set(partners.images.values())))
+    note_unknown(trained.model.familiarity, asked=True)
     made = 0
-    with score_file(scores, SCHEMA) as write, progress(len(rows), "explaining", "questions") as advance:
+    with (
+        score_file(run, SCHEMA) as write,
+        warning_file(run) as warn,
+        progress(len(rows), "explaining", "questions") as advance,
+    ):
         for batch in _batches(trained, rows, config.batch_size):
+            findings = examine(trained.model, batch.pixels, [question.question for question in batch.questions])
+            for question, finding in zip(batch.questions, findings, strict=True):
+                warn({"question_id": question.question_id, "image_id": question.image_id}, finding)
             bound, _ = partners.bind(usable, batch.ids)
             for sample in explain_samples(trained, batch, bound, aim, config.interaction):
                 write(score_rows(sample))
-                draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, folder)
+                draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, run / PICTURES)
                 made += 1
                 advance()
     if not made:

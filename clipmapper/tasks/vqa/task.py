@@ -76,11 +76,10 @@ class VQATask:
         trained: TrainedVQA,
         explainers: Mapping[str, Explainer],
         config: ExplainConfig,
-        folder: Path,
-        scores: Path,
+        run: Path,
     ) -> int:
         """Explain the questions that the config chooses; return their number."""
         from clipmapper.tasks.vqa.pictures import write_pictures
         from clipmapper.tasks.vqa.selection import select
 
-        return write_pictures(trained, select(trained, config), explainers, config, folder, scores)
+        return write_pictures(trained, select(trained, config), explainers, config, run)
