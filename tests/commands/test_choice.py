@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from perturb_runs import Trained
-from tiny_runs import Tiny
+from tiny_runs import PROJECT, Tiny
 
 from clipmapper import choice, pretrained
 from clipmapper.api import load_checkpoint, load_pretrained
@@ -21,7 +20,7 @@ from clipmapper.choice import describe, find_checkpoint
 from clipmapper.errors import UserError
 from clipmapper.weights import write_weights
 
-Command = Callable[..., tuple[int, list[str], list[str]]]
+MODELS = PROJECT / "docs" / "results" / "models"
 
 
 def saved(
@@ -164,6 +163,24 @@ def test_shipped_models_have_their_scores_and_load(path: Path) -> None:
     same = load_checkpoint(path)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, same.state_dict()[name])
+
+
+def test_the_weights_in_the_wheel_have_at_most_20_mb() -> None:
+    files = list((PROJECT / "clipmapper").rglob("*.safetensors"))
+    assert {"vqa-a", "vqa-b", "shapes-tiny"} <= {path.stem for path in files}
+    assert sum(path.stat().st_size for path in files) <= 20e6
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "docs" / "results" / "models").iterdir()), ids=lambda path: path.stem
+)
+def test_the_models_of_other_seeds_differ_only_in_the_seed(path: Path) -> None:
+    """They have the card of the shipped model of their kind, except for the seed, the scores and the weights."""
+    task, mapper, seed = path.stem.split("-")
+    card = choice.Candidate(path).card
+    shipped = choice.Candidate(pretrained.FOLDER / f"{task}-{mapper}.safetensors").card
+    assert card["seed"] == int(seed) != shipped["seed"]
+    assert {key for key in card if card[key] != shipped[key]} == {"seed", "metrics"}
 
 
 def test_an_unknown_model_is_refused() -> None:
