@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sys
+import sysconfig
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -26,11 +29,20 @@ from clipmapper import console
 from clipmapper.config.checks import key_problem, unknown_key
 from clipmapper.config.schema import DATA_SCHEMAS, Config
 from clipmapper.errors import UserError
-from clipmapper.places import CHECKOUT, CONFIGS
+from clipmapper.help import help_of
+from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
 from clipmapper.tasks import TASKS
 
-# Matches ``group.names=…``, ``group.NAME={…}`` and ``group.NAME.KEY=…`` for groups of which several members can run.
-_BY_NAME = re.compile(r"(explainer|measure)\.(names=|[^.=]+=\{|[^.=]+\.[^=]+=)")
+_SEVERAL = ("explainer", "measure")  # groups of which several members can run
+# Matches ``group.names=…``, ``group.NAME={…}`` and ``group.NAME.KEY=…`` for these groups.
+_BY_NAME = re.compile(rf"({'|'.join(_SEVERAL)})\.(names=|[^.=]+=\{{|[^.=]+\.[^=]+=)")
+# Where warnings are not shown from: libraries, code without a file, and this project, whose own messages are printed.
+_FOREIGN = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    "<",
+    *(str(PACKAGE.parent / name) for name in ("clipmapper", "explain", "perturbation")),
+)
+CONFIG = "config.yaml"  # the resolved config, in the run folder
 Task = Callable[[DictConfig, Path], None]
 Member = TypeVar("Member")
 
@@ -51,11 +63,14 @@ def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task]
             _leave_scripts_folder()
             typed_in = list(sys.argv)
             given = typed_in[1:] if overrides is None else overrides
+            if {"-h", "--help"} & {*given}:
+                print(help_of(config_name))
+                return
             sys.argv[1:] = [as_added(quoted(argument, as_typed)) for argument in given]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # with full errors, Hydra lets every exception reach our handler
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
-                with _errors_in_one_line():
+                with _without_foreign_messages(), _errors_in_one_line():
                     frame(_in_run_folder(task, typed_in))()
             finally:
                 sys.argv[:] = typed_in
@@ -69,16 +84,55 @@ def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task]
 def _in_run_folder(task: Task, typed_in: list[str]) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
         sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        console.shown = bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
-        logging.getLogger().setLevel(logging.WARNING)  # open_clip logs a lot at INFO
+        name, folder = HydraConfig.get().job.config_name, Path(HydraConfig.get().runtime.output_dir)
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that Lightning starts on this machine
+        console.shown = first and bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
         print(f"run folder: {folder}", flush=True)
-        with _errors_in_one_line(folder):  # handled here, since Hydra would print an additional line above ours
-            OmegaConf.save(config, folder / "config.yaml", resolve=True)
+        # Errors are handled here, since Hydra would print an additional line above ours.
+        with _errors_in_one_line(folder), _without_bare_folder(folder), console.progress(None, f"{name} is running"):
+            OmegaConf.save(config, folder / CONFIG, resolve=True)
             task(config, folder)
         print(f"results are in {folder}", flush=True)
 
     return run
+
+
+@contextmanager
+def _without_bare_folder(folder: Path) -> Iterator[None]:
+    """Remove the run folder after an error if no file was written to it except the config."""
+    try:
+        yield
+    except BaseException:
+        if not any(path.is_file() and path != folder / CONFIG for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _without_foreign_messages() -> Iterator[None]:
+    """Silence warnings and log lines of libraries, unless stack traces or Python's warnings (``-W``) are asked for.
+
+    Warnings from the user's own files, such as an explainer's, are shown.
+    """
+    if os.environ.get("CLIPMAPPER_TRACE") == "1" or sys.warnoptions:
+        yield
+        return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    show, level = warnings.showwarning, logging.root.manager.disable
+    logging.disable(logging.WARNING)
+
+    def show_own(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
+    ) -> None:
+        if not filename.startswith(_FOREIGN):
+            show(message, category, filename, lineno, *rest, **more)
+
+    warnings.showwarning = show_own  # filters would be replaced by those that libraries add on import
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        logging.disable(level)
 
 
 def quoted(argument: str, keys: tuple[str, ...]) -> str:
@@ -137,7 +191,19 @@ def _one_line(error: Exception, folder: Path | None) -> str:
     if isinstance(error, OSError) and not isinstance(error, UserError):
         name = error.filename or folder or "files"  # the error of a full disk has no file name
         return f"{name}: {error.strerror or error}; check that the folder exists, is writable and has space left"
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    several = re.match(r"Ambiguous value for argument '\+*([^=]+)=(.*?)' 1\. ", text)
+    return _several_values(*several.groups()) if several else text
+
+
+def _several_values(key: str, values: str) -> str:
+    """Return what to write instead of ``KEY=A,B``, which Hydra accepts only in a sweep."""
+    ways = ["to run the command once for each of them, add --multirun"]
+    if key in _SEVERAL:
+        ways.append(f"to use them in one run, give {key}.names=[{values}]")
+    elif not (CONFIGS / key).is_dir():
+        ways.append(f"a list is written {key}=[{values}]")
+    return f"{key}={values}: {'; '.join(ways)}"
 
 
 def _missing_choice(error: MissingConfigException) -> str:

@@ -1,43 +1,157 @@
-"""Progress bars on the terminal."""
+"""What commands show on the terminal: the progress of their work, and tables."""
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import textwrap
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
-shown = True  #: Whether this process shows progress bars.
+WIDTH = 100  #: most columns of a line
+EVERY = 30.0  #: seconds between two lines about the progress, where stderr is not a terminal
+
+shown = True  #: Whether this process shows its progress.
+
+
+class Advance(Protocol):
+    """A function that counts finished units; ``note`` replaces the text that is shown behind the numbers."""
+
+    def __call__(self, count: int = 1, note: str | None = None) -> None:
+        """Count finished units."""
+
+
+@dataclass(eq=False)
+class Stage:
+    """A part of a command that takes time."""
+
+    what: str  #: name of the activity
+    total: int | None  #: number of units, None if the progress can't be measured
+    unit: str  #: name of the unit, in the plural
+    done: int = 0  #: number of finished units
+    note: str = ""
+    start: float = field(default_factory=time.monotonic)
+
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        """Count finished units."""
+        self.done += count
+        self.note = self.note if note is None else note
+
+    def numbers(self) -> str:
+        """Return the time since the start and, with a total, the finished units, their rate and the time left."""
+        seconds = time.monotonic() - self.start
+        parts = [clock(seconds)]
+        if self.total is not None:
+            parts = [f"{self.done}/{self.total} {self.unit}", *parts]
+            if self.done:
+                rate = self.done / max(seconds, 1e-9)
+                parts += [f"{rate:.{1 if rate >= 1 else 2}f}/s", f"{clock((self.total - self.done) / rate)} left"]
+        return ", ".join([*parts, *filter(None, [self.note])])
+
+
+def clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds, such as 0:01:30."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+_stages: list[Stage] = []  # that are running, the outermost first; only the innermost is shown
 
 
 @contextmanager
-def progress(total: int, what: str, unit: str) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on stderr while the body runs, if bars are switched on and stderr is a terminal.
+def progress(total: int | None, what: str, unit: str = "") -> Iterator[Advance]:
+    """Show the progress of a stage on stderr while the body runs, if :data:`shown`.
 
-    Lines that are printed during this time appear above the bar.
+    On a terminal this is a bar, above which printed lines appear. Elsewhere it is a line every half minute. If stages
+    are nested, the innermost is shown.
 
     Args:
-        total: Number of units.
+        total: Number of units; None if the progress can't be measured, so that only the time is shown.
         what: Name of the activity.
         unit: Name of the unit, in the plural.
 
     Yields:
-        A function ``advance(count=1)`` that advances the bar.
+        A function ``advance(count=1, note=None)`` that counts finished units.
     """
-    if not (shown and sys.stderr.isatty()):
-        yield lambda count=1: None
+    stage = Stage(what, total, unit)
+    if not shown:
+        yield stage.advance
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    bar = Progress(
-        *columns,
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+    _stages.append(stage)
+    try:
+        with nullcontext() if len(_stages) > 1 else _bar() if sys.stderr.isatty() else _lines():
+            yield stage.advance
+    finally:
+        if stage in _stages:
+            del _stages[_stages.index(stage) :]  # with stages inside it that an error has left open
+
+
+def _bar() -> AbstractContextManager[object]:
+    return Live(
+        get_renderable=_render,
         console=Console(stderr=True),
+        refresh_per_second=5,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # a redirected stdout would be written to stderr
     )
-    with bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count=1: bar.advance(task, count)
+
+
+def _render() -> RenderableType:
+    stage = _stages[-1]
+    bar = ProgressBar(stage.total, stage.done, width=16, pulse=stage.total is None)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(stage.what, bar, stage.numbers())
+    return grid
+
+
+@contextmanager
+def _lines() -> Iterator[None]:
+    ended = threading.Event()
+
+    def report() -> None:
+        while not ended.wait(EVERY):
+            print(f"{_stages[-1].what}: {_stages[-1].numbers()}", file=sys.stderr, flush=True)
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        reporter.join()
+
+
+def print_table(
+    title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], note: str = "", text: Collection[int] = (0,)
+) -> None:
+    """Print a table on stdout, aligned and at most ``WIDTH`` columns wide; without control characters in a file.
+
+    Args:
+        title: What the numbers are, with their unit.
+        heads: The headings of the columns; an arrow shows whether more (↑) or less (↓) is better.
+        rows: The cells of each row.
+        note: Text below the table.
+        text: Numbers of the columns that contain text and are aligned left; the others are aligned right.
+    """
+    terminal = sys.stdout.isatty()
+    width = min(WIDTH, shutil.get_terminal_size().columns) if terminal else WIDTH
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number in text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=width, force_terminal=terminal, markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    print("\n".join(["", *textwrap.wrap(title, width), *lines, *textwrap.wrap(note, width)]), flush=True)

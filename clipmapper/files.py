@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import reprlib
 import subprocess
 from collections.abc import Mapping
@@ -49,16 +50,25 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as JSON with :func:`write_atomic`, and create the folder if needed.
+    """Write ``content`` as indented JSON with :func:`write_atomic`, and create the folder if needed.
 
     Raises:
         UserError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(content).encode())
+        write_atomic(path, indented(content).encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error
+
+
+# A list without strings and without other lists. A line break is never part of a JSON string, so it is a list's.
+_NUMBERS = re.compile(r'\[\n[^\[\]{}"]*?\n *\]')
+
+
+def indented(content: Any) -> str:
+    """Return ``content`` as JSON with an indentation of two spaces, and lists of numbers on one line."""
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", json.dumps(content, indent=2)) + "\n"
 
 
 _T = TypeVar("_T", int, str, list)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-_PACKAGE = Path(__file__).resolve().parent
+#: The folder of this package.
+PACKAGE = Path(__file__).resolve().parent
 #: The checkout that contains the package; None for an installed wheel, which includes the configs.
-CHECKOUT = None if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
+CHECKOUT = None if (PACKAGE / "configs").is_dir() else PACKAGE.parent
 #: The folder of the configs.
-CONFIGS = (CHECKOUT or _PACKAGE) / "configs"
+CONFIGS = (CHECKOUT or PACKAGE) / "configs"
 
 
 def default_root() -> Path:

@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
+from clipmapper.help import keys_of
 from explain.explainers.base.token_scores import TokenScores
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -29,17 +30,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def keys_of(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the keys of a YAML file with their values as they are written and the comments behind them."""
-    parents: list[tuple[int, str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if found := re.match(r"( *)(\w+): *(.*?)(?: +# (.*))?$", line):
-            parents = [(depth, parent) for depth, parent in parents if depth < len(found[1])]
-            parents.append((len(found[1]), found[2]))
-            if found[3] and found[2] != "_target_":
-                yield ".".join(name for _, name in parents), found[3], found[4] or ""
 
 
 def types_of(schema: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

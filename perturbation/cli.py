@@ -6,6 +6,7 @@ It is in ``perturbation`` because it must know every command, and ``clipmapper``
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, *overrides = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(_usage())
+    elif name in ("-sc", "--shell-completion"):
+        _complete(overrides)
     elif name in COMMANDS:
         import_module(COMMANDS[name][0]).main(overrides)
     else:
@@ -45,11 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _complete(arguments: Sequence[str]) -> None:
+    """Answer the shell's request to complete ``COMP_LINE`` by a command's name, or else as Hydra does."""
+    program, _, typed = os.environ.get("COMP_LINE", "").partition(" ")
+    name, ended, rest = typed.lstrip().partition(" ")
+    if arguments and arguments[0].startswith("query=") and not ended:
+        print(" ".join(COMMANDS))
+        return
+    os.environ["COMP_LINE"] = f"{program} {rest}"
+    import_module(COMMANDS.get(name, COMMANDS["train"])[0]).main(["-sc", *arguments])
+
+
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = (f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items())
     head = "usage: clipmapper COMMAND [GROUP=CHOICE] [KEY=VALUE] [--multirun]"
-    foot = "clipmapper COMMAND --help shows the config of a command."
+    foot = "clipmapper COMMAND --help says what a command does, with examples and its most used keys."
     return "\n".join([head, "", *lines, "", foot])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +16,8 @@ from clipmapper.tasks import TASKS
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-# Lightning's warnings about things that this project handles itself or does on purpose.
-IGNORED_WARNINGS = (
-    ".*dataloader is not resumable.*",  # resuming is handled by the step sampler
-    ".*exists and is not empty.*",  # the folder has the best checkpoint of the resumed run
-    ".*transfer_batch_to_device.*",
-    ".*smaller than the logging interval.*",
-    ".*does not have many workers.*",
-    ".*isinstance.treespec, LeafSpec.*",
-)
+
+EXAMPLES = 8  # pictures of the test split that are logged with the model's output
 
 
 @command("train")
@@ -50,15 +41,14 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     """
     import pytorch_lightning as pl
 
+    from clipmapper.data.images import load_rgb
     from clipmapper.explaining.familiarity import FAMILIARITY
     from clipmapper.files import write_metrics
     from clipmapper.training.batches import Batches
+    from clipmapper.training.logged import end_log, log_picture, log_scores, takes_more_than_numbers
     from clipmapper.training.trainer import build_trainer
     from clipmapper.weights import write_weights
 
-    for message in IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     task = TASKS[config.task.name]
     trainer = build_trainer(
         config, run, task.monitor
@@ -76,6 +66,11 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     _load_best(trainer, module)
     metrics = task.evaluate(config, data, module.model, run)
     write_metrics(run / "metrics.json", metrics, asdict(config))
+    log_scores(trainer.logger, metrics, trainer.global_step)
+    if takes_more_than_numbers(trainer.logger):
+        for number, (image, text) in enumerate(task.examples(data, run, EXAMPLES)):
+            log_picture(trainer.logger, f"examples/{number}", load_rgb(image), text)
+    end_log(trainer.logger)
     if config.output is not None:
         about = {**module.card, "steps": config.trainer.max_steps, "metrics": metrics}
         write_weights(Path(config.output), about, module.model.state_dict())

@@ -133,7 +133,7 @@ def _encoded_images(
         return encoder.pixels([image])[0]
 
     empty = np.empty((0, encoder.vision.width), np.float32)
-    for start in _progress("encoding images", len(sources), config.batch_size):
+    for start in _progress("images", len(sources), config.batch_size):
         pixels = list(readers.map(read, sources[start : start + config.batch_size]))
         good = [p for p in pixels if p is not None]
         features = iter(_vision(encoder, torch.stack(good).to(device)) if good else ())
@@ -150,7 +150,7 @@ def _encoded_texts(
     encoder: FrozenClip, config: EncoderConfig, texts: list[str], device: torch.device
 ) -> Iterator[list[np.ndarray]]:
     truncated, size = 0, config.batch_size * 4
-    for start in _progress("encoding texts", len(texts), size):
+    for start in _progress("texts", len(texts), size):
         batch = encoder.tokenize(texts[start : start + size])
         truncated += batch.truncated
         tokens = encoder.text(batch.ids.to(device), batch.valid.to(device))
@@ -162,8 +162,8 @@ def _encoded_texts(
         print(f"{truncated} texts are longer than the encoder's {context} tokens and were cut off", file=sys.stderr)
 
 
-def _progress(what: str, count: int, step: int) -> Iterator[int]:
-    with progress(count, what, "items") as advance:
+def _progress(unit: str, count: int, step: int) -> Iterator[int]:
+    with progress(count, f"encoding {unit}", unit) as advance:
         for start in range(0, count, step):
             yield start
             advance(min(step, count - start))

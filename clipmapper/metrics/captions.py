@@ -15,6 +15,7 @@ from typing import Any
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.rouge.rouge import Rouge
 
+from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.metrics.cider import CiderCorpus
 from clipmapper.metrics.java.meteor import METEOR
@@ -65,7 +66,8 @@ def score_captions(
         raise UserError(f"no metric is called {unknown[0]}; choose from {', '.join(METRICS)}")
     _check_ids(candidates, references)
     texts = [*candidates.values(), *(text for texts in references.values() for text in texts)]
-    tokens, notes = _tokenise(texts, tokenize)
+    with progress(None, "splitting captions into words"):
+        tokens, notes = _tokenise(texts, tokenize)
     own = [tokens[text] for text in candidates.values()]
     others = [[tokens[text] for text in references[image_id]] for image_id in candidates]
     if wordless := [image_id for image_id, texts in zip(candidates, others, strict=True) if not any(texts)]:
@@ -75,7 +77,8 @@ def score_captions(
         if set(names).isdisjoint(metrics):
             continue
         try:
-            values |= zip(names, scorer(own, others), strict=True)
+            with progress(None, f"scoring captions by {names[-1]}"):
+                values |= zip(names, scorer(own, others), strict=True)
         except NotAvailable as error:
             notes |= dict.fromkeys(names, f"not available: {error}")
     found = [name for name in METRICS if name in values and name in metrics]

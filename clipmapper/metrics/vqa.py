@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from clipmapper.console import print_table
 from clipmapper.data.records import Question
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # colon, apostrophe, $, % and & are kept
@@ -138,11 +139,11 @@ def summary(score: VQAScore) -> dict[str, Any]:
     }
 
 
-def table(name: str, score: VQAScore) -> str:
-    """Return the score as a few aligned lines for the terminal."""
-    parts = {"overall": score.overall, **score.by_answer_type}
+def print_score(name: str, score: VQAScore) -> None:
+    """Print the score as a table."""
+    parts = {"all": score.overall, **score.by_answer_type}
     if len(score.by_question_type) <= 12:  # VQAv2 has 65
         parts |= dict(sorted(score.by_question_type.items()))
-    width = max(len(part) for part in parts)
-    lines = "\n".join(f"  {part:<{width}}  {value:6.2f}" for part, value in parts.items())
-    return f"accuracy on {name}, {score.questions} questions, in percent:\n{lines}"
+    rows = [[part, f"{value:.2f}"] for part, value in parts.items()]
+    title = f"{name}, {score.questions} questions: official VQA accuracy in percent, by types of answers and questions"
+    print_table(title, ["type", "accuracy ↑"], rows)

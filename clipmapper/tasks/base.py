@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from clipmapper.config.explain import PictureConfig
     from clipmapper.config.schema import Config, EvaluateConfig, TaskConfig, TrainConfig
+    from clipmapper.data.records import ImageSource
     from clipmapper.training.module import MapperTraining
     from explain import Explainer
 
@@ -89,6 +90,15 @@ class Task(Protocol):
 
     def evaluate(self, config: TrainConfig, data: Any, model: Any, run: Path) -> dict[str, Any]:
         """Write the trained model's predictions on validation and test, then print and return its scores."""
+
+    def examples(self, data: Any, run: Path, count: int) -> list[tuple[ImageSource, str]]:
+        """Return some images of the test split, or of validation, with what the trained model says about them.
+
+        Args:
+            data: What :meth:`data` returned.
+            run: The run folder, after :meth:`evaluate`.
+            count: Greatest number of images.
+        """
 
     def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
         """Write a checkpoint's predictions on a split, and their scores."""

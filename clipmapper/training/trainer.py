@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from clipmapper.config.schema import Config, LoggerConfig, TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.files import write_atomic
+from clipmapper.training.logged import log_config
+from clipmapper.training.progress import FitProgress
 
 
 def base_trainer(config: Config, run: Path, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
@@ -39,15 +42,17 @@ def base_trainer(config: Config, run: Path, callbacks: list[Callback], **setting
         "devices": t.devices,
         "strategy": t.strategy,
         "precision": t.precision,
-        "enable_progress_bar": t.enable_progress_bar,
+        "enable_progress_bar": False,  # clipmapper.console shows the progress of all commands
         "enable_model_summary": False,
         "use_distributed_sampler": False,
     }
     if t.profiler is not None:
         kind = SimpleProfiler if t.profiler == "simple" else AdvancedProfiler
         shared["profiler"] = kind(run, "profile")
+    logger = build_logger(config.logger, run)
+    log_config(logger, asdict(config))
     try:
-        return pl.Trainer(**{**shared, **settings}, logger=build_logger(config.logger, run), callbacks=callbacks)
+        return pl.Trainer(**{**shared, **settings}, logger=logger, callbacks=callbacks)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error
 
@@ -65,7 +70,11 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
     """
     t = config.trainer
     # The last checkpoint is saved after the best one, because it stores the path and score of the best.
-    callbacks: list[Callback] = [KeptCheckpoint(run, BEST, monitor), KeptCheckpoint(run, LAST)]
+    callbacks: list[Callback] = [
+        KeptCheckpoint(run, BEST, monitor),
+        KeptCheckpoint(run, LAST),
+        FitProgress(t.log_every_n_steps),
+    ]
     if t.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=t.patience))
     return base_trainer(
@@ -185,9 +194,12 @@ def build_logger(config: LoggerConfig, folder: Path) -> Logger:
 def _wandb(config: LoggerConfig, folder: Path) -> WandbLogger:
     import wandb
 
-    logger = WandbLogger(project=config.project, save_dir=folder, offline=config.offline, name=folder.name)
+    settings = wandb.Settings(silent=True, console="off")
+    logger = WandbLogger(folder.name, folder, offline=config.offline, project=config.project, settings=settings)
     try:
-        _ = logger.experiment  # log in now, so that a refused login is reported before features are computed
+        run = logger.experiment  # log in now, so that a refused login is reported before features are computed
     except wandb.Error as error:
         raise UserError(f"logger=wandb: {str(error).rstrip('.')}; or give logger.offline=true") from error
+    if run.url:
+        print(f"W&B run: {run.url}", flush=True)
     return logger

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import command, typed
+from clipmapper.console import print_table, progress
+
+# Names of numbers of which more is better: rates, the share of useful work, and costs of the other way of a ratio.
+MORE_IS_BETTER = re.compile(
+    "a second|rate of|matrix products|without caches|a pass for each word|fused attention|float32, times the step"
+)
 
 
 @command("benchmark")
 def main(config: DictConfig, run: Path) -> None:
-    """Run the chosen benchmarks; print each number as soon as it is measured and write all to ``benchmark.json``."""
+    """Run the chosen benchmarks; print their numbers as soon as they are measured, and write ``benchmark.json``."""
     checked: BenchmarkConfig = typed(config, BenchmarkConfig)
     from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining
@@ -29,12 +37,18 @@ def main(config: DictConfig, run: Path) -> None:
         "captioning": lambda size: captioning(size, mapper),
         "perturbing": lambda size: perturbing(checked, size),
     }
+    jobs = [(what, size) for what in checked.what for size in (["tiny"] if what == "training" else checked.sizes)]
     figures: dict[str, float] = {}
-    for what in checked.what:
-        sizes = ["tiny"] if what == "training" else checked.sizes
-        for size in sizes:
+    with progress(len(jobs), "measuring", "benchmarks") as advance:
+        for what, size in jobs:
             found = measures[what](size)
-            for name, value in found.items():
-                print(f"  {name:<85} {value:6.3f}", flush=True)
+            print_figures(f"{what}, size {size}", found)
             figures |= found
             write_json(run / "benchmark.json", {**figures, "versions": versions()})
+            advance()
+
+
+def print_figures(title: str, figures: Mapping[str, float]) -> None:
+    """Print numbers by name as a table, with an arrow for the better direction."""
+    rows = [[name, "↑" if MORE_IS_BETTER.search(name) else "↓", f"{value:.3f}"] for name, value in figures.items()]
+    print_table(f"{title}: ratios and other costs", ["measured", "better", "value"], rows, text=(0, 1))

@@ -26,7 +26,7 @@ from explain import Explainer
 from perturbation.config import LocaliseConfig
 from perturbation.localise.deletion import DELETION, word_effects
 from perturbation.localise.metrics import Mask, Scores
-from perturbation.localise.tables import cell
+from perturbation.localise.tables import cell, print_localisation
 from perturbation.localise.words import ALL, RANDOM, word_localisation_rows
 from perturbation.report.tables import markdown_table
 
@@ -68,14 +68,17 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables add random scores
     judged = scoring(judged, ["image"])
     found = localise_words(trained, evidence, judged, config)
-    tables = word_localisation_rows(
-        found.relevance, found.evidence, found.kinds, found.captions, config.mapper.name, config.seed
-    )
+    with progress(None, "computing intervals"):
+        tables = word_localisation_rows(
+            found.relevance, found.evidence, found.kinds, found.captions, config.mapper.name, config.seed
+        )
     about = {"checkpoint": str(trained.checkpoint), **found.counts, "words": len(found.kinds)}
     write_metrics(run / "word_localisation.json", {**tables, **about}, asdict(config))
-    text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", about)
+    about_data = f"{config.data.name} {config.split}"
+    text = markdown(tables["rows"], tables["left_out"], about_data, about)
     (run / "word_localisation.md").write_text(text, encoding="utf-8")
-    print(text)
+    every = [row for row in tables["rows"] if row["kind"] == ALL]
+    print_localisation(every, f"words of captions of {about_data}", "word_localisation.md has the kinds of words")
 
 
 def localise_words(

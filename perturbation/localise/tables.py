@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from clipmapper.console import print_table
 from perturbation.arrays import Array
 from perturbation.localise.deletion import DELETION
 from perturbation.localise.metrics import METRICS
@@ -15,6 +16,11 @@ from perturbation.statistics import bootstrap_interval
 
 CHANCE = "chance"
 _HEADS = {"mass_accuracy": "mass", "rank_accuracy": "rank", "pointing_game": "pointing"}
+_NOTE = (
+    "mass: share of the relevance that is on the evidence; rank: share of evidence among as many tokens with the "
+    "highest scores; pointing: how often the highest score is on the evidence; ° not above chance (95 % interval of "
+    "the difference)"
+)
 
 
 def localisation_rows(
@@ -78,8 +84,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
     """Return a table with a line per explainer and a column per modality and metric, with 95 % intervals."""
     cells = {(row["explainer"], row["modality"], row["metric"]): row for row in rows}
     columns = list(dict.fromkeys((row["modality"], row["metric"]) for row in rows))
-    found = dict.fromkeys(row["explainer"] for row in rows)
-    names = sorted(found, key=lambda name: (name == CHANCE, name == DELETION))
+    names = _names(rows)
     head = ["explainer", *(f"{modality} {_HEADS[metric]}" for modality, metric in columns)]
     lines = [[name, *(cell(cells.get((name, *column))) for column in columns)] for name in names]
     counts = {row["modality"]: row["samples"] for row in rows}
@@ -89,6 +94,29 @@ def markdown(rows: Sequence[Mapping[str, Any]], left_out: Mapping[str, int], dat
         "questions. ° not above chance: the interval of the paired difference to chance is not above 0.\n"
     )
     return markdown_table(head, lines, names=len(head)) + "\n" + note
+
+
+def print_localisation(rows: Sequence[Mapping[str, Any]], data: str, note: str) -> None:
+    """Print a table for each modality, with a line per explainer and a column per metric.
+
+    Args:
+        rows: One row per explainer, modality and metric.
+        data: What the samples are, for the title.
+        note: Further text below the tables.
+    """
+    cells = {(row["explainer"], row["modality"], row["metric"]): cell(row) for row in rows}
+    heads = ["explainer", *(f"{_HEADS[metric]} ↑" for metric in METRICS)]
+    for modality in dict.fromkeys(row["modality"] for row in rows):
+        own = [row for row in rows if row["modality"] == modality]
+        title = f"{data}, {own[0]['samples']} samples: relevance of {modality} tokens on the evidence, from 0 to 1"
+        lines = [[name, *(cells[name, modality, metric] for metric in METRICS)] for name in _names(own)]
+        print_table(f"{title}, with 95 % intervals", heads, lines, f"{_NOTE}; {note}")
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the explainers in their order, with the deletion oracle and chance last."""
+    found = dict.fromkeys(row["explainer"] for row in rows)
+    return sorted(found, key=lambda name: (name == CHANCE, name == DELETION))
 
 
 def cell(row: Mapping[str, Any] | None) -> str:

@@ -25,7 +25,7 @@ from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseConfig
 from perturbation.localise.deletion import DELETION, answer_effects
 from perturbation.localise.metrics import METRICS, chance
-from perturbation.localise.tables import CHANCE, localisation_rows, markdown
+from perturbation.localise.tables import CHANCE, localisation_rows, markdown, print_localisation
 from perturbation.removal.engine import Engine, VQAReader
 from perturbation.removal.reader import Modality
 
@@ -56,12 +56,14 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     rows = correctly_answered(trained, config)
     chunks = even_batches(rows, config.batch_size, least=True)
     found = localise(trained, evidence, explainers, chunks, config.patch_share, config.seed)
-    tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
-    text = markdown(tables["rows"], tables["left_out"], f"{config.data.name} {config.split}", len(rows))
+    with progress(None, "computing intervals"):
+        tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
+    about_data = f"{config.data.name} {config.split}"
+    text = markdown(tables["rows"], tables["left_out"], about_data, len(rows))
     about = {"checkpoint": str(trained.checkpoint), "questions": len(rows)}
     write_metrics(run / "localisation.json", {**tables, **about}, asdict(config))
     (run / "localisation.md").write_text(text, encoding="utf-8")
-    print(text)
+    print_localisation(tables["rows"], about_data, "localisation.md has the numbers of questions")
 
 
 def correctly_answered(trained: TrainedVQA, config: LocaliseConfig) -> list[int]:
@@ -75,7 +77,7 @@ def correctly_answered(trained: TrainedVQA, config: LocaliseConfig) -> list[int]
     """
     order = np.random.default_rng(config.seed).permutation(len(trained.questions)).tolist()
     found: list[int] = []
-    with progress(config.samples, "answering", "correct") as advance:
+    with progress(config.samples, "looking for correct answers", "correct answers") as advance:
         for row, question, answer in trained.answered(order, config.batch_size):
             if vqa_accuracy(answer, question.answers) >= CORRECT:
                 found.append(row)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipmapper.console import progress
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.errors import UserError
 from clipmapper.explaining.partners import Partners
@@ -51,6 +52,8 @@ class CaptionTests:
     ``batches`` are rows of ``trained.images``, only of images with captions by people. The prepared data are the
     model's captions of these images and the weights of their words.
     """
+
+    unit = "images"
 
     trained: TrainedCaptioner
     batches: Sequence[Sequence[int]]
@@ -173,9 +176,11 @@ class CaptionTests:
     def _caption_images(self) -> dict[int, list[int]]:
         """Caption the images with nothing removed; return the token ids of each caption that has any, by image id."""
         said: dict[int, list[int]] = {}
-        for rows in self.batches:
-            if (batch := self.trained.batch(rows)) is not None:
-                said |= zip((image.image_id for image in batch.images), batch.captions, strict=True)
+        with progress(sum(map(len, self.batches)), "captioning", "images") as advance:
+            for rows in self.batches:
+                if (batch := self.trained.batch(rows)) is not None:
+                    said |= zip((image.image_id for image in batch.images), batch.captions, strict=True)
+                advance(len(rows))
         found = {key: ids for key, ids in said.items() if ids}
         if not found:
             raise UserError("the model's caption has no word for any readable image; check data.root, or train longer")

@@ -6,6 +6,7 @@ Each process takes a share of the batches and writes the records of a batch as s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -15,6 +16,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import nn
 from torch.utils.data import DataLoader
 
+from clipmapper.console import progress
 from perturbation.perturb.parts import Tables, finished, write_part
 
 Prepared = TypeVar("Prepared")
@@ -22,6 +24,8 @@ Prepared = TypeVar("Prepared")
 
 class ExplanationTests(Protocol[Prepared]):
     """The perturbation tests of one task's samples."""
+
+    unit: str  #: plural noun for the samples, such as "questions"
 
     @property
     def model(self) -> nn.Module:
@@ -65,12 +69,17 @@ class RecordingModule(pl.LightningModule):
     """A module whose predictions are the records of a batch.
 
     Its input is the number of a batch, so the records do not depend on the process or on the batches before.
+
+    Args:
+        tests: The tests.
+        run: The run folder.
+        shown: The stack that ends the display of the progress after the prediction, also after an error.
     """
 
-    def __init__(self, tests: ExplanationTests[Any], run: Path):
+    def __init__(self, tests: ExplanationTests[Any], run: Path, shown: ExitStack):
         super().__init__()
         self.model = tests.model
-        self.tests, self.run_folder = tests, run
+        self.tests, self.run_folder, self.shown = tests, run, shown
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def setup(self, stage: str) -> None:
@@ -83,11 +92,19 @@ class RecordingModule(pl.LightningModule):
         count = len(self.tests.batches)
         done = set(finished(self.run_folder, count))
         mine = range(self.trainer.global_rank, count, self.trainer.world_size)
-        return DataLoader([number for number in mine if number not in done], batch_size=None)  # type: ignore[arg-type]
+        self.open = [number for number in mine if number not in done]
+        return DataLoader(self.open, batch_size=None)  # type: ignore[arg-type]
+
+    def on_predict_start(self) -> None:
+        """Show the progress in samples of the batches that are not finished."""
+        total = sum(len(self.tests.batches[number]) for number in self.open)
+        self.advance = self.shown.enter_context(progress(total, "removing tokens", self.tests.unit))
 
     def predict_step(self, number: int) -> Part:
         """Return the records of a batch."""
-        return Part(number, self.tests.record(number, self.prepared))
+        part = Part(number, self.tests.record(number, self.prepared))
+        self.advance(len(self.tests.batches[number]))
+        return part
 
     def teardown(self, stage: str) -> None:
         """Wait for all processes, so that the first one finds every part."""

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pytorch_lightning.loggers import Logger
 
+from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
 from perturbation.measures.areas import Areas
 from perturbation.measures.base import SAMPLES, Measure
 from perturbation.perturb.identity import IDENTITY, Identity, check_same
-from perturbation.report.rows import Row, finite
-from perturbation.report.tables import headline
+from perturbation.perturb.logged import log_results
+from perturbation.report.rows import finite
+from perturbation.report.terminal import print_areas
 
 
 def write_results(
@@ -35,12 +37,13 @@ def write_results(
     """
     content: dict[str, Any] = {}
     for name, measure in measures.items():
-        report = finite(measure.report(records, run))
+        with progress(None, f"computing intervals of {name}"):
+            report = finite(measure.report(records, run))
         content |= {f"{name}_{key}" if key in content else key: value for key, value in report.items()}
     content |= finite(identity)
-    _log_areas(logger, content["rows"])
     write_json(run / "perturbation.json", content)
-    print(headline(content["rows"], content["gaps"]), flush=True)
+    log_results(logger, content["rows"], run)
+    print_areas(content["rows"], content["gaps"])
     return content
 
 
@@ -71,9 +74,10 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
     tables = [pq.read_table(folder / f"{SAMPLES}.parquet") for folder in runs]
     if old := [folder for folder, table in zip(runs, tables, strict=True) if "control" not in table.column_names]:
         raise UserError(f"runs: {old[0]} does not record which explainers are controls: run its test again")
-    content = {**areas.report_runs(tables, run), "runs": identities}
+    with progress(None, "computing intervals"):
+        content = {**areas.report_runs(tables, run), "runs": identities}
     write_json(run / "pooled.json", content)
-    print(headline(content["rows"], content["gaps"]), flush=True)
+    print_areas(content["rows"], content["gaps"])
     return content
 
 
@@ -81,11 +85,3 @@ def _read_identity(folder: Path) -> Identity:
     if not (folder / "perturbation.json").is_file():
         raise UserError(f"runs: {folder} contains no finished perturbation run; give run folders of scripts/perturb.py")
     return read_json(folder / IDENTITY)
-
-
-def _log_areas(logger: Logger | None, rows: Sequence[Row]) -> None:
-    if logger is None:
-        return
-    for name in [key for key in rows[0] if key.endswith("auc")]:
-        logger.log_metrics({f"{name}/{r['explainer']}/{r['modality']}_{r['direction']}": r[name] for r in rows}, step=0)
-    logger.save()

@@ -10,8 +10,7 @@ The records of each batch are written as soon as they are computed (``parts/``),
 
 from __future__ import annotations
 
-import logging
-import warnings
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,14 +30,6 @@ from perturbation.perturb.parts import merge
 from perturbation.perturb.results import write_results
 from perturbation.tasks import PERTURB_TASKS
 
-# These warnings of Lightning do not apply: a batch is given by its number, and the process itself loads its samples.
-IGNORED_WARNINGS = (
-    ".*Couldn't infer the batch indices.*",
-    ".*does not have many workers.*",
-    ".*across ranks is zero.*",
-    ".*isinstance.treespec, LeafSpec.*",
-)
-
 
 def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]:
     """Run or resume the perturbation tests, and write ``perturbation.json`` with its tables and figures.
@@ -54,9 +45,6 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     Raises:
         UserError: The config, the data or the checkpoint do not allow the tests, or the run can't be resumed.
     """
-    for message in IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     explainer_configs = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
     explainers = scoring(build_explainers(explainer_configs), config.tested)
     configs_of_measures = measure_configs(config)
@@ -72,7 +60,8 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
         print(f"checkpoint: {describe(tests.checkpoint)}", flush=True)
         print(f"{tests.about}; explainers: {', '.join(explainers)}", flush=True)
         print_lrp_precision(explainers.values(), tests.model)
-    trainer.predict(RecordingModule(tests, run), return_predictions=False)
+    with ExitStack() as shown:
+        trainer.predict(RecordingModule(tests, run, shown), return_predictions=False)
     if not trainer.is_global_zero:
         return {}
     return write_results(run, merge(run, len(tests.batches)), identity, measures, trainer.logger)

@@ -39,6 +39,8 @@ class QuestionTests:
     ``batches`` are rows of ``trained.questions``. The prepared data are the engine's batch size.
     """
 
+    unit = "questions"
+
     trained: TrainedVQA
     batches: Sequence[Sequence[int]]
     candidates: Sequence[Candidate]

@@ -7,7 +7,7 @@ of the rank correlation between both explanations.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from clipmapper.choice import describe
-from clipmapper.console import progress
+from clipmapper.console import Advance, print_table, progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import print_lrp_precision, scoring
 from clipmapper.explaining.partners import Partners
@@ -50,16 +50,36 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
     print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
     print_lrp_precision(explainers.values(), trained.model)
     chosen = _draw_batches(task, trained, config)
-    total = len(chosen) * (1 + len(layers_from_the_top(trained.model)))
-    with progress(total, "explaining", "batches") as advance:
+    total = sum(len(batch.ids) for batch in chosen) * (1 + len(layers_from_the_top(trained.model)))
+    with progress(total, "explaining", task.UNIT) as advance:
         found = correlations(task, trained.model, chosen, explainers, config.seed, advance)
-    rows = curve_rows(found, config.mapper.name, config.seed)
+    with progress(None, "computing intervals"):
+        rows = curve_rows(found, config.mapper.name, config.seed)
     write_metrics(run / "sanity.json", {"rows": rows, "checkpoint": str(trained.checkpoint)}, asdict(config))
     _write_csv(run / "sanity.csv", rows)
     save(draw_curves(rows), run / "sanity")
-    for row in (row for row in rows if row["layer"] == rows[-1]["layer"]):
-        value = "  –" if row["correlation"] is None else f"{row['correlation']:6.3f}"
-        print(f"  {row['explainer']:<22} {row['modality']:<6} {value}  all layers random")
+    _print_last(rows, f"{config.data.name} {config.split}")
+
+
+def _print_last(rows: Sequence[Mapping[str, Any]], data: str) -> None:
+    """Print the ends of the curves, where all layers are random."""
+    last = [row for row in rows if row["layer"] == rows[-1]["layer"]]
+    cells = {(row["explainer"], row["modality"]): _cell(row) for row in last}
+    modalities = list(dict.fromkeys(row["modality"] for row in last))
+    print_table(
+        f"{data}, {max(row['samples'] for row in last)} samples: rank correlation of explanations before and after all "
+        "layers are made random, with 95 % intervals",
+        ["explainer", *(f"{modality} ↓" for modality in modalities)],
+        [[name, *(cells.get((name, m), "–") for m in modalities)] for name in dict.fromkeys(name for name, _ in cells)],
+        "↓ near 0 if an explanation depends on what the model has learnt; sanity.csv has the curves over the layers",
+    )
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if row["correlation"] is None:
+        return "–"
+    interval = "" if row["ci95"] is None else f" [{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]"
+    return f"{row['correlation']:.3f}{interval}"
 
 
 def _draw_batches(task: Any, trained: Any, config: SanityConfig) -> list[Any]:
@@ -82,7 +102,7 @@ def correlations(
     chosen: Sequence[Any],
     explainers: Mapping[str, Explainer],
     seed: int,
-    done: Callable[[], object] = lambda: None,
+    done: Advance = lambda count=1, note=None: None,
 ) -> dict[tuple[str, str], dict[str, Array]]:
     """Correlate the explanations after each randomised layer with those of the original model.
 
@@ -96,7 +116,7 @@ def correlations(
         chosen: Batches returned by ``task.fixed``.
         explainers: Explainers by name.
         seed: Seed of the random weights.
-        done: A function that is called after each batch.
+        done: A function that is called after each batch with its number of samples.
 
     Returns:
         Correlations [samples], by (modality, explainer) and then by the name of the last randomised layer; the first
@@ -123,7 +143,7 @@ def _explained(
     explainers: Mapping[str, Explainer],
     seed: int,
     suffix: str,
-    done: Callable[[], object],
+    done: Advance,
 ) -> Iterator[Mapping[str, TokenScores]]:
     """Yield the scores of each batch; ``suffix`` follows the samples' ids in the names that seed random draws."""
     images = {number: image for batch in chosen for number, image in zip(batch.ids, batch.picture_ids, strict=True)}
@@ -131,7 +151,7 @@ def _explained(
     for batch in chosen:
         bound, _ = partners.bind(explainers, batch.items)
         yield task.explained(model, batch, bound, [f"{number}{suffix}" for number in batch.ids])
-        done()
+        done(len(batch.ids))
 
 
 def _compare(

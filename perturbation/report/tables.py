@@ -31,12 +31,6 @@ def area_table(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> dict[str
     return {"csv": _csv(cells), "md": markdown, "tex": _latex(cells, value)}
 
 
-def headline(rows: Sequence[Row], gaps: Sequence[Row]) -> str:
-    """Return the Markdown table of the main value, which is the first one in the rows."""
-    first = next(name for name in rows[0] if f"{name}_ci95" in rows[0])
-    return area_table(rows, gaps, first)["md"]
-
-
 def _cells(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> list[Row]:
     """Return one cell per explainer, modality and direction; the gap counts as a third direction."""
     prefix = "" if value == "accuracy" else f"{value}_"

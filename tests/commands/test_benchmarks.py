@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from clipmapper.benchmarks.timing import side_by_side
 from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.vqa.tracing import trace_vqa
+from perturbation.commands.benchmark import print_figures
 
 Command = Callable[..., tuple[int, str, list[str]]]
 
@@ -79,13 +81,15 @@ def test_explainers_that_share_a_trace_need_no_separate_pass() -> None:
 
 def test_the_parts_of_a_training_step_s_time_are_written(command: Command, tmp_path: Path) -> None:
     small = ("mapper.width=16", "mapper.heads=2", "mapper.layers=1", "task.optim.batch_size=8", "threads=1")
-    status, _, errors = command("benchmark", "what=[training]", *small, f"hydra.run.dir={tmp_path}")
+    status, out, errors = command("benchmark", "what=[training]", *small, f"hydra.run.dir={tmp_path}")
     assert (status, errors) == (0, [])
     figures = json.loads((tmp_path / "benchmark.json").read_text())
     shares = [value for name, value in figures.items() if "share" in name]
     assert len(shares) == 3
     assert all(0 < share < 1 for share in shares)
-    assert figures["fused attention, times the step as it is"] > 0
+    fused = figures["fused attention, times the step as it is"]
+    assert fused > 0
+    assert re.search(rf"^fused attention, times the step as it is +↑ +{fused:.3f}$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("override", ["what=[nothing]", "what=[]", "sizes=[huge]"])
@@ -93,3 +97,38 @@ def test_an_unknown_benchmark_or_size_is_one_line(command: Command, override: st
     status, _, errors = command("benchmark", override)
     assert (status, len(errors)) == (1, 1)
     assert "choose from" in errors[0]
+
+
+#: For every number of the benchmarks, a part of its name, and whether more (↑) or less (↓) is better.
+BETTER = {
+    "data path, share of a step": "↓",
+    "optimizer, share of a step": "↓",
+    "matrix products, share of the operators' time": "↑",
+    "fused attention, times the step as it is": "↑",  # than what is used
+    "float32, times the step as it is": "↑",
+    "weighted, times a recorded forward + backward": "↓",
+    "explainers together, times the same": "↓",
+    "weighted, times the rate of one sample at a time": "↑",
+    "weighted, peak memory over that of the recorded pass": "↓",
+    "a trace for rollout alone, times one of everything": "↓",
+    "a trace for GradCAM alone, times one of everything": "↓",
+    "a trace for TransAtt with LRP in float64, times in float32": "↓",
+    "CLIP alone: weighted, traced in the last blocks, times in all": "↓",
+    "tokens, without caches, times decoding with them": "↑",
+    "words, a pass for each word, times one for all": "↑",
+    "samples a second, times the plain loop's": "↑",
+    "GFLOP needed a sample": "↓",
+    "rate of needed operations, times a large product's": "↑",
+    "bfloat16 weights, samples a second, times float32's": "↑",
+    "bfloat16 weights, largest change of a probability's mean area in points": "↓",
+    "seconds a sample, times": "↓",
+    "further peak memory in MiB": "↓",
+}
+
+
+@pytest.mark.parametrize("name", BETTER)
+def test_the_printed_direction_is_the_better_one(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_figures("perturbing, size tiny", {f"tiny, mapper b: {name}": 1.23456})
+    out = capsys.readouterr().out
+    assert re.search(rf" {BETTER[name]} +1\.235$", out, re.MULTILINE)
+    assert max(map(len, out.splitlines())) <= 100

@@ -100,7 +100,9 @@ def test_training_and_evaluation_write_the_same_captions_and_scores(
     assert "CIDEr" in out
 
 
-def test_captions_of_shapes_are_checked_against_their_scenes(tiny: Tiny, trained: Path) -> None:
+def test_captions_of_shapes_are_checked_against_their_scenes(
+    tiny: Tiny, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tiny.config(*TASK)
     scenes = read_scenes(read_evidence(config.data, "test"))
     rows = read_json(trained / "captions_test.json")
@@ -108,9 +110,24 @@ def test_captions_of_shapes_are_checked_against_their_scenes(tiny: Tiny, trained
     assert [row["true"] for row in rows] == verdicts
     metrics = read_json(trained / "metrics.json")
     assert metrics["test"]["true_captions"] == sum(verdicts) / len(verdicts)
-    assert f"true of the scene: {100 * sum(verdicts) / len(verdicts):.1f} %" in evaluation.table("t", metrics["test"])
-    judged = evaluation.table("t", {"images": 4, "notes": {}, "true_captions": 0.25})
-    assert judged.splitlines()[1] == "  true of the scene: 25.0 %"
+    evaluation.print_scores("shapes test", metrics["test"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "shapes test, 10 images: scores of the captions"
+    table = {line.rsplit("  ", 1)[0].strip(): line.split()[-1] for line in lines if "  " in line}
+    assert table["share of captions that are true of the scene"] == f"{sum(verdicts) / len(verdicts):.4f}"
+    assert table["CIDEr"] == f"{metrics['test']['CIDEr']:.4f}"
+    assert table["CIDEr of the best constant caption"] == f"{metrics['test']['constant']['CIDEr']:.4f}"
+    assert table["metric"] == "↑"
+    text = " ".join(lines)
+    assert f'"{metrics["test"]["constant"]["caption"]}"' in text
+    assert "METEOR: not available: no java found; install a Java runtime" in text
+
+
+def test_only_scores_that_there_are_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation.print_scores("t", {"images": 4, "notes": {}, "true_captions": 0.25})
+    out = capsys.readouterr().out
+    assert "true of the scene    0.2500" in out
+    assert "constant" not in out
 
 
 def test_clip_scores_are_those_of_the_images(tiny: Tiny, trained: Path) -> None:

@@ -196,7 +196,11 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
     status, out, errors = command("evaluate_explanations", *arguments(tiny, trained, tmp_path / "one"))
     assert (status, errors) == (0, [])
     found = read_json(tmp_path / "one" / "localisation.json")
-    assert (tmp_path / "one" / "localisation.md").read_text() in out
+    printed = [line.split("  ") for line in out.splitlines()]
+    for row in found["rows"]:
+        mark = "°" if row["explainer"] != "chance" and row["above_chance_ci95"][0] <= 0 else ""
+        cell = f"{row['value']:.3f}{mark} [{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]"
+        assert any(line[0] == row["explainer"] and cell in map(str.strip, line) for line in printed)
     names = list(dict.fromkeys(row["explainer"] for row in found["rows"]))
     assert names == ["weighted", "random", "shuffled", "deletion", "chance"]
     assert found["questions"] == 9

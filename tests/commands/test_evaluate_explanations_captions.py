@@ -151,7 +151,11 @@ def test_the_command_writes_and_prints_the_table(
     assert (status, errors) == (0, [])
     run = Path(out.splitlines()[0].removeprefix("run folder: "))
     table, content = (run / "word_localisation.md").read_text(), read_json(run / "word_localisation.json")
-    assert table in out
+    for row in [row for row in content["rows"] if row["kind"] == "all"]:
+        lines = [line for line in out.splitlines() if line.startswith(f"{row['explainer']} ")]
+        assert any(f" {row['value']:.3f}" in line for line in lines)
+    assert "words of captions of shapes test" in out
+    assert max(len(line) for line in out.splitlines() if "/" not in line) <= 100
     counts = {name: content[name] for name in ("pictures", "true", "captions", "words", "left_out")}
     assert counts["pictures"] == TEST_IMAGES
     assert f"{counts['true']} captions are true of their scene" in table

@@ -14,6 +14,7 @@ from tiny_runs import Tiny
 
 from clipmapper.checkpoint import read_checkpoint
 from clipmapper.errors import UserError
+from clipmapper.files import read_json
 from perturbation.perturb.results import pool
 from perturbation.statistics import seed_interval
 
@@ -89,7 +90,13 @@ def test_the_script(runs: list[Path], tmp_path: Path, command: Callable[..., tup
     folders = ",".join(map(str, runs))
     code, out, _ = command("pool_seeds", f"runs=[{folders}]", f"hydra.run.dir={tmp_path}")
     assert code == 0
-    assert "| weighted |" in out
+    [gap] = [
+        row["gap"]
+        for row in read_json(tmp_path / "pooled.json")["gaps"]
+        if (row["explainer"], row["modality"], row["measure"]) == ("weighted", "image", "accuracy")
+    ]
+    [first, *_] = [line for line in out.splitlines() if line.startswith("weighted ")]  # the table of the images
+    assert f" {gap:.1f} [" in first
     code, _, errors = command("pool_seeds", f"hydra.run.dir={tmp_path}")
     assert code == 1
     assert errors[-1].startswith("error: config key runs has no value")

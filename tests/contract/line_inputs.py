@@ -29,6 +29,15 @@ def place_run(folder: Path, name: str) -> None:
     (folder / "metrics.json").write_text('{"test": {}}')
 
 
+#: Files in FOLDER that an override ``KEY=FILE`` means.
+FILES = {
+    "predictions": "submission.json",
+    "questions": "questions.json",
+    "annotations": "annotations.json",
+    "references": "captions.json",
+}
+
+
 def filled(line: CommandLine, root: Path, runs: Iterable[Path], folder: Path) -> list[str]:
     """Return the arguments with paths filled in, without those that contain ``…``.
 
@@ -43,7 +52,8 @@ def filled(line: CommandLine, root: Path, runs: Iterable[Path], folder: Path) ->
     def path(name: re.Match[str]) -> str:
         return str({"FOLDER": folder, "PHOTO": photo}[name[0]] if name[0] != "RUN_FOLDER" else next(remaining))
 
-    return [re.sub("RUN_FOLDER|FOLDER|PHOTO", path, each) for each in line.arguments if "…" not in each]
+    named = [re.sub("(.+)=FILE$", lambda m: f"{m[1]}=FOLDER/{FILES[m[1]]}", each) for each in line.arguments]
+    return [re.sub("RUN_FOLDER|FOLDER|PHOTO", path, each) for each in named if "…" not in each]
 
 
 def golden_run(line: CommandLine, root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Reader of the code blocks and command lines in README and in the pages of ``docs``, if there is such a folder."""
+"""Reader of the code blocks and command lines in README, in the pages of ``docs``, and in the help of the commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from public import PROJECT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+CONFIGS = sorted((PROJECT / "configs").glob("*.yaml"))  # their first lines are the help of the commands
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -51,9 +52,9 @@ def blocks(language: str | None = None) -> list[Block]:
 
 
 def shell_lines() -> list[CommandLine]:
-    """Return the command lines in blocks and those in backquotes in the text, each once, without those of sessions."""
+    """Return the command lines in blocks, in help and in backquotes in text, each once, without those of sessions."""
     found: dict[tuple[str, tuple[str, ...]], CommandLine] = {}
-    for is_block, lines in ((True, _in_blocks()), (False, _in_text())):
+    for is_block, lines in ((True, _in_blocks()), (True, _in_help()), (False, _in_text())):
         for page, line, text in lines:
             for script, arguments in commands_of(text):
                 found.setdefault((script, arguments), CommandLine(page, line, script, arguments, is_block))
@@ -79,6 +80,13 @@ def _in_blocks() -> Iterator[tuple[str, int, str]]:
             code = re.sub(r" *\\\n *", lambda m: " ", block.code)
             lines = enumerate(code.splitlines(), block.line)
             yield from ((block.page, number, line) for number, line in lines if not line.startswith("$ "))
+
+
+def _in_help() -> Iterator[tuple[str, int, str]]:
+    for path in CONFIGS:
+        lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        examples = ((number, line) for number, line in lines if line.startswith("# python scripts/"))
+        yield from ((f"configs/{path.name}", number, line.removeprefix("# ")) for number, line in examples)
 
 
 def _in_text() -> Iterator[tuple[str, int, str]]:

@@ -14,6 +14,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from clipmapper.console import progress
 from clipmapper.data.shapes.captions import captions
 from clipmapper.data.shapes.render import draw_masks, draw_scene
 from clipmapper.data.shapes.scene import Scene, Seen, sample_scene, truth, turned, twin
@@ -54,8 +55,11 @@ def draw_pool(count: int, pixels: int, seed: int, workers: int) -> Pool:
     The pool depends on the seed, but not on the number of workers.
     """
     chunks = [range(i, min(i + 250, count // 2)) for i in range(0, count // 2, 250)]
-    with ProcessPoolExecutor(workers) as processes:
-        parts = list(processes.map(partial(_draw_pairs, pixels=pixels, seed=seed), chunks))
+    parts = []
+    with ProcessPoolExecutor(workers) as processes, progress(count, "drawing", "scenes") as advance:
+        for part in processes.map(partial(_draw_pairs, pixels=pixels, seed=seed), chunks):
+            parts.append(part)
+            advance(len(part.scenes))
     scenes = [scene for part in parts for scene in part.scenes]
     return Pool(scenes, np.concatenate([p.images for p in parts]), np.concatenate([p.maps for p in parts]))
 

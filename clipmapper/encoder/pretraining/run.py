@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from clipmapper.console import progress
+from clipmapper.console import print_table, progress
 from clipmapper.encoder.load import EMBEDDED_MODEL, shorten_token_table, use_threads
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.encoder.pretraining.pool import draw_pool
@@ -36,21 +36,23 @@ def run_pretraining(config: PretrainConfig, run: Path) -> None:
         def report(step: int, parts: dict[str, float], model: Pretraining) -> None:
             for name, value in parts.items():
                 recent[name] = 0.98 * recent.get(name, value) + 0.02 * value
-            advance()
-            if step % 200 == 199:
-                print(f"{step + 1:6d} " + "  ".join(f"{name} {value:.3f}" for name, value in recent.items()))
+            advance(note=", ".join(f"{name} {value:.3f}" for name, value in recent.items()))
             if step % config.save_every == config.save_every - 1:
                 save(model, run)
 
         model = pretrain(config, pool, report)
     save(model, run)
-    figures = probe(model.weights(), config.probe_scenes)
+    with progress(None, "testing what can be read from the tokens"):
+        figures = probe(model.weights(), config.probe_scenes)
     content = {"figures": figures, "last": recent, "config": asdict(config), "versions": versions()}
     for folder in [run] + ([Path(config.output)] if config.output else []):
         save(model, folder)
         write_json(folder / f"{EMBEDDED_MODEL}.report.json", content)
-    for name, value in figures.items():
-        print(f"  {name:<28} {value:6.3f}")
+    print_table(
+        "what can be read from the encoder's tokens: accuracy from 0 to 1 on scenes that are not part of the training",
+        ["test", "accuracy ↑"],
+        [[name, f"{value:.3f}"] for name, value in figures.items()],
+    )
 
 
 def save(model: Pretraining, folder: Path) -> None:

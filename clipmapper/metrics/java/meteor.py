@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
+from clipmapper.console import progress
 from clipmapper.metrics.java.process import PACKAGE, NotAvailable, java_command, reason
 from clipmapper.metrics.tokens import one_line
 
@@ -65,9 +66,11 @@ class Meteor:
         """
         lines = [_score_line(c, r) for c, r in zip(candidates, references, strict=True)]
         statistics: list[str] = []
-        for i in range(0, len(lines), _AT_ONCE):
-            batch = lines[i : i + _AT_ONCE]
-            statistics += self._ask(batch, len(batch))
+        with progress(len(lines), "scoring captions by METEOR", "captions") as advance:
+            for i in range(0, len(lines), _AT_ONCE):
+                batch = lines[i : i + _AT_ONCE]
+                statistics += self._ask(batch, len(batch))
+                advance(len(batch))
         *each, together = self._ask([" ||| ".join(["EVAL", *statistics])], len(statistics) + 1)
         return float(together), [float(score) for score in each]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from clipmapper.console import progress
 from clipmapper.mapper.incremental import start_decoding
 from clipmapper.nn import KeyValues, Tokens
 from clipmapper.tasks.caption.data import CaptionedImages
@@ -61,7 +62,9 @@ def caption_images(
     weight = next(model.trained.parameters())
     model.to(weight.device).eval()
     captions: list[str] = []
-    for places in in_order(len(rows), batch_size):
-        image = images.shown([rows[place] for place in places]).to(weight.device, weight.dtype)
-        captions += [model.vocabulary.text(ids) for ids in greedy(model, image, max_length)]
+    with progress(len(rows), "captioning", "images") as advance:
+        for places in in_order(len(rows), batch_size):
+            image = images.shown([rows[place] for place in places]).to(weight.device, weight.dtype)
+            captions += [model.vocabulary.text(ids) for ids in greedy(model, image, max_length)]
+            advance(len(places))
     return captions

@@ -12,10 +12,12 @@ import torch
 
 from clipmapper.choice import describe, find_checkpoint
 from clipmapper.config.schema import EvaluateConfig, TrainConfig
+from clipmapper.console import print_table
 from clipmapper.data.caption_files import CaptionImage
+from clipmapper.data.records import ImageSource
 from clipmapper.data.shapes.caption_words import caption_judge
 from clipmapper.encoder.load import FrozenClip
-from clipmapper.files import CAPTIONS, write_json, write_metrics, write_results
+from clipmapper.files import CAPTIONS, read_json, write_json, write_metrics, write_results
 from clipmapper.metrics.captions import METRICS, build_cider_corpus, score_captions, summary
 from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
 from clipmapper.tasks.caption.config import CaptionTaskConfig
@@ -135,16 +137,18 @@ def best_constant(training: Sequence[CaptionImage], references: Mapping[int, Seq
     return tried[best], means[best]
 
 
-def table(title: str, scores: Mapping[str, Any]) -> str:
-    """Return the scores as a few lines for the terminal, as fractions 0..1 and CIDEr 0..10."""
-    found = [f"{name} {scores[name]:.4f}" for name in (*METRICS, *_CLIP) if name in scores]
-    lines = [f"{title}, {scores['images']} images: {'  '.join(found)}"]
-    if "constant" in scores:
-        constant = scores["constant"]
-        lines.append(f'  the best constant caption, "{constant["caption"]}": CIDEr {constant["CIDEr"]:.4f}')
+def print_scores(title: str, scores: Mapping[str, Any]) -> None:
+    """Print the scores as a table, with notes on metrics that are missing."""
+    rows = [[name, f"{scores[name]:.4f}"] for name in (*METRICS, *_CLIP) if name in scores]
     if "true_captions" in scores:
-        lines.append(f"  true of the scene: {scores['true_captions']:.1%}".replace("%", " %"))
-    return "\n".join([*lines, *(f"  {name}: {note}" for name, note in scores["notes"].items())])
+        rows.append(["share of captions that are true of the scene", f"{scores['true_captions']:.4f}"])
+    notes = ["Scores are from 0 to 1, except CIDEr (to 10), CLIPScore (to 2.5) and RefCLIPScore (to 1.43)."]
+    if "constant" in scores:
+        rows.append(["CIDEr of the best constant caption", f"{scores['constant']['CIDEr']:.4f}"])
+        notes.append(f'The best constant caption is "{scores["constant"]["caption"]}".')
+    notes += [f"{name}: {note}." for name, note in scores["notes"].items()]
+    what = f"{title}, {scores['images']} images: scores of the captions"
+    print_table(what, ["metric", "score ↑"], rows, " ".join(notes))
 
 
 def evaluate_splits(model: CaptionMapper, data: TaskData, config: TrainConfig, run: Path) -> dict[str, Any]:
@@ -158,8 +162,16 @@ def evaluate_splits(model: CaptionMapper, data: TaskData, config: TrainConfig, r
         common, judge = data.prepared.splits.train.images, caption_judge(config.data, part)
         if scores := evaluate_captions(whole, data.images[part], common, config.task.max_length, run, part, judge):
             metrics[part] = scores
-            print(table(f"{config.data.name} {part}", scores), flush=True)
+            print_scores(f"{config.data.name} {part}", scores)
     return metrics
+
+
+def examples(data: TaskData, run: Path, count: int) -> list[tuple[ImageSource, str]]:
+    """Return some images of the last split with the model's caption."""
+    part = list(data.images)[-1]
+    rows = read_json(run / f"captions_{part}.json")
+    images = {image.image_id: image.image for image in data.images[part].images}
+    return [(images[row["image_id"]], row["caption"]) for row in rows[:: -(-len(rows) // count)]]
 
 
 def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
@@ -177,4 +189,4 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
         print(f"{config.data.name} {config.split} has no reference captions: wrote only the model's captions")
         return
     write_metrics(run / "metrics.json", {config.split: scores, "checkpoint": str(checkpoint)}, asdict(config))
-    print(table(f"{config.data.name} {config.split}", scores))
+    print_scores(f"{config.data.name} {config.split}", scores)

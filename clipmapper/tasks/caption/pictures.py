@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from clipmapper.console import progress
+from clipmapper.console import print_table, progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import scoring, usable_for
 from clipmapper.explaining.familiarity import examine, note_unknown
@@ -68,19 +68,22 @@ def write_pictures(
     explainers = scoring(explainers, ["image"])  # figures of captions show patches only
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     note_unknown(trained.model.familiarity, asked=False)
+    said: list[list[str]] = []
     made = 0
     with (
         score_file(run, SCHEMA) as write,
         warning_file(run) as warn,
-        progress(len(rows), "explaining", "pictures") as advance,
+        progress(len(rows), "explaining", "images") as advance,
     ):
         for caption in _explain_captions(trained, rows, explainers, config, warn):
             write(score_rows(caption, config.against))
             draw(caption, seen_box(caption.photo.size, preprocessing), config, run / PICTURES)
             made += 1
             advance()
+            said.append([str(caption.image.image_id), caption.caption])
     if not made:
         raise UserError("there is nothing to explain: no image could be read, or the captions have no words")
+    print_table("captions of the model", ["image_id", "caption"], said, text=(1,))
     return made
 
 

@@ -10,7 +10,7 @@ from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_
 from clipmapper.errors import UserError
 from clipmapper.files import CAPTIONS, read_json, read_results, write_metrics
 from clipmapper.metrics.captions import CaptionScores, score_captions, summary
-from clipmapper.tasks.caption.evaluation import table
+from clipmapper.tasks.caption.evaluation import print_scores
 
 
 def score_result_file(config: EvaluateConfig, run: Path) -> None:
@@ -23,7 +23,7 @@ def score_result_file(config: EvaluateConfig, run: Path) -> None:
         raise UserError("scoring captions needs these two: predictions=FILE references=FILE")
     scores = summary(score_caption_files(Path(config.predictions), Path(config.references), config.split))
     write_metrics(run / "metrics.json", {"predictions": scores}, asdict(config))
-    print(table(config.predictions, scores))
+    print_scores(config.predictions, scores)
 
 
 def score_caption_files(predictions: Path, references: Path, split: str) -> CaptionScores:

@@ -10,6 +10,7 @@ from clipmapper.tasks.caption.config import CaptionTaskConfig, ExplainCaptionCon
 
 if TYPE_CHECKING:
     from clipmapper.config.schema import Config, EvaluateConfig, TrainConfig
+    from clipmapper.data.records import ImageSource
     from clipmapper.tasks.caption.data import TaskData
     from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption
     from clipmapper.tasks.caption.trained import TrainedCaptioner
@@ -45,6 +46,12 @@ class CaptionTask:
         from clipmapper.tasks.caption.evaluation import evaluate_splits
 
         return evaluate_splits(model, data, config, run)
+
+    def examples(self, data: TaskData, run: Path, count: int) -> list[tuple[ImageSource, str]]:
+        """Return some images with the model's caption."""
+        from clipmapper.tasks.caption.evaluation import examples
+
+        return examples(data, run, count)
 
     def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
         """Write a checkpoint's captions of a split, and their caption metrics."""

@@ -10,8 +10,10 @@ import torch
 
 from clipmapper.choice import describe, find_checkpoint
 from clipmapper.config.schema import EvaluateConfig
-from clipmapper.files import ANSWERS, write_json, write_metrics, write_results
-from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
+from clipmapper.console import progress
+from clipmapper.data.records import ImageSource
+from clipmapper.files import ANSWERS, read_json, write_json, write_metrics, write_results
+from clipmapper.metrics.vqa import VQAScore, print_score, score_predictions, summary
 from clipmapper.tasks.vqa.data import AnswerVocabulary, TaskData, VQADataset, prepare
 from clipmapper.tasks.vqa.model import VQAMapper, load_vqa
 from clipmapper.training.batches import in_order
@@ -23,11 +25,13 @@ def predict(model: VQAMapper, dataset: VQADataset, batch_size: int = 256) -> tup
     device = next(model.parameters()).device
     model.eval()
     answers, probabilities = [], []
-    for rows in in_order(len(dataset), batch_size):
-        batch = dataset[rows].to(device)
-        best = model(batch.image, batch.text).max(1)
-        answers.append(best.indices.cpu())
-        probabilities.append(best.values.sigmoid().cpu())
+    with progress(len(dataset), "answering", "questions") as advance:
+        for rows in in_order(len(dataset), batch_size):
+            batch = dataset[rows].to(device)
+            best = model(batch.image, batch.text).max(1)
+            answers.append(best.indices.cpu())
+            probabilities.append(best.values.sigmoid().cpu())
+            advance(len(rows))
     return torch.cat(answers), torch.cat(probabilities)
 
 
@@ -73,8 +77,18 @@ def evaluate_splits(model: VQAMapper, data: TaskData, name: str, run: Path) -> d
             continue
         if score := evaluate(model, data.datasets[part], data.answers.answers, run, part):
             metrics[part] = summary(score)
-            print(table(f"{name} {part}", score), flush=True)
+            print_score(f"{name} {part}", score)
     return metrics
+
+
+def examples(data: TaskData, run: Path, count: int) -> list[tuple[ImageSource, str]]:
+    """Return some images of the last split with a question, the model's answer and its probability."""
+    part = list(data.datasets)[-1]
+    rows, images = read_json(run / f"predictions_{part}.json"), data.splits.part(part).images
+    chosen = rows[:: -(-len(rows) // count)]  # neighbouring questions are about the same image
+    return [
+        (images[row["image_id"]], f"{row['question']} {row['answer']} ({row['probability']:.3f})") for row in chosen
+    ]
 
 
 def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
@@ -88,4 +102,4 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
         print(f"{config.data.name} {config.split} has no human answers: wrote the predictions only")
         return
     write_metrics(run / "metrics.json", {config.split: summary(score), "checkpoint": str(checkpoint)}, asdict(config))
-    print(table(f"{config.data.name} {config.split}", score))
+    print_score(f"{config.data.name} {config.split}", score)

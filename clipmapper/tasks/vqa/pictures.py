@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmapper.console import progress
+from clipmapper.console import print_table, progress
 from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import usable_for
@@ -53,6 +53,7 @@ def write_pictures(
             yields NaN or Inf.
         BadImage: An image can't be read, and ``data.on_bad_image`` is ``fail``.
     """
+    answers: list[list[str]] = []
     aim = AnswerTarget.of(config, trained.model.answers)
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     partners = question_partners(trained, rows, config.seed, aim.of_logits)
@@ -74,9 +75,20 @@ def write_pictures(
                 draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, run / PICTURES)
                 made += 1
                 advance()
+                answers.append(_answer_cells(sample))
     if not made:
         raise UserError("none of the chosen images could be read; check the image folder in data.root")
+    title = "answers of the model, with their probabilities from 0 to 1 (the sigmoid of the logit)"
+    heads = ["question_id", "question", "answer", "probability", "runner-up", "probability"]
+    print_table(title, heads, answers, text=(1, 2, 4))
     return made
+
+
+def _answer_cells(sample: ExplainedSample) -> list[str]:
+    """Return a sample's line in the printed table."""
+    question, answers = sample.question, (sample.answer, sample.runner_up)
+    cells = [(each.answer, f"{each.probability:.3f}") if each else ("–", "–") for each in answers]
+    return [str(question.question_id), question.question, *cells[0], *cells[1]]
 
 
 def _batches(trained: TrainedVQA, rows: Sequence[int], size: int) -> Iterator[QuestionBatch]:

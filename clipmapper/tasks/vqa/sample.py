@@ -60,6 +60,7 @@ class ExplainedSample:
     question: Question
     photo: Image.Image
     answer: ScoredAnswer  #: the predicted answer
+    runner_up: ScoredAnswer | None  #: the second most probable answer; None if the model has only one
     target: ScoredAnswer  #: the explained answer
     against: ScoredAnswer | None  #: the answer whose logit is subtracted
     pieces: Sequence[str]  #: text tokens as the tokenizer spells them, [n]: start token, sub-words, end token
@@ -122,10 +123,12 @@ def _sample(
         return ScoredAnswer(model.answers[answer], float(probabilities[answer]))
 
     predicted = int(traced.answers[row])
+    ranked = traced.logits[row].argsort(descending=True, stable=True).tolist()
     return ExplainedSample(
         question=batch.questions[row],
         photo=batch.images[row],
         answer=scored(predicted),
+        runner_up=scored(ranked[1]) if len(ranked) > 1 else None,
         target=scored(predicted if aim.answer is None else aim.answer),
         against=None if aim.against is None else scored(aim.against),
         pieces=[model.encoder.tokenizer.decoder[i] for i in ids],

@@ -9,7 +9,7 @@ from clipmapper.config.schema import EvaluateConfig
 from clipmapper.data.vqa_files import check_same_questions, read_questions
 from clipmapper.errors import UserError
 from clipmapper.files import ANSWERS, read_results, write_metrics
-from clipmapper.metrics.vqa import VQAScore, score_predictions, summary, table
+from clipmapper.metrics.vqa import VQAScore, print_score, score_predictions, summary
 
 
 def score_result_file(config: EvaluateConfig, run: Path) -> None:
@@ -24,7 +24,7 @@ def score_result_file(config: EvaluateConfig, run: Path) -> None:
         raise UserError("scoring a result file needs all three: predictions=FILE questions=FILE annotations=FILE")
     score = score_files(Path(config.predictions), Path(config.questions), Path(config.annotations))
     write_metrics(run / "metrics.json", {"predictions": summary(score)}, asdict(config))
-    print(table(config.predictions, score))
+    print_score(config.predictions, score)
 
 
 def score_files(predictions: Path, questions: Path, annotations: Path) -> VQAScore:

@@ -48,7 +48,7 @@ def _wrongly_answered(trained: TrainedVQA, config: ExplainConfig, order: list[in
         raise UserError(f"select=wrong: the {config.split} split has no human answers; give select=random")
     found: list[int] = []
     looked = 0
-    with progress(config.samples, "looking for wrong answers", "found") as advance:
+    with progress(config.samples, "looking for wrong answers", "wrong answers") as advance:
         for row, question, answer in trained.answered(order, config.batch_size):
             looked += 1
             if vqa_accuracy(answer, question.answers) == 0:

@@ -10,6 +10,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig, VQATaskConfig
 
 if TYPE_CHECKING:
     from clipmapper.config.schema import Config, EvaluateConfig, TrainConfig
+    from clipmapper.data.records import ImageSource
     from clipmapper.tasks.vqa.data import TaskData
     from clipmapper.tasks.vqa.model import CLIPMapperVQA, VQAMapper
     from clipmapper.tasks.vqa.trained import TrainedVQA
@@ -45,6 +46,12 @@ class VQATask:
         from clipmapper.tasks.vqa.evaluation import evaluate_splits
 
         return evaluate_splits(model, data, config.data.name, run)
+
+    def examples(self, data: TaskData, run: Path, count: int) -> list[tuple[ImageSource, str]]:
+        """Return some images with a question, the model's answer and its probability."""
+        from clipmapper.tasks.vqa.evaluation import examples
+
+        return examples(data, run, count)
 
     def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
         """Write a checkpoint's answers to a split, and their official accuracy."""
