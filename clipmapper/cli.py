@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -71,7 +72,7 @@ def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task]
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
                 with _without_foreign_messages(), _errors_in_one_line():
-                    frame(_in_run_folder(task, typed_in))()
+                    frame(_in_run_folder(task, typed_in, shlex.join([f"scripts/{config_name}.py", *given])))()
             finally:
                 sys.argv[:] = typed_in
 
@@ -81,7 +82,7 @@ def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task]
     return decorate
 
 
-def _in_run_folder(task: Task, typed_in: list[str]) -> Callable[[DictConfig], None]:
+def _in_run_folder(task: Task, typed_in: list[str], line: str) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
         sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
         name, folder = HydraConfig.get().job.config_name, Path(HydraConfig.get().runtime.output_dir)
@@ -90,7 +91,7 @@ def _in_run_folder(task: Task, typed_in: list[str]) -> Callable[[DictConfig], No
         print(f"run folder: {folder}", flush=True)
         # Errors are handled here, since Hydra would print an additional line above ours.
         with _errors_in_one_line(folder), _without_bare_folder(folder), console.progress(None, f"{name} is running"):
-            OmegaConf.save(config, folder / CONFIG, resolve=True)
+            write_config(folder, config, line)
             task(config, folder)
         print(f"results are in {folder}", flush=True)
 
@@ -133,6 +134,12 @@ def _without_foreign_messages() -> Iterator[None]:
     finally:
         warnings.showwarning = show
         logging.disable(level)
+
+
+def write_config(folder: Path, config: DictConfig, line: str) -> None:
+    """Write the resolved config to ``config.yaml``, with the command line in its first line, as a comment."""
+    comment = " ".join(line.splitlines())  # a line break in an argument would end the comment
+    (folder / "config.yaml").write_text(f"# python {comment}\n{OmegaConf.to_yaml(config, resolve=True)}", "utf-8")
 
 
 def quoted(argument: str, keys: tuple[str, ...]) -> str:

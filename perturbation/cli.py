@@ -23,6 +23,7 @@ COMMANDS = {
         "compare explanations with what they should show",
     ),
     "sanity_check": ("perturbation.commands.sanity_check", "compare explanations before and after randomising layers"),
+    "report": ("perturbation.commands.report", "write one HTML page from finished runs"),
     "benchmark": ("perturbation.commands.benchmark", "measure speed and memory, as ratios in one process"),
     "pretrain_clip": ("clipmapper.commands.pretrain_clip", "pre-train the embedded encoder"),
 }

@@ -119,6 +119,19 @@ class PoolConfig:
     paths: PathsConfig = MISSING
 
 
+@dataclass
+class ReportConfig:
+    """Options of ``report``; ``configs/report.yaml`` explains each value."""
+
+    runs: list[str] | None = MISSING
+    samples: int = MISSING
+    paths: PathsConfig = MISSING
+
+    def __post_init__(self) -> None:
+        if self.samples < 0:
+            raise UserError(f"samples={self.samples} must be 0 or more")
+
+
 def _check_choices(key: str, values: list[str], choices: tuple[str, ...]) -> None:
     if not values:
         raise UserError(f"{key} is an empty list: choose at least one of: {', '.join(choices)}")

@@ -1,7 +1,8 @@
-"""Output for explained samples: the files of scores and of warnings, and the photo under a heat map."""
+"""Output for explained samples: the files of a run, and the photo under a heat map."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from clipmapper.explaining.familiarity import Finding
 from clipmapper.files import write_json
 from explain.figures.photo import Box, Photo
 
-PICTURES, SCORES, WARNINGS = "pictures", "scores.parquet", "warnings.json"  # names in the run folder
+# Names in the run folder.
+PICTURES, SCORES, CONTENTS, WARNINGS = "pictures", "scores.parquet", "pictures.jsonl", "warnings.json"
 #: A function of a sample's ids by name, its own id first, and what was found about it.
 Warn: TypeAlias = Callable[[Mapping[str, int], Finding], None]
 LONGEST = 1200  # pixels of a photo's longer side, which is more than a figure shows
@@ -65,18 +67,31 @@ def small_photo(image: Image.Image, box: Box) -> Photo:
 
 
 @contextmanager
-def score_file(run: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
-    """Provide a function that adds rows to the Parquet file of a run folder.
+def result_files(run: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Mapping[str, Any]], Any], None]]:
+    """Provide a function that adds a sample's rows to the file of scores, and the content of its figure.
 
-    The file gets its final name when the context ends, also after an error, with all rows added so far.
+    Each content is one line of JSON. The files get their final names when the context ends, also after an error, with
+    all samples added so far.
+
+    Args:
+        run: The run folder.
+        schema: Schema of the file of scores.
     """
-    partial = run / f".{SCORES}.partial"
-    writer = pq.ParquetWriter(partial, schema)
-    try:
-        yield lambda rows: writer.write_table(pa.Table.from_pylist(list(rows), schema))
-    finally:
-        writer.close()
-        partial.replace(run / SCORES)
+    names = (SCORES, CONTENTS)
+    scores, contents = (run / f".{name}.partial" for name in names)
+    with pq.ParquetWriter(scores, schema) as writer, contents.open("w", encoding="utf-8") as lines:
+
+        def write(rows: Iterable[Mapping[str, Any]], content: Any) -> None:
+            writer.write_table(pa.Table.from_pylist(list(rows), schema))
+            lines.write(f"{json.dumps(content)}\n")
+
+        try:
+            yield write
+        finally:
+            writer.close()
+            lines.close()
+            for path, name in zip((scores, contents), names, strict=True):
+                path.replace(run / name)
 
 
 @contextmanager

@@ -119,8 +119,8 @@ class Task(Protocol):
             trained: What :meth:`trained` returned.
             explainers: Explainers by name.
             config: Config of the schema ``explain_schema``.
-            run: The run folder, which gets a folder with a figure for each sample, a Parquet file of all scores, and
-                a JSON file of the warnings (:mod:`clipmapper.explaining.output`).
+            run: The run folder, which gets the figures, scores, contents of figures and warnings; the names of the
+                files are in :mod:`clipmapper.explaining.output`.
 
         Returns:
             The number of explained samples.

@@ -13,6 +13,7 @@ Examples::
 """
 
 from explain.figures.caption import Caption, WordMaps, draw_caption
+from explain.figures.content import caption_content, sample_content
 from explain.figures.interaction import draw_interaction
 from explain.figures.photo import Photo
 from explain.figures.sample import Explanation, Sample, draw
@@ -25,9 +26,11 @@ __all__ = [
     "Photo",
     "Sample",
     "WordMaps",
+    "caption_content",
     "draw",
     "draw_caption",
     "draw_interaction",
     "merge_pieces",
+    "sample_content",
     "save",
 ]

@@ -25,13 +25,13 @@ def area_table(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> dict[str
         gaps: The entry ``gaps`` of ``perturbation.json``.
         value: The value whose areas are shown: ``accuracy``, ``probability`` or another value of the rows.
     """
-    cells = _cells(rows, gaps, value)
+    cells = area_cells(rows, gaps, value)
     compared = [row for row in gaps if row["measure"] == value and row["controls"]]
     markdown = _markdown(cells, compared) + (f"\n{_control_table(compared)}" if compared else "")
     return {"csv": _csv(cells), "md": markdown, "tex": _latex(cells, value)}
 
 
-def _cells(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> list[Row]:
+def area_cells(rows: Sequence[Row], gaps: Sequence[Row], value: str) -> list[Row]:
     """Return one cell per explainer, modality and direction; the gap counts as a third direction."""
     prefix = "" if value == "accuracy" else f"{value}_"
     about = ("explainer", "modality", "direction")

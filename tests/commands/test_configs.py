@@ -19,7 +19,14 @@ from clipmapper.files import read_json
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.training.trainer import build_logger
-from perturbation.config import LocaliseConfig, PerturbCaptionsConfig, PerturbConfig, PoolConfig, SanityConfig
+from perturbation.config import (
+    LocaliseConfig,
+    PerturbCaptionsConfig,
+    PerturbConfig,
+    PoolConfig,
+    ReportConfig,
+    SanityConfig,
+)
 
 CONFIGS = PROJECT / "configs"
 SCHEMAS = {
@@ -30,6 +37,7 @@ SCHEMAS = {
     "sanity_check": SanityConfig,
     "perturb": PerturbConfig,
     "pool_seeds": PoolConfig,
+    "report": ReportConfig,
     "benchmark": BenchmarkConfig,
     "pretrain_clip": PretrainConfig,
 }

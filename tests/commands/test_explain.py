@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.trained import TrainedVQA, load_trained
 from explain import explainers, targets
-from explain.figures import Sample
+from explain.figures import Sample, sample_content
 
 Command = Callable[..., tuple[int, str, list[str]]]
 TEST_QUESTIONS = 60
@@ -199,6 +200,18 @@ def test_figures_show_the_written_scores(overrides: tuple[str, ...], command: Co
             assert "".join(sample.words) == sample.question.replace(" ", "")
 
 
+def test_the_contents_of_figures_are_written(overrides: tuple[str, ...], command: Command, drawn: list[Sample]) -> None:
+    maps: list[np.ndarray] = []
+    with watched(picturing, "draw_interaction", lambda photo, words, matrix, *_: maps.append(matrix)):
+        run, _ = made(command, *overrides, "samples=3", "explainer=paper", "interaction=true")
+    alone, _ = made(command, *overrides, "samples=3", "explainer=paper")
+    assert (alone / "pictures.jsonl").read_bytes() == (run / "pictures.jsonl").read_bytes()
+    contents = [json.loads(line) for line in (run / "pictures.jsonl").read_text().splitlines()]
+    assert {f"{content['name']}.png" for content in contents} <= pictures(run)
+    for content, sample, matrix in zip(contents, drawn[:3], maps, strict=True):
+        assert content == {"name": content["name"], **sample_content(sample, matrix.reshape(-1, SIDE, SIDE))}
+
+
 @pytest.mark.parametrize("given_answer", [None, "yes"])
 def test_another_answer_and_a_margin(
     overrides: tuple[str, ...], command: Command, drawn: list[Sample], given_answer: str | None
@@ -342,6 +355,7 @@ def test_an_error_keeps_the_results_written_before(overrides: tuple[str, ...], c
     assert len(pictures(folder_of(out))) == 3
     assert pd.read_parquet(folder_of(out) / "scores.parquet")["question_id"].nunique() == 3
     assert len(read_json(folder_of(out) / "warnings.json")) == 3
+    assert len((folder_of(out) / "pictures.jsonl").read_text().splitlines()) == 3
     assert len(pictures(skipped)) == rows["question_id"].nunique() == 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from clipmapper.tasks.caption.sentence import word_weights
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import TrainedCaptioner, load_trained
 from explain import explainers
-from explain.figures import Caption
+from explain.figures import Caption, caption_content
 
 Command = Callable[..., tuple[int, str, list[str]]]
 SIDE = 6  # patches
@@ -139,12 +140,14 @@ def test_scores_equal_those_of_each_caption_alone(
 
 
 def test_figures_show_the_written_scores(overrides: tuple[str, ...], command: Command, drawn: list[Caption]) -> None:
-    _, scores = made(command, *overrides, "samples=3", "explainer=paper", "encoder.batch_size=2")
+    run, scores = made(command, *overrides, "samples=3", "explainer=paper", "encoder.batch_size=2")
+    contents = iter((run / "pictures.jsonl").read_text().splitlines())
     assert len(drawn) == scores["image_id"].nunique() == 3
     for caption, (_, rows) in zip(drawn, scores.groupby("image_id", sort=False), strict=True):
         assert caption.text == rows["caption"].iloc[0]
         assert " ".join(caption.words).split() == caption.text.split()
         assert [e.explainer for e in caption.explanations] == list(dict.fromkeys(rows["explainer"]))
+        assert caption_content(caption).items() <= json.loads(next(contents)).items()
         for explanation, (_, of_explainer) in zip(
             caption.explanations, rows.groupby("explainer", sort=False), strict=True
         ):

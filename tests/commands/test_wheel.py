@@ -129,6 +129,8 @@ def test_only_the_packages_are_at_the_top_level(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"clipmapper", "explain", "perturbation"}
     assert {f"{top}/py.typed" for top in tops} <= set(names)
+    templates = (PROJECT / "perturbation" / "page" / "templates").iterdir()
+    assert {f"perturbation/page/templates/{path.name}" for path in templates} <= set(names)
     configs = {
         f"clipmapper/configs/{path.relative_to(PROJECT / 'configs')}" for path in PROJECT.glob("configs/**/*.yaml")
     }

@@ -65,7 +65,7 @@ def golden_run(line: CommandLine, root: Path) -> Path:
 
 def runs_of(line: CommandLine, root: Path, command: Command) -> Iterator[Path]:
     """Yield the run folders that the line reads, in order."""
-    if line.script == "pool_seeds":
+    if line.script in ("pool_seeds", "report"):
         yield from (perturbed(seed, root, command) for seed in count())
     elif "resume=RUN_FOLDER" in line.arguments:
         yield unfinished(root, command)

@@ -57,6 +57,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "perturb-pooled": ("perturb", *BASE, VQA_B, *POOLED),
     "perturb-pooled-other": ("perturb", *BASE, "checkpoint={root}/other.ckpt", *POOLED),
     "pool_seeds": ("pool_seeds", "paths.root={root}", "runs=[{perturb-pooled},{perturb-pooled-other}]"),
+    "report": ("report", "paths.root={root}", "runs=[{explain-vqa},{perturb-pooled}]"),
 }
 JAVA = ("train-caption", "evaluate-caption", "evaluate-caption-file")  # METEOR and the PTB tokenizer
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from clipmapper.console import print_table, progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import scoring, usable_for
 from clipmapper.explaining.familiarity import examine, note_unknown
-from clipmapper.explaining.output import PICTURES, Box, Warn, score_file, seen_box, small_photo, warning_file
+from clipmapper.explaining.output import PICTURES, Warn, result_files, seen_box, small_photo, warning_file
 from clipmapper.explaining.selection import drawn_rows, readable, rows_of_ids
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
@@ -20,7 +21,7 @@ from clipmapper.tasks.caption.sentence import Word, split_words, word_weights
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner
 from clipmapper.training.batches import in_order
 from explain import Explainer
-from explain.figures import Caption, Photo, WordMaps, draw_caption, save
+from explain.figures import Caption, Photo, WordMaps, caption_content, draw_caption, save
 
 _WEIGHTED = {"equal": "equally", "bleu4": "by BLEU-4", "cider": "by CIDEr", "meteor": "by METEOR"}
 
@@ -47,9 +48,9 @@ def write_pictures(
     config: ExplainCaptionConfig,
     run: Path,
 ) -> int:
-    """Write one figure per image, all scores and all warnings into the run folder.
+    """Write one figure per image, and all scores, contents of figures and warnings, each into one file.
 
-    Those of images before an error are kept.
+    What was written for images before an error is kept.
 
     Args:
         trained: The model and its images.
@@ -71,13 +72,13 @@ def write_pictures(
     said: list[list[str]] = []
     made = 0
     with (
-        score_file(run, SCHEMA) as write,
+        result_files(run, SCHEMA) as write,
         warning_file(run) as warn,
         progress(len(rows), "explaining", "images") as advance,
     ):
         for caption in _explain_captions(trained, rows, explainers, config, warn):
-            write(score_rows(caption, config.against))
-            draw(caption, seen_box(caption.photo.size, preprocessing), config, run / PICTURES)
+            photo = small_photo(caption.photo, seen_box(caption.photo.size, preprocessing))
+            write(score_rows(caption, config.against), draw(caption, photo, config, run / PICTURES))
             made += 1
             advance()
             said.append([str(caption.image.image_id), caption.caption])
@@ -139,10 +140,11 @@ def _split_by_sub_words(pictures: CaptionedBatch, sub_words: int) -> Iterator[Ca
     yield from (pictures.part(chunk) for chunk in in_chunks(pictures.captions, sub_words))
 
 
-def draw(caption: ExplainedCaption, box: Box, config: ExplainCaptionConfig, folder: Path) -> None:
-    """Write the caption's figure."""
-    figure = draw_caption(figure_of(caption, small_photo(caption.photo, box), config), config.overlay, config.scale)
-    save(figure, folder / f"image_{caption.image.image_id}", config.formats)
+def draw(caption: ExplainedCaption, photo: Photo, config: ExplainCaptionConfig, folder: Path) -> dict[str, Any]:
+    """Write the caption's figure, and return its content for the file of contents."""
+    figure, name = figure_of(caption, photo, config), f"image_{caption.image.image_id}"
+    save(draw_caption(figure, config.overlay, config.scale), folder / name, config.formats)
+    return {"name": name, **caption_content(figure)}
 
 
 def figure_of(caption: ExplainedCaption, photo: Photo, config: ExplainCaptionConfig) -> Caption:

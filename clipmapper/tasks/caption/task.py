@@ -80,11 +80,7 @@ class CaptionTask:
         return load_trained(config, config.split, config.checkpoint)
 
     def write_pictures(
-        self,
-        trained: TrainedCaptioner,
-        explainers: Mapping[str, Explainer],
-        config: ExplainCaptionConfig,
-        run: Path,
+        self, trained: TrainedCaptioner, explainers: Mapping[str, Explainer], config: ExplainCaptionConfig, run: Path
     ) -> int:
         """Explain the captions of the images that the config chooses; return their number."""
         from clipmapper.tasks.caption.pictures import select, write_pictures

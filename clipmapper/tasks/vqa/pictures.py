@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import usable_for
 from clipmapper.explaining.familiarity import examine, note_unknown
-from clipmapper.explaining.output import PICTURES, Box, score_file, seen_box, small_photo, warning_file
+from clipmapper.explaining.output import PICTURES, result_files, seen_box, small_photo, warning_file
 from clipmapper.explaining.selection import readable
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import AnswerTarget, question_partners
@@ -22,7 +23,7 @@ from clipmapper.tasks.vqa.sample import SCHEMA, Array, ExplainedSample, ScoredAn
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from clipmapper.training.batches import even_batches
 from explain import Explainer
-from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
+from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, sample_content, save
 
 MOST_ANSWERS = 3  # greatest number of different human answers that a figure shows
 
@@ -34,9 +35,9 @@ def write_pictures(
     config: ExplainConfig,
     run: Path,
 ) -> int:
-    """Write one figure per sample, all scores and all warnings into the run folder.
+    """Write one figure per sample, and all scores, contents of figures and warnings, each into one file.
 
-    Those of samples before an error are kept.
+    What was written for samples before an error is kept.
 
     Args:
         trained: The model and its questions.
@@ -61,7 +62,7 @@ def write_pictures(
     note_unknown(trained.model.familiarity, asked=True)
     made = 0
     with (
-        score_file(run, SCHEMA) as write,
+        result_files(run, SCHEMA) as write,
         warning_file(run) as warn,
         progress(len(rows), "explaining", "questions") as advance,
     ):
@@ -70,9 +71,9 @@ def write_pictures(
             for question, finding in zip(batch.questions, findings, strict=True):
                 warn({"question_id": question.question_id, "image_id": question.image_id}, finding)
             bound, _ = partners.bind(usable, batch.ids)
-            for sample in explain_samples(trained, batch, bound, aim, config.interaction):
-                write(score_rows(sample))
-                draw_sample(sample, seen_box(sample.photo.size, preprocessing), config, run / PICTURES)
+            for sample in explain_samples(trained, batch, bound, aim):
+                photo = small_photo(sample.photo, seen_box(sample.photo.size, preprocessing))
+                write(score_rows(sample), draw_sample(sample, photo, config, run / PICTURES))
                 made += 1
                 advance()
                 answers.append(_answer_cells(sample))
@@ -102,15 +103,20 @@ def _batches(trained: TrainedVQA, rows: Sequence[int], size: int) -> Iterator[Qu
             yield batch
 
 
-def draw_sample(sample: ExplainedSample, box: Box, config: ExplainConfig, folder: Path) -> None:
-    """Write the sample's figure, and the figure of its interaction, if there is one and the question has words."""
-    photo = small_photo(sample.photo, box)
-    name = folder / f"question_{sample.question.question_id}"
-    save(draw(figure_of(sample, photo), config.overlay, config.scale), name, config.formats)
-    if sample.interaction is not None and (words := _merge_rows(sample.pieces, sample.interaction[:, sample.patches])):
-        matrix = np.stack([scores for _, scores in words])
-        figure = draw_interaction(photo, [word for word, _ in words], matrix, sample.grid, config.overlay)
-        save(figure, f"{name}_interaction", config.formats)
+def draw_sample(sample: ExplainedSample, photo: Photo, config: ExplainConfig, folder: Path) -> dict[str, Any]:
+    """Write the sample's figure, and that of its interaction if the config asks for it and the question has words.
+
+    Returns:
+        The content of both figures, for the file of contents.
+    """
+    figure, name = figure_of(sample, photo), f"question_{sample.question.question_id}"
+    save(draw(figure, config.overlay, config.scale), folder / name, config.formats)
+    words = _merge_rows(sample.pieces, sample.interaction[:, sample.patches])
+    matrix = np.array([scores for _, scores in words])
+    if config.interaction and words:
+        drawn = draw_interaction(photo, [word for word, _ in words], matrix, sample.grid, config.overlay)
+        save(drawn, folder / f"{name}_interaction", config.formats)
+    return {"name": name, **sample_content(figure, matrix.reshape(-1, *sample.grid))}
 
 
 def figure_of(sample: ExplainedSample, photo: Photo) -> Sample:

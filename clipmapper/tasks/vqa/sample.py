@@ -69,7 +69,7 @@ class ExplainedSample:
     image: Mapping[str, Array]
     text: Mapping[str, Array]  #: scores of the pieces by explainer, [n]
     modalities: Mapping[str, Collection[str]]  #: the modalities that each explainer scores; the scores of others are 0
-    interaction: Array | None  #: mutual interaction (Huang et al. 2023, Eq. 19), [n, n_v]; None if not requested
+    interaction: Array  #: mutual interaction (Huang et al. 2023, Eq. 19), [n, n_v]
 
     @property
     def patches(self) -> slice:
@@ -80,7 +80,7 @@ class ExplainedSample:
 
 
 def explain_samples(
-    trained: TrainedVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: AnswerTarget, interaction: bool
+    trained: TrainedVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: AnswerTarget
 ) -> Iterator[ExplainedSample]:
     """Explain the questions of a batch by all explainers, from a single trace.
 
@@ -89,19 +89,17 @@ def explain_samples(
         batch: The questions.
         explainers: Explainers by name.
         aim: The logit that is explained.
-        interaction: Whether the modality interaction is computed too.
 
     Raises:
         UserError: The model yields NaN or Inf.
     """
     model = trained.model
     weighted = Weighted()  # the update rule of R in the interaction
-    more = Needs.of([weighted]) if interaction else None
     target = aim.target(model, batch)
-    explained = explain(model, batch, explainers, target, more=more, checkpoint=trained.checkpoint)
-    matrix = mutual_interaction(explained.traced.trace, "text", "image", weighted) if interaction else None
+    explained = explain(model, batch, explainers, target, more=Needs.of([weighted]), checkpoint=trained.checkpoint)
+    matrix = mutual_interaction(explained.traced.trace, "text", "image", weighted)
     for row in range(len(batch.questions)):
-        yield _sample(model, batch, explainers, explained, aim, row, None if matrix is None else matrix[row])
+        yield _sample(model, batch, explainers, explained, aim, row, matrix[row])
 
 
 def _sample(
@@ -111,7 +109,7 @@ def _sample(
     explained: Explained,
     aim: AnswerTarget,
     row: int,
-    matrix: Tensor | None,
+    matrix: Tensor,
 ) -> ExplainedSample:
     traced = explained.traced
     image, text = traced.trace.span("image"), traced.trace.span("text")
@@ -136,7 +134,7 @@ def _sample(
         image={name: of_sample[image] for name, of_sample in scores.items()},
         text={name: of_sample[text][: len(ids)] for name, of_sample in scores.items()},
         modalities={name: each.modalities for name, each in explainers.items()},
-        interaction=None if matrix is None else matrix[: len(ids)].float().cpu().numpy(),
+        interaction=matrix[: len(ids)].float().cpu().numpy(),
     )
 
 

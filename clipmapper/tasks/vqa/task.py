@@ -79,11 +79,7 @@ class VQATask:
         return load_trained(config, config.split, config.checkpoint) if config.image is None else own_question(config)
 
     def write_pictures(
-        self,
-        trained: TrainedVQA,
-        explainers: Mapping[str, Explainer],
-        config: ExplainConfig,
-        run: Path,
+        self, trained: TrainedVQA, explainers: Mapping[str, Explainer], config: ExplainConfig, run: Path
     ) -> int:
         """Explain the questions that the config chooses; return their number."""
         from clipmapper.tasks.vqa.pictures import write_pictures

@@ -1,0 +1,31 @@
+"""The command ``report``: one HTML page of the results of any runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from clipmapper.cli import command, typed
+from perturbation.config import ReportConfig
+
+PAGE = "report.html"
+
+
+@command("report")
+def main(config: DictConfig, run: Path) -> None:
+    """Write the page of the chosen runs, ``report.html``."""
+    checked: ReportConfig = typed(config, ReportConfig)
+    from clipmapper.files import write_atomic
+    from perturbation.page.assemble import make_page
+    from perturbation.page.runs import newest_runs, read_run
+
+    root = Path(checked.paths.runs)
+    folders = dict.fromkeys(Path(folder).resolve() for folder in checked.runs or ())
+    runs = newest_runs(root) if checked.runs is None else [read_run(folder) for folder in folders]
+    page, problems = make_page(runs, checked.samples, root)
+    write_atomic(run / PAGE, page.encode("utf-8", "replace"))
+    for folder, problem in problems.items():
+        print(f"{folder} is {problem}", file=sys.stderr)
+    print(f"{len(runs) - len(problems)} of {len(runs)} runs have results; the page is {run / PAGE}")

@@ -1,0 +1,1 @@
+"""One HTML page made from the results of any runs."""
