@@ -24,6 +24,7 @@ COMMANDS = {
     ),
     "sanity_check": ("perturbation.commands.sanity_check", "compare explanations before and after randomising layers"),
     "report": ("perturbation.commands.report", "write one HTML page from finished runs"),
+    "reproduce": ("perturbation.commands.reproduce", "run all stages of an experiment, from the models to the report"),
     "benchmark": ("perturbation.commands.benchmark", "measure speed and memory, as ratios in one process"),
     "pretrain_clip": ("clipmapper.commands.pretrain_clip", "pre-train the embedded encoder"),
 }

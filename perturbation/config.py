@@ -132,6 +132,24 @@ class ReportConfig:
             raise UserError(f"samples={self.samples} must be 0 or more")
 
 
+@dataclass
+class ReproduceConfig:
+    """Options of ``reproduce``; ``configs/reproduce.yaml`` explains each value."""
+
+    name: str = MISSING
+    stages: dict[str, Any] = MISSING
+    shared: list[str] = MISSING
+    jobs: int = MISSING
+    samples: int = MISSING
+    paths: PathsConfig = MISSING
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UserError(f"jobs={self.jobs} must be 1 or more")
+        if self.samples < 0:
+            raise UserError(f"samples={self.samples} must be 0 or more")
+
+
 def _check_choices(key: str, values: list[str], choices: tuple[str, ...]) -> None:
     if not values:
         raise UserError(f"{key} is an empty list: choose at least one of: {', '.join(choices)}")

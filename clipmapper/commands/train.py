@@ -72,7 +72,8 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
             log_picture(trainer.logger, f"examples/{number}", load_rgb(image), text)
     end_log(trainer.logger)
     if config.output is not None:
-        about = {**module.card, "steps": config.trainer.max_steps, "metrics": metrics}
+        scores = {split: _portable(scores) for split, scores in metrics.items()}
+        about = {**module.card, "steps": config.trainer.max_steps, "metrics": scores}
         write_weights(Path(config.output), about, module.model.state_dict())
         print(f"weights are in {config.output}", flush=True)
     return metrics
@@ -106,3 +107,8 @@ def _checkpoint_to_resume(config: TrainConfig, card: dict[str, Any], run: Path) 
         )
     copy_best(Path(config.resume), run)
     return str(last)
+
+
+def _portable(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return the scores of a split without the notes about this machine, such as the paths of missing programs."""
+    return {name: value for name, value in scores.items() if name != "notes"}

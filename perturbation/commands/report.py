@@ -10,22 +10,18 @@ from omegaconf import DictConfig
 from clipmapper.cli import command, typed
 from perturbation.config import ReportConfig
 
-PAGE = "report.html"
-
 
 @command("report")
 def main(config: DictConfig, run: Path) -> None:
     """Write the page of the chosen runs, ``report.html``."""
     checked: ReportConfig = typed(config, ReportConfig)
-    from clipmapper.files import write_atomic
-    from perturbation.page.assemble import make_page
-    from perturbation.page.runs import newest_runs, read_run
+    from perturbation.page.assemble import write_page
+    from perturbation.page.runs import newest_runs, runs_of
 
     root = Path(checked.paths.runs)
     folders = dict.fromkeys(Path(folder).resolve() for folder in checked.runs or ())
-    runs = newest_runs(root) if checked.runs is None else [read_run(folder) for folder in folders]
-    page, problems = make_page(runs, checked.samples, root)
-    write_atomic(run / PAGE, page.encode("utf-8", "replace"))
+    runs = newest_runs(root) if checked.runs is None else [each for folder in folders for each in runs_of(folder)]
+    page, problems = write_page(runs, checked.samples, root, run)
     for folder, problem in problems.items():
         print(f"{folder} is {problem}", file=sys.stderr)
-    print(f"{len(runs) - len(problems)} of {len(runs)} runs have results; the page is {run / PAGE}")
+    print(f"{len(runs) - len(problems)} of {len(runs)} runs have results; the page is {page}")

@@ -14,11 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from clipmapper.errors import UserError
-from perturbation.page import localising, perturbing, sections
+from clipmapper.files import write_atomic
+from perturbation.page import literature, localising, perturbing, sections
 from perturbation.page.numbers import NBSP, counted
 from perturbation.page.runs import Run
 from perturbation.page.view import Section, Table
 
+PAGE = "report.html"
 LIMIT = 8_000_000  # bytes
 #: Titles of the groups of sections, by the commands of each group, in the order of the page.
 GROUPS = {
@@ -77,7 +79,8 @@ def make_page(runs: Sequence[Run], samples: int, root: Path) -> tuple[str, dict[
     page = environment.get_template("page.html").render(
         entries=entries,
         groups={title: own for title, own in groups.items() if own},
-        shared=_shared(entries),
+        shared={"Models and data": _beside_the_literature(entries), "Perturbation tests": _shared(entries)},
+        missing=[entry for entry in entries if entry.section is None],
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         place=partial(_place, root=root),
@@ -88,6 +91,17 @@ def make_page(runs: Sequence[Run], samples: int, root: Path) -> tuple[str, dict[
             "give fewer runs, or fewer samples=…"
         )
     return page, {entry.run.folder: entry.problem for entry in entries if entry.problem}
+
+
+def write_page(runs: Sequence[Run], samples: int, root: Path, folder: Path) -> tuple[Path, dict[Path, str]]:
+    """Write the page of the runs (:func:`make_page`) to ``report.html`` in a folder.
+
+    Returns:
+        The file, and why a run is not shown, by its folder.
+    """
+    page, problems = make_page(runs, samples, root)
+    write_atomic(folder / PAGE, page.encode("utf-8", "replace"))
+    return folder / PAGE, problems
 
 
 def _in_order(runs: Sequence[Run]) -> list[Run]:
@@ -160,6 +174,13 @@ def _shared(entries: Sequence[Entry]) -> list[Table]:
     """Return the tables that several perturbation runs share."""
     runs = {f"run {entry.number}": entry.run for entry in entries if entry.section and entry.run.command == "perturb"}
     return perturbing.shared_tables(runs)
+
+
+def _beside_the_literature(entries: Sequence[Entry]) -> list[Table]:
+    """Return the paper's tables of accuracies and caption scores with the models of this page."""
+    commands = GROUPS["Models and data"]
+    runs = {f"run {entry.number}": entry.run for entry in entries if entry.section and entry.run.command in commands}
+    return literature.tables(runs)
 
 
 def _place(folder: Path, root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from yaml import YAMLError
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import CONTENTS, WARNINGS
 from clipmapper.files import read_json
+from perturbation.reproduce.stages import DONE, Stage, read_stages
 
 CONFIG, OWN = "config.yaml", "report"
 #: The files of each command that are written last; one of them is enough.
@@ -82,6 +84,27 @@ def read_run(folder: Path) -> Run:
         return replace(run, results={each: _content(folder / each) for each in files})
     except UserError as error:
         return replace(run, problem=f"unreadable: {error}")
+
+
+def runs_of(folder: Path) -> list[Run]:
+    """Return the run of a folder, or the runs of all stages of an experiment's folder."""
+    stages = read_stages(folder)
+    return [_run_of_stage(stage, folder) for stage in stages] if stages else [read_run(folder)]
+
+
+def _run_of_stage(stage: Stage, folder: Path) -> Run:
+    run = Run(
+        folder / stage.name,
+        stage.command,
+        shlex.join(["python", f"scripts/{stage.command}.py", *stage.filled(folder)]),
+        "",
+        {},
+    )
+    if run.folder.is_dir():
+        run = replace(read_run(run.folder), command=stage.command)
+    if stage.status != DONE:
+        return replace(run, results={}, problem=f"{stage.status}: {stage.error}")
+    return run if run.folder.is_dir() else replace(run, problem="its folder is missing")
 
 
 def _command_of(folder: Path) -> str:

@@ -48,6 +48,9 @@ def _about_scores(answers: Mapping[str, Any], captions: Mapping[str, Any]) -> li
         constant = each.get("constant")
         beside = f"; the best single caption for all images has {number(constant['CIDEr'], 3)}" if constant else ""
         found.append(f"CIDEr of the captions, {split}: {number(each['CIDEr'], 3)}{beside}.")
+        if "true_captions" in each:
+            share = f"{number(100 * each['true_captions'])} % of {counted(each['images'], 'caption')}"
+            found.append(f"True captions, {split}: {share} say nothing false about the scene.")
     return found
 
 

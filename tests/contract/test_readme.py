@@ -27,6 +27,8 @@ from readme import Block, CommandLine, blocks, sessions, shell_lines
 from small_benchmarks import shrink_benchmarks
 from small_runs import TINY, small
 
+from perturbation.reproduce import run
+
 PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(), sessions()
 
 
@@ -87,8 +89,8 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project root that contains the golden models as training runs."""
     folder = tmp_path_factory.mktemp("readme")
-    for name, run in (("vqa-a", "vqa-shapes-a"), ("vqa-b", "vqa-shapes-b"), ("caption-b", "caption-shapes-b")):
-        place_run(folder / "runs" / "train" / run / "trained", name)
+    for name, kind in (("vqa-a", "vqa-shapes-a"), ("vqa-b", "vqa-shapes-b"), ("caption-b", "caption-shapes-b")):
+        place_run(folder / "runs" / "train" / kind / "trained", name)
     return folder
 
 
@@ -124,6 +126,7 @@ def test_a_command_line_runs(line: CommandLine, command: Command, root: Path, mo
     if "task=caption" in line.arguments and line.script != "explain" and shutil.which("java") is None:
         pytest.skip("there is no Java")
     shrink_benchmarks(monkeypatch)
+    monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", "pass"))  # the stages of reproduce do nothing
     typed = filled(line, root, runs_of(line, root, command), folder_of(line, root, command))
     places = [f"paths.root={root}", *([f"paths.runs={root / 'more'}"] if line.script == "train" else [])]
     status, out, errors = command(line.script, *typed, *small(line.script, line.arguments), *places)
@@ -152,14 +155,14 @@ def test_a_custom_config(block: Block, root: Path, tmp_path: Path) -> None:
     line = CommandLine(block.page, block.line, Path(script).stem, tuple(arguments), True)
     key, _, value = path.partition("=")
     path = os.pathsep.join(filter(None, (value, os.environ.get(key))))
-    run = ("controls=[random]", f"hydra.run.dir={tmp_path / 'run'}")
+    more = ("controls=[random]", f"hydra.run.dir={tmp_path / 'run'}")
     typed = [
         sys.executable,
         str(PROJECT / script),
         *arguments,
         *small(line.script, line.arguments),
         f"paths.root={root}",
-        *run,
+        *more,
     ]
     done = subprocess.run(typed, env={**os.environ, key: path}, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

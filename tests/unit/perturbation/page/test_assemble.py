@@ -27,7 +27,8 @@ from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
 from perturbation.page import assemble
 from perturbation.page.assemble import make_page
-from perturbation.page.runs import Run, read_run
+from perturbation.page.runs import Run, read_run, runs_of
+from perturbation.reproduce.stages import DONE, FAILED, SKIPPED, Stage, save
 
 ADDRESS = ("src", "href", "xlink:href", "srcset", "action", "data", "poster", "background")
 
@@ -105,6 +106,32 @@ def test_a_model_without_a_grid_and_one_without_words(tmp_path: Path) -> None:
     has_alternatives(page)
     assert "no scores of patches" in page.text
     assert not [each for each in page.every("image") if each.get("href", "data:image/webp")[:15] != "data:image/webp"]
+
+
+def test_an_experiment_is_the_runs_of_its_stages(tmp_path: Path) -> None:
+    write_explain(tmp_path / "good")
+    write_evaluation(tmp_path / "old")  # results of an earlier attempt
+    save(
+        [
+            Stage("good", "t", "explain", [], [], DONE),
+            Stage("old", "t", "evaluate", [], [], FAILED, 1.0, "the disk <b> is full"),
+            Stage("never", "t", "perturb", ["checkpoint=<good>"], [], SKIPPED, 0.0, "it needs the stage old"),
+        ],
+        tmp_path,
+    )
+    runs = runs_of(tmp_path)
+    assert [run.command for run in runs] == ["explain", "evaluate", "perturb"]
+    page, problems = make_page(runs, 3, tmp_path)
+    assert problems == {
+        tmp_path / "old": "failed: the disk <b> is full",
+        tmp_path / "never": "skipped: it needs the stage old",
+    }
+    text = re.sub(r"\s+", " ", Parsed(page).text)
+    assert "2 of 3 runs have no results:" in text
+    assert text.count("failed: the disk <b> is full") == 2  # at the top, and with how the run was made
+    assert f"python scripts/perturb.py checkpoint={tmp_path}/good" in text
+    assert "87.5" not in text
+    assert "have no results" not in Parsed(page_of(tmp_path / "good")).text
 
 
 def test_unfinished_and_foreign_runs_are_listed_and_the_others_shown(tmp_path: Path) -> None:

@@ -81,7 +81,10 @@ def test_scores_of_captions(tmp_path: Path) -> None:
     rows = [{"image_id": k, "caption": f"caption {k}", "references": ["a kite"], "true": k == 0} for k in range(9)]
     write_json(tmp_path / "run" / "captions_test.json", rows)
     section = sections.scores(read_run(tmp_path / "run"))
-    assert section.findings == ["CIDEr of the captions, test: 1.250; the best single caption for all images has 0.500."]
+    assert section.findings == [
+        "CIDEr of the captions, test: 1.250; the best single caption for all images has 0.500.",
+        "True captions, test: 25.0 % of 3 captions say nothing false about the scene.",
+    ]
     tables, _ = parts(section)
     assert [cells[0].text for _, cells in tables["Scores of the captions ↑"].rows] == ["1.250", "0.250", "0.500"]
     shown = tables["Generated captions"].rows
