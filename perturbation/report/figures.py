@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -32,13 +32,7 @@ def curve_figure(rows: Sequence[Row], value: str) -> Figure:
     size = (1.8 + 3.4 * len(directions), 0.6 + 2.6 * len(modalities))
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     panels = figure.subplots(len(modalities), len(directions), sharex=True, sharey=True, squeeze=False)
-    controls = list(dict.fromkeys(row["explainer"] for row in rows if row["control"]))
-    styles = {name: _control_style(place) for place, name in enumerate(controls)}
-    styles |= {name: _style(place) for place, name in enumerate(name for name in explainers if name not in controls)}
-    for row in rows:
-        panel = panels[modalities.index(row["modality"])][directions.index(row["direction"])]
-        opacity = min(0.15, 0.3 / len(explainers))  # the more bands overlap in a panel, the lighter each must be
-        _draw(panel, row, value, styles[row["explainer"]], opacity)
+    draw_curves({(m, d): panels[i][j] for i, m in enumerate(modalities) for j, d in enumerate(directions)}, rows, value)
     for i, modality in enumerate(modalities):
         panels[i][0].set_ylabel(value)
         for j, direction in enumerate(directions):
@@ -50,6 +44,23 @@ def curve_figure(rows: Sequence[Row], value: str) -> Figure:
     drawn = [name for name in explainers if name in shown]
     figure.legend([shown[name] for name in drawn], drawn, loc="outside right upper", fontsize=8, frameon=False)
     return figure
+
+
+def draw_curves(panels: Mapping[tuple[str, str], Axes], rows: Sequence[Row], value: str) -> None:
+    """Draw the mean curves with their 95 % bands; an explainer has the same style in all panels.
+
+    Args:
+        panels: The panel of each modality and direction.
+        rows: The entry ``rows`` of ``perturbation.json``.
+        value: The value to draw.
+    """
+    explainers = list(dict.fromkeys(row["explainer"] for row in rows))
+    controls = list(dict.fromkeys(row["explainer"] for row in rows if row["control"]))
+    styles = {name: _control_style(place) for place, name in enumerate(controls)}
+    styles |= {name: _style(place) for place, name in enumerate(name for name in explainers if name not in controls)}
+    opacity = min(0.15, 0.3 / len(explainers))  # the more bands overlap in a panel, the lighter each must be
+    for row in rows:
+        _draw(panels[row["modality"], row["direction"]], row, value, styles[row["explainer"]], opacity)
 
 
 def _draw(panel: Axes, row: Row, value: str, style: dict[str, Any], opacity: float) -> None:

@@ -68,6 +68,9 @@ def place_files(code: str, folder: Path) -> None:
             place_vilt(folder / node.value)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("runs/"):
             place_run(folder / node.value, "caption-b" if "caption" in node.value else "vqa-b")
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("docs/"):
+            (folder / node.value).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / node.value, folder / node.value)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
             saved_pictures(folder)[0].rename(folder / ast.literal_eval(node.args[0]))
 

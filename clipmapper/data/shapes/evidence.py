@@ -49,9 +49,13 @@ class SplitEvidence:
 
     def object_patches(self, image_id: int, objects: Collection[int], grid: int, share: float) -> Mask:
         """Return the patches that show objects of an image, bool [grid²], row by row (:func:`evidence_patches`)."""
+        return evidence_patches(self.mask(image_id), objects, grid, share)
+
+    def mask(self, image_id: int) -> NDArray[np.uint8]:
+        """Return the mask of an image, [S, S]: 0 for background and i + 1 for object i."""
         name = LAYOUT.image.format(folder=self.split, image_id=image_id).replace("images/", "masks/", 1)
         with Image.open(self.folder / name) as mask:
-            return evidence_patches(np.asarray(mask), objects, grid, share)
+            return np.asarray(mask)
 
     def sub_words(self, question_id: int, question: str, tokenizer: Any) -> Mask:
         """Return the sub-words whose characters are all in one evidence span of the question, bool [sub-words]."""

@@ -71,7 +71,7 @@ def write_pictures(
             for question, finding in zip(batch.questions, findings, strict=True):
                 warn({"question_id": question.question_id, "image_id": question.image_id}, finding)
             bound, _ = partners.bind(usable, batch.ids)
-            for sample in explain_samples(trained, batch, bound, aim):
+            for sample in explain_samples(trained.model, batch, bound, aim, trained.checkpoint):
                 photo = small_photo(sample.photo, seen_box(sample.photo.size, preprocessing))
                 write(score_rows(sample), draw_sample(sample, photo, config, run / PICTURES))
                 made += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from clipmapper.data.records import Question
 from clipmapper.tasks.vqa.explaining import AnswerTarget, Explained, explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
+from clipmapper.tasks.vqa.trained import QuestionBatch
 from explain import Explainer, Needs, mutual_interaction
 from explain.explainers import Weighted
 
@@ -80,23 +81,27 @@ class ExplainedSample:
 
 
 def explain_samples(
-    trained: TrainedVQA, batch: QuestionBatch, explainers: Mapping[str, Explainer], aim: AnswerTarget
+    model: CLIPMapperVQA,
+    batch: QuestionBatch,
+    explainers: Mapping[str, Explainer],
+    aim: AnswerTarget,
+    checkpoint: Path | None = None,
 ) -> Iterator[ExplainedSample]:
     """Explain the questions of a batch by all explainers, from a single trace.
 
     Args:
-        trained: The model.
+        model: The model in evaluation mode.
         batch: The questions.
         explainers: Explainers by name.
         aim: The logit that is explained.
+        checkpoint: The model's file, which the error message names; None names the questions instead.
 
     Raises:
         UserError: The model yields NaN or Inf.
     """
-    model = trained.model
     weighted = Weighted()  # the update rule of R in the interaction
     target = aim.target(model, batch)
-    explained = explain(model, batch, explainers, target, more=Needs.of([weighted]), checkpoint=trained.checkpoint)
+    explained = explain(model, batch, explainers, target, more=Needs.of([weighted]), checkpoint=checkpoint)
     matrix = mutual_interaction(explained.traced.trace, "text", "image", weighted)
     for row in range(len(batch.questions)):
         yield _sample(model, batch, explainers, explained, aim, row, matrix[row])
