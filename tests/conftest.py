@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,15 @@ def real_mini() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def _repeated_work_done_once() -> Iterator[None]:
+    from repeated_work import done_once
+
+    with done_once():
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny(_repeated_work_done_once: None, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Data and encoder weights of the tests' training runs; the first run writes the data, later runs read it."""
     import open_clip
     import torch
@@ -51,7 +59,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, list[str]]]:
+def command(
+    _repeated_work_done_once: None, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, list[str]]]:
     """A function that runs a script in this process.
 
     It returns the exit status, the text on stdout, and the lines on stderr that start with "error: ".

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from caption_runs import Captioner, random_captioner
+from no_figures import without_figures
 from perturb_runs import Trained
 from tiny_runs import Tiny
 
 from clipmapper.checkpoint import read_checkpoint
+
+
+@pytest.fixture
+def _no_figures() -> Iterator[None]:
+    with without_figures():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +48,7 @@ def make_undecided(checkpoint: Path) -> None:
 def whole(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was not interrupted."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    trained.perturb(run, "ceiling.samples=4")
+    trained.perturb(run, "ceiling.samples=4", figures=True)
     return run
 
 

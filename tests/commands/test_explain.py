@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +128,7 @@ def test_two_runs_write_the_same_bytes(overrides: tuple[str, ...], command: Comm
         assert (first[0] / name).read_bytes() == (second[0] / name).read_bytes(), name
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_fewer_samples_are_the_first_ones_and_depend_on_the_seed(overrides: tuple[str, ...], command: Command) -> None:
     def chosen(*arguments: str) -> list[int]:
         return made(command, *overrides, "explainer=uniform", *arguments)[1]["question_id"].unique().tolist()
@@ -138,6 +139,7 @@ def test_fewer_samples_are_the_first_ones_and_depend_on_the_seed(overrides: tupl
     assert chosen("samples=4", "seed=1") != four
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_select_wrong_explains_only_wrong_answers(overrides: tuple[str, ...], command: Command) -> None:
     status, out, errors = command("explain", *overrides, "select=wrong", "samples=5", "encoder.batch_size=4")
     assert (status, errors) == (0, [])
@@ -175,11 +177,12 @@ def test_a_custom_image_needs_no_dataset(
 
 
 @pytest.fixture
-def drawn() -> Iterator[list[Sample]]:
-    """A list to which every drawn sample is added."""
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
+    """A list to which every sample is added instead of being drawn."""
     samples: list[Sample] = []
-    with watched(picturing, "draw", lambda sample, *_: samples.append(sample)):
-        yield samples
+    monkeypatch.setattr(picturing, "draw", lambda sample, *_: samples.append(sample))
+    monkeypatch.setattr(picturing, "save", lambda *_: None)
+    return samples
 
 
 def test_figures_show_the_written_scores(overrides: tuple[str, ...], command: Command, drawn: list[Sample]) -> None:
@@ -203,11 +206,12 @@ def test_figures_show_the_written_scores(overrides: tuple[str, ...], command: Co
 def test_the_contents_of_figures_are_written(overrides: tuple[str, ...], command: Command, drawn: list[Sample]) -> None:
     maps: list[np.ndarray] = []
     with watched(picturing, "draw_interaction", lambda photo, words, matrix, *_: maps.append(matrix)):
-        run, _ = made(command, *overrides, "samples=3", "explainer=paper", "interaction=true")
+        run, scores = made(command, *overrides, "samples=3", "explainer=paper", "interaction=true")
     alone, _ = made(command, *overrides, "samples=3", "explainer=paper")
     assert (alone / "pictures.jsonl").read_bytes() == (run / "pictures.jsonl").read_bytes()
     contents = [json.loads(line) for line in (run / "pictures.jsonl").read_text().splitlines()]
-    assert {f"{content['name']}.png" for content in contents} <= pictures(run)
+    ids = scores["question_id"].unique()
+    assert [content["name"] for content in contents] == [f"question_{number}" for number in ids]
     for content, sample, matrix in zip(contents, drawn[:3], maps, strict=True):
         assert content == {"name": content["name"], **sample_content(sample, matrix.reshape(-1, SIDE, SIDE))}
 
@@ -232,7 +236,7 @@ def test_another_answer_and_a_margin(
         np.testing.assert_allclose(rows["score"], direct.scores["x"][b][valid], rtol=1e-4, atol=1e-7)
         assert set(rows["against"]) == {"2"}
         assert set(rows["target"]) == ({given_answer} if given_answer else set(rows["answer"]))
-    assert all("rather than 2 (" in sample.caption for sample in drawn)
+    assert [sample.caption.count("rather than 2 (") for sample in drawn] == [1, 1, 1]
 
 
 @settings(max_examples=40, deadline=None)
@@ -293,6 +297,7 @@ def test_photos_of_any_shape(
         assert figure.width > 100
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_a_long_question_is_cut_off_with_a_warning(
     overrides: tuple[str, ...], photo: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,6 +317,7 @@ def test_scores_are_written_only_for_the_modalities_of_an_explainer(
     assert len(pictures(run)) == 2
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_explainers_with_partners_are_left_out_for_a_single_image(
     overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -329,6 +335,7 @@ def test_explainers_with_partners_are_left_out_for_a_single_image(
     assert "explainer=shuffled: it uses the weights of a sample of another image, and this run has none" in errors[0]
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_controls_with_partners_do_not_depend_on_the_batches(overrides: tuple[str, ...], command: Command) -> None:
     names = ("explainer=all", "explainer.names=[shuffled,depth_matched]", "against=yes", "samples=4")
     together, alone = (made(command, *overrides, *names, f"batch_size={size}")[1] for size in (4, 1))

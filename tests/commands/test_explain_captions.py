@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from models import CAPTION_TASK, TEST_IMAGES, says, words_of, write_untrained
 from PIL import Image
 from tiny_runs import Tiny, composed
-from watching import watched
 
 from clipmapper.cli import typed
 from clipmapper.explaining.image_statistics import ImageStatistics
@@ -49,11 +48,12 @@ def overrides(tiny: Tiny, checkpoint: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def drawn() -> Iterator[list[Caption]]:
-    """A list to which every drawn caption is added."""
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Caption]:
+    """A list to which every caption is added instead of being drawn."""
     captions: list[Caption] = []
-    with watched(picturing, "draw_caption", lambda caption, *_: captions.append(caption)):
-        yield captions
+    monkeypatch.setattr(picturing, "draw_caption", lambda caption, *_: captions.append(caption))
+    monkeypatch.setattr(picturing, "save", lambda *_: None)
+    return captions
 
 
 def subject_of(overrides: tuple[str, ...]) -> TrainedCaptioner:
@@ -68,6 +68,7 @@ def made(command: Command, *arguments: str) -> tuple[Path, pd.DataFrame]:
     return run, pd.read_parquet(run / "scores.parquet")
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_an_explainer_without_scores_of_patches_is_left_out(
     overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +96,7 @@ def test_far_images_are_reported(
     assert len(lines) == 3
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_controls_with_partners_do_not_depend_on_the_batches(overrides: tuple[str, ...], command: Command) -> None:
     names = ("explainer=all", "explainer.names=[shuffled,depth_matched]", "samples=4")
     together, alone = (made(command, *overrides, *names, f"batch_size={size}")[1] for size in (100, 1))

@@ -14,6 +14,7 @@ from perturb_runs import Trained
 from clipmapper.files import read_json
 
 Command = Callable[..., tuple[int, str, list[str]]]
+pytestmark = pytest.mark.usefixtures("_no_figures")
 TOKEN = "{_target_:explain.explainers.Weighted,importance:token}"
 MINE = """
 from explain import Explainer

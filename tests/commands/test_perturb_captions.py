@@ -51,7 +51,7 @@ def whole(captioner: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Pat
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        captioner.perturb(run)
+        captioner.perturb(run, figures=True)
     return run
 
 

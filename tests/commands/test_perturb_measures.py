@@ -17,6 +17,7 @@ from perturbation.config import PerturbCaptionsConfig, PerturbConfig
 from perturbation.perturb.measures import build_measures, measure_configs
 
 Command = Callable[..., tuple[int, str, list[str]]]
+pytestmark = pytest.mark.usefixtures("_no_figures")
 
 MINE = '''
 import numpy as np

@@ -17,6 +17,8 @@ from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
 from perturbation.perturb.samples import sample_rows
 
+pytestmark = pytest.mark.usefixtures("_no_figures")
+
 
 @pytest.mark.parametrize(
     "options", [("target=margin", "eraser=[]"), ("removal.image=mean", "removal.text=drop", "eraser=[]")]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from no_figures import without_figures
 from tiny_runs import Tiny, composed
 
 from clipmapper.checkpoint import card
@@ -46,10 +48,11 @@ class Captioner:
     def overrides(self) -> tuple[str, ...]:
         return *self.tiny.overrides, *TASK, f"checkpoint={self.checkpoint}", *SMALL
 
-    def perturb(self, run: Path, *overrides: str, explainer: str = "weighted") -> dict[str, Any]:
+    def perturb(self, run: Path, *overrides: str, explainer: str = "weighted", figures: bool = False) -> dict[str, Any]:
         run.mkdir(parents=True, exist_ok=True)
         config = composed("perturb", *self.overrides, f"explainer={explainer}", *overrides)
-        return perturb(typed(config, PerturbCaptionsConfig), explainer, run)
+        with nullcontext() if figures else without_figures():
+            return perturb(typed(config, PerturbCaptionsConfig), explainer, run)
 
 
 def random_captioner(tiny: Tiny, checkpoint: Path) -> Captioner:

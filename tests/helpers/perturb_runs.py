@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from no_figures import without_figures
 from tiny_runs import Tiny, composed
 
 from clipmapper.cli import typed
@@ -35,20 +37,23 @@ class Trained:
         checked: PerturbConfig = typed(composed("perturb", *self.overrides, *overrides), PerturbConfig)
         return checked
 
-    def perturb(self, run: Path, *overrides: str, explainer: str = "weighted") -> dict[str, Any]:
+    def perturb(self, run: Path, *overrides: str, explainer: str = "weighted", figures: bool = False) -> dict[str, Any]:
         run.mkdir(parents=True, exist_ok=True)
-        return perturb(self.config(f"explainer={explainer}", *overrides), explainer, run)
+        with nullcontext() if figures else without_figures():
+            return perturb(self.config(f"explainer={explainer}", *overrides), explainer, run)
 
 
-def results(run: Path) -> dict[str, bytes]:
-    """Return the bytes of every result file by name.
+def results(run: Path, figures: bool = False) -> dict[str, bytes]:
+    """Return the bytes of every result file by name, with or without the figures.
 
     The log, the parts, the config with its paths, and the measured batch size of the engine are left out.
     """
     return {
         file.name: file.read_bytes()
         for file in sorted(run.iterdir())
-        if file.is_file() and file.name not in ("config.yaml", "engine.json")
+        if file.is_file()
+        and file.name not in ("config.yaml", "engine.json")
+        and (figures or not file.name.startswith("curves_"))
     }
 
 

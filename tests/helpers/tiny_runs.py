@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -74,6 +76,11 @@ def falls(patch: pytest.MonkeyPatch, module: type[MapperTraining[Any]], hook: st
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
+    return deepcopy(_composed(name, *overrides))
+
+
+@cache
+def _composed(name: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(PROJECT / "configs"), version_base=None):
         return compose(name, list(overrides), return_hydra_config=False)
 

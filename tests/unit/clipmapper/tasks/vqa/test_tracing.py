@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import cache
 from typing import Any
 
 import captum.attr
@@ -42,14 +43,37 @@ def test_the_recorded_forward_equals_the_fast_one(name: str, readout: str) -> No
     torch.testing.assert_close(found.answers, model(pixels, questions).argmax(1))
 
 
+@cache
+def in_double(name: str, readout: str) -> CLIPMapperVQA:
+    return random_vqa(name, readout, dtype=torch.float64)  # because LRP divides by numbers close to 0
+
+
+@cache
+def together(name: str, readout: str) -> Traced:
+    """Return the trace of four samples."""
+    pixels, questions = samples(4)
+    needs = Needs.everything(lrp=True)
+    return trace_vqa(in_double(name, readout), pixels.double(), questions, needs=needs, sample_ids=IDS)
+
+
+@cache
+def alone(name: str, readout: str, needs: Needs) -> list[Traced]:
+    """Return the traces of the same samples, each alone and without padding."""
+    pixels, questions = samples(4)
+    found = []
+    for b in range(4):
+        length = int(questions.valid[b].sum())
+        text = TextBatch(questions.ids[b : b + 1, :length], questions.valid[b : b + 1, :length], 0)
+        own = {"needs": needs, "sample_ids": IDS[b : b + 1]}
+        found.append(trace_vqa(in_double(name, readout), pixels[b : b + 1].double(), text, **own))
+    return found
+
+
 @pytest.mark.parametrize("explainer", EVERY)
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_explanations_of_a_batch_equal_those_of_its_samples_alone(name: str, readout: str, explainer: Any) -> None:
-    model = random_vqa(name, readout, dtype=torch.float64)  # float64, because LRP divides by numbers close to 0
-    pixels, questions = samples(4)
-    pixels = pixels.double()
-    whole = trace_vqa(model, pixels, questions, needs=Needs.everything(lrp=True), sample_ids=IDS)
+    whole = together(name, readout)
     rule = (
         explainer(steps=4) if explainer is explainers.IntegratedGradients else explainer()
     )  # the default of 32 steps takes seconds
@@ -58,10 +82,7 @@ def test_explanations_of_a_batch_equal_those_of_its_samples_alone(name: str, rea
     assert scores.shape == (4, whole.trace.tokens)
     if rule.partners:  # it uses the weights of other samples of the batch
         return
-    for b in range(4):
-        length = int(questions.valid[b].sum())
-        alone = TextBatch(questions.ids[b : b + 1, :length], questions.valid[b : b + 1, :length], 0)
-        one = trace_vqa(model, pixels[b : b + 1], alone, needs=Needs.of([rule]), sample_ids=IDS[b : b + 1])
+    for b, one in enumerate(alone(name, readout, Needs.of([rule]))):
         single = rule(one.trace, rows=one.rows)[0]
         torch.testing.assert_close(scores[b, : len(single)], single, **CLOSE)
         assert not scores[b, len(single) :].any()
