@@ -134,7 +134,13 @@ def test_only_the_packages_are_at_the_top_level(wheel: Path) -> None:
     configs = {
         f"clipmapper/configs/{path.relative_to(PROJECT / 'configs')}" for path in PROJECT.glob("configs/**/*.yaml")
     }
-    assert configs == {name for name in names if name.endswith(".yaml")}
+    assert configs | {"perturbation/page/literature.yaml"} == {name for name in names if name.endswith(".yaml")}
+    models = {
+        f"clipmapper/pretrained/{path.name}" for path in (PROJECT / "clipmapper" / "pretrained").glob("*.safetensors")
+    }
+    assert len(models) >= 3
+    assert models <= set(names)
+    assert wheel.stat().st_size < 20e6
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -147,6 +153,14 @@ def test_the_command_runs_in_any_folder_and_writes_only_there(installed: Path, t
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "cache"}
     assert len(list(tmp_path.glob("runs/train/vqa-shapes-b/*/metrics.json"))) == 1
     assert listing(packages(installed)) == before
+
+
+def test_a_shipped_model_explains_right_after_the_installation(installed: Path, tmp_path: Path) -> None:
+    few = ("data.test_scenes=4", "data.workers=1", "threads=1", "samples=1", "formats=[png]")
+    done = run(installed, "clipmapper", ["explain", *few], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "shipped with the package" in done.stdout
+    assert len(list(tmp_path.glob("runs/explain/vqa-shapes-b/*/pictures/*.png"))) == 1
 
 
 def test_the_command_lists_commands_and_valid_choices(installed: Path, tmp_path: Path) -> None:
