@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 STUDIES = ("perturb-vqa-b",)
+MAIN = "weighted"
 PAGES = (HERE / "perturbation.md", PROJECT / "README.md")
 #: Names in the README, in the order of its table.
 NAMES = {
@@ -31,14 +32,16 @@ NAMES = {
 
 def tables() -> dict[str, str]:
     """Return all tables as Markdown, by name."""
+    from clipmapper.files import read_json
     from perturbation.perturb.results import pool
 
     found = {}
     for study in STUDIES:
         with tempfile.TemporaryDirectory() as folder:
             content = pool(sorted((HERE / "data").glob(f"{study}-[0-9]")), Path(folder))
-            found[f"{study} accuracy"] = (Path(folder) / "areas_accuracy.md").read_text(encoding="utf-8")
-            found[f"{study} probability"] = (Path(folder) / "areas_probability.md").read_text(encoding="utf-8")
+            text = (Path(folder) / "areas_accuracy.md").read_text(encoding="utf-8")
+            found[f"{study} accuracy"] = text.split("\n\n")[0] + "\n"  # the comparisons with controls follow
+            found[f"{study} differences"] = differences(read_json(Path(folder) / "comparisons.json"))
         found[f"{study} gaps"] = gaps(content)
     return found
 
@@ -53,6 +56,23 @@ def gaps(content: Mapping[str, Any]) -> str:
             low, high = cells[name, modality]["gap_ci95"]
             values.append(f"{cells[name, modality]['gap']:.1f} [{low:.1f}, {high:.1f}]")
         lines.append(f"| {shown} | {' | '.join(values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def differences(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table of the gap of ``weighted`` minus that of every other explainer, with a star for p < 0.05."""
+    columns = [(modality, value) for modality in ("image", "text") for value in ("accuracy", "probability")]
+    found: dict[str, dict[tuple[str, str], str]] = {}
+    for row in comparisons:
+        if row["direction"] == "gap" and MAIN in (row["first"], row["second"]):
+            sign = 1 if row["first"] == MAIN else -1
+            other = row["second"] if sign == 1 else row["first"]
+            low, high = sorted(sign * end for end in row["ci95"])
+            star = "*" if row["p_holm"] < 0.05 else ""
+            text = f"{sign * row['difference']:+.2f}{star} [{low:+.2f}, {high:+.2f}]"
+            found.setdefault(other, {})[row["modality"], row["measure"]] = text
+    lines = [f"| against | {' | '.join(map(', '.join, columns))} |", f"| --- |{' --- |' * len(columns)}"]
+    lines += [f"| `{other}` | {' | '.join(cells[column] for column in columns)} |" for other, cells in found.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -25,6 +25,7 @@ from perturbation.config import (
     PerturbConfig,
     PoolConfig,
     ReportConfig,
+    ReproduceConfig,
     SanityConfig,
 )
 
@@ -38,12 +39,15 @@ SCHEMAS = {
     "perturb": PerturbConfig,
     "pool_seeds": PoolConfig,
     "report": ReportConfig,
+    "reproduce": ReproduceConfig,
     "benchmark": BenchmarkConfig,
     "pretrain_clip": PretrainConfig,
 }
 NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # keys without a default
 GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment", "paths")
-OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONFIGS / group).glob("*.yaml"))]
+REPRODUCED = {path for path in (CONFIGS / "experiment").glob("*.yaml") if "\nstages:" in path.read_text()}
+FILES = [path for group in GROUPS for path in sorted((CONFIGS / group).glob("*.yaml")) if path not in REPRODUCED]
+OPTIONS = [f"{path.parent.name}={path.stem}" for path in FILES]
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*vqa.yaml"))
 Command = Callable[..., tuple[int, str, list[str]]]
 
@@ -70,6 +74,12 @@ def test_every_command_is_checked() -> None:
 def test_every_option_of_every_group_is_accepted(name: str, option: str) -> None:
     checked = typed(composed(name, option), SCHEMAS[name])
     assert type(checked.data) is DATA_SCHEMAS[checked.data.name]
+
+
+@pytest.mark.parametrize("path", sorted(REPRODUCED), ids=lambda path: path.stem)
+def test_every_experiment_of_reproduce_is_accepted_there(path: Path) -> None:
+    checked = typed(composed("reproduce", f"experiment={path.stem}"), ReproduceConfig)
+    assert checked.name == path.stem
 
 
 def test_the_options_of_a_group_are_identified_by_their_names() -> None:
@@ -114,7 +124,7 @@ WRONG = {
     "mapper=c": "there is no mapper=c; choose one of: a, b",
     "data=nothing": "there is no data=nothing; choose one of: coco, easy_vqa, shapes, vqav2, vqav2_hub",
     "data=null": "Config group override must be a string or a list. Got NoneType",
-    "experiment=nothing": "there is no experiment=nothing; choose one of: paper_caption, paper_vqa",
+    "experiment=nothing": "there is no experiment=nothing; choose one of: paper, paper_caption, paper_vqa",
     "trainer.max_steps=???": "config key trainer.max_steps has no value: give trainer.max_steps=…",
     "trainer.max_steps=many": "config key trainer.max_steps: Value 'many' of type 'str' could not be converted to Int",
     "mapper.width=[1,2]": "config key mapper.width: ",

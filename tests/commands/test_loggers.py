@@ -130,7 +130,9 @@ def test_a_perturbation_run_logs_config_curves_areas_tables_and_figures(
     name: str, trained: Trained, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    found = trained.perturb(run, f"logger={name}", "logger.offline=true", "steps=[0,0.5,1]", "measure.names=[areas]")
+    found = trained.perturb(
+        run, f"logger={name}", "logger.offline=true", "steps=[0,0.5,1]", "measure.names=[areas]", figures=True
+    )
     logged = read(name, run)
     removal = {"removal": {"image": "mask"}} if name == "wandb" else {"removal.image": "mask"}
     assert within(removal, logged.config)
