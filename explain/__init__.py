@@ -6,7 +6,7 @@ from explain.capture.recording import Recorder, active_recorder, record
 from explain.explainers.base.explainer import Explainer
 from explain.interaction import interaction, mutual_interaction
 from explain.relevance import Relevance
-from explain.trace import AttentionStep, AttentionTrace, TraceError
+from explain.trace import AttentionStep, AttentionTrace, TokenMap, TraceError
 from explain.traced import Traced
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Needs",
     "Recorder",
     "Relevance",
+    "TokenMap",
     "TraceError",
     "Traced",
     "active_recorder",

@@ -6,7 +6,7 @@ from torch import Tensor
 from explain.explainers.accumulation.weighted import Weighted
 from explain.explainers.base.accumulation import Accumulation
 from explain.explainers.base.maps import positive_evidence
-from explain.trace import JOINT, AttentionStep, AttentionTrace, TraceError
+from explain.trace import JOINT, AttentionStep, AttentionTrace, TokenMap, TraceError
 
 
 def interaction(trace: AttentionTrace, query: str, key: str, explainer: Accumulation | None = None) -> Tensor:
@@ -24,7 +24,7 @@ def interaction(trace: AttentionTrace, query: str, key: str, explainer: Accumula
         explainer: The rule that updates R; :class:`~explain.explainers.Weighted` by default.
 
     Returns:
-        The interaction, [B, n_s, n_q]; 0 for padded tokens.
+        The interaction of the input tokens, [B, n_s, n_q]; 0 for padded tokens.
 
     Raises:
         TraceError: A modality is unknown, the two modalities are equal, or the trace lacks a field.
@@ -38,10 +38,12 @@ def interaction(trace: AttentionTrace, query: str, key: str, explainer: Accumula
         relevance = trace.identity()
         total = relevance.new_zeros(relevance[:, s, q].shape)
         for stage in trace.stages():
-            for step in stage:
+            for step in [] if isinstance(stage, TokenMap) else stage:
                 if (evidence := _evidence_between(trace, step, query, key)) is not None:
-                    total += relevance[:, s, s].mT @ evidence @ relevance[:, q, q]
-            explainer.advance(trace, stage, relevance)
+                    layout = trace.layout(step)
+                    of_s, of_q = relevance[:, layout.span(query), s], relevance[:, layout.span(key), q]
+                    total += of_s.mT @ evidence @ of_q
+            relevance = explainer.advance(trace, stage, relevance)
     return total
 
 
@@ -65,5 +67,6 @@ def _evidence_between(trace: AttentionTrace, step: AttentionStep, query: str, ke
     if (step.query, step.key) == (query, key):
         return positive_evidence(trace, step)
     if step.query == JOINT:
-        return positive_evidence(trace, step)[:, trace.span(query), trace.span(key)]
+        layout = trace.layout(step)
+        return positive_evidence(trace, step)[:, layout.span(query), layout.span(key)]
     return None

@@ -127,8 +127,8 @@ def test_cited_sections_are_in_the_method(cited: list[tuple[str, str]]) -> None:
 
 def test_the_method_has_its_sections() -> None:
     assert sections(METHOD.read_text(encoding="utf-8")) == [
-        *("Notation", "Weighted relevance", "Modality interaction", "Captions", "Baselines", "Controls", "CLIPmapper"),
-        *("Perturbation tests", "Measures", "Localisation", "Randomisation", "References"),
+        *("Notation", "Weighted relevance", "Token maps", "Modality interaction", "Captions", "Baselines", "Controls"),
+        *("CLIPmapper", "Perturbation tests", "Measures", "Localisation", "Randomisation", "References"),
     ]
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from explain.explainers.base.accumulation import Accumulation, Update, Write
+from explain.explainers.base.accumulation import Accumulation, Update, Write, input_rows
 from explain.explainers.base.maps import normalise_rows, positive_evidence
 from explain.trace import AttentionStep, AttentionTrace
 
@@ -27,7 +27,8 @@ class GenAtt(Accumulation):
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
         """Return the update R[s] += A* · R[s] of a self- or joint attention (Huang et al. 2023, Eq. 27-34)."""
         evidence = positive_evidence(trace, step)
-        return Update(trace.span(step.query), trace.span(step.key), evidence.new_ones(1, 1, 1), evidence)
+        layout = trace.layout(step)
+        return Update(layout.span(step.query), layout.span(step.key), evidence.new_ones(1, 1, 1), evidence)
 
     def writes(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> list[Write]:
         """Return the new values of R that the step writes.
@@ -37,14 +38,23 @@ class GenAtt(Accumulation):
         """
         if not step.is_cross:
             return super().writes(trace, step, relevance)
-        s, q = trace.span(step.query), trace.span(step.key)
+        layout = trace.layout(step)
+        s, q = layout.span(step.query), layout.span(step.key)  # rows
+        of_s, of_q = trace.span(step.query), trace.span(step.key)  # columns
         evidence = positive_evidence(trace, step)
-        across = _norm(relevance[:, s, s]).mT @ evidence @ _norm(relevance[:, q, q])
-        back = evidence @ relevance[:, q, s]
-        return [(s, q, relevance[:, s, q] + across), (s, s, relevance[:, s, s] + back)]
+        across = _norm(trace, step, step.query, relevance).mT @ evidence @ _norm(trace, step, step.key, relevance)
+        back = evidence @ relevance[:, q, of_s]
+        across = input_rows(trace, step, across)
+        return [(s, of_q, relevance[:, s, of_q] + across), (s, of_s, relevance[:, s, of_s] + back)]
 
 
-def _norm(relevance: Tensor) -> Tensor:
-    """Return norm(R) = I + rownorm(R − I), [B, n, n] (Huang et al. 2023, Eq. 27-34)."""
-    identity = torch.eye(relevance.shape[-1], dtype=relevance.dtype, device=relevance.device)
-    return identity + normalise_rows(relevance - identity)
+def _norm(trace: AttentionTrace, step: AttentionStep, modality: str, relevance: Tensor) -> Tensor:
+    """Return norm(R) = I + rownorm(R − I) of one modality (Huang et al. 2023, Eq. 27-34), [B, n, n_input].
+
+    After token maps, I stands for the identity that they carried on.
+    """
+    rows, columns = trace.layout(step).span(modality), trace.span(modality)
+    own, mapped = relevance[:, rows, columns], trace.mapped(step)
+    identity = torch.eye(own.shape[-1], dtype=own.dtype, device=own.device)
+    start = identity if mapped is None else mapped[:, rows, columns]
+    return start + normalise_rows(own - start)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from explain.explainers.base.accumulation import Accumulation, Update, Write
+from explain.explainers.base.accumulation import Accumulation, Update, Write, input_rows
 from explain.explainers.base.maps import mean_attention
 from explain.trace import AttentionStep, AttentionTrace
 
@@ -25,13 +25,17 @@ class Rollout(Accumulation):
         """
         attention = mean_attention(trace, step)
         keep = 1 / (1 + attention.sum(-1, keepdim=True))
-        return Update(trace.span(step.query), trace.span(step.key), keep, attention.mul_(keep))
+        layout = trace.layout(step)
+        return Update(layout.span(step.query), layout.span(step.key), keep, attention.mul_(keep))
 
     def writes(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> list[Write]:
         """Return the new values of R that the step writes: R_sq of a cross-attention, R_ss of a self-attention."""
         if self.is_linear(trace):
             return super().writes(trace, step, relevance)
-        s, q = trace.span(step.query), trace.span(step.key)
+        layout = trace.layout(step)
+        s, q = layout.span(step.query), layout.span(step.key)  # rows
+        of_s, of_q = trace.span(step.query), trace.span(step.key)  # columns
         if step.is_cross:
-            return [(s, q, relevance[:, s, s].mT @ mean_attention(trace, step) @ relevance[:, q, q])]
-        return [self.update(trace, step).write(relevance, columns=s)]
+            across = relevance[:, s, of_s].mT @ mean_attention(trace, step) @ relevance[:, q, of_q]
+            return [(s, of_q, input_rows(trace, step, across))]
+        return [self.update(trace, step).write(relevance, columns=of_s)]

@@ -34,13 +34,17 @@ class TransAtt(Accumulation):
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
         """Return the update R[s] + E_h[(∇A ⊙ Rel_A)⁺] · R[s] of a self- or joint attention."""
         evidence = positive_evidence(trace, step, "attention_relevance")
-        return Update(trace.span(step.query), trace.span(step.key), evidence.new_ones(1, 1, 1), evidence)
+        layout = trace.layout(step)
+        return Update(layout.span(step.query), layout.span(step.key), evidence.new_ones(1, 1, 1), evidence)
 
     def writes(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> list[Write]:
         """Return the new values of R that the step writes: R_sq of a cross-attention, R_ss of a self-attention."""
         if self.is_linear(trace):
             return super().writes(trace, step, relevance)
-        s, q = trace.span(step.query), trace.span(step.key)
+        layout, columns = trace.layout(step), trace.span(step.key)
         if step.is_cross:
-            return [(s, q, positive_evidence(trace, step, "attention_relevance"))]
-        return [self.update(trace, step).write(relevance, columns=s)]
+            evidence = positive_evidence(trace, step, "attention_relevance")
+            if (mapped := trace.mapped(step)) is not None:
+                evidence = evidence @ mapped[:, layout.span(step.key), columns]
+            return [(layout.span(step.query), columns, evidence)]
+        return [self.update(trace, step).write(relevance, columns=columns)]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from explain.explainers.base.explainer import Explainer
 from explain.explainers.base.maps import normalise_rows, positive_evidence
-from explain.trace import AttentionStep, AttentionTrace
+from explain.trace import AttentionStep, AttentionTrace, Stage, TokenMap
 
 ALL = slice(None)
 Write = tuple[slice, slice, Tensor]  # rows of R, columns of R, their new values
@@ -21,8 +21,8 @@ class Update:
     Huang et al. 2023, Eq. 4, 9, 10 and 11, all have this form.
     """
 
-    query: slice  #: joint positions of modality s
-    key: slice  #: joint positions of modality q
+    query: slice  #: rows of modality s (``AttentionTrace.layout``)
+    key: slice  #: rows of modality q
     keep: Tensor  #: weight of the old rows, [B, n_s, 1] or broadcastable to it
     mix: Tensor  #: weights of the rows of modality q, [B, n_s, n_q]
 
@@ -47,7 +47,8 @@ def weighted_update(trace: AttentionTrace, step: AttentionStep, residual_weight:
     attention = normalise_rows(positive_evidence(trace, step))
     attends = attention.sum(-1, keepdim=True) > 0
     keep = torch.where(attends, residual_weight, residual_weight.new_ones(()))
-    return Update(trace.span(step.query), trace.span(step.key), keep, attention.mul_(1 - keep))
+    layout = trace.layout(step)
+    return Update(layout.span(step.query), layout.span(step.key), keep, attention.mul_(1 - keep))
 
 
 class Accumulation(Explainer):
@@ -73,17 +74,20 @@ class Accumulation(Explainer):
         """Return the new values that the step writes, computed from R, [B, N, N], before the step's stage."""
         return [self.update(trace, step).write(relevance)]
 
-    def advance(self, trace: AttentionTrace, stage: list[AttentionStep], relevance: Tensor) -> None:
-        """Apply all steps of one stage to R, [B, N, N], in place."""
+    def advance(self, trace: AttentionTrace, stage: Stage, relevance: Tensor) -> Tensor:
+        """Return R after all steps of one stage, [B, N_rows, N]; attention steps change R in place."""
+        if isinstance(stage, TokenMap):
+            return stage.carry(relevance, trace.layout(stage))
         writes = [write for step in stage for write in self.writes(trace, step, relevance)]
         for rows, columns, value in writes:
             relevance[:, rows, columns] = value
+        return relevance
 
     def matrix(self, trace: AttentionTrace) -> Tensor:
-        """Return R after the last step, [B, N, N]; it starts as the identity (Huang et al. 2023, Eq. 8)."""
+        """Return R after the last step, [B, N_rows, N]; it starts as the identity (Huang et al. 2023, Eq. 8)."""
         relevance = trace.identity()
         for stage in trace.stages():
-            self.advance(trace, stage, relevance)
+            relevance = self.advance(trace, stage, relevance)
         return relevance
 
     def scores(self, trace: AttentionTrace, rows: Tensor) -> Tensor:
@@ -93,11 +97,28 @@ class Accumulation(Explainer):
         """
         if not self.is_linear(trace):
             return super().scores(trace, rows)
-        scores = torch.zeros(trace.batch, trace.tokens, dtype=trace.dtype, device=trace.device)
-        scores.scatter_(1, rows[:, None], 1)
+        scores = rows
+        if not rows.is_floating_point():
+            scores = torch.zeros(trace.batch, trace.final.tokens, dtype=trace.dtype, device=trace.device)
+            scores.scatter_(1, rows[:, None], 1)
         for stage in reversed(trace.stages()):
-            scores = carry(scores, [self.update(trace, step) for step in stage])
+            if isinstance(stage, TokenMap):
+                scores = stage.carry_back(scores, trace.layout(stage))
+            else:
+                scores = carry(scores, [self.update(trace, step) for step in stage])
         return scores
+
+
+def input_rows(trace: AttentionTrace, step: AttentionStep, values: Tensor) -> Tensor:
+    """Return values of the input tokens of modality s, [B, n_s_input, n], as rows of the tokens before the step.
+
+    A token that a token map made of several input tokens gets their weighted mean. Without token maps, these are the
+    values themselves.
+    """
+    mapped = trace.mapped(step)
+    if mapped is None:
+        return values
+    return mapped[:, trace.layout(step).span(step.query), trace.span(step.query)] @ values
 
 
 def carry(scores: Tensor, updates: list[Update]) -> Tensor:

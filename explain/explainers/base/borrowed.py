@@ -45,13 +45,13 @@ class BorrowedWeights(Accumulation):
 
     def own_weights(self, trace: AttentionTrace) -> Tensor:
         """Return w_X that each sample itself has at each step (Huang et al. 2023, Eq. 5), [B, steps]."""
-        each = [residual_weight(trace, step, self.residual_gradient, "matrix") for step in trace.steps]
+        each = [residual_weight(trace, step, self.residual_gradient, "matrix") for step in trace.attention_steps]
         return torch.cat(each, 1)[:, :, 0]
 
     def update(self, trace: AttentionTrace, step: AttentionStep) -> Update:
         """Return the weighted update of one step with the w_X of other samples."""
         weights = self._weights(trace)
-        number = next(place for place, each in enumerate(trace.steps) if each is step)
+        number = next(place for place, each in enumerate(trace.attention_steps) if each is step)
         return weighted_update(trace, step, weights[:, number, None, None])
 
     def matrix(self, trace: AttentionTrace) -> Tensor:
@@ -66,7 +66,7 @@ class BorrowedWeights(Accumulation):
         """Return the w_X to use, [B, steps]."""
         if self.weights is None:
             return self._shares(trace) @ self.own_weights(trace)
-        if self.weights.shape != (expected := (trace.batch, len(trace.steps))):
+        if self.weights.shape != (expected := (trace.batch, len(trace.attention_steps))):
             name = type(self).__name__
             raise TraceError(f"{name}: expected weights {list(expected)}, got {list(self.weights.shape)}")
         return self.weights

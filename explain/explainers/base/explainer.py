@@ -47,10 +47,10 @@ class Explainer(ABC):
 
     @abstractmethod
     def matrix(self, trace: AttentionTrace) -> Tensor:
-        """Return R after the last step, [B, N, N]."""
+        """Return R after the last step, [B, N_rows, N]: N input tokens, and N_rows tokens after all token maps."""
 
     def scores(self, trace: AttentionTrace, rows: Tensor) -> Tensor:
-        """Return row ``rows[b]`` of each sample's R, [B, N]."""
+        """Return row ``rows[b]`` of each sample's R, or a weighted sum of its rows, [B, N]."""
         return pick_rows(self.matrix(trace), rows)
 
     @property
@@ -81,7 +81,8 @@ class Explainer(ABC):
 
         Args:
             trace: The trace to explain.
-            rows: Joint position of the row to return for each sample, int [B]; None returns the whole map.
+            rows: Joint position of the row to return for each sample, int [B]; or weights of all rows, float
+                [B, N_rows], whose weighted sum is returned; None returns the whole map.
 
         Returns:
             The map, or the scores [B, N] if ``rows`` is given.
@@ -92,5 +93,5 @@ class Explainer(ABC):
         trace.require(*self.needs, by=type(self).__name__, last_only=self.last_only)
         with torch.no_grad():
             if rows is None:
-                return Relevance(self.matrix(trace), trace.sizes)
+                return Relevance(self.matrix(trace), trace.sizes, trace.final.sizes)
             return self.scores(trace, trace.checked_rows(rows))

@@ -54,7 +54,7 @@ def _importance(trace: AttentionTrace, step: AttentionStep, value: str, grad: st
     tokens = product.mean(-1, keepdim=True, dtype=trace.dtype)
     if importance == "token":
         return tokens
-    valid = trace.valid_tokens(step.query)
+    valid = trace.layout(step).valid_tokens(step.query)
     if valid is None:
         return tokens.mean(1, keepdim=True)
     return (tokens * valid[:, :, None]).sum(1, keepdim=True) / valid.sum(1).clamp(min=1)[:, None, None]

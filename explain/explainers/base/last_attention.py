@@ -6,14 +6,15 @@ from torch import Tensor
 
 from explain.explainers.base.explainer import Explainer
 from explain.explainers.base.maps import zero_padding
-from explain.trace import AttentionStep, AttentionTrace
+from explain.trace import AttentionStep, AttentionTrace, TokenMap
 
 
 class LastAttention(Explainer):
     """Base class of explainers that accumulate nothing: R_sq is a map of the last step in which s attends to q.
 
     This includes self-attention (s = q). A joint attention sets all of R and replaces all earlier steps. If s never
-    attends to q, R_sq keeps its start value: I for s = q, else 0.
+    attends to q, R_sq keeps its start value: I for s = q, else 0. Token maps before a step carry its map on to the
+    input tokens, and those after it replace its rows.
     """
 
     last_only = True
@@ -23,11 +24,22 @@ class LastAttention(Explainer):
         """Return one map for the step's heads together, [B, n_s, n_q]; entries at padding are ignored."""
 
     def matrix(self, trace: AttentionTrace) -> Tensor:
-        """Return R, [B, N, N], whose blocks are the maps of the last steps."""
-        relevance = trace.identity()
-        for step in trace.last_steps():
-            attention = zero_padding(trace, step, self.attention_map(trace, step))
-            relevance[:, trace.span(step.query), trace.span(step.key)] = attention
-        if trace.valid is not None:
-            relevance = relevance.where(trace.valid[:, :, None], trace.identity())
+        """Return R, [B, N_rows, N], whose blocks are the maps of the last steps."""
+        relevance, last = trace.identity(), trace.last_steps()
+        for step in trace.steps:
+            if isinstance(step, TokenMap):
+                relevance = step.carry(relevance, trace.layout(step))
+            elif any(step is each for each in last):
+                self._write(trace, step, relevance)
+        if (valid := trace.final.valid) is not None:
+            unread = trace.mapped()
+            relevance = relevance.where(valid[:, :, None], trace.identity() if unread is None else unread)
         return relevance
+
+    def _write(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> None:
+        """Write R_sq of one step, in place."""
+        attention = zero_padding(trace, step, self.attention_map(trace, step))
+        layout, columns = trace.layout(step), trace.span(step.key)
+        if (mapped := trace.mapped(step)) is not None:
+            attention = attention @ mapped[:, layout.span(step.key), columns]
+        relevance[:, layout.span(step.query), columns] = attention

@@ -25,7 +25,8 @@ def positive_evidence(trace: AttentionTrace, step: AttentionStep, weighted: str 
 
 def zero_padding(trace: AttentionTrace, step: AttentionStep, attention: Tensor) -> Tensor:
     """Set the rows and columns of padded tokens to zero, in place, and return the map, [B, n_s, n_q]."""
-    queries, keys = trace.valid_tokens(step.query), trace.valid_tokens(step.key)
+    layout = trace.layout(step)
+    queries, keys = layout.valid_tokens(step.query), layout.valid_tokens(step.key)
     if queries is not None and keys is not None:
         attention.mul_(queries[:, :, None]).mul_(keys[:, None, :])
     return attention

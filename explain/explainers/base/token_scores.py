@@ -22,8 +22,8 @@ class TokenScores(Explainer):
         """Return the scores of all tokens, [B, N]; entries at padding are ignored."""
 
     def matrix(self, trace: AttentionTrace) -> Tensor:
-        """Return R with the scores in every row, a read-only view [B, N, N]."""
-        return self._unpadded(trace)[:, None, :].expand(-1, trace.tokens, -1)
+        """Return R with the scores in every row, a read-only view [B, N_rows, N]."""
+        return self._unpadded(trace)[:, None, :].expand(-1, trace.final.tokens, -1)
 
     def scores(self, trace: AttentionTrace, rows: Tensor) -> Tensor:
         """Return the scores [B, N], which are the same for all ``rows``."""

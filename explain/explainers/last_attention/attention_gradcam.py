@@ -24,7 +24,8 @@ class AttentionGradCAM(LastAttention):
 def _mean_gradient(trace: AttentionTrace, step: AttentionStep) -> Tensor:
     """Return g_h, the mean of ∇A_h over valid queries and keys, [B, H, 1, 1]."""
     grad = step.tensor("attention_grad")
-    queries, keys = trace.valid_tokens(step.query), trace.valid_tokens(step.key)
+    layout = trace.layout(step)
+    queries, keys = layout.valid_tokens(step.query), layout.valid_tokens(step.key)
     if queries is None or keys is None:
         return grad.mean((2, 3), keepdim=True, dtype=trace.dtype)
     seen = (queries[:, :, None] & keys[:, None, :])[:, None]
