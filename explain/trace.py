@@ -129,8 +129,8 @@ class AttentionTrace:
     def mapped(self, before: AttentionStep | None = None) -> Tensor | None:
         """Return the identity after all token maps before a step, [B, N_rows, N], or None if there is none.
 
-        Row i contains the share of each input token in token i if attention is left out. ``before=None`` means after the last
-        step.
+        Row i contains the share of each input token in token i if attention is left out. ``before=None`` means after
+        the last step.
         """
         mapped: Tensor | None = None
         for step in self.steps:

@@ -1,4 +1,6 @@
-"""Adapters: traces of third-party models, one file per model. Each runs the unmodified model and removes its hooks.
+"""Adapters: traces of third-party models, one file or package for each.
+
+Each runs the unmodified model and removes its hooks.
 
 Examples::
 
@@ -15,11 +17,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from explain.adapters.hugging_face import trace_hugging_face
     from explain.adapters.lxmert import trace_lxmert
     from explain.adapters.open_clip import trace_open_clip
     from explain.adapters.vilt import trace_vilt
 
-__all__ = ["trace_lxmert", "trace_open_clip", "trace_vilt"]
+__all__ = ["trace_hugging_face", "trace_lxmert", "trace_open_clip", "trace_vilt"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from explain.capture.parts import Parts
 from explain.trace import TraceError
 
 # Number of samples in one batched backward pass. With fewer, Python's overhead dominates in small models; with more,
@@ -74,7 +75,7 @@ class Items:
 
 
 def gradients(
-    target: Tensor, live: Sequence[Tensor], items: Items, retain: bool, at_once: int = AT_ONCE
+    target: Tensor, live: Sequence[Tensor | Parts], items: Items, retain: bool, at_once: int = AT_ONCE
 ) -> list[Tensor]:
     """Return ∂y/∂Z, [M, ...], for each tensor Z, [B, ...], of ``live``; 0 if y does not depend on Z.
 
@@ -82,25 +83,50 @@ def gradients(
 
     Args:
         target: y, [B] or [B, T].
-        live: Tensors that the target was computed from.
+        live: Tensors that the target was computed from, or the parts of one.
         items: The scalars to differentiate.
         retain: Whether to keep the graph.
         at_once: Number of samples that one batched pass serves. Use 1 if the graph has autograd functions that do not
             support batched gradients.
     """
+    parts = [Parts.of(value) for value in live]
+    tensors = [tensor for value in parts for tensor in value.tensors]
     if items.are_samples:
         each = torch.ones_like(target)
         options = {"retain_graph": retain, "allow_unused": True, "materialize_grads": True}
-        return list(torch.autograd.grad(target, live, each, **options))
-    found = [tensor.new_zeros(len(items), *tensor.shape[1:]) for tensor in live]
+        grads = iter(torch.autograd.grad(target, tensors, each, **options))
+        return [value.whole([next(grads) for _ in value.tensors]) for value in parts]
+    found: list[Tensor | None] = [None] * len(parts)
     groups = list(items.groups(max(1, at_once // items.shape[0])))
     for number, (first, last, inside) in enumerate(groups):
         keep = retain or number + 1 < len(groups)
         place, sample = items.place[inside] - first, items.sample[inside]
-        for whole, part in zip(found, _passes(target, live, first, last, keep), strict=True):
-            if part is not None:
-                whole[inside] = part[place, sample]
-    return found
+        grads_of = iter(_passes(target, tensors, first, last, keep))
+        for index, value in enumerate(parts):
+            of_places = _whole(value, [next(grads_of) for _ in value.tensors], last - first)
+            if of_places is not None:
+                if found[index] is None:
+                    found[index] = of_places.new_zeros(len(items), *of_places.shape[2:])
+                found[index][inside] = of_places[place, sample]  # type: ignore[index]
+    return [_zeros(value, len(items)) if grad is None else grad for value, grad in zip(parts, found, strict=True)]
+
+
+def _whole(value: Parts, grads: list[Tensor | None], places: int) -> Tensor | None:
+    """Return the gradients of one value, [places, B, ...], from those of its parts; None if all are zero."""
+    if all(grad is None for grad in grads):
+        return None
+    if value.arrange is None:
+        return grads[0]
+    of_parts = [
+        tensor.new_zeros(places, *tensor.shape) if grad is None else grad
+        for tensor, grad in zip(value.tensors, grads, strict=True)
+    ]
+    return torch.stack([value.whole([grad[place] for grad in of_parts]) for place in range(places)])
+
+
+def _zeros(value: Parts, count: int) -> Tensor:
+    whole = value.detach().whole()
+    return whole.new_zeros(count, *whole.shape[1:])
 
 
 def _passes(target: Tensor, live: Sequence[Tensor], first: int, last: int, keep: bool) -> list[Tensor | None]:

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from explain.capture.gradients import Items
+from explain.capture.parts import Parts
 from explain.step import AttentionStep, TraceError
+from explain.trace import TokenMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +25,8 @@ class LiveStep:
     key: str
     stage: int
     number: int  # position in the order in which the model ran the steps
-    tensors: dict[str, Tensor]  # attention, residual, output
-    versions: dict[str, int]  # PyTorch's version counter of each tensor when it was recorded
+    tensors: dict[str, Parts]  # attention, residual, output
+    versions: dict[str, tuple[int, ...]]  # PyTorch's version counters of each tensor when it was recorded
 
     @property
     def label(self) -> str:
@@ -53,7 +55,7 @@ class LiveStep:
     def check_versions(self) -> None:
         """Raise :class:`TraceError` if a tensor was changed in place after it was recorded."""
         for name, tensor in self.tensors.items():
-            if tensor._version != self.versions[name]:
+            if tensor.versions != self.versions[name]:
                 raise TraceError(f"{self.label}: {name} was changed in place after it was recorded")
 
     def differentiated(self, fields: frozenset[str]) -> list[str]:
@@ -73,13 +75,36 @@ class LiveStep:
             keys: Number of tokens to add at the front of the key side.
         """
         kept = (name for name in self.tensors if name in fields or name == "attention")
-        tensors = {name: items.repeated(self.tensors[name].detach()) for name in kept}
+        tensors = {name: items.repeated(self.tensors[name].detach().whole()) for name in kept}
         tensors |= {f"{name}_grad": next(grads) for name in self.differentiated(fields)}
         whole = {
             name: pad_map(tensor, queries, keys) if name.startswith("attention") else pad_stream(tensor, queries)
             for name, tensor in tensors.items()
         }
         return AttentionStep(query=self.query, key=self.key, stage=self.stage, **whole)
+
+
+@dataclass(frozen=True, eq=False)
+class LiveMap:
+    """A recorded token map."""
+
+    before: int  # number of attention steps recorded before it
+    step: TokenMap
+    merged: Parts | None  # the old tokens [B, n_old, D], if their importance decides how they are merged
+
+    def finished(self, items: Items, grads: Iterator[Tensor]) -> TokenMap:
+        """Return the map for the items that the trace explains.
+
+        Merged tokens are weighted by their share of Σ_channels (X ⊙ ∇X)⁺ among those that are merged into one.
+        """
+        valid = None if self.step.valid is None else items.repeated(self.step.valid)
+        weights = items.repeated(self.step.weights)
+        if self.merged is not None:
+            importance = (items.repeated(self.merged.detach().whole()) * next(grads)).clamp(min=0).sum(-1)
+            shares = weights * importance[:, None].to(weights)
+            total = shares.sum(-1, keepdim=True)
+            weights = (shares / total.masked_fill(total == 0, 1)).where(total > 0, weights)
+        return replace(self.step, weights=weights, valid=valid)
 
 
 def pad_map(attention: Tensor, queries: int, keys: int) -> Tensor:

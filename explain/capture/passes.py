@@ -27,19 +27,22 @@ def capture(
     layout: Callable[[], Layout],
     sample_ids: Sequence[int | str] | None = None,
     picture_ids: Sequence[int | str] | None = None,
+    wanted: Tensor | None = None,
 ) -> tuple[AttentionTrace, Tensor]:
-    """Run a model and return its trace and its logits [B, C], both without a graph.
+    """Run a model and return its trace and its logits, both without a graph.
 
     Args:
         model: The model.
-        run: Runs it once and returns the logits [B, C].
-        target: y [B] as a function of the logits. ``predicted`` is the most likely class in the first pass; later
-            passes use the same class.
+        run: Runs it once and returns the logits.
+        target: y [B], or [B, T] for T scalars per sample, as a function of the logits. ``predicted`` is the most likely
+            class in the first pass; later passes use the same class.
         needs: Fields of the trace. ``attention_relevance`` needs a second run of the model.
         layout: Returns the number of tokens of each modality in joint order, the valid ones, bool [B, N], and the grid
             of the patches; called after the first pass.
         sample_ids: Names of the samples, which seed random draws.
         picture_ids: Ids of the images that the samples show.
+        wanted: bool [B, T], True for the scalars to explain; None explains all. With several scalars per sample, the
+            trace has one item for each (``Recorder.trace``), and no ``scalar``.
 
     Raises:
         TraceError: The model records no step, LRP has no rule for an operation, or a tensor holds NaN or Inf.
@@ -52,10 +55,19 @@ def capture(
             with record(inputs, FROM_INPUTS) as again:
                 return y(run(again))
 
-        relevance = lrp_relevance(model, run, y, needs)
+        explained = y(logits)
+        relevance = lrp_relevance(model, run, y, needs, wanted)
         sizes, valid, grid = layout()
         trace = recorder.trace(
-            y(logits), sizes, valid, sample_ids, picture_ids, attention_relevance=relevance, scalar=scalar, grid=grid
+            explained,
+            sizes,
+            valid,
+            sample_ids,
+            picture_ids,
+            attention_relevance=relevance,
+            scalar=scalar if explained.ndim == 1 else None,
+            wanted=wanted,
+            grid=grid,
         )
     return trace, logits.detach()
 

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from explain.capture.gradients import Items, gradients
-from explain.capture.live import LiveStep, pad_map, pad_stream
+from explain.capture.live import LiveMap, LiveStep, pad_map, pad_stream
 from explain.capture.needs import EVERYTHING, Needs
+from explain.capture.parts import Parts
 from explain.step import AttentionStep, TraceError, last_steps, replaces
-from explain.trace import AttentionTrace, Scalar
+from explain.trace import AttentionTrace, Scalar, TokenMap
 
 _ACTIVE: ContextVar[Recorder | None] = ContextVar("active_recorder", default=None)
 
@@ -72,6 +73,7 @@ class Recorder:
         self.needs = needs
         self._replacements = inputs or {}
         self._steps: list[LiveStep] = []
+        self._maps: list[LiveMap] = []
         self._inputs: dict[str, Tensor] = {}
         self._prepended: list[tuple[str, int]] = []  # modality, number of steps recorded before
         self._started: set[str] = set()
@@ -129,9 +131,18 @@ class Recorder:
         return self._stages
 
     def step(
-        self, *, query: str, key: str, attention: Tensor, residual: Tensor, output: Tensor, stage: int | None = None
+        self,
+        *,
+        query: str,
+        key: str,
+        attention: Tensor | Parts,
+        residual: Tensor | Parts,
+        output: Tensor | Parts,
+        stage: int | None = None,
     ) -> None:
         """Record one attention block, in the order in which the model runs it.
+
+        A model that computes a tensor in pieces, or orders its tokens otherwise, passes it as :class:`Parts`.
 
         Args:
             query: Modality s, or ``"joint"``.
@@ -146,8 +157,11 @@ class Recorder:
             TraceError: A tensor that must be differentiated has no gradient graph; call :meth:`watch` on the embeddings
                 before the first block.
         """
-        tensors = {"attention": attention, "residual": residual, "output": output}
-        versions = {name: tensor._version for name, tensor in tensors.items()}
+        tensors = {
+            name: Parts.of(value)
+            for name, value in {"attention": attention, "residual": residual, "output": output}.items()
+        }
+        versions = {name: value.versions for name, value in tensors.items()}
         stage = self.new_stage() if stage is None else stage
         step = LiveStep(query, key, stage, self._count, tensors, versions)
         step.check_graph(self.needs.every)
@@ -156,9 +170,21 @@ class Recorder:
             self._steps = [kept for old in self._steps for kept in self._still_needed(old, step)]
         self._steps.append(step.keeping(self.needs.of_step(last=True)))
 
+    def token_map(self, step: TokenMap, merged: Tensor | Parts | None = None) -> None:
+        """Record a token map, after the attention steps recorded so far.
+
+        Args:
+            step: The map.
+            merged: The old tokens, [B, n_old, D], if their importance decides how they are merged. They must require
+                grad; without gradients, ``step.weights`` are used as they are.
+        """
+        parts = None if merged is None or not self.needs.gradients else Parts.of(merged)
+        self._maps.append(LiveMap(self._count, step, parts))
+
     def live(self) -> list[Tensor]:
         """Return the recorded tensors that will be differentiated, with their graph."""
-        return [tensor for step in self._steps for tensor in step.tensors.values() if tensor.requires_grad]
+        parts = [value for step in self._steps for value in step.tensors.values() if value.requires_grad]
+        return [tensor for value in parts for tensor in value.tensors]
 
     def trace(
         self,
@@ -199,11 +225,12 @@ class Recorder:
         try:
             self._check(target)
             items = Items.of(target, wanted)
-            steps, inputs, grads = self._gradients(target, items, retain)
+            steps, maps, inputs, grads = self._gradients(target, items, retain)
             if attention_relevance is not None:
                 numbers = [step.number for step in self._steps]
                 of_step = [attention_relevance.get(number) for number in numbers]
                 steps = [replace(s, attention_relevance=r) for s, r in zip(steps, of_step, strict=True)]
+            in_order = self._in_order(steps, maps)
             if valid is not None:
                 valid = items.repeated(valid) if valid.ndim == 2 else valid[items.sample, items.place]
             names = [
@@ -211,7 +238,7 @@ class Recorder:
                 for each in (sample_ids, picture_ids)
             ]
             scalar = scalar if "scalar" in self.needs.trace else None
-            return AttentionTrace(dict(sizes), steps, valid, inputs, grads, names[0], scalar, names[1], grid)
+            return AttentionTrace(dict(sizes), in_order, valid, inputs, grads, names[0], scalar, names[1], grid)
         finally:
             if not retain:
                 self.clear()
@@ -246,6 +273,7 @@ class Recorder:
     def clear(self) -> None:
         """Drop the recording."""
         self._steps.clear()
+        self._maps.clear()
         self._inputs.clear()
         self._prepended.clear()
         self._started.clear()
@@ -264,7 +292,7 @@ class Recorder:
     def _check(self, target: Tensor) -> None:
         if not self._steps:
             raise TraceError("nothing was recorded: the model passed no attention step to the recorder inside record()")
-        batch = self._steps[0].tensors["attention"].shape[0]
+        batch = self._steps[0].tensors["attention"].samples
         if target.ndim not in (1, 2) or len(target) != batch:
             raise TraceError(
                 f"target: expected one scalar per sample, [{batch}], or several, [{batch}, T], got {list(target.shape)}"
@@ -280,18 +308,26 @@ class Recorder:
         last = last_steps(self._steps)
         return [(step, self.needs.of_step(place in last)) for place, step in enumerate(self._steps)]
 
+    def _in_order(self, steps: Sequence[AttentionStep], maps: Sequence[TokenMap]) -> Sequence[AttentionStep | TokenMap]:
+        """Return the steps and the token maps in the order in which the model ran them."""
+        of_steps = [(step.number, 1, place) for place, step in enumerate(self._steps)]
+        of_maps = [(each.before, 0, place) for place, each in enumerate(self._maps)]
+        return [steps[place] if is_step else maps[place] for _, is_step, place in sorted(of_steps + of_maps)]
+
     def _gradients(
         self, target: Tensor, items: Items, retain: bool
-    ) -> tuple[list[AttentionStep], dict[str, Tensor] | None, dict[str, Tensor] | None]:
-        """Return the steps, the inputs and the gradients of the inputs, all detached."""
-        of_inputs = list(self._inputs.values()) if "inputs_grad" in self.needs.trace else []
+    ) -> tuple[list[AttentionStep], list[TokenMap], dict[str, Tensor] | None, dict[str, Tensor] | None]:
+        """Return the steps, the token maps, the inputs and the gradients of the inputs, all detached."""
         live = [s.tensors[name] for s, fields in self._steps_with_fields() for name in s.differentiated(fields)]
-        grads = iter(gradients(target, live + of_inputs, items, retain) if live or of_inputs else [])
+        live += [each.merged for each in self._maps if each.merged is not None]
+        live += [Parts.of(x) for x in self._inputs.values()] if "inputs_grad" in self.needs.trace else []
+        grads = iter(gradients(target, live, items, retain) if live else [])
         steps = [
             step.detached(fields, items, grads, *self._missing_tokens(step.number, step.query, step.key))
             for step, fields in self._steps_with_fields()
         ]
+        maps = [each.finished(items, grads) for each in self._maps]
         missing = {modality: self._missing_tokens(-1, modality)[0] for modality in self._inputs}
         inputs = {m: pad_stream(items.repeated(x.detach()), missing[m]) for m, x in self._inputs.items()}
         inputs_grad = {m: pad_stream(grad, missing[m]) for m, grad in zip(self._inputs, grads, strict=False)}
-        return steps, inputs or None, inputs_grad or None
+        return steps, maps, inputs or None, inputs_grad or None

@@ -13,7 +13,9 @@ ROOT = Path(explain.__file__).parent
 # Each part of the package, with the parts that it may import.
 ALLOWED = {
     "step": [],
-    "trace": ["step"],
+    "layout": ["step"],
+    "token_map": ["step", "layout"],
+    "trace": ["step", "layout", "token_map"],
     "targets": [],
     "relevance": ["trace"],
     "explainers": ["trace", "relevance"],
@@ -30,7 +32,7 @@ def test_explain_needs_only_torch_and_numpy():
     code = """
 import sys
 from explain import AttentionTrace, Needs, Traced, explainers, interaction, record, targets
-from explain.adapters import trace_lxmert, trace_open_clip, trace_vilt
+from explain.adapters import trace_hugging_face, trace_lxmert, trace_open_clip, trace_vilt
 explainers.Weighted(), explainers.IntegratedGradients()
 heavy = {"matplotlib", "PIL", "captum", "transformers", "open_clip", "clipmapper", "hydra", "pandas"} & {*sys.modules}
 print(" ".join(sorted(heavy)))
@@ -60,7 +62,7 @@ def test_each_part_imports_only_the_parts_below_it(part):
 def test_adapters_are_imported_by_name():
     from explain import adapters
 
-    assert adapters.__all__ == ["trace_lxmert", "trace_open_clip", "trace_vilt"]
+    assert adapters.__all__ == ["trace_hugging_face", "trace_lxmert", "trace_open_clip", "trace_vilt"]
     assert all(callable(getattr(adapters, name)) for name in adapters.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'trace_nothing'"):
         adapters.trace_nothing  # noqa: B018

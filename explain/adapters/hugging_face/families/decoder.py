@@ -1,0 +1,175 @@
+"""Language models that read images: the tokens of their sequence, and the map from an image's tokens to its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explain.adapters.hugging_face.answers import with_answer
+from explain.adapters.hugging_face.places import in_sequence
+from explain.adapters.hugging_face.plan import Merge, Plan, Stack, layers_of
+from explain.adapters.hugging_face.text import is_special, special_ids, words_of
+from explain.targets import Answer
+from explain.trace import JOINT, TokenMap, TraceError
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The images of a batch, before the language model: their tokens come first in each sample, then the padding."""
+
+    stacks: Sequence[Stack]  #: of the vision tower
+    valid: Tensor  #: bool [B, n_v]
+    patches: Tensor  #: bool [B, n_v]: tokens with a box; the others, such as class tokens, come first
+    weights: Tensor  #: token map [B, n_slots, n_v] to the language model's image tokens
+    boxes: Tensor  #: [B, P, 4], 0 for padding
+    images: Tensor  #: number of the image (or tile) of each patch, [B, P]
+    grid: tuple[int, int] | None  #: rows and columns of the patches, if each sample has one image of the same size
+    merging: nn.Module | None = None  #: module whose first input are the tokens that are merged
+    merging_places: Tensor | None = None  #: their places in it
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """The text of a batch with image slots, after an answer was added."""
+
+    inputs: dict[str, Any]
+    slots: Tensor  #: bool [B, L], True for the language model's image tokens
+    text: Tensor  #: bool [B, L], True for all other valid tokens
+    answer: Tensor  #: bool [B, L], True for the tokens of the answer
+
+    @property
+    def counts(self) -> list[int]:
+        """Number of image tokens of each sample."""
+        return self.slots.sum(1).tolist()
+
+
+def sequences(model: Any, inputs: Mapping[str, Any], answer: Answer | None, image_token: int) -> Sequences:
+    """Return where the image tokens and the other tokens of a batch are.
+
+    Raises:
+        TraceError: There is no text, no image, or a text without an image.
+    """
+    if not isinstance(inputs.get("input_ids"), Tensor):
+        raise TraceError("inputs have no input_ids: the model needs a text with an image token for each image")
+    changed, valid, of_answer = with_answer(inputs, answer)
+    slots = (changed["input_ids"] == image_token) & valid & ~of_answer
+    pixels = inputs.get("pixel_values")
+    if pixels is None and not bool(slots.any()):
+        raise TraceError("inputs have no pixel_values and no image tokens: a text alone is not explained here")
+    if pixels is None:
+        raise TraceError("inputs have no pixel_values: the text has image tokens, so the model needs an image")
+    empty = (~slots.any(1)).nonzero()[:, 0].tolist()
+    if empty:
+        raise TraceError(f"the text of sample {empty[0]} has no image token: apply the processor's chat template")
+    return Sequences(changed, slots, valid & ~slots, of_answer)
+
+
+def images_per_sample(counts: Sequence[int], slots: int, images: int) -> list[int]:
+    """Return the number of images of each sample, if each image has the same number of slots.
+
+    Raises:
+        TraceError: The image tokens of the texts do not match the images.
+    """
+    if sum(counts) != slots * images or any(count % slots for count in counts):
+        raise TraceError(f"the texts have {counts} image tokens, but {images} images need {slots} each")
+    return [count // slots for count in counts]
+
+
+def split_images(per_sample: Sequence[int], device: torch.device) -> Tensor:
+    """Return the numbers of the images of each sample, [B, most images], -1 for padding."""
+    most, first = max(per_sample), 0
+    found = torch.full((len(per_sample), most), -1, device=device)
+    for sample, count in enumerate(per_sample):
+        found[sample, :count] = torch.arange(first, first + count, device=device)
+        first += count
+    return found
+
+
+def decoder_plan(
+    model: Any,
+    text: Sequences,
+    images: Images,
+    answer: Answer | None,
+    tokenizer: Any,
+    language_model: nn.Module,
+    logits: Callable[[dict[str, Any]], Tensor] | None = None,
+) -> Plan:
+    """Return the plan of a language model that reads images.
+
+    The joint order is the image tokens, then the text: for the input the vision tower's tokens, in the language model
+    its image tokens. The answer is read at the last token, and each token of a given answer at the token before it.
+
+    Args:
+        model: The whole model.
+        text: Its sequences.
+        images: Their images.
+        answer: The given answer, if any.
+        tokenizer: The text's tokenizer, if the words are wanted.
+        language_model: The part of the model with the decoder's layers.
+        logits: Runs the model on the inputs and returns the logits [B, L, V]; by default ``model(**inputs).logits``.
+    """
+    slots, words = in_sequence(text.slots), in_sequence(text.text)
+    ids = text.inputs["input_ids"]
+    joint = torch.cat([slots, words], 1)
+    order, n_image = joint.shape[1], images.valid.shape[1]
+    reading, wanted = _reading(text, answer)  # places [B, T] whose logits are read
+    positions = _positions(joint, reading)
+    special = special_ids(model.config, model.config.get_text_config(), tokenizer=tokenizer)
+    own = ids.flatten()[words.clamp(min=0)]
+    inside = (words >= 0) & ~is_special(own, special) & ~text.answer.flatten()[words.clamp(min=0)]
+
+    def run() -> Tensor:
+        options = {**text.inputs, "use_cache": False, "return_dict": True}
+        whole: Tensor = model(**options).logits if logits is None else logits(options)
+        read = whole.flatten(0, 1)[reading]
+        return read[:, 0] if answer is None else read
+
+    decoder = Stack("text", layers_of(model, language_model), JOINT, joint, {"text": words}, _merges(images, slots))
+    readout = positions[:, 0]
+    if answer is not None:
+        readout = positions[wanted] if answer.each else _mean_rows(positions, wanted, order)
+    return Plan(
+        sizes={"image": n_image, "text": words.shape[1]},
+        valid=torch.cat([images.valid, words >= 0], 1),
+        stacks=[*images.stacks, decoder],
+        run=run,
+        removable=torch.cat([images.patches, inside], 1),
+        readout=dict.fromkeys(("image", "text"), readout),
+        grid=images.grid,
+        boxes=images.boxes,
+        images=images.images,
+        words=None if tokenizer is None else words_of(own, inside, n_image, tokenizer),
+    )
+
+
+def _merges(images: Images, slots: Tensor) -> list[Merge]:
+    step = TokenMap(modality="image", weights=images.weights, valid=slots >= 0)
+    return [Merge(step, images.merging, images.merging_places)]
+
+
+def _reading(text: Sequences, answer: Answer | None) -> tuple[Tensor, Tensor]:
+    """Return the places whose logits are read, [B, T], and which of them are explained, bool [B, T]."""
+    valid = text.slots | text.text
+    batch, length = valid.shape
+    first = torch.arange(batch, device=valid.device)[:, None] * length
+    if answer is None:
+        last = length - 1 - valid.flip(1).int().argmax(1, keepdim=True)
+        return first + last, torch.ones_like(last, dtype=torch.bool)
+    before = in_sequence(text.answer) - 1  # the token before each token of the answer predicts it
+    return before.clamp(min=0), answer.wanted_tokens(batch, valid.device)
+
+
+def _positions(joint: Tensor, places: Tensor) -> Tensor:
+    """Return the joint positions of tokens at the given places, [B, T]."""
+    return (joint[:, None, :] == places[:, :, None]).int().argmax(-1)
+
+
+def _mean_rows(positions: Tensor, wanted: Tensor, tokens: int) -> Tensor:
+    """Return equal weights of the rows of each sample's explained tokens, [B, N_rows]."""
+    weights = torch.zeros(len(positions), tokens, device=positions.device)
+    weights.scatter_add_(1, positions, wanted.to(weights))
+    return weights / weights.sum(1, keepdim=True)

@@ -1,0 +1,113 @@
+"""Dual encoders, joined only by the similarity of image and text: CLIP and SigLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explain.adapters.hugging_face.plan import (
+    Plan,
+    Stack,
+    layers_of,
+    needed,
+    patch_size,
+    prefix_tokens,
+    whole_batch,
+)
+from explain.adapters.hugging_face.text import is_special, special_ids, words_of
+from explain.adapters.watching import replaced
+from explain.capture.recording import Recorder
+from explain.targets import Answer
+from explain.trace import TraceError
+from explain.traced import grid_boxes
+
+
+def plan(model: Any, inputs: Mapping[str, Any], answer: Answer | None, tokenizer: Any) -> Plan:
+    """Return the plan of pairs of an image and a text; the only logit is their cosine.
+
+    SigLIP reads an image through a probe, which attends to the image's tokens: a modality ``probe`` of one token.
+
+    Raises:
+        TraceError: An input is missing, or the numbers of images and texts differ.
+    """
+    pixels = needed(inputs, "pixel_values", "the model needs an image")
+    ids = needed(inputs, "input_ids", "the model needs a text")
+    if answer is not None:
+        raise TraceError(f"{type(model).__name__} generates no text: an answer needs a language model")
+    if len(pixels) != len(ids):
+        raise TraceError(f"{len(pixels)} images and {len(ids)} texts: each image needs its text")
+    of_text = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if name in inputs}
+    of_image = {name: inputs[name] for name in ("pixel_values", "interpolate_pos_encoding") if name in inputs}
+
+    def cosine() -> Tensor:
+        image = nn.functional.normalize(model.get_image_features(**of_image).pooler_output, dim=-1)
+        text = nn.functional.normalize(model.get_text_features(**of_text).pooler_output, dim=-1)
+        return (image[:, None] @ text[:, :, None])[:, :, 0]  # a matrix product, for which LRP has a rule
+
+    vision = model.config.vision_config
+    patch, probed = patch_size(vision), hasattr(model.vision_model, "head")
+    grid = (pixels.shape[-2] // patch[0], pixels.shape[-1] // patch[1])
+    prefix = prefix_tokens(model.vision_model)
+    count, batch = prefix + grid[0] * grid[1], len(ids)
+    of_patches, of_words = whole_batch(batch, count, pixels.device), whole_batch(len(ids), ids.shape[1], ids.device)
+    ends, valid_text = _read_text(model, ids, inputs.get("attention_mask"))
+    inside = valid_text & ~is_special(ids, special_ids(model.config.text_config, tokenizer=tokenizer))
+    inside.scatter_(1, ends[:, None], False)
+    first = count + int(probed)
+    patches = (torch.arange(first, device=ids.device) >= prefix) & (torch.arange(first, device=ids.device) < count)
+    return Plan(
+        sizes={"image": count, **({"probe": 1} if probed else {}), "text": ids.shape[1]},
+        valid=torch.cat([valid_text.new_ones(batch, first), valid_text], 1),
+        stacks=[
+            Stack("image", layers_of(model, model.vision_model), "image", of_patches, {"image": of_patches}),
+            Stack("text", layers_of(model, model.text_model), "text", of_words, {"text": of_words}),
+        ],
+        run=cosine,
+        removable=torch.cat([patches.expand(batch, -1), inside], 1),
+        readout={"image": torch.full_like(ends, count if probed else 0), "text": first + ends},
+        grid=grid,
+        boxes=grid_boxes(grid, patch, pixels.device),
+        words=None if tokenizer is None else words_of(ids, inside, first, tokenizer),
+        hook=partial(_watch_probe, model.vision_model.head) if probed else None,
+    )
+
+
+def _read_text(model: Any, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the position that each text is read from, [B], and its valid tokens, [B, n]."""
+    place = torch.arange(ids.shape[1], device=ids.device)
+    if model.config.model_type == "siglip":  # reads the last token, be it padding, which is therefore valid
+        valid = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        return torch.full_like(ids[:, 0], len(place) - 1), valid | (place == len(place) - 1)
+    end = model.text_model.eos_token_id
+    ends = ids.argmax(1) if end == 2 else (ids == end).int().argmax(1)
+    return ends, place <= ends[:, None]
+
+
+def _watch_probe(head: Any, hooks: ExitStack, recorder: Recorder, chosen: Mapping[str, Sequence[int]]) -> None:
+    """Record the cross-attention of SigLIP's probe, if layers of the image are recorded.
+
+    The probe is not added to what it reads: X is 0.
+    """
+    if chosen["image"]:
+        hooks.enter_context(replaced(head.attention, "forward", partial(_attend, head.attention, recorder)))
+
+
+def _attend(attn: Any, recorder: Recorder, query: Tensor, key: Tensor, _value: Tensor, **_: Any) -> tuple[Tensor, None]:
+    """Compute ``nn.MultiheadAttention`` explicitly, query [B, 1, D] and key [B, n, D], and record it."""
+    query = recorder.inputs("probe", query, start=False)
+    weights = attn.in_proj_weight.chunk(3)
+    biases = (None, None, None) if attn.in_proj_bias is None else attn.in_proj_bias.chunk(3)
+    q, k, v = (
+        nn.functional.linear(x, weight, bias).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+        for x, weight, bias in zip((query, key, key), weights, biases, strict=True)
+    )
+    attention = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+    output = attn.out_proj((attention @ v).transpose(1, 2).flatten(2))
+    nothing = torch.zeros_like(output, requires_grad=recorder.needs.gradients)
+    recorder.step(query="probe", key="image", attention=attention, residual=nothing, output=output)
+    return output, None

@@ -1,0 +1,466 @@
+"""Traces of tiny random models of each family: the untouched forward pass, correct gradients, nothing left behind."""
+
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+from adapter_checks import (
+    TRACE_ONLY,
+    breaking,
+    normal,
+)
+from hugging_face_models import IMAGE, MODELS, bert, clip, dinov2, llava, qwen, siglip, vit
+
+from explain import Needs, TokenMap, TraceError, explainers, targets
+from explain.adapters import trace_hugging_face
+from explain.lrp.precision import in_float64
+from explain.step import JOINT
+
+transformers = pytest.importorskip("transformers")
+families = pytest.mark.parametrize("name", MODELS)
+
+
+def plain_logits(name, model, inputs):
+    """Return the logits of the untouched model that are explained."""
+    with torch.no_grad():
+        output = model(**inputs)
+    if name.startswith(("clip", "siglip")):
+        return (output.image_embeds * output.text_embeds).sum(-1, keepdim=True)
+    if output.logits.ndim == 2:
+        return output.logits
+    last = inputs["attention_mask"].sum(1) - 1
+    return output.logits[torch.arange(len(last)), last]
+
+
+@families
+def test_the_logits_are_those_of_the_untouched_model(name):
+    model, inputs = MODELS[name]()
+    traced = trace_hugging_face(model, inputs)
+    torch.testing.assert_close(traced.logits, plain_logits(name, model, inputs), rtol=1e-4, atol=1e-5)
+
+
+@families
+def test_all_explainers_run_and_keep_relevance(name):
+    model, inputs = MODELS[name]()
+    traced = trace_hugging_face(model, inputs)
+    trace = traced.trace
+    for explainer in TRACE_ONLY:
+        matrix = explainer(trace).matrix
+        assert matrix.shape == (2, trace.final.tokens, trace.tokens)
+        for scores in traced.explain(explainer).values():
+            assert bool(scores.isfinite().all())
+    total = explainers.Weighted()(trace).matrix.sum(-1)
+    valid = torch.ones_like(total, dtype=torch.bool) if trace.final.valid is None else trace.final.valid
+    torch.testing.assert_close(total[valid], torch.ones_like(total[valid]))
+    assert not bool((traced.removable & ~trace.valid).any())
+
+
+def single(name, inputs, sample):
+    """Return one sample without padding."""
+    if "qwen" in name:
+        starts = {0: (0, 16), 1: (16, 40)}[sample]
+        grid = inputs["image_grid_thw"][sample : sample + 1]
+        image = {"pixel_values": inputs["pixel_values"][slice(*starts)], "image_grid_thw": grid}
+    else:
+        image = {k: v[sample : sample + 1] for k, v in inputs.items() if k == "pixel_values"}
+    mask = inputs.get("attention_mask")
+    keep = None if mask is None else mask[sample].bool()
+    text = {
+        k: v[sample : sample + 1] if keep is None else v[sample : sample + 1, keep]
+        for k, v in inputs.items()
+        if k in ("input_ids", "attention_mask", "mm_token_type_ids")
+    }
+    return {**text, **image}
+
+
+@families
+def test_a_padded_batch_equals_its_single_samples(name):
+    model, inputs = MODELS[name](torch.float64)
+    traced = trace_hugging_face(model, inputs)
+    for sample in range(2):
+        alone = trace_hugging_face(model, single(name, inputs, sample))
+        torch.testing.assert_close(alone.logits[0], traced.logits[sample], rtol=1e-5, atol=1e-7)
+        columns, rows = traced.trace.valid[sample], traced.trace.final.valid[sample]
+        for explainer in (explainers.Weighted(), explainers.GenAtt(), explainers.Rollout(), explainers.RawAttention()):
+            found = explainer(traced.trace).matrix[sample][rows][:, columns]
+            expected = explainer(alone.trace).matrix[0]
+            expected = expected[alone.trace.final.valid[0]][:, alone.trace.valid[0]]
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_left_padding_changes_nothing():
+    model, inputs = llava(torch.float64)
+    _, left = llava(torch.float64, left=True)
+    right, padded = trace_hugging_face(model, inputs), trace_hugging_face(model, left)
+    torch.testing.assert_close(padded.logits, right.logits, rtol=1e-5, atol=1e-7)
+    assert torch.equal(padded.trace.valid, right.trace.valid)
+    matrices = [explainers.Weighted()(traced.trace).matrix for traced in (padded, right)]
+    torch.testing.assert_close(*matrices, rtol=1e-4, atol=1e-6)
+
+
+def blocks_of(name, model):
+    """Return the block of each step, and the module that outputs Y, in the order of the steps."""
+    if name in ("clip", "siglip"):
+        return [(layer, layer.self_attn) for t in (model.vision_model, model.text_model) for layer in t.encoder.layers]
+    if name in ("vit", "dinov2"):
+        layers = model.vit.layers if name == "vit" else model.dinov2.encoder.layer
+        return [(layer, layer.attention if name == "vit" else layer.layer_scale1) for layer in layers]
+    if name == "bert":
+        return [(layer, layer.attention.output.dropout) for layer in model.bert.encoder.layer]
+    language = [(layer, layer.self_attn) for layer in model.model.language_model.layers]
+    if name == "llava":
+        return [
+            *((layer, layer.self_attn) for layer in model.model.vision_tower.encoder.layers[:2]),
+            *language,
+        ]
+    return [*((block, block.attn) for block in model.model.visual.blocks), *language]
+
+
+@contextmanager
+def nudged_attention(block, delta):
+    """Add ``delta``, a list of one tensor per call, to the attention maps of a block."""
+    file, calls, inside = sys.modules[type(block).__module__], iter(delta), set(block.modules())
+    eager = file.eager_attention_forward
+
+    def attend(called, q, k, v, attention_mask, **options):
+        output, attention = eager(called, q, k, v, attention_mask, **options)
+        if called not in inside:
+            return output, attention
+        groups = getattr(called, "num_key_value_groups", 1)
+        return output + (next(calls) @ v.repeat_interleave(groups, 1)).transpose(1, 2), attention
+
+    file.eager_attention_forward = attend
+    try:
+        yield
+    finally:
+        file.eager_attention_forward = eager
+
+
+def joint_order(inputs):
+    """Return for each sample the sequence positions in joint order: image tokens, then the others."""
+    orders = []
+    for ids, mask in zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True):
+        real = [k for k, one in enumerate(mask) if one]
+        orders.append([k for k in real if ids[k] == IMAGE] + [k for k in real if ids[k] != IMAGE])
+    return orders
+
+
+def in_models_order(name, inputs, step, tensor, packed=None):
+    """Return a gradient of the trace [B, ...] in the order of the model's tensors."""
+    if step.query == JOINT:
+        length, orders = inputs["input_ids"].shape[1], joint_order(inputs)
+        slots, most = (inputs["input_ids"] == IMAGE).sum(1), int((inputs["input_ids"] == IMAGE).sum(1).max())
+        whole = tensor.new_zeros(
+            *((2, length, tensor.shape[-1]) if tensor.ndim == 3 else (2, tensor.shape[1], length, length))
+        )
+        for b, order in enumerate(orders):
+            own = [k if k < slots[b] else k - int(slots[b]) + most for k in range(len(order))]
+            for i, at in zip(own, order, strict=True):
+                if tensor.ndim == 3:
+                    whole[b, at] = tensor[b, i]
+                else:
+                    for j, other in zip(own, order, strict=True):
+                        whole[b, :, at, other] = tensor[b, :, i, j]
+        return whole
+    if packed is None:
+        return tensor
+    count = sum(len(row) for row in packed)
+    if tensor.ndim == 3:
+        whole = tensor.new_zeros(count, tensor.shape[-1])
+        for b, row in enumerate(packed):
+            whole[row] = tensor[b, : len(row)]
+        return whole
+    whole = tensor.new_zeros(tensor.shape[1], count, count)
+    for b, row in enumerate(packed):
+        for i, at in enumerate(row):
+            for j, other in enumerate(row):
+                whole[:, at, other] = tensor[b, :, i, j]
+    return whole
+
+
+def packed_places():
+    """Return where Qwen2-VL's patches (two images of 4 × 4 and 4 × 6, merged 2 × 2) are, row by row."""
+    rows, first = [], 0
+    for height, width in ((4, 4), (4, 6)):
+        at = {}
+        for number in range(height * width):
+            block, inside = divmod(number, 4)
+            row, col = divmod(block, width // 2)
+            at[2 * row + inside // 2, 2 * col + inside % 2] = first + number
+        rows.append([at[r, c] for r in range(height) for c in range(width)])
+        first += height * width
+    return rows
+
+
+SLOPES = {"clip": clip, "siglip": siglip, "vit": vit, "dinov2": dinov2, "bert": bert, "llava": llava, "qwen2_vl": None}
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_gradients_of_each_step_equal_slopes(name):
+    """Each tensor is nudged in the untouched model: X, A and Y of every block, in a random direction."""
+    model, inputs = qwen(2, torch.float64) if name == "qwen2_vl" else SLOPES[name](torch.float64)
+    choice = targets.given(0 if name in ("clip", "siglip") else 3)
+    with in_float64():
+        trace = trace_hugging_face(model, inputs, choice).trace
+    for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
+        config._attn_implementation_internal = "eager"
+    packed = packed_places() if name == "qwen2_vl" else None
+    steps = [step for step in trace.steps if not isinstance(step, TokenMap) and step.query != "probe"]
+    blocks = blocks_of(name, model)
+    assert len(steps) == len(blocks)
+
+    def y():
+        with in_float64(), torch.no_grad():
+            return choice(plain_logits(name, model, inputs)).sum()
+
+    for step, (block, added) in zip(steps, blocks, strict=True):
+        of_queries = packed if step.query == "image" else None
+        for field in ("residual", "output", "attention"):
+            gradient = in_models_order(name, inputs, step, step.tensor(f"{field}_grad"), of_queries)
+            direction = normal(*gradient.shape)
+            if field == "attention" and of_queries is not None:  # one call for each image
+                pieces = lambda d: [d[None, :, :16, :16], d[None, :, 16:, 16:]]  # noqa: E731
+                direction[:, :16, 16:] = direction[:, 16:, :16] = 0
+            else:
+                pieces = lambda d: [d]  # noqa: E731
+            if field == "attention" and step.query == JOINT:
+                mask = inputs["attention_mask"][:, None]  # the trace leaves padding out
+                direction = direction * mask[:, :, :, None] * mask[:, :, None]
+            if field != "attention" and step.query == JOINT:
+                direction = direction * inputs["attention_mask"][:, :, None]
+            nudge = {
+                "residual": lambda d: stream_hook(block, d),  # noqa: B023
+                "output": lambda d: output_hook(added, d),  # noqa: B023
+                "attention": lambda d: nudged_attention(block, pieces(d)),  # noqa: B023
+            }[field]
+            ends = []
+            for sign in (1, -1):
+                with nudge(sign * 1e-5 * direction):
+                    ends.append(y())
+            slope = (ends[0] - ends[1]) / 2e-5
+            found = (gradient * direction).sum()
+            torch.testing.assert_close(found, slope, rtol=1e-4, atol=1e-7, msg=f"{step} {field}: {found} {slope}")
+
+
+def stream_hook(block, delta):
+    def add(_, args, kwargs):
+        if args:
+            return (args[0] + delta, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] + delta}
+
+    return block.register_forward_pre_hook(add, with_kwargs=True)
+
+
+def output_hook(module, delta):
+    def add(_, __, output):
+        return (output[0] + delta, *output[1:]) if isinstance(output, tuple) else output + delta
+
+    return module.register_forward_hook(add)
+
+
+@pytest.mark.parametrize("name", ["clip", "llava", "vit"])
+def test_attention_equals_what_the_library_reports(name):
+    model, inputs = MODELS[name]()
+    trace = trace_hugging_face(model, inputs).trace
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        output = model(**inputs, output_attentions=True)
+    if name == "clip":
+        expected = [*output.vision_model_output.attentions, *output.text_model_output.attentions]
+    elif name == "vit":
+        expected = output.attentions
+    else:
+        orders = joint_order(inputs)
+        expected = []
+        for attention in output.attentions:
+            whole = torch.zeros(2, 4, 14, 14)
+            for b, order in enumerate(orders):
+                index = torch.tensor(order)
+                whole[b, :, : len(order), : len(order)] = attention[b][:, index][:, :, index]
+            expected.append(whole)
+        trace = type("Steps", (), {"steps": trace.steps[3:]})  # after the tower's two layers and the map
+    for step, attention in zip(trace.steps, expected, strict=True):
+        torch.testing.assert_close(step.attention, attention)
+
+
+def test_the_future_gets_no_attention():
+    """A causal decoder would see later tokens if the interface had no function for masks."""
+    for name in ("clip", "llava", "qwen2_vl"):
+        model, inputs = MODELS[name]()
+        trace = trace_hugging_face(model, inputs).trace
+        text = [step for step in trace.attention_steps if step.query in ("text", JOINT)]
+        text_tokens = trace.sizes["text"]
+        for step in text:
+            own = step.attention[:, :, -text_tokens:, -text_tokens:]
+            assert own.triu(1).abs().max() == 0
+            assert own.tril(-1).abs().max() > 0
+
+
+@families
+def test_nothing_is_left_on_the_model_or_in_the_library(name):
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    model, inputs = MODELS[name]()
+    registries = [dict(kind._global_mapping) for kind in (AttentionInterface, AttentionMaskInterface)]
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values()
+    before = [config._attn_implementation for config in configs]
+    trace_hugging_face(model, inputs)  # the library itself adds hooks the first time that it returns hidden states
+    for _ in range(2):
+        trace_hugging_face(model, inputs)
+    with breaking(blocks_of(name, model)[-1][1] if name in SLOPES else last_block(model)), pytest.raises(RuntimeError):
+        trace_hugging_face(model, inputs, tolerance=float("inf"))
+    with pytest.raises(TraceError, match="target: expected"):
+        trace_hugging_face(model, inputs, lambda logits: logits.sum())
+    assert [config._attn_implementation for config in configs] == before
+    assert [dict(kind._global_mapping) for kind in (AttentionInterface, AttentionMaskInterface)] == registries
+
+
+def last_block(model):
+    return model.model.language_model.layers[-1]
+
+
+@pytest.mark.parametrize("name", ["siglip", "llava"])
+def test_hooks_and_recorded_tensors_are_gone(name):
+    model, inputs = MODELS[name]()
+    trace_hugging_face(model, inputs)
+    assert_gone(model, lambda: trace_hugging_face(model, inputs))
+
+
+def assert_gone(model, trace):
+    import gc
+    import weakref
+
+    from adapter_checks import state
+    from watching import watched
+
+    from explain import Recorder, active_recorder
+
+    before, recorded = state(model), []
+
+    def remember(_, **step):
+        for name in ("attention", "residual", "output"):
+            value = step[name]
+            recorded.extend(map(weakref.ref, getattr(value, "tensors", (value,))))
+
+    with watched(Recorder, "step", remember):
+        for _ in range(5):
+            trace()
+    gc.collect()
+    assert len(recorded) >= 5 * 3
+    assert not any(ref() is not None for ref in recorded)
+    assert state(model) == before
+    assert active_recorder() is None
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@families
+def test_a_model_that_is_not_frozen_gives_the_same_gradients(name):
+    model, inputs = MODELS[name](torch.float64)
+    frozen = trace_hugging_face(model, inputs).trace
+    trained = trace_hugging_face(model.requires_grad_(True), inputs).trace
+    for a, b in zip(frozen.attention_steps, trained.attention_steps, strict=True):
+        for field in ("attention_grad", "residual_grad", "output_grad"):
+            torch.testing.assert_close(getattr(a, field), getattr(b, field), rtol=1e-4, atol=1e-7)
+    for modality, grad in frozen.inputs_grad.items():
+        torch.testing.assert_close(grad, trained.inputs_grad[modality], rtol=1e-4, atol=1e-7)
+
+
+@families
+def test_half_precision(name):
+    model, inputs = MODELS[name](torch.bfloat16)
+    single_model, single_inputs = MODELS[name](torch.float32)
+    traced = trace_hugging_face(model, inputs, tolerance=0.2)
+    assert traced.trace.attention_steps[0].attention.dtype == torch.bfloat16
+    matrix = explainers.Weighted()(traced.trace).matrix
+    assert matrix.dtype == torch.float32
+    exact = explainers.Rollout()(trace_hugging_face(single_model, single_inputs).trace).matrix
+    torch.testing.assert_close(explainers.Rollout()(traced.trace).matrix, exact, rtol=0.2, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "steps"),
+    [
+        ("clip", [1], [1, 4]),
+        ("clip", {"image": [0, 2]}, [0, 2]),
+        ("llava", {"text": [1, 2]}, [3, 4]),
+        ("llava", {"image": [1], "text": [0, 2]}, [1, 2, 4]),
+        ("qwen2_5_vl", {"image": [2], "text": [0, 1, 2]}, [2, 3, 4, 5]),
+    ],
+)
+def test_chosen_layers_equal_those_of_the_whole_trace(name, layers, steps):
+    model, inputs = MODELS[name](torch.float64)
+    needs = Needs.of([explainers.Weighted()])
+    whole, part = trace_hugging_face(model, inputs).trace, trace_hugging_face(model, inputs, None, layers, needs=needs)
+    found = part.trace.attention_steps
+    for step, expected in zip(found, [whole.attention_steps[index] for index in steps], strict=True):
+        assert (step.query, step.key) == (expected.query, expected.key)
+        for field, tensor in step.tensors():
+            torch.testing.assert_close(tensor, getattr(expected, field), rtol=1e-4, atol=1e-7)
+    maps = [step for step in part.trace.steps if isinstance(step, TokenMap)]
+    assert len(maps) == (name != "clip")
+
+
+def test_the_backward_pass_stops_at_the_lowest_chosen_layer():
+    model, inputs = llava()
+    seen = []
+
+    def see(_module, args):
+        seen.append(args[0].grad_fn)
+
+    needs = Needs.of([explainers.Weighted()])
+    with model.model.language_model.norm.register_forward_pre_hook(see), add_nothing(model) as tower:
+        trace_hugging_face(model, inputs, layers={"text": [2]}, needs=needs, tolerance=float("inf"))
+        assert tower == [False]
+        trace_hugging_face(model, inputs, layers={"image": [1], "text": [2]}, needs=needs, tolerance=float("inf"))
+    assert tower == [False, True]
+    assert all(seen)
+
+
+@contextmanager
+def add_nothing(model):
+    """Yield a list that gets whether the language model's input requires grad, for each run."""
+    found = []
+
+    def see(_module, _args, kwargs):
+        found.append(kwargs["inputs_embeds"].requires_grad)
+
+    with model.model.language_model.register_forward_pre_hook(see, with_kwargs=True):
+        yield found
+
+
+NEEDED = [*TRACE_ONLY, explainers.Random(), explainers.IntegratedGradients(2)]
+
+
+@families
+@pytest.mark.parametrize("explainer", NEEDED, ids=lambda explainer: type(explainer).__name__)
+def test_a_trace_of_only_what_is_needed_gives_the_same_scores(name, explainer):
+    model, inputs = MODELS[name](torch.float64)
+    whole = trace_hugging_face(model, inputs).explain(explainer)
+    needed = trace_hugging_face(model, inputs, needs=Needs.of([explainer])).explain(explainer)
+    for modality, scores in whole.items():
+        torch.testing.assert_close(needed[modality], scores, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["clip", "vit", "bert"])
+def test_lrp_relevance(name):
+    model, inputs = MODELS[name](torch.float64)
+    traced = trace_hugging_face(model, inputs, needs=Needs.everything(lrp=True))
+    for explainer in (explainers.TransAtt(), explainers.PartialLRP()):
+        assert all(bool(scores.any()) for scores in traced.explain(explainer).values())
+
+
+def test_the_target_can_be_a_class_or_a_margin():
+    model, inputs = vit(torch.float64)
+    parts = [trace_hugging_face(model, inputs, targets.given(k)).trace.attention_steps for k in (1, 2)]
+    margin = trace_hugging_face(model, inputs, targets.margin(1, 2)).trace.attention_steps
+    for one, two, both in zip(*parts, margin, strict=True):
+        torch.testing.assert_close(both.residual_grad, one.residual_grad - two.residual_grad, rtol=1e-5, atol=1e-8)
+
+
+def test_a_model_is_explained_for_its_own_prediction_by_default():
+    model, inputs = llava(torch.float64)
+    own = trace_hugging_face(model, inputs)
+    given = trace_hugging_face(model, inputs, targets.given(own.logits.argmax(-1)))
+    for a, b in zip(own.trace.attention_steps, given.trace.attention_steps, strict=True):
+        torch.testing.assert_close(a.output_grad, b.output_grad)
