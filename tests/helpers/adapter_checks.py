@@ -155,7 +155,11 @@ def assert_same_gradients(first, second):
 def state(model):
     """Return everything that hooks and patches could leave on a model."""
     return [
-        (name, sorted(vars(module)), {key: dict(value) for key, value in vars(module).items() if key.endswith("hooks")})
+        (
+            name,
+            sorted(vars(module)),
+            {key: dict(value) for key, value in vars(module).items() if isinstance(value, dict) and "hooks" in key},
+        )
         for name, module in model.named_modules()
     ]
 

@@ -144,6 +144,18 @@ def qwen(version, dtype=torch.float32):
     }
 
 
+def prompt_with(inputs, words):
+    """Return the inputs with further tokens after each text."""
+    rows = [
+        [*ids[mask.bool()].tolist(), *added]
+        for ids, mask, added in zip(inputs["input_ids"], inputs["attention_mask"], words, strict=True)
+    ]
+    changed = {**inputs, **texts(*rows)}
+    if "mm_token_type_ids" in inputs:
+        changed["mm_token_type_ids"] = (changed["input_ids"] == IMAGE).int()
+    return changed
+
+
 MODELS = {
     "clip": clip,
     "siglip": siglip,

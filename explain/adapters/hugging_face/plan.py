@@ -47,7 +47,7 @@ class Plan:
     """A model and a batch: how to run it, and the meaning of its tokens (see :class:`~explain.traced.Traced`)."""
 
     sizes: Mapping[str, int]
-    valid: Tensor
+    valid: Tensor  #: bool [B, N], or [B, T, N] if each token of an answer sees other tokens
     stacks: Sequence[Stack]  #: in the order in which the model runs them
     run: Callable[[], Tensor]  #: runs the model and returns the logits [B, C], or [B, T, C] for the tokens of an answer
     removable: Tensor

@@ -25,7 +25,7 @@ def check_model(model: nn.Module) -> None:
     places = {str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()}
     if len(places) > 1 or getattr(model, "_device_mesh", None) is not None:
         raise TraceError(f"{name} is sharded over several devices: load it on one, without device_map or tp_plan")
-    if getattr(model, "is_gradient_checkpointing", False):
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         raise TraceError(f"{name} checkpoints its gradients: call gradient_checkpointing_disable()")
     configs = attention_configs(model)
     if not configs or not getattr(model, "_can_set_attn_implementation", lambda: False)():

@@ -134,7 +134,7 @@ def decoder_plan(
         readout = positions[wanted] if answer.each else _mean_rows(positions, wanted, order)
     return Plan(
         sizes={"image": n_image, "text": words.shape[1]},
-        valid=torch.cat([images.valid, words >= 0], 1),
+        valid=_valid(images.valid, words, reading, wanted, answer),
         stacks=[*images.stacks, decoder],
         run=run,
         removable=torch.cat([images.patches, inside], 1),
@@ -159,8 +159,21 @@ def _reading(text: Sequences, answer: Answer | None) -> tuple[Tensor, Tensor]:
     if answer is None:
         last = length - 1 - valid.flip(1).int().argmax(1, keepdim=True)
         return first + last, torch.ones_like(last, dtype=torch.bool)
-    before = in_sequence(text.answer) - 1  # the token before each token of the answer predicts it
-    return before.clamp(min=0), answer.wanted_tokens(batch, valid.device)
+    places = in_sequence(text.answer)
+    before = (places - 1).where(places >= 0, first)  # the token before predicts; padding must not read another sample
+    return before, answer.wanted_tokens(batch, valid.device)
+
+
+def _valid(images: Tensor, words: Tensor, reading: Tensor, wanted: Tensor, answer: Answer | None) -> Tensor:
+    """Return the valid tokens, bool [B, N], or [B, T, N] if each token of an answer is explained.
+
+    An answer's tokens that come after those that are read do not count.
+    """
+    if answer is not None and answer.each:
+        seen = (words >= 0)[:, None, :] & (words[:, None, :] <= reading[:, :, None])
+        return torch.cat([images[:, None].expand(-1, reading.shape[1], -1), seen], 2)
+    last = reading.where(wanted, -1).max(1, keepdim=True).values
+    return torch.cat([images, (words >= 0) & (words <= last)], 1)
 
 
 def _positions(joint: Tensor, places: Tensor) -> Tensor:

@@ -1,0 +1,274 @@
+"""The same weights in another library give the same trace, and a planted patch gets the relevance."""
+
+import sys
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import torch
+from adapter_models import TEXTS, images, tiny_clip, tiny_lxmert, tiny_vilt
+from explain_table import EXPLAINERS
+from hugging_face_models import IMAGE, MODELS, pixels, qwen
+from torch.overrides import TorchFunctionMode
+
+from explain import Needs, TraceError, explainers, targets
+from explain.adapters import trace_hugging_face, trace_open_clip
+
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("open_clip")
+
+
+def same_clip(dtype):
+    """Return a random open_clip model, and the CLIP of transformers with the same weights."""
+    source = tiny_clip(dtype, vision={"ls_init_value": None})
+    vision = {"hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"hidden_size": 12, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 24, "patch_size": 8, "hidden_act": "gelu"}
+    text |= {"vocab_size": 30, "max_position_embeddings": 8, "hidden_act": "gelu"}
+    text |= {"bos_token_id": 28, "eos_token_id": 29, "pad_token_id": 0}
+    config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=10)
+    model = transformers.CLIPModel(config).to(dtype).eval().requires_grad_(False)
+    found, weights = dict(model.state_dict()), source.state_dict()
+
+    def copy(name, value):
+        assert found[name].shape == value.shape
+        found[name].copy_(value)
+        filled.add(name)
+
+    filled = set()
+    visual = "visual."
+    copy("vision_model.embeddings.class_embedding", weights[visual + "class_embedding"])
+    copy("vision_model.embeddings.patch_embedding.weight", weights[visual + "conv1.weight"])
+    copy("vision_model.embeddings.position_embedding.weight", weights[visual + "positional_embedding"])
+    copy("visual_projection.weight", weights[visual + "proj"].T)
+    copy("text_model.embeddings.token_embedding.weight", weights["token_embedding.weight"])
+    copy("text_model.embeddings.position_embedding.weight", weights["positional_embedding"])
+    copy("text_projection.weight", weights["text_projection"].T)
+    copy("logit_scale", weights["logit_scale"])
+    for kind in ("weight", "bias"):
+        copy(f"vision_model.pre_layrnorm.{kind}", weights[f"visual.ln_pre.{kind}"])
+        copy(f"vision_model.post_layernorm.{kind}", weights[f"visual.ln_post.{kind}"])
+        copy(f"text_model.final_layer_norm.{kind}", weights[f"ln_final.{kind}"])
+        for tower, start in (("vision_model", "visual.transformer"), ("text_model", "transformer")):
+            for layer in range(2):
+                to, block = f"{tower}.encoder.layers.{layer}", f"{start}.resblocks.{layer}"
+                for own, other in {
+                    "layer_norm1": "ln_1",
+                    "layer_norm2": "ln_2",
+                    "mlp.fc1": "mlp.c_fc",
+                    "mlp.fc2": "mlp.c_proj",
+                    "self_attn.out_proj": "attn.out_proj",
+                }.items():
+                    copy(f"{to}.{own}.{kind}", weights[f"{block}.{other}.{kind}"])
+                for part, value in zip("qkv", weights[f"{block}.attn.in_proj_{kind}"].chunk(3), strict=True):
+                    copy(f"{to}.self_attn.{part}_proj.{kind}", value)
+    assert filled == {name for name, _ in model.named_parameters()}
+    return source, model
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+def test_open_clip_and_transformers_give_the_same_trace_and_relevance(dtype, tolerance):
+    source, model = same_clip(dtype)
+    needs = Needs.everything(lrp=True)
+    first = trace_open_clip(source, images(dtype), TEXTS, needs=needs)
+    second = trace_hugging_face(model, {"pixel_values": images(dtype), "input_ids": TEXTS}, needs=needs)
+    close = {"rtol": tolerance, "atol": tolerance}
+    torch.testing.assert_close(second.logits, first.logits, **close)
+    assert second.trace.sizes == first.trace.sizes
+    assert torch.equal(second.trace.valid, first.trace.valid)
+    assert torch.equal(second.removable, first.removable)
+    assert torch.equal(second.boxes, first.boxes)
+    assert second.grid == first.grid
+    for modality, rows in first.readout.items():
+        assert torch.equal(second.readout[modality], rows)
+    for a, b in zip(first.trace.steps, second.trace.steps, strict=True):
+        assert (a.query, a.key) == (b.query, b.key)
+        for name, tensor in a.tensors():
+            if name != "attention_relevance" or dtype == torch.float64:  # LRP divides, which single precision blurs
+                torch.testing.assert_close(b.tensor(name), tensor, **close, msg=name)
+    for modality, tensor in first.trace.inputs.items():
+        torch.testing.assert_close(second.trace.inputs[modality], tensor, **close)
+    for name, explainer in EXPLAINERS.items():
+        found, expected = second.explain(explainer), first.explain(explainer)
+        for modality, scores in expected.items():
+            torch.testing.assert_close(found[modality], scores, **close, msg=name)
+
+
+@pytest.mark.parametrize("make", [tiny_vilt, tiny_lxmert])
+def test_models_that_do_not_use_the_interface_are_refused(make):
+    """ViLT and LXMERT compute their attention themselves, so they have adapters of their own."""
+    with pytest.raises(TraceError, match="does not compute its attention through transformers' attention interface"):
+        trace_hugging_face(make(), {})
+
+
+ACCUMULATING = [
+    explainers.Weighted(),
+    explainers.Weighted("branch", "token"),
+    explainers.Uniform(),
+    explainers.Constant(),
+    explainers.Rollout(),
+    explainers.GenAtt(),
+    explainers.Shuffled(),
+    explainers.DepthMatched(),
+]
+TOWERS = {"clip": "vision_model", "vit": "vit", "qwen2_vl": "model.visual", "qwen2_5_vl": "model.visual"}
+
+
+@contextmanager
+def planted(model, tower, see):
+    """Change attention masks: in the tower, a patch sees only itself; ``see(mask, of_tower)`` returns the mask."""
+    files = {sys.modules[type(m).__module__] for m in model.modules()}
+    inside = set(tower.modules())
+    with ExitStack() as patches:
+        for file in files:
+            if hasattr(file, "eager_attention_forward"):
+                patches.enter_context(_changed(file, inside, see))
+        yield
+
+
+@contextmanager
+def _changed(file, inside, see):
+    eager = file.eager_attention_forward
+
+    def attend(module, query, key, value, attention_mask, **options):
+        blocked = see(query.shape[2], module in inside)
+        mask = torch.zeros(blocked.shape, dtype=query.dtype).masked_fill(blocked, torch.finfo(query.dtype).min)
+        mask = mask if attention_mask is None else torch.minimum(mask, attention_mask)
+        return eager(module, query, key, value, mask, **options)
+
+    file.eager_attention_forward = attend
+    try:
+        yield
+    finally:
+        file.eager_attention_forward = eager
+
+
+def assert_planted(traced, boxes):
+    """Check that 99 % of the image's relevance is in the given boxes of each sample."""
+    for explainer in ACCUMULATING:
+        scores = traced.explain(explainer)["image"]
+        inside = torch.stack([scores[b, boxes[b]].sum() for b in range(len(scores))])
+        assert bool((scores.sum(-1) > 1e-6).all()), type(explainer).__name__
+        assert bool((inside / scores.sum(-1) > 0.99).all()), type(explainer).__name__
+
+
+@pytest.mark.parametrize("slot", [0, 2, 3])
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith(("llava", "qwen"))])
+def test_the_relevance_of_a_word_reaches_the_patch_behind_the_only_visible_slot(name, slot):
+    model, inputs = MODELS[name]()
+    model.set_attn_implementation("eager")
+    tower = model.get_submodule(TOWERS.get(name, "model.vision_tower"))
+    ids = inputs["input_ids"]
+    hidden = ids == IMAGE
+    for b in range(2):
+        hidden[b, hidden[b].nonzero()[slot]] = False
+
+    def see(count, of_tower):
+        return ~torch.eye(count, dtype=torch.bool)[None, None] if of_tower else hidden[:, None, None, :]
+
+    # The word for which the visible slot gets the most evidence; without any, there is nothing to carry.
+    with planted(model, tower, see):
+        traced = [trace_hugging_face(model, inputs, targets.given(word)) for word in range(4)]
+    found = 0
+    for each in traced:
+        scores = each.explain(explainers.Weighted())["image"]
+        if bool((scores.sum(-1) > 1e-3).all()):
+            assert_planted(each, [boxes_of(name, b, slot) for b in range(2)])
+            found += 1
+    assert found
+
+
+def boxes_of(name, sample, slot):
+    """Return the patches of a slot, by hand: one each, or 2 × 2 of a grid of 4 rows and 4 or 6 columns."""
+    if name.startswith("llava"):
+        return [slot]
+    width = (4, 6)[sample]
+    row, col = divmod(slot, width // 2)
+    return [(2 * row + r) * width + 2 * col + c for r in (0, 1) for c in (0, 1)]
+
+
+@pytest.mark.parametrize("patch", [0, 4, 7])
+@pytest.mark.parametrize("name", ["clip", "vit"])
+def test_the_only_patch_that_the_class_token_sees_gets_the_relevance(name, patch):
+    model, inputs = MODELS[name]()
+    model.set_attn_implementation("eager")
+
+    def see(count, of_tower):
+        if not of_tower:
+            return torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+        blocked = ~torch.eye(count, dtype=torch.bool)
+        blocked[0, 1 + patch] = False
+        return blocked[None, None]
+
+    with planted(model, model.get_submodule(TOWERS[name]), see):
+        traced = trace_hugging_face(model, inputs)
+    assert_planted(traced, [[patch], [patch]])
+
+
+class OnlyOneKey(TorchFunctionMode):
+    """A mode in which a probe, a single query, attends to one key only."""
+
+    def __init__(self, key):
+        super().__init__()
+        self.key = key
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") == "softmax" and args[0].ndim == 4 and args[0].shape[2] == 1:
+            blocked = torch.arange(args[0].shape[-1]) != self.key
+            args = (args[0].masked_fill(blocked, torch.finfo(args[0].dtype).min), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("patch", [0, 4, 7])
+def test_the_only_patch_that_siglips_probe_sees_gets_the_relevance(patch):
+    model, inputs = MODELS["siglip"]()
+    model.set_attn_implementation("eager")
+
+    def see(count, of_tower):
+        return ~torch.eye(count, dtype=torch.bool)[None, None] if of_tower else torch.zeros(1, 1, 1, 1).bool()
+
+    with planted(model, model.vision_model, see), OnlyOneKey(patch):
+        traced = trace_hugging_face(model, inputs, tolerance=float("inf"))
+    assert_planted(traced, [[patch], [patch]])
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit", "dinov2", "llava", "llava_siglip"])
+def test_a_box_contains_the_pixels_of_its_token(name):
+    """A change inside a box changes the embedding of its token before the first block, and no other."""
+    model, inputs = MODELS[name]()
+    traced = trace_hugging_face(model, inputs)
+    before = traced.trace.inputs["image"]
+    boxes = traced.boxes if traced.boxes.ndim == 3 else traced.boxes.expand(2, -1, -1)
+    first = before.shape[1] - traced.patches
+    for number in range(traced.patches):
+        changed = inputs["pixel_values"].clone()
+        for b in range(2):
+            left, top, right, bottom = boxes[b, number].tolist()
+            changed[b, :, top:bottom, left:right] += 1
+        after = trace_hugging_face(model, {**inputs, "pixel_values": changed}).trace.inputs["image"]
+        moved = (after - before).abs().amax(-1) > 1e-6
+        assert moved.nonzero().tolist() == [[0, first + number], [1, first + number]]
+
+
+@pytest.mark.parametrize("version", [2, 2.5])
+def test_a_box_contains_the_pixels_of_its_packed_patch(version):
+    """The patches of Qwen-VL are packed by the library's own image processor."""
+    model, inputs = qwen(version)
+    process = transformers.Qwen2VLImageProcessor(
+        do_resize=False, do_rescale=False, do_normalize=False, do_convert_rgb=False, patch_size=2, merge_size=2
+    )
+    pictures = [pixels(1, seed=3)[0, :, :8, :8], torch.cat([pixels(1, seed=4)[0, :, :8]], 0)]
+
+    def packed(pictures):
+        done = process(images=pictures, return_tensors="pt", input_data_format="channels_first")
+        return {**inputs, "pixel_values": done["pixel_values"], "image_grid_thw": done["image_grid_thw"]}
+
+    traced = trace_hugging_face(model, packed(pictures))
+    assert packed(pictures)["image_grid_thw"].tolist() == [[1, 4, 4], [1, 4, 6]]
+    before = traced.trace.inputs["image"]
+    for sample, count in enumerate((16, 24)):
+        for number in range(0, count, 3):
+            left, top, right, bottom = traced.boxes[sample, number].tolist()
+            changed = [picture.clone() for picture in pictures]
+            changed[sample][:, top:bottom, left:right] += 1
+            after = trace_hugging_face(model, packed(changed)).trace.inputs["image"]
+            assert ((after - before).abs().amax(-1) > 1e-6).nonzero().tolist() == [[sample, number]]
