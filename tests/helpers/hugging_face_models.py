@@ -129,6 +129,12 @@ def qwen(version, dtype=torch.float32):
         vision |= {"embed_dim": 16, "hidden_size": 16, "mlp_ratio": 2}
         config = transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
         model = transformers.Qwen2VLForConditionalGeneration(config)
+    elif version == 3:
+        vision |= {"hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 16}
+        vision |= {"deepstack_visual_indexes": [1], "num_position_embeddings": 16}
+        text |= {"head_dim": 4}
+        config = transformers.Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
+        model = transformers.Qwen3VLForConditionalGeneration(config)
     else:
         vision |= {"hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 16}
         vision |= {"window_size": 8, "fullatt_block_indexes": [1]}
@@ -144,6 +150,106 @@ def qwen(version, dtype=torch.float32):
     }
 
 
+def paligemma(dtype=torch.float32):
+    import transformers
+
+    config = transformers.PaliGemmaConfig(
+        vision_config=transformers.SiglipVisionConfig(**VISION, projection_dim=16),
+        text_config=transformers.GemmaConfig(**LANGUAGE, head_dim=4),
+        image_token_id=IMAGE,
+        projection_dim=16,
+    )
+    inputs = texts([*[IMAGE] * 9, 1, 6, 7], [*[IMAGE] * 9, 1, 8, 9, 6, 4])
+    return ready(transformers.PaliGemmaForConditionalGeneration(config), dtype), {
+        "pixel_values": pixels(dtype=dtype),
+        **inputs,
+        "token_type_ids": torch.zeros_like(inputs["input_ids"]),
+    }
+
+
+def gemma3(dtype=torch.float32):
+    """Return images of 4 × 4 patches, of which squares of 2 × 2 are averaged."""
+    import transformers
+
+    config = transformers.Gemma3Config(
+        vision_config=transformers.SiglipVisionConfig(**{**VISION, "image_size": 16}),
+        text_config=transformers.Gemma3TextConfig(**LANGUAGE, head_dim=4, sliding_window=8),
+        image_token_id=IMAGE,
+        mm_tokens_per_image=4,
+    )
+    inputs = texts([1, 37, *[IMAGE] * 4, 38, 6, 7], [1, 5, 37, *[IMAGE] * 4, 38, 8, 9, 6])
+    return ready(transformers.Gemma3ForConditionalGeneration(config), dtype), {
+        "pixel_values": pixels(size=16, dtype=dtype),
+        **inputs,
+        "token_type_ids": (inputs["input_ids"] == IMAGE).long(),
+    }
+
+
+def internvl(dtype=torch.float32):
+    """Return images of 4 × 4 patches, of which squares of 2 × 2 are joined; the second sample has two."""
+    import transformers
+
+    config = transformers.InternVLConfig(
+        vision_config=transformers.InternVLVisionConfig(**{**VISION, "image_size": [16, 16], "patch_size": [4, 4]}),
+        text_config=transformers.Qwen2Config(**LANGUAGE),
+        image_token_id=IMAGE,
+    )
+    inputs = texts([1, *[IMAGE] * 4, 6, 7], [1, *[IMAGE] * 4, 5, *[IMAGE] * 4, 9, 6])
+    return ready(transformers.InternVLForConditionalGeneration(config), dtype), {
+        "pixel_values": pixels(3, size=16, dtype=dtype),
+        **inputs,
+    }
+
+
+def llava_tiles(kind, dtype=torch.float32):
+    """Return an image of two tiles side by side, and one of two tiles one above the other, whose sides are empty."""
+    import transformers
+
+    options = {"image_token_id": IMAGE, "image_grid_pinpoints": [[12, 24], [24, 12]]}
+    sizes = torch.tensor([[12, 24], [24, 4]])
+    # 9 patches of the whole image, and the tiles' rows of 6 patches or 1 patch, each with a learnt token at its end.
+    slots = [9 + 3 * 7, 9 + 6 * 2]
+    if kind == "next":
+        config = transformers.LlavaNextConfig(
+            vision_config=transformers.CLIPVisionConfig(**VISION),
+            text_config=transformers.LlamaConfig(**LANGUAGE),
+            **options,
+        )
+        model = transformers.LlavaNextForConditionalGeneration(config)
+    else:
+        config = transformers.LlavaOnevisionConfig(
+            vision_config=transformers.SiglipVisionConfig(**VISION),
+            text_config=transformers.Qwen2Config(**LANGUAGE),
+            vision_aspect_ratio="anyres_max_1",
+            **options,
+        )
+        model = transformers.LlavaOnevisionForConditionalGeneration(config)
+        slots[0] = 9 + 2 * 5  # 3 × 6 patches are resized to 2 × 4
+    frames = pixels(6, dtype=dtype).view(2, 3, 3, 12, 12)
+    inputs = texts([1, *[IMAGE] * slots[0], 6, 7], [1, 5, *[IMAGE] * slots[1], 8, 9, 6])
+    return ready(model, dtype), {"pixel_values": frames, "image_sizes": sizes, **inputs}
+
+
+def idefics(kind, dtype=torch.float32):
+    """Return one and two tiles of 4 × 4 patches, of which squares of 2 × 2 are joined."""
+    import transformers
+
+    vision = {**VISION, "image_size": 16}
+    text = transformers.LlamaConfig(**LANGUAGE)
+    if kind == "idefics3":
+        vision_config = transformers.models.idefics3.Idefics3VisionConfig(**vision)
+        config = transformers.Idefics3Config(vision_config=vision_config, text_config=text, image_token_id=IMAGE)
+        model = transformers.Idefics3ForConditionalGeneration(config)
+    else:
+        vision_config = transformers.SmolVLMVisionConfig(**vision)
+        config = transformers.SmolVLMConfig(vision_config=vision_config, text_config=text, image_token_id=IMAGE)
+        model = transformers.SmolVLMForConditionalGeneration(config)
+    frames = pixels(4, size=16, dtype=dtype).view(2, 2, 3, 16, 16).clone()
+    frames[0, 1] = 0  # padding
+    inputs = texts([1, *[IMAGE] * 4, 6, 7], [1, *[IMAGE] * 4, 5, *[IMAGE] * 4, 9, 6])
+    return ready(model, dtype), {"pixel_values": frames, **inputs}
+
+
 def prompt_with(inputs, words):
     """Return the inputs with further tokens after each text."""
     rows = [
@@ -151,8 +257,12 @@ def prompt_with(inputs, words):
         for ids, mask, added in zip(inputs["input_ids"], inputs["attention_mask"], words, strict=True)
     ]
     changed = {**inputs, **texts(*rows)}
-    if "mm_token_type_ids" in inputs:
-        changed["mm_token_type_ids"] = (changed["input_ids"] == IMAGE).int()
+    for name in ("mm_token_type_ids", "token_type_ids"):
+        if name in inputs:
+            own = changed["input_ids"] == IMAGE
+            if not inputs[name].any():  # PaliGemma, which reads tokens of type 0 in both directions
+                own = torch.arange(own.shape[1]) >= inputs["attention_mask"].sum(1, keepdim=True)
+            changed[name] = own.to(inputs[name].dtype)
     return changed
 
 
@@ -166,4 +276,12 @@ MODELS = {
     "llava_siglip": partial(llava, tower="siglip"),
     "qwen2_vl": partial(qwen, 2),
     "qwen2_5_vl": partial(qwen, 2.5),
+    "qwen3_vl": partial(qwen, 3),
+    "paligemma": paligemma,
+    "gemma3": gemma3,
+    "internvl": internvl,
+    "llava_next": partial(llava_tiles, "next"),
+    "llava_onevision": partial(llava_tiles, "onevision"),
+    "idefics3": partial(idefics, "idefics3"),
+    "smolvlm": partial(idefics, "smolvlm"),
 }

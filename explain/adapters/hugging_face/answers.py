@@ -12,11 +12,18 @@ from explain.targets import Answer
 from explain.trace import TraceError
 
 
-def with_answer(inputs: Mapping[str, Any], answer: Answer | None) -> tuple[dict[str, Any], Tensor, Tensor]:
+def with_answer(
+    inputs: Mapping[str, Any], answer: Answer | None, token_type: int = 0
+) -> tuple[dict[str, Any], Tensor, Tensor]:
     """Return the inputs with the answer after each text, and which tokens are of the text and of the answer.
 
     The tokens are moved to the front of each text, so that padding comes last whatever the processor did. Inputs with
     one number per token are extended by zeros, the attention mask by ones.
+
+    Args:
+        inputs: The model's inputs.
+        answer: The answer, or None.
+        token_type: The ``token_type_ids`` of the answer's tokens.
 
     Returns:
         The inputs, the valid tokens and the tokens of the answer, bool [B, L].
@@ -40,7 +47,8 @@ def with_answer(inputs: Mapping[str, Any], answer: Answer | None) -> tuple[dict[
             whole = tensor.new_zeros(len(ids), length)
             for b, row in enumerate(rows):
                 kept = tensor[b][valid[b]]
-                added = {"input_ids": row, "attention_mask": [1] * len(row)}.get(name, [0] * len(row))
+                same = {"attention_mask": 1, "token_type_ids": token_type}.get(name, 0)
+                added = row if name == "input_ids" else [same] * len(row)
                 whole[b, : len(kept)] = kept
                 whole[b, len(kept) : len(kept) + len(row)] = torch.as_tensor(added, dtype=tensor.dtype)
             extended[name] = whole

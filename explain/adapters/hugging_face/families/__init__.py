@@ -20,9 +20,17 @@ FAMILIES = {
     "dinov2_with_registers": "encoders",
     "clip": "dual",
     "siglip": "dual",
-    "llava": "llava",
+    "llava": "tower",
+    "paligemma": "tower",
+    "gemma3": "tower",
+    "internvl": "tower",
+    "llava_next": "llava_next",
+    "llava_onevision": "llava_next",
+    "idefics3": "idefics",
+    "smolvlm": "idefics",
     "qwen2_vl": "qwen_vl",
     "qwen2_5_vl": "qwen_vl",
+    "qwen3_vl": "qwen_vl",
 }
 
 

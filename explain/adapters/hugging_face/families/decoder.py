@@ -55,7 +55,8 @@ def sequences(model: Any, inputs: Mapping[str, Any], answer: Answer | None, imag
     """
     if not isinstance(inputs.get("input_ids"), Tensor):
         raise TraceError("inputs have no input_ids: the model needs a text with an image token for each image")
-    changed, valid, of_answer = with_answer(inputs, answer)
+    suffix = int(model.config.model_type == "paligemma")  # it reads tokens of type 0 in both directions
+    changed, valid, of_answer = with_answer(inputs, answer, suffix)
     slots = (changed["input_ids"] == image_token) & valid & ~of_answer
     pixels = inputs.get("pixel_values")
     if pixels is None and not bool(slots.any()):
@@ -66,27 +67,6 @@ def sequences(model: Any, inputs: Mapping[str, Any], answer: Answer | None, imag
     if empty:
         raise TraceError(f"the text of sample {empty[0]} has no image token: apply the processor's chat template")
     return Sequences(changed, slots, valid & ~slots, of_answer)
-
-
-def images_per_sample(counts: Sequence[int], slots: int, images: int) -> list[int]:
-    """Return the number of images of each sample, if each image has the same number of slots.
-
-    Raises:
-        TraceError: The image tokens of the texts do not match the images.
-    """
-    if sum(counts) != slots * images or any(count % slots for count in counts):
-        raise TraceError(f"the texts have {counts} image tokens, but {images} images need {slots} each")
-    return [count // slots for count in counts]
-
-
-def split_images(per_sample: Sequence[int], device: torch.device) -> Tensor:
-    """Return the numbers of the images of each sample, [B, most images], -1 for padding."""
-    most, first = max(per_sample), 0
-    found = torch.full((len(per_sample), most), -1, device=device)
-    for sample, count in enumerate(per_sample):
-        found[sample, :count] = torch.arange(first, first + count, device=device)
-        first += count
-    return found
 
 
 def decoder_plan(

@@ -62,14 +62,16 @@ def single(name, inputs, sample):
         starts = {0: (0, 16), 1: (16, 40)}[sample]
         grid = inputs["image_grid_thw"][sample : sample + 1]
         image = {"pixel_values": inputs["pixel_values"][slice(*starts)], "image_grid_thw": grid}
+    elif name == "internvl":
+        image = {"pixel_values": inputs["pixel_values"][[slice(0, 1), slice(1, 3)][sample]]}
     else:
-        image = {k: v[sample : sample + 1] for k, v in inputs.items() if k == "pixel_values"}
+        image = {k: v[sample : sample + 1] for k, v in inputs.items() if k in ("pixel_values", "image_sizes")}
     mask = inputs.get("attention_mask")
     keep = None if mask is None else mask[sample].bool()
     text = {
         k: v[sample : sample + 1] if keep is None else v[sample : sample + 1, keep]
         for k, v in inputs.items()
-        if k in ("input_ids", "attention_mask", "mm_token_type_ids")
+        if k in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
     }
     return {**text, **image}
 
@@ -317,7 +319,7 @@ def test_nothing_is_left_on_the_model_or_in_the_library(name):
 
 
 def last_block(model):
-    return model.model.language_model.layers[-1]
+    return getattr(model.model, "language_model", getattr(model.model, "text_model", None)).layers[-1]
 
 
 @pytest.mark.parametrize("name", ["siglip", "llava"])

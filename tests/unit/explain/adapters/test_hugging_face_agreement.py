@@ -1,4 +1,4 @@
-"""The same weights in another library give the same trace, and a planted patch gets the relevance."""
+"""Comparison with the same weights in another library, and with planted patches that must get the relevance."""
 
 import sys
 from contextlib import ExitStack, contextmanager
@@ -110,7 +110,9 @@ ACCUMULATING = [
     explainers.Shuffled(),
     explainers.DepthMatched(),
 ]
-TOWERS = {"clip": "vision_model", "vit": "vit", "qwen2_vl": "model.visual", "qwen2_5_vl": "model.visual"}
+TOWERS = {"clip": "vision_model", "vit": "vit", "idefics3": "model.vision_model", "smolvlm": "model.vision_model"}
+TOWERS |= dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl"], "model.visual")
+DECODERS = [name for name in MODELS if name not in ("clip", "siglip", "vit", "dinov2", "bert")]
 
 
 @contextmanager
@@ -152,9 +154,13 @@ def assert_planted(traced, boxes):
 
 
 @pytest.mark.parametrize("slot", [0, 2, 3])
-@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith(("llava", "qwen"))])
+@pytest.mark.parametrize("name", DECODERS)
 def test_the_relevance_of_a_word_reaches_the_patch_behind_the_only_visible_slot(name, slot):
     model, inputs = MODELS[name]()
+    assert_reached(model, inputs, name, slot, [boxes_of(name, b, slot) for b in range(2)])
+
+
+def assert_reached(model, inputs, name, slot, boxes):
     model.set_attn_implementation("eager")
     tower = model.get_submodule(TOWERS.get(name, "model.vision_tower"))
     ids = inputs["input_ids"]
@@ -172,16 +178,23 @@ def test_the_relevance_of_a_word_reaches_the_patch_behind_the_only_visible_slot(
     for each in traced:
         scores = each.explain(explainers.Weighted())["image"]
         if bool((scores.sum(-1) > 1e-3).all()):
-            assert_planted(each, [boxes_of(name, b, slot) for b in range(2)])
+            assert_planted(each, boxes)
             found += 1
     assert found
 
 
+@pytest.mark.parametrize(("slot", "patches"), [(9, (9, 10)), (13, (19, 16)), (17, (13, 22))])
+def test_the_relevance_of_a_word_reaches_the_patch_of_a_tile(slot, patches):
+    """Image 0 has rows of 6 patches over two tiles, image 1 only the middle column of its two tiles."""
+    model, inputs = MODELS["llava_next"]()
+    assert_reached(model, inputs, "llava_next", slot, [[patch] for patch in patches])
+
+
 def boxes_of(name, sample, slot):
     """Return the patches of a slot, by hand: one each, or 2 × 2 of a grid of 4 rows and 4 or 6 columns."""
-    if name.startswith("llava"):
+    if name.startswith(("llava", "paligemma")):
         return [slot]
-    width = (4, 6)[sample]
+    width = (4, 6)[sample] if name.startswith("qwen") else 4
     row, col = divmod(slot, width // 2)
     return [(2 * row + r) * width + 2 * col + c for r in (0, 1) for c in (0, 1)]
 
@@ -231,7 +244,10 @@ def test_the_only_patch_that_siglips_probe_sees_gets_the_relevance(patch):
     assert_planted(traced, [[patch], [patch]])
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip", "vit", "dinov2", "llava", "llava_siglip"])
+BOXED = [name for name in MODELS if name != "bert" and not name.startswith("qwen")]
+
+
+@pytest.mark.parametrize("name", BOXED)
 def test_a_box_contains_the_pixels_of_its_token(name):
     """A change inside a box changes the embedding of its token before the first block, and no other."""
     model, inputs = MODELS[name]()
@@ -239,14 +255,26 @@ def test_a_box_contains_the_pixels_of_its_token(name):
     before = traced.trace.inputs["image"]
     boxes = traced.boxes if traced.boxes.ndim == 3 else traced.boxes.expand(2, -1, -1)
     first = before.shape[1] - traced.patches
-    for number in range(traced.patches):
+    images = torch.zeros(2, traced.patches) if traced.images is None else traced.images.expand(2, -1)
+    for number in range(0, traced.patches, 1 if traced.patches < 10 else 5):
         changed = inputs["pixel_values"].clone()
         for b in range(2):
             left, top, right, bottom = boxes[b, number].tolist()
-            changed[b, :, top:bottom, left:right] += 1
+            frame_of(name, changed, b, int(images[b, number]))[:, top:bottom, left:right] += 1
         after = trace_hugging_face(model, {**inputs, "pixel_values": changed}).trace.inputs["image"]
         moved = (after - before).abs().amax(-1) > 1e-6
-        assert moved.nonzero().tolist() == [[0, first + number], [1, first + number]]
+        own = [[b, first + number] for b in range(2) if traced.trace.valid[b, first + number]]
+        assert own
+        assert moved.nonzero().tolist() == own
+
+
+def frame_of(name, pixel_values, sample, image):
+    """Return the pixels of an image or tile of a sample, or of nothing if the sample has fewer."""
+    if name == "internvl":
+        return pixel_values[sample + image] if sample or not image else torch.zeros(3, 16, 16)
+    if name in ("idefics3", "smolvlm"):
+        return pixel_values[sample, image] if sample or not image else torch.zeros(3, 16, 16)
+    return pixel_values[sample, image] if pixel_values.ndim == 5 else pixel_values[sample]
 
 
 @pytest.mark.parametrize("version", [2, 2.5])
