@@ -129,6 +129,14 @@ def qwen(version, dtype=torch.float32):
         vision |= {"embed_dim": 16, "hidden_size": 16, "mlp_ratio": 2}
         config = transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
         model = transformers.Qwen2VLForConditionalGeneration(config)
+    elif version == 3.5:
+        vision |= {"hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 16, "num_position_embeddings": 16}
+        text |= {"head_dim": 4, "layer_types": ["full_attention", "linear_attention", "full_attention"]}
+        text |= {"linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 4}
+        text |= {"linear_value_head_dim": 4}
+        text["rope_parameters"] |= {"partial_rotary_factor": 1.0}
+        config = transformers.Qwen3_5Config(text_config=text, vision_config=vision, **ids)
+        model = transformers.Qwen3_5ForConditionalGeneration(config)
     elif version == 3:
         vision |= {"hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 16}
         vision |= {"deepstack_visual_indexes": [1], "num_position_embeddings": 16}

@@ -6,7 +6,7 @@ A stack of layers holds its tokens in a tensor [..., D]. A *place* is a token's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -27,9 +27,9 @@ def put(tokens: Tensor, places: Tensor, values: Tensor) -> Tensor:
     return flat.view_as(tokens)
 
 
-def stream(tokens: Tensor, places: Tensor) -> Parts:
-    """Return a stream [..., D] of a model as a value [B, n, D] of the trace."""
-    return Parts((tokens,), lambda tensors: take(tensors[0], places), len(places))
+def stream(tokens: Tensor, places: Tensor, view: Callable[[Tensor], Tensor] | None = None) -> Parts:
+    """Return a stream [..., D] of a model as a value [B, n, D] of the trace; ``view`` returns it from the tensor."""
+    return Parts((tokens,), lambda tensors: take(view(tensors[0]) if view else tensors[0], places), len(places))
 
 
 def attention(pieces: Sequence[Tensor], queries: Tensor, keys: Tensor) -> Parts:

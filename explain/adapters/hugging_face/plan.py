@@ -25,6 +25,7 @@ class Merge:
     #: Module whose first input are the old tokens, and their places in it, if importance may decide how they merge.
     module: nn.Module | None = None
     places: Tensor | None = None
+    tokens: Callable[[Tensor], Tensor] | None = None  #: returns the tokens [..., D] in that input; None: it is them
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,6 +119,8 @@ def _watch_stacks(
             recorded = []
         if (replaced and not needs.gradients_of_all_steps) or (started and stack.query == JOINT):
             first = None
+        if merge == "importance" and any(each.module is not None for each in stack.merges):
+            first = None  # the graph starts at the latest where the tokens are merged
         started = started or first is not None
         _watch_entry(hooks, recorder, stack, merge)
         for place in recorded:
@@ -144,8 +146,10 @@ def _watch_entry(hooks: ExitStack, recorder: Recorder, stack: Stack, merge: str)
 
     def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         for place, each in enumerate(stack.merges):
-            parts = None if place not in merged or each.places is None else places.stream(merged[place], each.places)
-            recorder.token_map(each.step, parts)
+            if place in merged and each.places is not None:
+                recorder.token_map(each.step, places.stream(merged[place], each.places, each.tokens))
+            else:
+                recorder.token_map(each.step)
         args, kwargs, _ = changed_stream(args, kwargs, partial(_with_inputs, recorder, stack))
         return args, kwargs
 

@@ -31,6 +31,7 @@ FAMILIES = {
     "qwen2_vl": "qwen_vl",
     "qwen2_5_vl": "qwen_vl",
     "qwen3_vl": "qwen_vl",
+    "qwen3_5": "qwen_vl",
 }
 
 

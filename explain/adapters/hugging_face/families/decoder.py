@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from explain.adapters.hugging_face.plan import Merge, Plan, Stack, layers_of
 from explain.adapters.hugging_face.text import is_special, special_ids, words_of
 from explain.targets import Answer
 from explain.trace import JOINT, TokenMap, TraceError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,7 @@ class Images:
     grid: tuple[int, int] | None  #: rows and columns of the patches, if each sample has one image of the same size
     merging: nn.Module | None = None  #: module whose first input are the tokens that are merged
     merging_places: Tensor | None = None  #: their places in it
+    merging_tokens: Callable[[Tensor], Tensor] | None = None  #: returns the tokens in that input; None: it is them
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,8 @@ def decoder_plan(
         read = whole.flatten(0, 1)[reading]
         return read[:, 0] if answer is None else read
 
-    decoder = Stack("text", layers_of(model, language_model), JOINT, joint, {"text": words}, _merges(images, slots))
+    blocks = layers_of(model, language_model)
+    decoder = Stack("text", blocks, JOINT, joint, {"text": words}, _merges(images, slots), _linear(model, blocks))
     readout = positions[:, 0]
     if answer is not None:
         readout = positions[wanted] if answer.each else _mean_rows(positions, wanted, order)
@@ -126,9 +131,19 @@ def decoder_plan(
     )
 
 
+def _linear(model: Any, blocks: Sequence[tuple[str, nn.Module]]) -> frozenset[int]:
+    """Return the layers with linear attention, which has no map; their names are logged."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
+    skipped = [number for number, kind in enumerate(kinds) if kind == "linear_attention"]
+    if skipped:
+        names = ", ".join(blocks[number][0] for number in skipped)
+        logger.warning("layers with linear attention have no attention map and are left out: %s", names)
+    return frozenset(skipped)
+
+
 def _merges(images: Images, slots: Tensor) -> list[Merge]:
     step = TokenMap(modality="image", weights=images.weights, valid=slots >= 0)
-    return [Merge(step, images.merging, images.merging_places)]
+    return [Merge(step, images.merging, images.merging_places, images.merging_tokens)]
 
 
 def _reading(text: Sequences, answer: Answer | None) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ LLaVA and PaliGemma read each patch, Gemma 3 and InternVL the means or joined fe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ def plan(model: Any, inputs: Mapping[str, Any], answer: Answer | None, tokenizer
     per_sample = images_per_sample(text.counts, len(square), len(pixels))
     weights = [torch.block_diag(*[square] * count) for count in per_sample]
     images = tower_images(frames, per_sample, weights, text)
+    if model.config.model_type == "internvl":
+        images = replace(images, merging=model.model.multi_modal_projector, merging_tokens=partial(unjoined, merge))
     return decoder_plan(model, text, images, answer, tokenizer, model.model.language_model)
 
 
@@ -45,6 +48,13 @@ def merged_patches(model: Any, frames: Frames) -> int:
     if config.model_type == "gemma3":
         return int(frames.grid[0] // config.mm_tokens_per_image**0.5)
     return round(1 / getattr(config, "downsample_ratio", 1))
+
+
+def unjoined(side: int, joined: Tensor) -> Tensor:
+    """Return the patches [frames, patches, D] that are joined to squares, [frames, squares, side² · D]."""
+    count = round(joined.shape[1] ** 0.5)
+    squares = joined.view(len(joined), count, count, side, side, -1)  # InternVL's images are square
+    return squares.transpose(2, 3).reshape(len(joined), (count * side) ** 2, -1)
 
 
 @dataclass(frozen=True, eq=False)
