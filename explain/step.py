@@ -103,7 +103,7 @@ class AttentionStep:
 
 
 class Directed(Protocol):
-    """Anything with a query and a key modality, such as a step of a trace or of a recording."""
+    """Anything with a query and a key modality, such as a step of a trace or of a recording, or a token map."""
 
     @property
     def query(self) -> str:
@@ -123,11 +123,21 @@ def replaces(later: Directed, earlier: Directed) -> bool:
 
 
 def last_steps(steps: Sequence[Directed]) -> list[int]:
-    """Return the indices of the last step of each pair of modalities, without those that :func:`replaces` rules out."""
+    """Return the indices of the last attention step of each pair of modalities.
+
+    Steps that :func:`replaces` rules out are left out, but not if a token map has handed their rows on to another
+    modality before.
+    """
     last: list[int] = []
+    handed: list[int] = []
     for place, step in enumerate(steps):
+        if hasattr(step, "weights"):  # a token map
+            if step.query != step.key:
+                handed += [before for before in last if steps[before].query == step.key]
+                last = [before for before in last if before not in handed]
+            continue
         last = [*(before for before in last if not replaces(step, steps[before])), place]
-    return last
+    return sorted(handed + last)
 
 
 def check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> None:

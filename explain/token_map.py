@@ -28,6 +28,11 @@ class TokenMap:
         return f"TokenMap({self.modality} from {self.key}: weights {list(self.weights.shape)})"
 
     @property
+    def query(self) -> str:
+        """The modality whose tokens are replaced."""
+        return self.modality
+
+    @property
     def key(self) -> str:
         """Modality of the old tokens."""
         return self.modality if self.source is None else self.source

@@ -118,8 +118,8 @@ class AttentionTrace:
 
     def last_steps(self) -> list[AttentionStep]:
         """Return the last step of each pair of modalities, except those replaced by a later joint attention."""
-        steps = self.attention_steps
-        return [steps[place] for place in last_steps(steps)]
+        places = last_steps(self.steps)
+        return [step for place in places if isinstance(step := self.steps[place], AttentionStep)]
 
     def layout(self, step: AttentionStep | TokenMap) -> Layout:
         """Return the tokens that the model holds before a step of this trace."""
@@ -164,8 +164,8 @@ class AttentionTrace:
             by: Name of what needs the fields, for the error message.
             last_only: Check only the last attention steps (:meth:`last_steps`).
         """
-        steps = self.attention_steps
-        places = last_steps(steps) if last_only else range(len(steps))
+        steps = {place: step for place, step in enumerate(self.steps) if isinstance(step, AttentionStep)}
+        places = last_steps(self.steps) if last_only else [*steps]
         for field in fields:
             if field in TRACE_FIELDS:
                 if getattr(self, field) is None:

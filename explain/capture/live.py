@@ -92,6 +92,10 @@ class LiveMap:
     step: TokenMap
     merged: Parts | None  # the old tokens [B, n_old, D], if their importance decides how they are merged
 
+    def hands_on(self, modality: str) -> bool:
+        """Return whether the map gives a modality's rows to another modality."""
+        return self.step.key == modality != self.step.modality
+
     def finished(self, items: Items, grads: Iterator[Tensor]) -> TokenMap:
         """Return the map for the items that the trace explains.
 

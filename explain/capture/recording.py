@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from explain.capture.parts import Parts
 from explain.step import AttentionStep, TraceError, last_steps, replaces
 from explain.trace import AttentionTrace, Scalar, TokenMap
 
+Step = TypeVar("Step", LiveStep, AttentionStep)
 _ACTIVE: ContextVar[Recorder | None] = ContextVar("active_recorder", default=None)
 
 
@@ -281,7 +283,8 @@ class Recorder:
 
     def _still_needed(self, old: LiveStep, new: LiveStep) -> list[LiveStep]:
         """Return what is kept of an old step after a new one: the step, a part of it, or nothing."""
-        if not replaces(new, old):
+        handed = any(each.hands_on(old.query) and each.before > old.number for each in self._maps)
+        if handed or not replaces(new, old):
             return [old]
         return [old.keeping(self.needs.every)] if self.needs.all_steps else []
 
@@ -305,10 +308,11 @@ class Recorder:
 
     def _steps_with_fields(self) -> list[tuple[LiveStep, frozenset[str]]]:
         """Return each step with the fields that it has in the trace."""
-        last = last_steps(self._steps)
-        return [(step, self.needs.of_step(place in last)) for place, step in enumerate(self._steps)]
+        steps = self._in_order(self._steps, [each.step for each in self._maps])
+        last = [steps[place] for place in last_steps(steps)]
+        return [(step, self.needs.of_step(any(step is each for each in last))) for step in self._steps]
 
-    def _in_order(self, steps: Sequence[AttentionStep], maps: Sequence[TokenMap]) -> Sequence[AttentionStep | TokenMap]:
+    def _in_order(self, steps: Sequence[Step], maps: Sequence[TokenMap]) -> list[Step | TokenMap]:
         """Return the steps and the token maps in the order in which the model ran them."""
         of_steps = [(step.number, 1, place) for place, step in enumerate(self._steps)]
         of_maps = [(each.before, 0, place) for place, each in enumerate(self._maps)]

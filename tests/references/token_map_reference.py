@@ -40,8 +40,11 @@ def add(rows, weights):
     return [sum(w * row[c] for w, row in zip(weights, rows, strict=True)) for c in columns]
 
 
-def run(trace, update):
-    """Return R after all steps: ``update(state, step, old)`` writes the rows of one attention step."""
+def run(trace, update, handing=False):
+    """Return R after all steps: ``update(state, step)`` returns the modality and the rows that a step writes.
+
+    ``handing``: a map from another modality makes its tokens of what that modality attends to.
+    """
     state, groups = State(trace), []
     for step in trace.steps:
         same = groups and not isinstance(step, TokenMap) and not isinstance(groups[-1][0], TokenMap)
@@ -51,7 +54,7 @@ def run(trace, update):
             groups.append([step])
     for group in groups:
         if isinstance(group[0], TokenMap):
-            apply(state, group[0])
+            apply(state, group[0], handing)
             continue
         writes = [update(state, step) for step in group]
         for modality, rows in writes:
@@ -59,9 +62,12 @@ def run(trace, update):
     return state.matrix()
 
 
-def apply(state, step):
+def apply(state, step, handing=False):
     weights = step.weights[0].tolist()
     source = step.source or step.modality
+    if handing and source != step.modality:
+        columns = state.columns[step.modality]
+        state.made[source] = [[row[c] if c in columns else 0 for c in range(len(row))] for row in state.R[source]]
     for of in ("R", "made"):
         rows = getattr(state, of)
         rows[step.modality] = [add(rows[source], row) for row in weights]
@@ -199,8 +205,13 @@ def trans_att(trace):
 
 def raw_attention(trace):
     def last(step):
-        later = [s for s in trace.steps[trace.steps.index(step) + 1 :] if not isinstance(s, TokenMap)]
-        return not any(s.query == "joint" or (s.query, s.key) == (step.query, step.key) for s in later)
+        for later in trace.steps[trace.steps.index(step) + 1 :]:
+            if isinstance(later, TokenMap):
+                if later.source == step.query:
+                    return True  # its rows are handed on
+            elif later.query == "joint" or (later.query, later.key) == (step.query, step.key):
+                return False
+        return True
 
     def update(state, step):
         if not last(step):
@@ -208,4 +219,4 @@ def raw_attention(trace):
         made = part(state.tokens(step.key, "made"), state.columns[step.key])
         return step.query, with_block(state, step, product(mean_attention(step), made))
 
-    return run(trace, update)
+    return run(trace, update, handing=True)

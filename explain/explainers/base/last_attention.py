@@ -14,7 +14,8 @@ class LastAttention(Explainer):
 
     This includes self-attention (s = q). A joint attention sets all of R and replaces all earlier steps. If s never
     attends to q, R_sq keeps its start value: I for s = q, else 0. Token maps before a step carry its map on to the
-    input tokens, and those after it replace its rows.
+    input tokens, and those after it replace its rows. A token map from another modality, such as queries that read an
+    image, hands on what that modality's last cross-attention read.
     """
 
     last_only = True
@@ -25,21 +26,33 @@ class LastAttention(Explainer):
 
     def matrix(self, trace: AttentionTrace) -> Tensor:
         """Return R, [B, N_rows, N], whose blocks are the maps of the last steps."""
-        relevance, last = trace.identity(), trace.last_steps()
+        relevance, last, mapped = trace.identity(), trace.last_steps(), None
         for step in trace.steps:
             if isinstance(step, TokenMap):
+                mapped = _after(trace, step, mapped, relevance)
                 relevance = step.carry(relevance, trace.layout(step))
             elif any(step is each for each in last):
-                self._write(trace, step, relevance)
+                self._write(trace, step, relevance, mapped)
         if (valid := trace.final.valid) is not None:
-            unread = trace.mapped()
-            relevance = relevance.where(valid[:, :, None], trace.identity() if unread is None else unread)
+            relevance = relevance.where(valid[:, :, None], trace.identity() if mapped is None else mapped)
         return relevance
 
-    def _write(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor) -> None:
-        """Write R_sq of one step, in place."""
+    def _write(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor, mapped: Tensor | None) -> None:
+        """Write R_sq of one step, in place; ``mapped`` is of which input tokens its keys are made."""
         attention = zero_padding(trace, step, self.attention_map(trace, step))
         layout, columns = trace.layout(step), trace.span(step.key)
-        if (mapped := trace.mapped(step)) is not None:
+        if mapped is not None:
             attention = attention @ mapped[:, layout.span(step.key), columns]
         relevance[:, layout.span(step.query), columns] = attention
+
+
+def _after(trace: AttentionTrace, step: TokenMap, mapped: Tensor | None, relevance: Tensor) -> Tensor:
+    """Return of which input tokens the tokens after a token map are made, [B, N_rows, N]."""
+    mapped = trace.identity() if mapped is None else mapped
+    layout = trace.layout(step)
+    if step.modality != step.key:
+        rows, columns = layout.span(step.key), trace.span(step.modality)
+        mapped = mapped.clone()
+        mapped[:, rows] = 0
+        mapped[:, rows, columns] = relevance[:, rows, columns]
+    return step.carry(mapped, layout)
