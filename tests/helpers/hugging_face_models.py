@@ -258,6 +258,37 @@ def idefics(kind, dtype=torch.float32):
     return ready(model, dtype), {"pixel_values": frames, **inputs}
 
 
+def blip(kind, dtype=torch.float32):
+    """Return images that three queries read; InstructBLIP's queries also see the text."""
+    import transformers
+
+    qformer = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    qformer |= {"cross_attention_frequency": 2, "encoder_hidden_size": 16, "vocab_size": 30}
+    text = {"vocab_size": 40, "hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"word_embed_proj_dim": 16, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1}
+    options = {"num_query_tokens": 3, "image_token_index": IMAGE}
+    inputs = texts([*[IMAGE] * 3, 1, 6, 7], [*[IMAGE] * 3, 1, 8, 9, 6, 4])
+    if kind == "blip2":
+        config = transformers.Blip2Config(
+            vision_config=transformers.Blip2VisionConfig(**VISION),
+            qformer_config=transformers.Blip2QFormerConfig(**qformer),
+            text_config=transformers.OPTConfig(**text),
+            **options,
+        )
+        model = transformers.Blip2ForConditionalGeneration(config)
+    else:
+        config = transformers.InstructBlipConfig(
+            vision_config=transformers.InstructBlipVisionConfig(**VISION),
+            qformer_config=transformers.InstructBlipQFormerConfig(**qformer),
+            text_config=transformers.OPTConfig(**text),
+            **options,
+        )
+        model = transformers.InstructBlipForConditionalGeneration(config)
+        copy = texts([2, 6, 7], [2, 8, 9, 6])
+        inputs |= {f"qformer_{name}": tensor for name, tensor in copy.items()}
+    return ready(model, dtype), {"pixel_values": pixels(dtype=dtype), **inputs}
+
+
 def prompt_with(inputs, words):
     """Return the inputs with further tokens after each text."""
     rows = [
@@ -292,4 +323,6 @@ MODELS = {
     "llava_onevision": partial(llava_tiles, "onevision"),
     "idefics3": partial(idefics, "idefics3"),
     "smolvlm": partial(idefics, "smolvlm"),
+    "blip2": partial(blip, "blip2"),
+    "instructblip": partial(blip, "instructblip"),
 }

@@ -41,6 +41,20 @@ class Stack:
     )  #: places of input tokens in the first block, by modality
     merges: Sequence[Merge] = ()  #: token maps before the first block
     skipped: frozenset[int] = frozenset()  #: blocks without attention maps, such as linear attention
+    cross: Cross | None = None  #: the blocks that attend to another modality
+
+
+@dataclass(frozen=True, eq=False)
+class Cross:
+    """The cross-attentions of a stack, such as those of queries that read an image.
+
+    The stack's tokens begin as constants, and a token map hands what they become on to the next stack.
+    """
+
+    blocks: frozenset[int]  #: which blocks of the stack they are
+    key: str  #: modality that they attend to
+    places: Tensor  #: places of the queries in these blocks, [B, n]
+    keys: Tensor  #: places of the keys, [B, n_key]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal
@@ -113,35 +113,57 @@ def _watch_stacks(
 ) -> None:
     needs, started = recorder.needs, False
     for number, stack in enumerate(plan.stacks):
-        recorded, first = recorded_blocks(chosen[stack.name], needs)
+        recorded, first = _recorded(stack, chosen[stack.name], needs)
         replaced = any(chosen[later.name] for later in plan.stacks[number + 1 :] if later.query == JOINT)
-        if replaced and not needs.all_steps:  # a later joint attention is the last of every kind
+        if replaced and stack.cross is None and not needs.all_steps:  # a later joint attention is the last of all
             recorded = []
-        if (replaced and not needs.gradients_of_all_steps) or (started and stack.query == JOINT):
+        if replaced and stack.cross is None and not needs.gradients_of_all_steps:
+            first = None
+        if started and stack.query == JOINT:
+            first = None  # its graph comes from the image
+        constant = started and stack.cross is not None  # its first block already reads what the graph depends on
+        if constant:
             first = None
         if merge == "importance" and any(each.module is not None for each in stack.merges):
             first = None  # the graph starts at the latest where the tokens are merged
         started = started or first is not None
-        _watch_entry(hooks, recorder, stack, merge)
+        _watch_entry(hooks, recorder, stack, merge, constant)
         for place in recorded:
             name, block = stack.blocks[place]
             start = partial(recorder.start, stack.name) if place == first else None
-            watch_block(hooks, watch, name, block, partial(_record, recorder, stack), start)
+            watch_block(hooks, watch, name, block, partial(_record, recorder, stack, place), start)
 
 
-def _record(recorder: Recorder, stack: Stack, seen: Seen) -> None:
+def _recorded(stack: Stack, chosen: Sequence[int], needs: Needs) -> tuple[Sequence[int], int | None]:
+    """Return the blocks of a stack that are recorded, and the first one to be differentiated or None."""
+    if stack.cross is None:
+        return recorded_blocks(chosen, needs)
+    crossed = [number for number in chosen if number in stack.cross.blocks]
+    last = sorted([*crossed[-1:], *[number for number in chosen if number not in crossed][-1:]])
+    recorded = chosen if needs.all_steps else last
+    differentiated = recorded if needs.gradients_of_all_steps else last
+    return recorded, min(differentiated, default=None)
+
+
+def _record(recorder: Recorder, stack: Stack, number: int, seen: Seen) -> None:
     assert seen.output is not None
+    key, own, keys = stack.query, stack.places, stack.places
+    if stack.cross is not None and number in stack.cross.blocks:
+        key, own, keys = stack.cross.key, stack.cross.places, stack.cross.keys
     recorder.step(
         query=stack.query,
-        key=stack.query,
-        attention=places.attention(seen.attention, stack.places, stack.places),
-        residual=places.stream(seen.residual, stack.places),
-        output=places.stream(seen.output, stack.places),
+        key=key,
+        attention=places.attention(seen.attention, own, keys),
+        residual=places.stream(seen.residual, own),
+        output=places.stream(seen.output, own),
     )
 
 
-def _watch_entry(hooks: ExitStack, recorder: Recorder, stack: Stack, merge: str) -> None:
-    """Record the token maps before a stack, and the input tokens that enter its first block."""
+def _watch_entry(hooks: ExitStack, recorder: Recorder, stack: Stack, merge: str, constant: bool) -> None:
+    """Record the token maps before a stack, and the input tokens that enter its first block.
+
+    ``constant``: its tokens begin as constants, and the gradient graph starts at them.
+    """
     merged: dict[int, Tensor] = {}
 
     def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
@@ -151,6 +173,8 @@ def _watch_entry(hooks: ExitStack, recorder: Recorder, stack: Stack, merge: str)
             else:
                 recorder.token_map(each.step)
         args, kwargs, _ = changed_stream(args, kwargs, partial(_with_inputs, recorder, stack))
+        if constant:
+            args, kwargs, _ = changed_stream(args, kwargs, partial(recorder.start, stack.name))
         return args, kwargs
 
     def see(place: int, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -28,6 +28,8 @@ FAMILIES = {
     "llava_onevision": "llava_next",
     "idefics3": "idefics",
     "smolvlm": "idefics",
+    "blip-2": "blip2",
+    "instructblip": "blip2",
     "qwen2_vl": "qwen_vl",
     "qwen2_5_vl": "qwen_vl",
     "qwen3_vl": "qwen_vl",

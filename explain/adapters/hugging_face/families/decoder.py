@@ -27,10 +27,11 @@ class Images:
     stacks: Sequence[Stack]  #: of the vision tower
     valid: Tensor  #: bool [B, n_v]
     patches: Tensor  #: bool [B, n_v]: tokens with a box; the others, such as class tokens, come first
-    weights: Tensor  #: token map [B, n_slots, n_v] to the language model's image tokens
+    weights: Tensor  #: token map [B, n_slots, n_v] to the language model's image tokens, or from the queries
     boxes: Tensor  #: [B, P, 4], 0 for padding
     images: Tensor  #: number of the image (or tile) of each patch, [B, P]
     grid: tuple[int, int] | None  #: rows and columns of the patches, if each sample has one image of the same size
+    queries: Tensor | None = None  #: valid tokens of a modality ``query`` that reads the image, bool [B, n_query]
     merging: nn.Module | None = None  #: module whose first input are the tokens that are merged
     merging_places: Tensor | None = None  #: their places in it
     merging_tokens: Callable[[Tensor], Tensor] | None = None  #: returns the tokens in that input; None: it is them
@@ -99,6 +100,7 @@ def decoder_plan(
     slots, words = in_sequence(text.slots), in_sequence(text.text)
     ids = text.inputs["input_ids"]
     joint = torch.cat([slots, words], 1)
+    queries = images.valid[:, :0] if images.queries is None else images.queries
     order, n_image = joint.shape[1], images.valid.shape[1]
     reading, wanted = _reading(text, answer)  # places [B, T] whose logits are read
     positions = _positions(joint, reading)
@@ -118,16 +120,16 @@ def decoder_plan(
     if answer is not None:
         readout = positions[wanted] if answer.each else _mean_rows(positions, wanted, order)
     return Plan(
-        sizes={"image": n_image, "text": words.shape[1]},
-        valid=_valid(images.valid, words, reading, wanted, answer),
+        sizes={"image": n_image, **({"query": queries.shape[1]} if queries.numel() else {}), "text": words.shape[1]},
+        valid=_valid(torch.cat([images.valid, queries], 1), words, reading, wanted, answer),
         stacks=[*images.stacks, decoder],
         run=run,
-        removable=torch.cat([images.patches, inside], 1),
+        removable=torch.cat([images.patches, torch.zeros_like(queries), inside], 1),
         readout=dict.fromkeys(("image", "text"), readout),
         grid=images.grid,
         boxes=images.boxes,
         images=images.images,
-        words=None if tokenizer is None else words_of(own, inside, n_image, tokenizer),
+        words=None if tokenizer is None else words_of(own, inside, n_image + queries.shape[1], tokenizer),
     )
 
 
@@ -142,6 +144,10 @@ def _linear(model: Any, blocks: Sequence[tuple[str, nn.Module]]) -> frozenset[in
 
 
 def _merges(images: Images, slots: Tensor) -> list[Merge]:
+    if images.queries is not None:
+        handed = TokenMap(modality="image", source="query", weights=images.weights, valid=slots >= 0)
+        gone = images.weights.new_zeros(len(slots), 0, images.queries.shape[1])
+        return [Merge(handed), Merge(TokenMap(modality="query", weights=gone))]
     step = TokenMap(modality="image", weights=images.weights, valid=slots >= 0)
     return [Merge(step, images.merging, images.merging_places, images.merging_tokens)]
 

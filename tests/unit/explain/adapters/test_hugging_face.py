@@ -73,6 +73,10 @@ def single(name, inputs, sample):
         for k, v in inputs.items()
         if k in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
     }
+    if name == "instructblip":
+        keep = inputs["qformer_attention_mask"][sample].bool()
+        for key in ("qformer_input_ids", "qformer_attention_mask"):
+            image[key] = inputs[key][sample : sample + 1, keep]
     return {**text, **image}
 
 
@@ -319,6 +323,8 @@ def test_nothing_is_left_on_the_model_or_in_the_library(name):
 
 
 def last_block(model):
+    if hasattr(model, "qformer"):
+        return model.language_model.model.decoder.layers[-1]
     return getattr(model.model, "language_model", getattr(model.model, "text_model", None)).layers[-1]
 
 

@@ -112,7 +112,8 @@ ACCUMULATING = [
 ]
 TOWERS = {"clip": "vision_model", "vit": "vit", "idefics3": "model.vision_model", "smolvlm": "model.vision_model"}
 TOWERS |= dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl"], "model.visual")
-DECODERS = [name for name in MODELS if name not in ("clip", "siglip", "vit", "dinov2", "bert")]
+QUERIES = ("blip2", "instructblip")
+DECODERS = [name for name in MODELS if name not in ("clip", "siglip", "vit", "dinov2", "bert", *QUERIES)]
 
 
 @contextmanager
@@ -133,6 +134,9 @@ def _changed(file, inside, see):
 
     def attend(module, query, key, value, attention_mask, **options):
         blocked = see(query.shape[2], module in inside)
+        if key.shape[2] != query.shape[2]:  # query i reads only patch i + 2, which follows the class token
+            blocked = torch.arange(key.shape[2]) != torch.arange(query.shape[2])[:, None] + 3
+            blocked = blocked[None, None]
         mask = torch.zeros(blocked.shape, dtype=query.dtype).masked_fill(blocked, torch.finfo(query.dtype).min)
         mask = mask if attention_mask is None else torch.minimum(mask, attention_mask)
         return eager(module, query, key, value, mask, **options)
@@ -181,6 +185,30 @@ def assert_reached(model, inputs, name, slot, boxes):
             assert_planted(each, boxes)
             found += 1
     assert found
+
+
+@pytest.mark.parametrize("slot", [0, 1, 2])
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_relevance_of_a_word_reaches_the_patch_that_the_only_visible_query_reads(name, slot):
+    model, inputs = MODELS[name]()
+    model.set_attn_implementation("eager")
+    inside = {id(m) for part in (model.vision_model, model.qformer) for m in part.modules()}
+    tower = [m for m in model.modules() if id(m) in inside]
+    hidden = torch.arange(inputs["input_ids"].shape[1])[None] != slot
+    hidden = hidden & (inputs["input_ids"] == IMAGE)
+
+    def see(count, of_tower):
+        return ~torch.eye(count, dtype=torch.bool)[None, None] if of_tower else hidden[:, None, None, :]
+
+    with planted(model, torch.nn.ModuleList(tower), see):
+        traced = [trace_hugging_face(model, inputs, targets.given(word)) for word in range(6)]
+    found = [t for t in traced if bool((t.explain(explainers.Weighted())["image"].sum(-1) > 1e-3).all())]
+    assert found
+    for each in found:
+        assert_planted(each, [[slot + 2]] * 2)
+        last = each.explain(explainers.RawAttention())["image"]
+        torch.testing.assert_close(last[:, slot + 2], last.sum(-1))
+        assert bool((last.sum(-1) > 0).all())
 
 
 @pytest.mark.parametrize(("slot", "patches"), [(9, (9, 10)), (13, (19, 16)), (17, (13, 22))])
