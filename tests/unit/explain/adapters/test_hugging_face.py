@@ -10,7 +10,7 @@ from adapter_checks import (
     breaking,
     normal,
 )
-from hugging_face_models import IMAGE, MODELS, bert, clip, dinov2, llava, qwen, siglip, vit
+from hugging_face_models import IMAGE, MODELS, llava, vit
 
 from explain import Needs, TokenMap, TraceError, explainers, targets
 from explain.adapters import trace_hugging_face
@@ -114,6 +114,22 @@ def blocks_of(name, model):
         return [(layer, layer.attention if name == "vit" else layer.layer_scale1) for layer in layers]
     if name == "bert":
         return [(layer, layer.attention.output.dropout) for layer in model.bert.encoder.layer]
+    if name in ("blip2", "instructblip"):
+        return [
+            *((layer, layer.self_attn) for layer in model.vision_model.encoder.layers),
+            *(
+                (part, part.output.dropout)
+                for layer in model.qformer.encoder.layer
+                for part in (layer.attention, getattr(layer, "crossattention", None))
+                if part is not None
+            ),
+            *((layer, layer.self_attn) for layer in model.language_model.model.decoder.layers),
+        ]
+    if name == "gemma3":
+        return [
+            *((layer, layer.self_attn) for layer in model.model.vision_tower.encoder.layers),
+            *((layer, layer.post_attention_layernorm) for layer in model.model.language_model.layers),
+        ]
     language = [(layer, layer.self_attn) for layer in model.model.language_model.layers]
     if name == "llava":
         return [
@@ -199,13 +215,13 @@ def packed_places():
     return rows
 
 
-SLOPES = {"clip": clip, "siglip": siglip, "vit": vit, "dinov2": dinov2, "bert": bert, "llava": llava, "qwen2_vl": None}
+SLOPES = ["clip", "siglip", "vit", "dinov2", "bert", "llava", "qwen2_vl", "gemma3", "blip2", "instructblip"]
 
 
 @pytest.mark.parametrize("name", SLOPES)
 def test_gradients_of_each_step_equal_slopes(name):
     """Each tensor is nudged in the untouched model: X, A and Y of every block, in a random direction."""
-    model, inputs = qwen(2, torch.float64) if name == "qwen2_vl" else SLOPES[name](torch.float64)
+    model, inputs = MODELS[name](torch.float64)
     choice = targets.given(0 if name in ("clip", "siglip") else 3)
     with in_float64():
         trace = trace_hugging_face(model, inputs, choice).trace
@@ -230,11 +246,13 @@ def test_gradients_of_each_step_equal_slopes(name):
                 direction[:, :16, 16:] = direction[:, 16:, :16] = 0
             else:
                 pieces = lambda d: [d]  # noqa: E731
-            if field == "attention" and step.query == JOINT:
-                mask = inputs["attention_mask"][:, None]  # the trace leaves padding out
-                direction = direction * mask[:, :, :, None] * mask[:, :, None]
-            if field != "attention" and step.query == JOINT:
-                direction = direction * inputs["attention_mask"][:, :, None]
+            if name == "instructblip" and step.is_cross:  # only the three queries read the image
+                gradient, direction = (each.narrow(-2, 0, 3) for each in (gradient, direction))
+            real = real_tokens(name, inputs, step)
+            if real is not None and field == "attention":  # the trace leaves padding out
+                direction = direction * real[:, None, :, None] * real[:, None, None, :]
+            elif real is not None:
+                direction = direction * real[:, :, None]
             nudge = {
                 "residual": lambda d: stream_hook(block, d),  # noqa: B023
                 "output": lambda d: output_hook(added, d),  # noqa: B023
@@ -247,6 +265,15 @@ def test_gradients_of_each_step_equal_slopes(name):
             slope = (ends[0] - ends[1]) / 2e-5
             found = (gradient * direction).sum()
             torch.testing.assert_close(found, slope, rtol=1e-4, atol=1e-7, msg=f"{step} {field}: {found} {slope}")
+
+
+def real_tokens(name, inputs, step):
+    """Return the mask of a step's tokens in the model's order, or None if there is no padding."""
+    if step.query == JOINT:
+        return inputs["attention_mask"]
+    if name == "instructblip" and step.query == step.key == "query":
+        return torch.cat([torch.ones(2, 3), inputs["qformer_attention_mask"]], 1)
+    return None
 
 
 def stream_hook(block, delta):
