@@ -289,6 +289,28 @@ def blip(kind, dtype=torch.float32):
     return ready(model, dtype), {"pixel_values": pixels(dtype=dtype), **inputs}
 
 
+def mllama(dtype=torch.float32):
+    """Return an image of one tile and one of two; layer 1 of the decoder attends to the tiles."""
+    import transformers
+
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_global_layers": 1}
+    vision |= {"attention_heads": 2, "image_size": 12, "patch_size": 4, "max_num_tiles": 2, "vision_output_dim": 32}
+    vision |= {"intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]]}
+    text = {**LANGUAGE, "cross_attention_layers": [1], "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+    config = transformers.MllamaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE)
+    inputs = texts([IMAGE, 1, 6, 7], [IMAGE, 1, 8, 9, 6, 4])
+    mask = torch.tensor([[[1, 0]], [[1, 1]]])
+    frames = pixels(4, dtype=dtype).view(2, 1, 2, 3, 12, 12).clone()
+    frames[0, 0, 1] = 0
+    return ready(transformers.MllamaForConditionalGeneration(config), dtype), {
+        **inputs,
+        "pixel_values": frames,
+        "aspect_ratio_ids": torch.tensor([[1], [2]]),
+        "aspect_ratio_mask": mask,
+        "cross_attention_mask": mask[:, None].expand(-1, 6, -1, -1) * inputs["attention_mask"][:, :, None, None],
+    }
+
+
 def prompt_with(inputs, words):
     """Return the inputs with further tokens after each text."""
     rows = [
@@ -296,6 +318,10 @@ def prompt_with(inputs, words):
         for ids, mask, added in zip(inputs["input_ids"], inputs["attention_mask"], words, strict=True)
     ]
     changed = {**inputs, **texts(*rows)}
+    if "cross_attention_mask" in inputs:
+        count = changed["input_ids"].shape[1]
+        changed["cross_attention_mask"] = inputs["cross_attention_mask"][:, :1].expand(-1, count, -1, -1)
+        changed["cross_attention_mask"] = changed["cross_attention_mask"] * changed["attention_mask"][:, :, None, None]
     for name in ("mm_token_type_ids", "token_type_ids"):
         if name in inputs:
             own = changed["input_ids"] == IMAGE
@@ -325,4 +351,5 @@ MODELS = {
     "smolvlm": partial(idefics, "smolvlm"),
     "blip2": partial(blip, "blip2"),
     "instructblip": partial(blip, "instructblip"),
+    "mllama": mllama,
 }

@@ -52,6 +52,13 @@ def with_answer(
                 whole[b, : len(kept)] = kept
                 whole[b, len(kept) : len(kept) + len(row)] = torch.as_tensor(added, dtype=tensor.dtype)
             extended[name] = whole
+    tiles = inputs.get("cross_attention_mask")  # which tiles each token sees: an answer's tokens see those of the last
+    if isinstance(tiles, Tensor):
+        seen = tiles.new_zeros(len(ids), length, *tiles.shape[2:])
+        for b, row in enumerate(rows):
+            kept = tiles[b][valid[b]]
+            seen[b, : len(kept)], seen[b, len(kept) : len(kept) + len(row)] = kept, kept[-1]
+        extended["cross_attention_mask"] = seen
     place = torch.arange(length, device=ids.device)
     counts = valid.sum(1, keepdim=True)
     sizes = torch.tensor([[len(row)] for row in rows], device=ids.device)

@@ -30,6 +30,7 @@ FAMILIES = {
     "smolvlm": "idefics",
     "blip-2": "blip2",
     "instructblip": "blip2",
+    "mllama": "mllama",
     "qwen2_vl": "qwen_vl",
     "qwen2_5_vl": "qwen_vl",
     "qwen3_vl": "qwen_vl",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from explain.adapters.hugging_face.answers import with_answer
 from explain.adapters.hugging_face.places import in_sequence
-from explain.adapters.hugging_face.plan import Merge, Plan, Stack, layers_of
+from explain.adapters.hugging_face.plan import Cross, Merge, Plan, Stack, layers_of
 from explain.adapters.hugging_face.text import is_special, special_ids, words_of
 from explain.targets import Answer
 from explain.trace import JOINT, TokenMap, TraceError
@@ -32,6 +32,8 @@ class Images:
     images: Tensor  #: number of the image (or tile) of each patch, [B, P]
     grid: tuple[int, int] | None  #: rows and columns of the patches, if each sample has one image of the same size
     queries: Tensor | None = None  #: valid tokens of a modality ``query`` that reads the image, bool [B, n_query]
+    #: Layers of the decoder that attend to the image instead of having image tokens, and the places of their keys.
+    cross: tuple[frozenset[int], Tensor] | None = None
     merging: nn.Module | None = None  #: module whose first input are the tokens that are merged
     merging_places: Tensor | None = None  #: their places in it
     merging_tokens: Callable[[Tensor], Tensor] | None = None  #: returns the tokens in that input; None: it is them
@@ -81,7 +83,6 @@ def decoder_plan(
     answer: Answer | None,
     tokenizer: Any,
     language_model: nn.Module,
-    logits: Callable[[dict[str, Any]], Tensor] | None = None,
 ) -> Plan:
     """Return the plan of a language model that reads images.
 
@@ -95,30 +96,33 @@ def decoder_plan(
         answer: The given answer, if any.
         tokenizer: The text's tokenizer, if the words are wanted.
         language_model: The part of the model with the decoder's layers.
-        logits: Runs the model on the inputs and returns the logits [B, L, V]; by default ``model(**inputs).logits``.
     """
     slots, words = in_sequence(text.slots), in_sequence(text.text)
     ids = text.inputs["input_ids"]
     joint = torch.cat([slots, words], 1)
     queries = images.valid[:, :0] if images.queries is None else images.queries
-    order, n_image = joint.shape[1], images.valid.shape[1]
+    n_image = images.valid.shape[1]
+    outside = n_image if images.cross else 0  # rows of image tokens that are not in the sequence
     reading, wanted = _reading(text, answer)  # places [B, T] whose logits are read
-    positions = _positions(joint, reading)
+    positions = outside + _positions(joint, reading)
     special = special_ids(model.config, model.config.get_text_config(), tokenizer=tokenizer)
     own = ids.flatten()[words.clamp(min=0)]
     inside = (words >= 0) & ~is_special(own, special) & ~text.answer.flatten()[words.clamp(min=0)]
 
     def run() -> Tensor:
         options = {**text.inputs, "use_cache": False, "return_dict": True}
-        whole: Tensor = model(**options).logits if logits is None else logits(options)
+        whole: Tensor = model(**options).logits
         read = whole.flatten(0, 1)[reading]
         return read[:, 0] if answer is None else read
 
     blocks = layers_of(model, language_model)
     decoder = Stack("text", blocks, JOINT, joint, {"text": words}, _merges(images, slots), _linear(model, blocks))
+    if images.cross is not None:
+        cross = Cross(images.cross[0], "image", words, images.cross[1])
+        decoder = Stack("text", blocks, "text", words, {"text": words}, cross=cross)
     readout = positions[:, 0]
     if answer is not None:
-        readout = positions[wanted] if answer.each else _mean_rows(positions, wanted, order)
+        readout = positions[wanted] if answer.each else _mean_rows(positions, wanted, outside + joint.shape[1])
     return Plan(
         sizes={"image": n_image, **({"query": queries.shape[1]} if queries.numel() else {}), "text": words.shape[1]},
         valid=_valid(torch.cat([images.valid, queries], 1), words, reading, wanted, answer),

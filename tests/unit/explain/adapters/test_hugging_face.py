@@ -73,6 +73,10 @@ def single(name, inputs, sample):
         for k, v in inputs.items()
         if k in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
     }
+    if name == "mllama":
+        for key in ("aspect_ratio_ids", "aspect_ratio_mask"):
+            image[key] = inputs[key][sample : sample + 1]
+        image["cross_attention_mask"] = inputs["cross_attention_mask"][sample : sample + 1, keep]
     if name == "instructblip":
         keep = inputs["qformer_attention_mask"][sample].bool()
         for key in ("qformer_input_ids", "qformer_attention_mask"):

@@ -113,30 +113,29 @@ ACCUMULATING = [
 TOWERS = {"clip": "vision_model", "vit": "vit", "idefics3": "model.vision_model", "smolvlm": "model.vision_model"}
 TOWERS |= dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl"], "model.visual")
 QUERIES = ("blip2", "instructblip")
-DECODERS = [name for name in MODELS if name not in ("clip", "siglip", "vit", "dinov2", "bert", *QUERIES)]
+DECODERS = [name for name in MODELS if name not in ("clip", "siglip", "vit", "dinov2", "bert", "mllama", *QUERIES)]
 
 
 @contextmanager
-def planted(model, tower, see):
+def planted(model, tower, see, crossed=None):
     """Change attention masks: in the tower, a patch sees only itself; ``see(mask, of_tower)`` returns the mask."""
     files = {sys.modules[type(m).__module__] for m in model.modules()}
     inside = set(tower.modules())
     with ExitStack() as patches:
         for file in files:
             if hasattr(file, "eager_attention_forward"):
-                patches.enter_context(_changed(file, inside, see))
+                patches.enter_context(_changed(file, inside, see, crossed))
         yield
 
 
 @contextmanager
-def _changed(file, inside, see):
+def _changed(file, inside, see, crossed):
     eager = file.eager_attention_forward
 
     def attend(module, query, key, value, attention_mask, **options):
         blocked = see(query.shape[2], module in inside)
-        if key.shape[2] != query.shape[2]:  # query i reads only patch i + 2, which follows the class token
-            blocked = torch.arange(key.shape[2]) != torch.arange(query.shape[2])[:, None] + 3
-            blocked = blocked[None, None]
+        if key.shape[2] != query.shape[2]:
+            blocked = crossed(query.shape[2], key.shape[2])[None, None]
         mask = torch.zeros(blocked.shape, dtype=query.dtype).masked_fill(blocked, torch.finfo(query.dtype).min)
         mask = mask if attention_mask is None else torch.minimum(mask, attention_mask)
         return eager(module, query, key, value, mask, **options)
@@ -200,7 +199,10 @@ def test_the_relevance_of_a_word_reaches_the_patch_that_the_only_visible_query_r
     def see(count, of_tower):
         return ~torch.eye(count, dtype=torch.bool)[None, None] if of_tower else hidden[:, None, None, :]
 
-    with planted(model, torch.nn.ModuleList(tower), see):
+    def crossed(queries, keys):  # query i reads only patch i + 2, which follows the class token
+        return torch.arange(keys) != torch.arange(queries)[:, None] + 3
+
+    with planted(model, torch.nn.ModuleList(tower), see, crossed):
         traced = [trace_hugging_face(model, inputs, targets.given(word)) for word in range(6)]
     found = [t for t in traced if bool((t.explain(explainers.Weighted())["image"].sum(-1) > 1e-3).all())]
     assert found
@@ -209,6 +211,23 @@ def test_the_relevance_of_a_word_reaches_the_patch_that_the_only_visible_query_r
         last = each.explain(explainers.RawAttention())["image"]
         torch.testing.assert_close(last[:, slot + 2], last.sum(-1))
         assert bool((last.sum(-1) > 0).all())
+
+
+@pytest.mark.parametrize(("key", "patch"), [(1, 0), (5, 4), (9, 8)])
+def test_the_relevance_of_a_word_reaches_the_only_patch_that_mllama_attends_to(key, patch):
+    """A tile has a class token and nine patches."""
+    model, inputs = MODELS["mllama"]()
+    model.set_attn_implementation("eager")
+
+    def see(count, of_tower):
+        return ~torch.eye(count, dtype=torch.bool)[None, None] if of_tower else torch.zeros(1, 1, 1, 1).bool()
+
+    with planted(model, model.model.vision_model, see, lambda _, keys: (torch.arange(keys) != key)[None]):
+        traced = [trace_hugging_face(model, inputs, targets.given(word)) for word in range(6)]
+    found = [t for t in traced if bool((t.explain(explainers.Weighted())["image"].sum(-1) > 1e-3).all())]
+    assert found
+    for each in found:
+        assert_planted(each, [[patch]] * 2)
 
 
 @pytest.mark.parametrize(("slot", "patches"), [(9, (9, 10)), (13, (19, 16)), (17, (13, 22))])
@@ -291,7 +310,7 @@ def test_a_box_contains_the_pixels_of_its_token(name):
             frame_of(name, changed, b, int(images[b, number]))[:, top:bottom, left:right] += 1
         after = trace_hugging_face(model, {**inputs, "pixel_values": changed}).trace.inputs["image"]
         moved = (after - before).abs().amax(-1) > 1e-6
-        own = [[b, first + number] for b in range(2) if traced.trace.valid[b, first + number]]
+        own = [[b, first + number] for b in range(2) if traced.removable[b, first + number]]
         assert own
         assert moved.nonzero().tolist() == own
 
@@ -300,6 +319,8 @@ def frame_of(name, pixel_values, sample, image):
     """Return the pixels of an image or tile of a sample, or of nothing if the sample has fewer."""
     if name == "internvl":
         return pixel_values[sample + image] if sample or not image else torch.zeros(3, 16, 16)
+    if name == "mllama":
+        return pixel_values[sample, 0, image] if sample or not image else torch.zeros(3, 12, 12)
     if name in ("idefics3", "smolvlm"):
         return pixel_values[sample, image] if sample or not image else torch.zeros(3, 16, 16)
     return pixel_values[sample, image] if pixel_values.ndim == 5 else pixel_values[sample]
