@@ -71,6 +71,25 @@ def siglip(dtype=torch.float32):
     return ready(transformers.SiglipModel(config), dtype), inputs
 
 
+def siglip2(dtype=torch.float32):
+    """Return images of 3 × 3 and 2 × 3 patches, given as patches with padding."""
+    import transformers
+
+    text = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"vocab_size": 30, "max_position_embeddings": 5, "projection_size": 16}
+    text |= {"pad_token_id": 1, "bos_token_id": 28, "eos_token_id": 29}
+    vision = {key: value for key, value in VISION.items() if key != "image_size"}
+    config = transformers.Siglip2Config(text_config=text, vision_config={**vision, "num_patches": 9})
+    patches = normal(2, 9, 48, dtype=torch.float64).to(dtype)
+    patches[1, 6:] = 0
+    return ready(transformers.Siglip2Model(config), dtype), {
+        "pixel_values": patches,
+        "pixel_attention_mask": torch.tensor([[1] * 9, [1] * 6 + [0] * 3]),
+        "spatial_shapes": torch.tensor([[3, 3], [2, 3]]),
+        "input_ids": torch.tensor([[5, 7, 9, 1, 1], [4, 8, 6, 5, 1]]),
+    }
+
+
 def vit(dtype=torch.float32):
     import transformers
 
@@ -334,6 +353,7 @@ def prompt_with(inputs, words):
 MODELS = {
     "clip": clip,
     "siglip": siglip,
+    "siglip2": siglip2,
     "vit": vit,
     "dinov2": dinov2,
     "bert": bert,

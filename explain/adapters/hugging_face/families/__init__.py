@@ -20,6 +20,7 @@ FAMILIES = {
     "dinov2_with_registers": "encoders",
     "clip": "dual",
     "siglip": "dual",
+    "siglip2": "dual",
     "llava": "tower",
     "paligemma": "tower",
     "gemma3": "tower",

@@ -73,6 +73,10 @@ def single(name, inputs, sample):
         for k, v in inputs.items()
         if k in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
     }
+    if name == "siglip2":
+        keep = inputs["pixel_attention_mask"][sample].bool()
+        image = {key: inputs[key][sample : sample + 1, keep] for key in ("pixel_values", "pixel_attention_mask")}
+        image["spatial_shapes"] = inputs["spatial_shapes"][sample : sample + 1]
     if name == "mllama":
         for key in ("aspect_ratio_ids", "aspect_ratio_mask"):
             image[key] = inputs[key][sample : sample + 1]
@@ -111,7 +115,7 @@ def test_left_padding_changes_nothing():
 
 def blocks_of(name, model):
     """Return the block of each step, and the module that outputs Y, in the order of the steps."""
-    if name in ("clip", "siglip"):
+    if name in ("clip", "siglip", "siglip2"):
         return [(layer, layer.self_attn) for t in (model.vision_model, model.text_model) for layer in t.encoder.layers]
     if name in ("vit", "dinov2"):
         layers = model.vit.layers if name == "vit" else model.dinov2.encoder.layer
@@ -219,14 +223,14 @@ def packed_places():
     return rows
 
 
-SLOPES = ["clip", "siglip", "vit", "dinov2", "bert", "llava", "qwen2_vl", "gemma3", "blip2", "instructblip"]
+SLOPES = ["clip", "siglip", "siglip2", "vit", "dinov2", "bert", "llava", "qwen2_vl", "gemma3", "blip2", "instructblip"]
 
 
 @pytest.mark.parametrize("name", SLOPES)
 def test_gradients_of_each_step_equal_slopes(name):
     """Each tensor is nudged in the untouched model: X, A and Y of every block, in a random direction."""
     model, inputs = MODELS[name](torch.float64)
-    choice = targets.given(0 if name in ("clip", "siglip") else 3)
+    choice = targets.given(0 if name in ("clip", "siglip", "siglip2") else 3)
     with in_float64():
         trace = trace_hugging_face(model, inputs, choice).trace
     for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
@@ -275,6 +279,8 @@ def real_tokens(name, inputs, step):
     """Return the mask of a step's tokens in the model's order, or None if there is no padding."""
     if step.query == JOINT:
         return inputs["attention_mask"]
+    if name == "siglip2" and step.query == "image":
+        return inputs["pixel_attention_mask"]
     if name == "instructblip" and step.query == step.key == "query":
         return torch.cat([torch.ones(2, 3), inputs["qformer_attention_mask"]], 1)
     return None

@@ -113,7 +113,8 @@ ACCUMULATING = [
 TOWERS = {"clip": "vision_model", "vit": "vit", "idefics3": "model.vision_model", "smolvlm": "model.vision_model"}
 TOWERS |= dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl"], "model.visual")
 QUERIES = ("blip2", "instructblip")
-DECODERS = [name for name in MODELS if name not in ("clip", "siglip", "vit", "dinov2", "bert", "mllama", *QUERIES)]
+ENCODERS = ("clip", "siglip", "siglip2", "vit", "dinov2", "bert")
+DECODERS = [name for name in MODELS if name not in (*ENCODERS, *QUERIES, "mllama")]
 
 
 @contextmanager
@@ -291,7 +292,7 @@ def test_the_only_patch_that_siglips_probe_sees_gets_the_relevance(patch):
     assert_planted(traced, [[patch], [patch]])
 
 
-BOXED = [name for name in MODELS if name != "bert" and not name.startswith("qwen")]
+BOXED = [name for name in MODELS if name not in ("bert", "siglip2") and not name.startswith("qwen")]
 
 
 @pytest.mark.parametrize("name", BOXED)
@@ -324,6 +325,21 @@ def frame_of(name, pixel_values, sample, image):
     if name in ("idefics3", "smolvlm"):
         return pixel_values[sample, image] if sample or not image else torch.zeros(3, 16, 16)
     return pixel_values[sample, image] if pixel_values.ndim == 5 else pixel_values[sample]
+
+
+def test_boxes_of_patches_that_are_given_row_by_row_with_padding():
+    """SigLIP 2 reads patches of 4 × 4 pixels: 3 × 3 of the first image and 2 × 3 of the second."""
+    model, inputs = MODELS["siglip2"]()
+    traced = trace_hugging_face(model, inputs)
+    assert traced.grid is None
+    assert traced.boxes[0].tolist() == [[4 * c, 4 * r, 4 * c + 4, 4 * r + 4] for r in range(3) for c in range(3)]
+    assert traced.boxes[1, 5].tolist() == [8, 4, 12, 8]
+    assert traced.boxes[1, 6:].abs().sum() == 0
+    assert traced.removable[1, :9].tolist() == [True] * 6 + [False] * 3
+    changed = {**inputs, "pixel_values": inputs["pixel_values"].clone()}
+    changed["pixel_values"][1, 5] += 1
+    moved = trace_hugging_face(model, changed).trace.inputs["image"] - traced.trace.inputs["image"]
+    assert (moved.abs().amax(-1) > 1e-6).nonzero().tolist() == [[1, 5]]
 
 
 @pytest.mark.parametrize("version", [2, 2.5])

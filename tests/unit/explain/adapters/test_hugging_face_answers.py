@@ -10,9 +10,8 @@ from explain.adapters import trace_hugging_face
 pytest.importorskip("transformers")
 
 ANSWERS = [[7, 3, 9], [11, 4]]
-decoders = pytest.mark.parametrize(
-    "name", [name for name in MODELS if name not in ("clip", "siglip", "vit", "dinov2", "bert")]
-)
+ENCODERS = ("clip", "siglip", "siglip2", "vit", "dinov2", "bert")
+decoders = pytest.mark.parametrize("name", [name for name in MODELS if name not in ENCODERS])
 EXPLAINERS = [explainers.Weighted(), explainers.GenAtt(), explainers.Rollout(), explainers.AttentionGradCAM()]
 
 
