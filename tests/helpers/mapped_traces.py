@@ -43,13 +43,21 @@ SHAPES = {
         ("joint", "joint", 5),
         ("joint", "joint", 6),
     ],
+    "kept_queries": [
+        ("query", "image", 0),
+        ("image", 2, "query"),
+        ("text", "image", 1),
+        ("query", "query", 1),
+        ("query", "image", 2),
+        ("joint", "joint", 3),
+    ],
 }
 
 
 def make_mapped_trace(shape, seed=0, batch=2, padded=False):
     """Return a seeded trace; with padding, the last token of each modality of sample 0 is padding where it can be."""
     draw = torch.Generator().manual_seed(seed)
-    now = dict(QUERIES if shape == "queries" else SIZES)
+    now = dict(QUERIES if "queries" in shape else SIZES)
     sizes = dict(now)
     valid = {m: padding(batch, n, padded and m != "query") for m, n in now.items()}
     first = torch.cat(list(valid.values()), 1)

@@ -1,0 +1,59 @@
+"""What the tests of the adapter for ``transformers`` share: the untouched logits, and a model's blocks in order."""
+
+import torch
+from hugging_face_models import IMAGE
+
+
+def plain_logits(name, model, inputs):
+    """Return the logits of the untouched model that are explained."""
+    with torch.no_grad():
+        output = model(**inputs)
+    if name.startswith(("clip", "siglip")):
+        return (output.image_embeds * output.text_embeds).sum(-1, keepdim=True)
+    if output.logits.ndim == 2:
+        return output.logits
+    last = inputs["attention_mask"].sum(1) - 1
+    return output.logits[torch.arange(len(last)), last]
+
+
+def blocks_of(name, model):
+    """Return the block of each step, and the module that outputs Y, in the order of the steps."""
+    if name in ("clip", "siglip", "siglip2"):
+        return [(layer, layer.self_attn) for t in (model.vision_model, model.text_model) for layer in t.encoder.layers]
+    if name in ("vit", "dinov2"):
+        layers = model.vit.layers if name == "vit" else model.dinov2.encoder.layer
+        return [(layer, layer.attention if name == "vit" else layer.layer_scale1) for layer in layers]
+    if name == "bert":
+        return [(layer, layer.attention.output.dropout) for layer in model.bert.encoder.layer]
+    if name in ("blip2", "instructblip"):
+        return [
+            *((layer, layer.self_attn) for layer in model.vision_model.encoder.layers),
+            *(
+                (part, part.output.dropout)
+                for layer in model.qformer.encoder.layer
+                for part in (layer.attention, getattr(layer, "crossattention", None))
+                if part is not None
+            ),
+            *((layer, layer.self_attn) for layer in model.language_model.model.decoder.layers),
+        ]
+    if name == "gemma3":
+        return [
+            *((layer, layer.self_attn) for layer in model.model.vision_tower.encoder.layers),
+            *((layer, layer.post_attention_layernorm) for layer in model.model.language_model.layers),
+        ]
+    language = [(layer, layer.self_attn) for layer in model.model.language_model.layers]
+    if name == "llava":
+        return [
+            *((layer, layer.self_attn) for layer in model.model.vision_tower.encoder.layers[:2]),
+            *language,
+        ]
+    return [*((block, block.attn) for block in model.model.visual.blocks), *language]
+
+
+def joint_order(inputs):
+    """Return for each sample the sequence positions in joint order: image tokens, then the others."""
+    orders = []
+    for ids, mask in zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True):
+        real = [k for k, one in enumerate(mask) if one]
+        orders.append([k for k in real if ids[k] == IMAGE] + [k for k in real if ids[k] != IMAGE])
+    return orders
