@@ -138,6 +138,8 @@ def _attend(
     scores = q @ k.mT * q.shape[-1] ** -0.5
     attention = (scores if attn_mask is None else scores + attn_mask.view_as(scores)).softmax(-1)
     output = attn.out_proj((attention @ v).transpose(1, 2).flatten(2))
-    nothing = torch.zeros_like(output, requires_grad=recorder.needs.gradients)
+    nothing = torch.zeros(
+        output.shape, dtype=output.dtype, device=output.device, requires_grad=recorder.needs.gradients
+    )
     recorder.step(query="probe", key="image", attention=attention, residual=nothing, output=output)
     return output, None

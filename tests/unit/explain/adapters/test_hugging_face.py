@@ -284,7 +284,7 @@ def test_a_trace_of_only_what_is_needed_gives_the_same_scores(name, explainer):
         torch.testing.assert_close(needed[modality], scores, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["clip", "vit", "bert"])
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit", "bert"])
 def test_lrp_relevance(name):
     model, inputs = MODELS[name](torch.float64)
     traced = trace_hugging_face(model, inputs, needs=Needs.everything(lrp=True))

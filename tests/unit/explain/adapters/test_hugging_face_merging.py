@@ -1,11 +1,14 @@
 """Merged tokens and layers without attention maps."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from hugging_face_models import MODELS, qwen
 
 from explain import Needs, TokenMap, TraceError, explainers, targets
 from explain.adapters import trace_hugging_face
+from explain.adapters.hugging_face.blocks import Watch, watch_block
 from explain.adapters.hugging_face.places import attention, in_sequence, put, take
 
 pytest.importorskip("transformers")
@@ -91,6 +94,49 @@ def test_layers_with_linear_attention_are_left_out_by_name(caplog):
     assert "linear attention have no attention map and are left out: model.language_model.layers.1" in caplog.text
     with pytest.raises(TraceError, match="only layers with linear attention are chosen"):
         trace_hugging_face(model, inputs, layers={"text": [1]})
+
+
+class InPlace(torch.nn.Module):
+    """A block that adds its input to the output of its attention in place, after other sums."""
+
+    def __init__(self, watch, add):
+        super().__init__()
+        self.watch, self.add = watch, add
+
+    def forward(self, hidden_states):
+        biased = hidden_states + 1  # a sum with X before the attention
+        self.watch.see(self, torch.ones(1, 1, 2, 2))
+        added = 2 * biased
+        return self.add(added, hidden_states)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda y, x: y.__iadd__(x),
+        lambda y, x: y.add_(x),
+        lambda y, x: x + y,
+        lambda y, x: torch.add(y, x),
+    ],
+)
+def test_the_summand_is_found_in_every_kind_of_sum(add):
+    watch, seen, x = Watch(), [], torch.rand(1, 2, 3)
+    block = InPlace(watch, add)
+    with ExitStack() as hooks, watch:
+        watch_block(hooks, watch, "block", block, seen.append)
+        total = block(hidden_states=x)
+    torch.testing.assert_close(seen[0].output, 2 * (x + 1))
+    torch.testing.assert_close(total, 3 * x + 2)
+    assert seen[0].residual is x
+
+
+def test_a_block_that_adds_nothing_is_refused_by_name():
+    watch = Watch()
+    block = InPlace(watch, lambda y, _: y)
+    with ExitStack() as hooks, watch:
+        watch_block(hooks, watch, "layers.3", block, print)
+        with pytest.raises(TraceError, match=r"layers\.3 \(InPlace\) added nothing to its input after its attention"):
+            block(torch.rand(1, 2, 3))
 
 
 def test_places_of_pieces_and_padding():
