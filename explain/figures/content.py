@@ -33,7 +33,7 @@ def sample_content(sample: Sample, interaction: ArrayLike | None = None) -> dict
     return {
         "text": sample.question,
         "answer": sample.answer,
-        "probability": float(sample.probability),
+        "probability": None if sample.probability is None else float(sample.probability),
         "note": sample.caption,
         "photo": _stored(sample.photo),
         "words": list(sample.words),

@@ -80,7 +80,7 @@ class Sample:
         question: The question.
         words: The words that have scores, such as the tokenizer's words of the question, [n_words].
         answer: The predicted answer.
-        probability: Probability of the answer, from 0 to 1.
+        probability: Probability of the answer, from 0 to 1; None if it has none.
         explanations: At least one.
         caption: Another small line of text, such as the answers of people.
 
@@ -93,12 +93,12 @@ class Sample:
     question: str
     words: Sequence[str]
     answer: str
-    probability: float
+    probability: float | None
     explanations: Sequence[Explanation]
     caption: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
+        if self.probability is not None and not 0 <= self.probability <= 1:
             raise ValueError(f"a probability must be between 0 and 1, not {self.probability}")
         if not self.explanations:
             raise ValueError("a sample needs at least one explanation")
@@ -164,9 +164,11 @@ def _draw_explanation(
 
 def _legend(sample: Sample) -> list[tuple[list[str], float, bool, str]]:
     """Return the text below the photo, as blocks of (lines, font size, bold, colour)."""
-    percent = sample.probability * 100
-    share = f"{percent:.0f}" if percent >= 0.5 or percent == 0 else "<1"
-    answer = f"{sample.answer} ({share}{NBSP}%)"
+    answer = sample.answer
+    if sample.probability is not None:
+        percent = sample.probability * 100
+        share = f"{percent:.0f}" if percent >= 0.5 or percent == 0 else "<1"
+        answer = f"{sample.answer} ({share}{NBSP}%)"
     return [
         (wrapped(sample.question, CELL, QUESTION), QUESTION, False, "black"),
         (wrapped(answer, CELL, ANSWER, bold=True), ANSWER, True, "black"),

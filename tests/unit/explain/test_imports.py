@@ -25,6 +25,7 @@ ALLOWED = {
     "traced": ["trace", "explainers"],
     "adapters": ["trace", "targets", "capture", "traced"],
     "figures": [],
+    "sample": ["step", "trace", "traced", "targets", "explainers", "interaction", "capture", "adapters", "figures"],
 }
 
 

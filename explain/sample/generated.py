@@ -1,0 +1,193 @@
+"""A language model that reads images, on one sample: its prompt, its answer, and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from explain.adapters.hugging_face import trace_hugging_face
+from explain.adapters.hugging_face.text import is_special, special_ids, words_of
+from explain.adapters.watching import Layers
+from explain.capture.needs import Needs
+from explain.sample.inputs import processed
+from explain.sample.tiles import seen_box, views_of
+from explain.sample.traced import Answer, Goal, TracedSample
+from explain.sample.words import question_span, question_words
+from explain.targets import Answer as Given
+from explain.targets import Target, answer, contrast
+from explain.traced import Traced, Word
+
+MOST_TOKENS = 10  # of a generated answer
+OWN_PLACEHOLDERS = ("blip-2", "instructblip", "paligemma")  # their processors put the image's tokens before any text
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt."""
+
+    text: str
+    span: tuple[int, int]  #: the question's characters
+    options: Mapping[str, bool]  #: of the tokenizer
+
+
+def trace_generated(
+    model: Any,
+    processor: Any,
+    photos: Sequence[Image.Image],
+    text: str,
+    target: Goal,
+    needs: Needs,
+    context: bool,
+    layers: Layers,
+) -> TracedSample:
+    """Trace the answer that a model generates greedily, or another one, in one forward pass (teacher forcing).
+
+    Raises:
+        ValueError: The processor, the text or the target do not fit.
+        TraceError: The model cannot be traced.
+    """
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None:
+        raise ValueError(f"processor is a {type(processor).__name__} without a tokenizer: give the model's processor")
+    prompt = rendered(model, processor, len(photos), text)
+    inputs = processed(model, processor, photos, prompt.text, **prompt.options)
+    ids: list[int] = inputs["input_ids"][0].tolist()
+    words = question_words(ids, prompt.text, prompt.span, tokenizer, prompt.options, _placeholders(model, processor))
+    own, tokens = _generated(model, inputs, tokenizer)
+    goal, named = _goal(target, tokens, tokenizer, prompt)
+    traced = trace_hugging_face(model, inputs, goal, layers, needs=needs)
+    shared = [Answer(each, share) for each, share in zip(named, _shares(traced, goal, target, named), strict=True)]
+    added = goal.rows(1)[0] if isinstance(goal, Given) else []
+    joint = _joint(traced, inputs["input_ids"][0], model.config.image_token_id, len(added))
+    shown: list[Word] = [(word, [joint[place] for place in places]) for word, places in words]
+    if context and len(added) > 1:
+        shown += _context(model, traced, added, tokenizer)
+    return TracedSample(
+        traced=traced,
+        photos=photos,
+        seen=[seen_box(processor, photo.size) for photo in photos],
+        views=views_of(model, processor, inputs, photos, traced),
+        words=shown,
+        question=text,
+        answer=own,
+        explained=own if target is None else shared[0],
+        over=shared[1] if len(shared) > 1 else None,
+    )
+
+
+def rendered(model: Any, processor: Any, images: int, text: str) -> Prompt:
+    """Return the prompt of a question: in the chat template, or else after the placeholders of the images.
+
+    A text that has placeholders already is the whole prompt.
+
+    Raises:
+        ValueError: The number of placeholders is not that of the images.
+    """
+    placeholder = getattr(processor, "image_token", None)
+    placeholder = placeholder if isinstance(placeholder, str) else getattr(placeholder, "content", None)
+    if placeholder and placeholder in text:
+        if text.count(placeholder) != images:
+            raise ValueError(f"the text has {text.count(placeholder)} placeholders {placeholder} for {images} images")
+        return Prompt(text, (0, len(text)), {})
+    if getattr(processor, "chat_template", None) is None:
+        before = "" if model.config.model_type in OWN_PLACEHOLDERS or not placeholder else placeholder * images + "\n"
+        return Prompt(before + text, (len(before), len(before) + len(text)), {})
+
+    def render(question: str) -> str:
+        content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": question}]
+        turns = [{"role": "user", "content": content}]
+        return str(processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+
+    prompt, span = question_span(render, text)
+    begins = getattr(processor.tokenizer, "bos_token", None)
+    return Prompt(prompt, span, {"add_special_tokens": False} if begins and prompt.startswith(begins) else {})
+
+
+def _placeholders(model: Any, processor: Any) -> set[int]:
+    """Return the ids of the tokens that stand for images in a prompt or in the model's input."""
+    found = {int(model.config.image_token_id)}
+    for name in ("image_token", "boi_token"):
+        token = getattr(processor, name, None)
+        token = token if isinstance(token, str) else getattr(token, "content", None)
+        if token:
+            found.add(int(processor.tokenizer.convert_tokens_to_ids(token)))
+    return found
+
+
+@torch.no_grad()
+def _generated(model: Any, inputs: Mapping[str, Any], tokenizer: Any) -> tuple[Answer, list[int]]:
+    """Return the model's greedy answer with its probability, and its tokens without those that end a text."""
+    options = {"do_sample": False, "num_beams": 1, "max_new_tokens": MOST_TOKENS}
+    made = model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
+    tokens = made.sequences[0, -len(made.logits) :]
+    ends = special_ids(model.config, model.config.get_text_config(), model.generation_config, tokenizer=tokenizer)
+    special = is_special(tokens, ends).tolist()
+    count = special.index(True) if True in special else len(tokens)
+    count = max(count, 1)  # an answer that ends at once is explained as such
+    logs = torch.stack([logits[0].float().log_softmax(-1) for logits in made.logits[:count]])
+    kept: list[int] = tokens[:count].tolist()
+    share = float(logs.gather(1, tokens[:count, None]).sum().exp())
+    return Answer(str(tokenizer.decode(kept)).strip(), share), kept
+
+
+def _goal(target: Goal, own: list[int], tokenizer: Any, prompt: Prompt) -> tuple[Target | Given, list[str]]:
+    """Return the target, and the texts of the answer that is explained and of the one it is preferred to.
+
+    Raises:
+        ValueError: An answer has no tokens, or both answers of a contrast begin with the same token.
+    """
+    if not isinstance(target, tuple):
+        tokens = own if target is None else _tokens(target, tokenizer, prompt)
+        return answer(tokens), [target if isinstance(target, str) else str(tokenizer.decode(tokens)).strip()]
+    first, second = (_tokens(each, tokenizer, prompt)[0] for each in target)
+    if first == second:
+        raise ValueError(f"target={target!r}: both answers begin with the same token, so nothing is left to explain")
+    return contrast([first], [second]), [str(tokenizer.decode([token])).strip() for token in (first, second)]
+
+
+def _tokens(goal: str | int, tokenizer: Any, prompt: Prompt) -> list[int]:
+    """Return the tokens of an answer after the prompt; a number is a token.
+
+    A space comes before an answer unless the prompt ends by one, or by a mark such as ``[/INST]``.
+    """
+    if isinstance(goal, int):
+        if not 0 <= goal < len(tokenizer):
+            raise ValueError(f"target={goal} is not one of the tokenizer's {len(tokenizer)} tokens")
+        return [goal]
+    spaced = goal if goal[:1].isspace() or prompt.text[-1].isspace() or prompt.text[-1] in ">]" else f" {goal}"
+    before: list[int] = tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
+    whole: list[int] = tokenizer(prompt.text + spaced, add_special_tokens=False)["input_ids"]
+    own: list[int] = tokenizer(goal, add_special_tokens=False)["input_ids"]
+    found = whole[len(before) :] if whole[: len(before)] == before else own
+    if not found:
+        raise ValueError(f"target={goal!r} has no tokens")
+    return found
+
+
+def _shares(traced: Traced, goal: Target | Given, target: Goal, named: Sequence[str]) -> list[float | None]:
+    """Return the probability of each named answer; those of a contrast are of their first token, which is not read."""
+    if isinstance(goal, Given):
+        return [float(goal(traced.logits)[0].exp())]
+    return [None] * len(named)
+
+
+def _joint(traced: Traced, ids: Tensor, image_token: int, added: int) -> list[int]:
+    """Return the joint position of each token of the prompt; that of an image token has no meaning."""
+    text = traced.trace.span("text")
+    if text.stop - text.start == len(ids) + added:  # the image's tokens are part of the text, or there are none
+        return list(range(text.start, text.start + len(ids)))
+    own = (ids != image_token).long().cumsum(0) - 1
+    return (own + text.start).tolist()
+
+
+def _context(model: Any, traced: Traced, added: Sequence[int], tokenizer: Any) -> list[Word]:
+    """Return the words of an answer up to its last token, with their joint positions."""
+    earlier = torch.tensor([added[:-1]])
+    first = traced.trace.span("text").stop - len(added)
+    special = special_ids(model.config.get_text_config(), tokenizer=tokenizer)
+    return words_of(earlier, ~is_special(earlier, special), first, tokenizer)[0]

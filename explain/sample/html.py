@@ -1,0 +1,95 @@
+"""An explanation as a piece of HTML for notebooks: photos under heat maps, and coloured words."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from explain.figures.photo import Photo
+from explain.figures.scale import Array, Scale, readable_on
+
+if TYPE_CHECKING:
+    from explain.sample.result import Explained
+
+LONGEST = 480  # pixels of the longer side of a photo
+
+
+def page(explained: Explained) -> str:
+    """Return a self-contained piece of HTML without scripts.
+
+    A word's map is its interaction with the patches, which is shown while the pointer is on the word. All text is
+    escaped.
+    """
+    between = explained.interaction
+    parts = [_one(explained[name], name, between) for name in explained.scores]
+    head = f"<p>{escape(explained.sample.question)}<br><b>{escape(_answer(explained))}</b></p>"
+    return f"<div>{head}{''.join(parts)}</div>"
+
+
+def _answer(explained: Explained) -> str:
+    answer = explained.answer
+    share = "" if answer.probability is None else f" ({100 * answer.probability:.0f} %)"
+    return f"{answer}{share}"
+
+
+def _one(explained: Explained, name: str, between: Sequence[Array] | None) -> str:
+    (scores,) = explained.scores.values()
+    image_scale, word_scale = Scale.pair(scores.images, [scores.words])
+    photos = []
+    for number, patches in enumerate(scores.images):
+        maps = [] if between is None else list(between[number])
+        photos.append(_photo(explained, number, image_scale, patches, maps))
+    colours = word_scale.on_white(scores.words)
+    words = "".join(_word(k, word, score, colours[k]) for k, (word, score) in enumerate(explained.words))
+    body = f"{words}<div>{''.join(photos)}</div>"
+    key = "e" + sha256(f"{name} {body}".encode()).hexdigest()[:12]
+    rules = "".join(_rules(key, len(explained.words), between is not None))
+    return f'<div id="{key}"><style>{rules}</style><p>{escape(name)}</p>{body}</div>'
+
+
+def _rules(key: str, words: int, hover: bool) -> Iterator[str]:
+    yield f"#{key} .photo{{position:relative;display:inline-block;margin:4px}}"
+    yield f"#{key} .photo img.map{{position:absolute;image-rendering:pixelated;max-width:none;margin:0}}"
+    yield f"#{key} .photo img.word{{visibility:hidden}}"
+    yield f"#{key} span{{padding:1px 3px;margin:1px}}"
+    for k in range(words if hover else 0):
+        yield f"#{key} .w{k}:hover~div .m{k}{{visibility:visible}}#{key} .w{k}:hover~div .all{{visibility:hidden}}"
+
+
+def _word(number: int, word: str, score: float, colour: Array) -> str:
+    red, green, blue = (round(255 * share) for share in colour.tolist())
+    style = f"background:rgb({red},{green},{blue});color:{readable_on(colour)}"
+    return f'<span class="w{number}" style="{style}" title="{score:.3g}">{escape(word)}</span> '
+
+
+def _photo(explained: Explained, number: int, scale: Scale, patches: Array, maps: list[Array]) -> str:
+    photo = Photo(explained.sample.photos[number], explained.sample.seen[number])
+    small = Image.fromarray(photo.pixels)
+    width, height = small.size
+    small.thumbnail((LONGEST, LONGEST))
+    left, top, right, bottom = photo.box
+    place = f"left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;"
+    place += f"width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%"
+    own = Scale.over(maps)
+    layers = [_layer("map all", place, scale, patches)]
+    layers += [_layer(f"map word m{k}", place, own, each) for k, each in enumerate(maps)]
+    base = f'<img src="{_data(small.convert("L").convert("RGB"))}" alt="image {number + 1}">'
+    return f'<div class="photo">{base}{"".join(layers)}</div>'
+
+
+def _layer(kind: str, place: str, scale: Scale, scores: Array) -> str:
+    colours = (255 * scale.colormap(scale.norm(scale.share(scores)))).astype(np.uint8)
+    return f'<img class="{kind}" style="{place}" src="{_data(Image.fromarray(colours))}" alt="">'
+
+
+def _data(image: Image.Image) -> str:
+    file = BytesIO()
+    image.save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

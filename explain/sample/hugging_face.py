@@ -1,0 +1,167 @@
+"""A model of ``transformers`` on one sample: classifiers, dual encoders, and language models that read images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from explain.adapters.hugging_face import trace_hugging_face
+from explain.adapters.vilt import trace_vilt
+from explain.adapters.watching import Layers
+from explain.capture.needs import Needs
+from explain.sample.generated import trace_generated
+from explain.sample.inputs import checked_images, processed
+from explain.sample.tiles import seen_box, views_of
+from explain.sample.traced import Answer, Goal, TracedSample, class_of
+from explain.targets import Target, given, margin, predicted
+from explain.traced import Traced
+
+DUAL = ("clip", "siglip", "siglip2")
+OF_IMAGES = ("vit", "dinov2", "dinov2_with_registers")
+CLASSIFIERS = ("vilt", "bert", *OF_IMAGES)
+
+
+def loaded(model: Any, processor: Any) -> tuple[Any, Any]:
+    """Return a model and its processor, each loaded if it is a folder or a name on the hub.
+
+    Raises:
+        ValueError: Neither a folder nor a reachable name on the hub.
+    """
+    if isinstance(model, str):
+        import transformers
+
+        name = model
+        config = _load(transformers.AutoConfig.from_pretrained, name)
+        architectures = getattr(config, "architectures", None) or ["None"]
+        kind = getattr(transformers, architectures[0], None)
+        if kind is None:
+            raise ValueError(f"{name}: transformers has no model {architectures[0]}")
+        eager = {"attn_implementation": "eager"} if config.model_type == "vilt" else {}
+        model = _load(partial(kind.from_pretrained, **eager), name).eval()
+        processor = name if processor is None else processor
+    if processor is None:
+        processor = getattr(model, "name_or_path", "") or None
+    if isinstance(processor, str):
+        import transformers
+
+        processor = _load(transformers.AutoProcessor.from_pretrained, processor)
+    return model, processor
+
+
+def _load(load: Any, name: str) -> Any:
+    try:
+        return load(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"cannot load {name!r}: it is no folder with such files, and no model that the Hugging Face hub gives "
+            "(without a network, give the folder of a downloaded model)"
+        ) from error
+
+
+def trace_sample(
+    model: Any,
+    processor: Any,
+    photos: Sequence[Image.Image],
+    text: str | None,
+    target: Goal,
+    needs: Needs,
+    context: bool,
+    layers: Layers,
+) -> TracedSample:
+    """Trace a model on images and a text.
+
+    Raises:
+        ValueError: The processor, the images, the text or the target do not fit.
+        TraceError: The model cannot be traced.
+    """
+    if processor is None or not callable(processor):
+        raise ValueError(
+            f"processor is {processor!r}: give that of the model, such as AutoProcessor.from_pretrained(…)"
+        )
+    kind = model.config.model_type
+    checked_images(model, photos, text)
+    if kind in DUAL:
+        return _compared(model, processor, photos, str(text), target, needs, layers)
+    if kind in CLASSIFIERS:
+        return _classified(model, processor, photos, text, target, needs, layers)
+    return trace_generated(model, processor, photos, str(text), target, needs, context, layers)
+
+
+def _compared(
+    model: Any,
+    processor: Any,
+    photos: Sequence[Image.Image],
+    text: str,
+    target: Goal,
+    needs: Needs,
+    layers: Layers,
+) -> TracedSample:
+    if target is not None:
+        raise ValueError("target: the only output of a dual encoder is the similarity of image and text")
+    options: dict[str, Any] = {"truncation": True, "max_length": model.config.text_config.max_position_embeddings}
+    if model.config.model_type != "clip":
+        options["padding"] = "max_length"
+    inputs = processed(model, processor, photos, text, **options)
+    traced = trace_hugging_face(model, inputs, None, layers, needs=needs, tokenizer=processor.tokenizer)
+    answer = Answer("similarity", similarity=float(traced.logits[0, 0]))
+    return _sample(model, processor, inputs, photos, text, traced, answer, answer)
+
+
+def _classified(
+    model: Any,
+    processor: Any,
+    photos: Sequence[Image.Image],
+    text: str | None,
+    target: Goal,
+    needs: Needs,
+    layers: Layers,
+) -> TracedSample:
+    inputs = processed(model, processor, photos, text)
+    labels = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
+    goals = target if isinstance(target, tuple) else (target,)
+    classes = [] if target is None else [class_of(labels, goal) for goal in goals]
+    y: Target = predicted if not classes else given(classes[0]) if len(classes) == 1 else margin(*classes)
+    tokenizer = None if text is None else getattr(processor, "tokenizer", processor)
+    if model.config.model_type == "vilt":
+        traced = trace_vilt(model, inputs, y, needs=needs, layers=layers, tokenizer=tokenizer)
+    else:
+        traced = trace_hugging_face(model, inputs, y, layers, needs=needs, tokenizer=tokenizer)
+    shares = _probabilities(model, traced.logits[0])
+    own, *named = (Answer(labels[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
+    over = named[1] if len(named) > 1 else None
+    return _sample(model, processor, inputs, photos, text or "", traced, own, named[0] if named else own, over)
+
+
+def _probabilities(model: Any, logits: Tensor) -> Tensor:
+    """Return the probabilities of classes; those of ViLT's answers and of several labels are independent."""
+    several = model.config.model_type == "vilt" or model.config.problem_type == "multi_label_classification"
+    logits = logits.float()
+    return logits.sigmoid() if several else logits.softmax(-1)
+
+
+def _sample(
+    model: Any,
+    processor: Any,
+    inputs: Mapping[str, Any],
+    photos: Sequence[Image.Image],
+    text: str,
+    traced: Traced,
+    answer: Answer,
+    explained: Answer,
+    over: Answer | None = None,
+) -> TracedSample:
+    return TracedSample(
+        traced=traced,
+        photos=photos,
+        seen=[seen_box(processor, photo.size) for photo in photos],
+        views=views_of(model, processor, inputs, photos, traced) if photos else [],
+        words=[] if traced.words is None else traced.words[0],
+        question=text,
+        answer=answer,
+        explained=explained,
+        over=over,
+    )

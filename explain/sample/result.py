@@ -1,0 +1,221 @@
+"""The explanation of one answer: its map, its words, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from explain.explainers.base.explainer import Explainer
+from explain.interaction import interaction, mutual_interaction
+from explain.sample.maps import Array, photo_maps
+from explain.sample.traced import Answer, TracedSample
+from explain.trace import AttentionTrace, TraceError
+from explain.traced import Traced
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from explain.figures import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """An explainer's scores."""
+
+    images: Sequence[Array]  #: of the patches of each image, [rows, cols]
+    words: Array  #: of the words, [n_words]
+
+    @classmethod
+    def of(cls, sample: TracedSample, explainer: Explainer) -> Scores:
+        """Score a sample by one explainer.
+
+        Raises:
+            TraceError: The trace lacks a field that the explainer needs.
+        """
+        found = replace(sample.traced, words=[list(sample.words)]).explain(explainer)
+        nothing = torch.zeros(1, 0)
+        words = found.get("text", nothing)[0].detach().double().cpu().numpy()
+        return cls(photo_maps(sample, found.get("image", nothing)[0]), np.asarray(words))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explained:
+    """The explanation of one answer by one or more explainers; ``e["rollout"]`` is that of one of them.
+
+    ``image`` and ``words`` are those of the first explainer. A notebook shows it; :meth:`save` writes it to a file.
+    """
+
+    sample: TracedSample
+    scores: Mapping[str, Scores]  #: by name of the explainer
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(" × ".join(map(str, each.shape)) for each in self.images)
+        about = f"{len(self.sample.words)} words; patches: {sizes or 'none'}; by {', '.join(self.scores)}"
+        return f"Explained({str(self.answer)!r}; {about})"
+
+    def __getitem__(self, explainer: str) -> Explained:
+        if explainer not in self.scores:
+            raise KeyError(f"{explainer} was not computed: choose one of {', '.join(self.scores)}")
+        return Explained(self.sample, {explainer: self.scores[explainer]})
+
+    @property
+    def answer(self) -> Answer:
+        """The model's own answer."""
+        return self.sample.answer
+
+    @property
+    def explained(self) -> Answer:
+        """The explained answer, which is the model's own unless a target was given."""
+        return self.sample.explained
+
+    @property
+    def traced(self) -> Traced:
+        """The trace, with the meaning of its tokens."""
+        return self.sample.traced
+
+    @property
+    def trace(self) -> AttentionTrace:
+        """The trace that all explainers read."""
+        return self.traced.trace
+
+    @property
+    def images(self) -> Sequence[Array]:
+        """Relevance of the patches of each image, [rows, cols]."""
+        return self._first.images
+
+    @property
+    def image(self) -> Array:
+        """Relevance of the patches, [rows, cols].
+
+        Raises:
+            ValueError: There is not exactly one image.
+        """
+        if len(self.images) != 1:
+            raise ValueError(f"the sample has {len(self.images)} images: use e.images, a list of maps")
+        return self.images[0]
+
+    @property
+    def words(self) -> list[tuple[str, float]]:
+        """The words of the question, each with its relevance."""
+        return [(word, float(score)) for (word, _), score in zip(self.sample.words, self._first.words, strict=True)]
+
+    @cached_property
+    def interaction(self) -> Sequence[Array] | None:
+        """Interaction of each word with the patches of each image, [n_words, rows, cols].
+
+        It is mutual where the patches also attend to the words. None if the model has no attention between words and
+        patches, or the explainers need no gradients of all its attention.
+        """
+        if not {"image", "text"} <= set(self.trace.sizes) or not self.sample.words:
+            return None
+        try:
+            rows = self._rows(mutual_interaction(self.trace, "text", "image"))
+            if not bool(rows.any()):  # words after the image in a causal model: only they attend to it
+                rows = self._rows(interaction(self.trace, "text", "image"))
+        except TraceError:
+            return None
+        if not bool(rows.any()):
+            return None
+        maps = [photo_maps(self.sample, row[-self.traced.patches :]) for row in rows]
+        return [np.stack(of_photo) for of_photo in zip(*maps, strict=True)]
+
+    def _rows(self, matrix: Tensor) -> Tensor:
+        """Return the sums of each word's rows of an interaction [1, n_text, n_image]: [n_words, n_image]."""
+        first = self.trace.span("text").start
+        return torch.stack([matrix[0, [place - first for place in places]].sum(0) for _, places in self.sample.words])
+
+    def figure(self, number: int = 0) -> Figure:
+        """Draw the explanation on one of the images, as :func:`explain.figures.draw` does."""
+        from explain.figures import draw
+
+        return draw(self.figure_content(number))
+
+    def figure_content(self, number: int = 0) -> Sample:
+        """Return the content of the figure of one of the images.
+
+        Raises:
+            ValueError: The sample has no such image.
+        """
+        from explain.figures import Explanation, Photo, Sample
+
+        if number >= len(self.images):
+            raise ValueError(f"image {number} of {len(self.images)} cannot be drawn")
+        explanations = [Explanation(name, each.images[number], each.words) for name, each in self.scores.items()]
+        return Sample(
+            Photo(self.sample.photos[number], self.sample.seen[number]),
+            self.sample.question,
+            [word for word, _ in self.sample.words],
+            str(self.answer),
+            self.answer.probability,
+            explanations,
+            _note(self.sample),
+        )
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the figure to a file, such as ``x.pdf`` or ``x.png``; without a suffix, to both.
+
+        Several images give ``x_1.pdf``, ``x_2.pdf`` and so on.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            ValueError: The suffix is unknown, or there is no image.
+        """
+        from explain.figures import save
+
+        path, count = Path(path), len(self.images)
+        formats = [path.suffix[1:]] if path.suffix else ["png", "pdf"]
+        names = [path.with_suffix("") if count == 1 else f"{path.with_suffix('')}_{k + 1}" for k in range(count)]
+        if not names:
+            raise ValueError("there is no image to draw; e.words has the words")
+        return [file for k, name in enumerate(names) for file in save(self.figure(k), name, formats)]
+
+    def show(self) -> None:
+        """Show the explanation in a notebook, or else its figures in the system's image viewer."""
+        try:
+            from IPython import get_ipython
+            from IPython.display import display
+        except ImportError:
+            notebook = False
+        else:
+            notebook = get_ipython() is not None
+        if notebook:
+            display(self)
+            return
+        for number in range(len(self.images)):
+            Image.open(BytesIO(self._png(number))).show()
+
+    def _repr_png_(self) -> bytes | None:
+        return self._png(0) if self.images else None
+
+    def _repr_html_(self) -> str:
+        from explain.sample.html import page
+
+        return page(self)
+
+    def _png(self, number: int) -> bytes:
+        file = BytesIO()
+        figure = self.figure(number)
+        figure.savefig(file, format="png", dpi=figure.dpi)
+        return file.getvalue()
+
+    @property
+    def _first(self) -> Scores:
+        return next(iter(self.scores.values()))
+
+
+def _note(sample: TracedSample) -> str:
+    """Return the second line of a figure: the explained answer, if it is not the model's own."""
+    if sample.over is not None:
+        return f"explained: {sample.explained} rather than {sample.over}"
+    return "" if sample.explained == sample.answer else f"explained: {sample.explained}"
