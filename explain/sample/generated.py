@@ -70,7 +70,7 @@ def trace_generated(
     return TracedSample(
         traced=traced,
         photos=photos,
-        seen=[seen_box(processor, photo.size) for photo in photos],
+        seen=[seen_box(model, processor, photo.size) for photo in photos],
         views=views_of(model, processor, inputs, photos, traced),
         words=shown,
         question=text,

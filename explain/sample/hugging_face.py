@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from explain.sample.generated import trace_generated
 from explain.sample.inputs import checked_images, processed
 from explain.sample.tiles import seen_box, views_of
 from explain.sample.traced import Answer, Goal, TracedSample, class_of
+from explain.sample.words import question_words
 from explain.targets import Target, given, margin, predicted
 from explain.traced import Traced
 
@@ -108,6 +110,9 @@ def _compared(
     inputs = processed(model, processor, photos, text, **options)
     traced = trace_hugging_face(model, inputs, None, layers, needs=needs, tokenizer=processor.tokenizer)
     answer = Answer("similarity", similarity=float(traced.logits[0, 0]))
+    traced = _with_words(
+        traced, inputs, text, processor.tokenizer, {"truncation": True, "max_length": options["max_length"]}
+    )
     return _sample(model, processor, inputs, photos, text, traced, answer, answer)
 
 
@@ -130,10 +135,23 @@ def _classified(
         traced = trace_vilt(model, inputs, y, needs=needs, layers=layers, tokenizer=tokenizer)
     else:
         traced = trace_hugging_face(model, inputs, y, layers, needs=needs, tokenizer=tokenizer)
+    if text is not None:
+        traced = _with_words(traced, inputs, text, tokenizer, {})
     shares = _probabilities(model, traced.logits[0])
     own, *named = (Answer(labels[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
     over = named[1] if len(named) > 1 else None
     return _sample(model, processor, inputs, photos, text or "", traced, own, named[0] if named else own, over)
+
+
+def _with_words(
+    traced: Traced, inputs: Mapping[str, Any], text: str, tokenizer: Any, options: Mapping[str, Any]
+) -> Traced:
+    """Return the trace with the words as the user wrote them, if the tokenizer knows their characters."""
+    if not getattr(tokenizer, "is_fast", False):
+        return traced
+    first = traced.trace.span("text").start
+    words = question_words(inputs["input_ids"][0].tolist(), text, (0, len(text)), tokenizer, options, set())
+    return replace(traced, words=[[(word, [first + place for place in places]) for word, places in words]])
 
 
 def _probabilities(model: Any, logits: Tensor) -> Tensor:
@@ -157,7 +175,7 @@ def _sample(
     return TracedSample(
         traced=traced,
         photos=photos,
-        seen=[seen_box(processor, photo.size) for photo in photos],
+        seen=[seen_box(model, processor, photo.size) for photo in photos],
         views=views_of(model, processor, inputs, photos, traced) if photos else [],
         words=[] if traced.words is None else traced.words[0],
         question=text,

@@ -61,8 +61,7 @@ def _moved(value: Any, like: Tensor) -> Any:
 
 def _check_ids(model: Any, ids: Tensor | None, name: str) -> None:
     """Raise ValueError if the tokenizer has tokens that the model has not."""
-    embedding = getattr(model, "get_input_embeddings", lambda: None)()
-    count = getattr(embedding, "num_embeddings", None)
+    count = getattr(model.config.get_text_config(), "vocab_size", None)
     if ids is not None and isinstance(count, int) and ids.numel() and int(ids.max()) >= count:
         raise ValueError(
             f"processor {name} does not fit a {type(model).__name__}: token {int(ids.max())} of {count} tokens"

@@ -7,18 +7,23 @@ from typing import Any
 
 from PIL import Image
 
+from explain.sample.inputs import ONE_TILED_IMAGE
 from explain.sample.maps import cropped_box
 from explain.sample.traced import WHOLE, Box, View
 from explain.trace import TraceError
 from explain.traced import Traced
 
 
-def seen_box(processor: Any, size: tuple[int, int]) -> Box:
-    """Return the part of a photo of a width and height that remains after a processor's centre crop, in its pixels."""
+def seen_box(model: Any, processor: Any, size: tuple[int, int]) -> Box:
+    """Return the part of a photo of a width and height that remains after a processor's centre crop, in its pixels.
+
+    Of an image that is also read as tiles, nothing is cropped.
+    """
+    tiled = model.config.model_type in ONE_TILED_IMAGE
     images = getattr(processor, "image_processor", processor)
     edge = _side(getattr(images, "size", None), "shortest_edge")
     crop = getattr(images, "crop_size", None)
-    if getattr(images, "do_center_crop", False) and edge and crop:
+    if getattr(images, "do_center_crop", False) and edge and crop and not tiled:
         return cropped_box(size, edge, (_side(crop, "width") or edge, _side(crop, "height") or edge))
     return 0.0, 0.0, float(size[0]), float(size[1])
 
@@ -42,7 +47,7 @@ def views_of(
     if kind == "mllama":
         return _canvas_tiles(model, inputs, photos)
     count = 1 if traced.images is None else int(traced.images.max()) + 1
-    if kind in ("llava_next", "llava_onevision"):
+    if kind in ONE_TILED_IMAGE:
         return _padded_tiles(model, inputs, photos[0].size)
     if kind in ("idefics3", "smolvlm"):
         found = _even_tiles(processor, photos)

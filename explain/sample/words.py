@@ -56,7 +56,7 @@ def question_words(
         raise ValueError(f"{type(tokenizer).__name__} knows no character offsets: load it with use_fast=True")
     coded = tokenizer(prompt, return_offsets_mapping=True, **options)
     shown: list[int] = coded["input_ids"]
-    hidden = placeholders | set(tokenizer.all_special_ids)
+    hidden = placeholders | (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})  # an unknown word is a word
     words: list[tuple[int, int, list[int]]] = []
     starts = {span[0] + found.start() for found in _WORD.finditer(prompt[span[0] : span[1]])}
     for place, (start, stop) in enumerate(coded["offset_mapping"]):

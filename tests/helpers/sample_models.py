@@ -63,3 +63,147 @@ def llava(template=TEMPLATE):
         chat_template=template,
     )
     return model, processor
+
+
+def qwen():
+    """Return a Qwen2.5-VL, whose patches of 4 pixels are merged 2 × 2."""
+    import transformers
+
+    vision = {"depth": 3, "num_heads": 2, "patch_size": 4, "temporal_patch_size": 2, "spatial_merge_size": 2}
+    vision |= {"hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 16}
+    vision |= {"window_size": 16, "fullatt_block_indexes": [1]}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 0], "rope_theta": 1e4}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={**tiny.LANGUAGE, "rope_parameters": rope},
+        vision_config=vision,
+        image_token_id=3,
+        video_token_id=38,
+        vision_start_token_id=5,
+        vision_end_token_id=6,
+    )
+    model = randomise(transformers.Qwen2_5_VLForConditionalGeneration(config))
+    images = transformers.Qwen2VLImageProcessor(
+        patch_size=4, merge_size=2, size={"shortest_edge": 64, "longest_edge": 1024}
+    )
+    words = tokenizer()
+    words.image_token, words.video_token = "<image>", "<unk>"
+    template = TEMPLATE.replace("'image' %}<image>", "'image' %}<vs><image><ve>")
+    video = transformers.Qwen2VLVideoProcessor(patch_size=4, merge_size=2)
+    return model, transformers.Qwen2_5_VLProcessor(images, words, video, chat_template=template)
+
+
+def clip():
+    import transformers
+
+    text = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"vocab_size": 30, "max_position_embeddings": 12, "bos_token_id": 1, "eos_token_id": 28, "pad_token_id": 0}
+    config = transformers.CLIPConfig(text_config=text, vision_config=dict(tiny.VISION), projection_dim=10)
+    return randomise(transformers.CLIPModel(config)), transformers.CLIPProcessor(image_processor(), ended())
+
+
+def ended():
+    """Return a tokenizer that puts <s> before a text and <end>, the token 28, after it."""
+    from tokenizers.processors import TemplateProcessing
+
+    made = tokenizer()
+    made.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    number = made.convert_tokens_to_ids("<end>")
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A <end>", special_tokens=[("<s>", 1), ("<end>", number)]
+    )
+    return made
+
+
+def siglip():
+    import transformers
+
+    text = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"vocab_size": 30, "max_position_embeddings": 9, "projection_size": 16}
+    text |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = transformers.SiglipConfig(text_config=text, vision_config=dict(tiny.VISION))
+    images = transformers.SiglipImageProcessor(size={"height": 12, "width": 12})
+    return randomise(transformers.SiglipModel(config)), transformers.SiglipProcessor(images, tokenizer())
+
+
+def blip2():
+    import transformers
+
+    qformer = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    qformer |= {"cross_attention_frequency": 2, "encoder_hidden_size": 16, "vocab_size": 30}
+    text = {"vocab_size": 40, "hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"word_embed_proj_dim": 16, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1}
+    config = transformers.Blip2Config(
+        vision_config=transformers.Blip2VisionConfig(**tiny.VISION),
+        qformer_config=transformers.Blip2QFormerConfig(**qformer),
+        text_config=transformers.OPTConfig(**text),
+        num_query_tokens=3,
+        image_token_index=3,
+    )
+    images = transformers.BlipImageProcessor(size={"height": 12, "width": 12})
+    processor = transformers.Blip2Processor(images, tokenizer(), num_query_tokens=3)
+    return randomise(transformers.Blip2ForConditionalGeneration(config)), processor
+
+
+def vilt():
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = transformers.ViltConfig(vocab_size=40, image_size=96, num_labels=4, **sizes)
+    config._attn_implementation = "eager"
+    images = transformers.ViltImageProcessor(size={"shortest_edge": 96}, size_divisor=32)
+    return randomise(transformers.ViltForQuestionAnswering(config)), transformers.ViltProcessor(images, bert_like())
+
+
+def bert_like():
+    import transformers
+
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "color", "is", "the", "st", "##ar", "?"]
+    return transformers.BertTokenizerFast(vocab={piece: number for number, piece in enumerate(pieces)})
+
+
+def vit():
+    import transformers
+
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**tiny.VISION, num_labels=4))
+    return randomise(model), transformers.ViTImageProcessor(size={"height": 12, "width": 12})
+
+
+def idefics3():
+    """Return an Idefics3 that reads 2 × 3 tiles of the photo of 30 × 20 pixels, and the whole of it."""
+    import transformers
+
+    vision = transformers.models.idefics3.Idefics3VisionConfig(**{**tiny.VISION, "image_size": 16})
+    text = transformers.LlamaConfig(**{**tiny.LANGUAGE, "vocab_size": 120, "max_position_embeddings": 256})
+    config = transformers.Idefics3Config(vision_config=vision, text_config=text, image_token_id=3)
+    model = randomise(transformers.Idefics3ForConditionalGeneration(config))
+    marks = ["<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
+    marks += [f"<row_{row}_col_{col}>" for row in range(1, 4) for col in range(1, 5)]
+    words = tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["<image>", *marks]})
+    images = transformers.Idefics3ImageProcessor(size={"longest_edge": 48}, max_image_size={"longest_edge": 16})
+    return model, transformers.Idefics3Processor(images, words, image_seq_len=4, chat_template=TEMPLATE)
+
+
+def llava_next():
+    """Return a LLaVA-Next that reads an image, and two tiles side by side or one above the other."""
+    import transformers
+
+    points = [[12, 24], [24, 12]]
+    config = transformers.LlavaNextConfig(
+        vision_config=transformers.CLIPVisionConfig(**tiny.VISION),
+        text_config=transformers.LlamaConfig(**tiny.LANGUAGE),
+        image_token_id=3,
+        image_grid_pinpoints=points,
+    )
+    size = {"size": {"shortest_edge": 12}, "crop_size": {"height": 12, "width": 12}}
+    images = transformers.LlavaNextImageProcessor(image_grid_pinpoints=points, **size)
+    processor = transformers.LlavaNextProcessor(
+        images,
+        tokenizer(),
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        chat_template=TEMPLATE,
+    )
+    return randomise(transformers.LlavaNextForConditionalGeneration(config)), processor
