@@ -121,9 +121,17 @@ def _placeholders(model: Any, processor: Any) -> set[int]:
 
 @torch.no_grad()
 def _generated(model: Any, inputs: Mapping[str, Any], tokenizer: Any) -> tuple[Answer, list[int]]:
-    """Return the model's greedy answer with its probability, and its tokens without those that end a text."""
+    """Return the model's greedy answer with its probability, and its tokens without those that end a text.
+
+    Raises:
+        ValueError: The model refuses the inputs, such as a number of image tokens that does not match.
+    """
     options = {"do_sample": False, "num_beams": 1, "max_new_tokens": MOST_TOKENS}
-    made = model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
+    try:
+        made = model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
+    except ValueError as error:
+        line = str(error).split("\n")[0]
+        raise ValueError(f"{type(model).__name__} refuses what the processor gave: {line}") from error
     tokens = made.sequences[0, -len(made.logits) :]
     ends = special_ids(model.config, model.config.get_text_config(), model.generation_config, tokenizer=tokenizer)
     special = is_special(tokens, ends).tolist()

@@ -77,7 +77,7 @@ def _photo(explained: Explained, number: int, scale: Scale, patches: Array, maps
     left, top, right, bottom = photo.box
     place = f"left:{100 * left / width:.2f}%;top:{100 * top / height:.2f}%;"
     place += f"width:{100 * (right - left) / width:.2f}%;height:{100 * (bottom - top) / height:.2f}%"
-    own = Scale.over(maps)
+    own = Scale.over(maps or [patches])
     layers = [_layer("map all", place, scale, patches)]
     layers += [_layer(f"map word m{k}", place, own, each) for k, each in enumerate(maps)]
     base = f'<img src="{_data(small.convert("L").convert("RGB"))}" alt="image {number + 1}">'
