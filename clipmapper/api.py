@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,18 +11,12 @@ from typing import Any
 from clipmapper.checkpoint import CARD, read_checkpoint
 from clipmapper.choice import newest_checkpoints
 from clipmapper.data.images import FileImage, load_rgb
-from clipmapper.data.records import Question
 from clipmapper.errors import UserError
-from clipmapper.explaining.familiarity import examine
-from clipmapper.explaining.output import seen_box, small_photo
+from clipmapper.explaining.output import small_photo
 from clipmapper.pretrained import pretrained_file
 from clipmapper.tasks import TASKS
-from clipmapper.tasks.vqa.explaining import AnswerTarget
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from clipmapper.tasks.vqa.pictures import figure_of
-from clipmapper.tasks.vqa.sample import explain_samples
-from clipmapper.tasks.vqa.trained import question_batch
-from explain import Explainer
+from explain import Explainer, explain
 from explain.explainers import Weighted
 from explain.figures import Sample
 
@@ -93,9 +87,9 @@ def explain_question(
     Raises:
         UserError: The image can't be read, or an explainer can't explain the answer.
     """
-    batch = question_batch(model, [Question(0, 0, question)], [load_rgb(FileImage(Path(image)))])
-    for line in examine(model, batch.pixels, [question])[0].warnings:
-        warnings.warn(line, stacklevel=2)
-    sample = next(explain_samples(model, batch, explainers, AnswerTarget()))
-    box = seen_box(sample.photo.size, model.encoder.vision.visual.preprocess_cfg)
-    return figure_of(sample, small_photo(sample.photo, box))
+    photo = load_rgb(FileImage(Path(image)))
+    try:
+        content = explain(model, None, photo, question, explainer=explainers).figure_content()
+    except ValueError as error:
+        raise UserError(f"question {question!r} can't be explained: {error}") from error
+    return replace(content, photo=small_photo(photo, content.photo.box))

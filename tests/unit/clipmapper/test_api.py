@@ -14,7 +14,9 @@ from clipmapper.api import explain_question, load_pretrained
 from clipmapper.errors import UserError
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import trace_vqa
+from explain import explain
 from explain.explainers import GenAtt, Shuffled
+from explain.targets import margin
 
 SCENE = Path(__file__).parents[3] / "docs" / "pictures" / "scene.png"
 QUESTION = "what color is the circle?"
@@ -64,3 +66,31 @@ def test_a_missing_image_is_an_error(model: CLIPMapperVQA, tmp_path: Path) -> No
 def test_an_explainer_that_needs_other_images_is_an_error(model: CLIPMapperVQA) -> None:
     with pytest.raises(UserError, match="can't be explained"):
         explain_question(model, SCENE, QUESTION, {"shuffled": Shuffled()})
+
+
+def test_explain_gives_the_same(model: CLIPMapperVQA) -> None:
+    sample = explain_question(model, SCENE, QUESTION, {"genatt": GenAtt()})
+    explained = explain(model, None, SCENE, QUESTION, explainer="genatt")
+    assert np.array_equal(sample.explanations[0].patch_scores, explained.image)
+    assert explained.words == list(zip(sample.words, sample.explanations[0].word_scores, strict=True))
+    assert (explained.answer.text, explained.answer.probability) == (sample.answer, sample.probability)
+
+
+def test_explain_takes_a_target(model: CLIPMapperVQA) -> None:
+    pixels, text = model.encoder.pixels([Image.open(SCENE).convert("RGB")]), model.encoder.tokenize([QUESTION])
+    red, blue = model.answers.index("red"), model.answers.index("blue")
+    traced = trace_vqa(model, pixels, text, margin(red, blue))
+    patches = traced.scores(GenAtt()(traced.trace).row(traced.rows), "image")[0]
+    explained = explain(model, None, SCENE, QUESTION, explainer="genatt", target=("red", "blue"))
+    assert explained.image.ravel() == pytest.approx(patches.numpy().astype(float), rel=1e-4)
+    assert explained.figure_content().caption == "explained: red rather than blue"
+    with pytest.raises(ValueError, match="target='zebra' is not one of the model's"):
+        explain(model, None, SCENE, QUESTION, target="zebra")
+
+
+@pytest.mark.parametrize(("images", "words"), [([], QUESTION), ([SCENE, SCENE], QUESTION), (SCENE, None)])
+def test_explain_needs_one_image_and_a_question(
+    model: CLIPMapperVQA, images: Path | list[Path], words: str | None
+) -> None:
+    with pytest.raises(ValueError, match=r"CLIPMapperVQA needs (one|a question)"):
+        explain(model, None, images, words)

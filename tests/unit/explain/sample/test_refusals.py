@@ -43,10 +43,9 @@ def test_texts(llava):
 
 def test_processors(llava):
     model, processor = llava
+    clip, _ = samples.clip()
     refused("processor is None: give that of the model", model, None, photo(), QUESTION)
-    refused(
-        "processor .*Tokenizer.* does not fit a CLIPModel", samples.clip()[0], processor.tokenizer, photo(), QUESTION
-    )
+    refused("processor .*Tokenizer.* does not fit a CLIPModel", clip, processor.tokenizer, photo(), QUESTION)
     refused("without a tokenizer: give the model's processor", model, processor.image_processor, photo(), QUESTION)
     refused(r"is the pair \(preprocess, tokenizer\)", torch.nn.Linear(1, 1), (1, 2), photo(), QUESTION)
     refused("is no model of transformers", torch.nn.Linear(1, 1), processor, photo(), QUESTION)

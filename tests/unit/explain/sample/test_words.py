@@ -12,9 +12,8 @@ def found(prompt, asked, ids=None):
     words = tokenizer()
     before = prompt.rindex(asked)
     coded = words(prompt)["input_ids"]
-    return question_words(
-        coded if ids is None else ids(coded), prompt, (before, before + len(asked)), words, {}, {IMAGE}
-    )
+    given = coded if ids is None else ids(coded)
+    return question_words(given, prompt, (before, before + len(asked)), words, {}, {IMAGE})
 
 
 def test_a_template_that_repeats_the_question_before_and_after_it():
