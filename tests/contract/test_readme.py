@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import os
 import re
 import shlex
@@ -16,9 +17,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import adapter_models
 import numpy as np
+import open_clip
 import pyarrow.parquet as pq
 import pytest
+import sample_models
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from line_inputs import Command, filled, folder_of, golden_run, place_run, runs_of
 from pictures import saved_pictures
@@ -61,11 +66,33 @@ def place_vilt(folder: Path) -> None:
     transformers.ViltForQuestionAnswering(config).save_pretrained(folder)
 
 
+def place_llava(folder: Path) -> None:
+    """Save a tiny random LLaVA with its processor in ``folder``, in the format of the Hugging Face hub."""
+    pytest.importorskip("transformers")
+    for part in sample_models.llava():
+        part.save_pretrained(folder)
+
+
+def place_open_clip(folder: Path) -> None:
+    """Save a tiny random CLIP in ``folder``, in the format of open_clip."""
+    sizes = {
+        "vision_cfg": adapter_models.VISION,
+        "text_cfg": {"context_length": 12, "width": 12, "heads": 2, "layers": 2},
+    }
+    folder.mkdir(parents=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"embed_dim": 10, **sizes}}))
+    model = open_clip.CLIP(10, adapter_models.VISION, sizes["text_cfg"])
+    torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+
+
+PLACES = {"models/vilt": place_vilt, "models/llava": place_llava, "local-dir:models/clip": place_open_clip}
+
+
 def place_files(code: str, folder: Path) -> None:
     """Create every run folder, every model and every image that the code opens."""
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Constant) and node.value == "models/vilt":
-            place_vilt(folder / node.value)
+        if isinstance(node, ast.Constant) and node.value in PLACES:
+            PLACES[node.value](folder / node.value.removeprefix("local-dir:"))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("runs/"):
             place_run(folder / node.value, "caption-b" if "caption" in node.value else "vqa-b")
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("docs/"):

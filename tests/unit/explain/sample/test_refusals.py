@@ -62,7 +62,7 @@ def test_a_number_of_image_tokens_that_does_not_match():
 
 def test_a_name_without_a_network(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused("cannot load 'nobody/nothing': it is no folder", "nobody/nothing", None, photo(), QUESTION)
+    refused("cannot load 'some/model': it is no folder", "some/model", None, photo(), QUESTION)
 
 
 def test_explainers(llava):
