@@ -50,14 +50,19 @@ def views_of(
     if kind in ONE_TILED_IMAGE:
         return _padded_tiles(model, inputs, photos[0].size)
     if kind in ("idefics3", "smolvlm"):
-        found = _even_tiles(processor, photos)
+        rows_and_cols = processor.image_processor([list(photos)], return_row_col_info=True)
+        found = _even_tiles(list(zip(rows_and_cols["rows"][0], rows_and_cols["cols"][0], strict=True)))
+        if len(found) == count:
+            return found
+    if kind == "internvl" and count > len(photos):
+        found = _even_tiles(_internvl_shapes(model, processor, photos))
         if len(found) == count:
             return found
     if count == len(photos):
         return [View(number) for number in range(count)]
     raise TraceError(
         f"{type(model).__name__} read {len(photos)} images as {count} tiles whose places are not known: turn the "
-        "processor's tiles off, such as by image_processor.crop_to_patches = False"
+        "processor's tiles off"
     )
 
 
@@ -79,11 +84,13 @@ def _padded_tiles(model: Any, inputs: Mapping[str, Any], size: tuple[int, int]) 
     return [View(0), *tiles]
 
 
-def _even_tiles(processor: Any, photos: Sequence[Image.Image]) -> list[View]:
-    """Return the views of Idefics3: rows and columns of tiles, then the whole image."""
-    found = processor.image_processor([list(photos)], return_row_col_info=True)
+def _even_tiles(shapes: Sequence[tuple[int, int]]) -> list[View]:
+    """Return the views of photos that are cut into rows and columns of tiles, followed by the whole photo.
+
+    Idefics3 gives 0 rows and columns to a photo that is not cut.
+    """
     views: list[View] = []
-    for number, (rows, cols) in enumerate(zip(found["rows"][0], found["cols"][0], strict=True)):
+    for number, (rows, cols) in enumerate(shapes):
         views += [
             View(number, (col / cols, row / rows, (col + 1) / cols, (row + 1) / rows))
             for row in range(rows)
@@ -91,6 +98,16 @@ def _even_tiles(processor: Any, photos: Sequence[Image.Image]) -> list[View]:
         ]
         views.append(View(number, WHOLE))
     return views
+
+
+def _internvl_shapes(model: Any, processor: Any, photos: Sequence[Image.Image]) -> list[tuple[int, int]]:
+    """Return the rows and columns of tiles of each photo of an InternVL."""
+    from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
+
+    images, (height, width) = processor.image_processor, model.config.vision_config.image_size
+    least, most = images.min_patches, images.max_patches
+    found = [get_optimal_tiled_canvas((p.height, p.width), (height, width), least, most) for p in photos]
+    return [(0, 0) if cols * rows == 1 else (rows, cols) for cols, rows in found]
 
 
 def _canvas_tiles(model: Any, inputs: Mapping[str, Any], photos: Sequence[Image.Image]) -> list[View]:

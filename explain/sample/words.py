@@ -82,8 +82,7 @@ def _stripped(prompt: str, start: int, stop: int) -> tuple[int, int]:
 def _moved(ids: Sequence[int], shown: Sequence[int], placeholders: set[int], places: Sequence[int]) -> dict[int, int]:
     """Return the position in ``ids`` of tokens of the prompt ``shown``.
 
-    The prompt is cut at its placeholders: its first part begins the input, its last part ends it, and the others follow
-    in order. A truncated text is the input's first part.
+    The prompt is cut at its placeholders, and each part is the first of its kind in the input after the part before.
     """
     cuts = [-1, *(k for k, token in enumerate(shown) if token in placeholders), len(shown)]
     moved: dict[int, int] = {}
@@ -91,10 +90,7 @@ def _moved(ids: Sequence[int], shown: Sequence[int], placeholders: set[int], pla
     for first, last in pairwise(cuts):
         part = list(shown[first + 1 : last])
         wanted = [place for place in places if first < place < last]
-        if first >= 0 and last == len(shown) and list(ids[len(ids) - len(part) :]) == part:
-            start = len(ids) - len(part)
-        else:
-            start = _find(ids, part, at)
+        start = _find(ids, part, at)
         if start < 0 and wanted:  # a processor that puts its own tokens around the text
             part, first = part[wanted[0] - first - 1 : wanted[-1] - first], wanted[0] - 1
             start = _find(ids, part, at)

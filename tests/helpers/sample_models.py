@@ -207,3 +207,22 @@ def llava_next():
         chat_template=TEMPLATE,
     )
     return randomise(transformers.LlavaNextForConditionalGeneration(config)), processor
+
+
+def internvl():
+    """Return an InternVL that reads tiles of 16 × 16 pixels, at most four, and the whole photo."""
+    import transformers
+
+    vision = transformers.InternVLVisionConfig(**{**tiny.VISION, "image_size": [16, 16], "patch_size": [4, 4]})
+    config = transformers.InternVLConfig(
+        vision_config=vision, text_config=transformers.Qwen2Config(**tiny.LANGUAGE), image_token_id=3
+    )
+    words = tokenizer()
+    for name, token in (("start_image", "<vs>"), ("end_image", "<ve>"), ("context_image", "<image>")):
+        setattr(words, f"{name}_token", token)
+        setattr(words, f"{name}_token_id", words.convert_tokens_to_ids(token))
+    words.video_token = "<unk>"
+    images = transformers.GotOcr2ImageProcessor(size={"height": 16, "width": 16}, min_patches=2, max_patches=4)
+    video = transformers.InternVLVideoProcessor()
+    processor = transformers.InternVLProcessor(images, words, video, image_seq_length=4, chat_template=TEMPLATE)
+    return randomise(transformers.InternVLForConditionalGeneration(config)), processor

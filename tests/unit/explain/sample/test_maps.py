@@ -43,31 +43,35 @@ def test_a_crop_of_less_than_the_short_side():
     assert cropped_box((40, 20), 16, (8, 8)) == pytest.approx((15, 5, 25, 15))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("idefics3", (8, 12)), ("llava_next", (3, 4))])
+@pytest.mark.parametrize(("name", "shape"), [("idefics3", (8, 12)), ("llava_next", (3, 4)), ("internvl", (8, 8))])
 def test_tiles_of_a_photo_become_one_map(name, shape):
-    """Idefics3 has 2 × 3 tiles of 4 × 4 patches. LLaVA-Next has 18 × 12 pixels of photo, in cells of 4 × 4."""
+    """The shapes count patches of tiles.
+
+    Idefics3 has 2 × 3 tiles of 4 × 4 patches, InternVL 2 × 2. LLaVA-Next has 18 × 12 pixels of photo in cells of 4 × 4.
+    """
     model, processor = getattr(samples, name)()
     explained = explain.explain(model, processor, samples.photo(), samples.QUESTION, target="red")
     scores = explained.traced.explain(explain.explainers.Weighted())["image"]
     assert explained.image.shape == shape
     assert 0 < explained.image.sum() <= float(scores.sum()) * (1 + 1e-4)
-    if name == "idefics3":  # nothing is padded
+    if name != "llava_next":  # nothing is padded
         assert explained.image.sum() == pytest.approx(float(scores.sum()), rel=1e-4)
 
 
-def test_tiles_are_where_the_processor_cut_them():
-    """Each tile of a photo of one colour per tile has the colour of its place."""
-    _, processor = samples.idefics3()
-    colours = np.arange(6).reshape(2, 3).repeat(16, 0).repeat(16, 1)[:, :, None].repeat(3, 2) * 40
-    image = Image.fromarray(colours.astype(np.uint8))
-    from explain.sample.tiles import _even_tiles
-
-    frames = processor.image_processor([[image]], return_tensors="pt")["pixel_values"][0]
-    views = _even_tiles(processor, [image])
-    assert len(frames) == len(views) == 7
-    for frame, view in zip(frames[:6], views[:6], strict=True):
-        left, top, right, bottom = view.box
-        row, col = round((top + bottom) / 2 * 2 - 0.5), round((left + right) / 2 * 3 - 0.5)
-        want = (row * 3 + col) * 40 / 255
-        mean, std = processor.image_processor.image_mean[0], processor.image_processor.image_std[0]
-        assert float(frame[0].mean()) * std + mean == pytest.approx(want, abs=0.02)
+@pytest.mark.parametrize("name", ["idefics3", "internvl"])
+def test_tiles_are_where_the_processor_cut_them(name):
+    """Each tile of a photo that becomes brighter from place to place is as bright as its place."""
+    model, processor = getattr(samples, name)()
+    rows, cols = (2, 3) if name == "idefics3" else (1, 2)
+    grey = np.arange(rows * cols).reshape(rows, cols).repeat(16, 0).repeat(16, 1) * 40
+    image = Image.fromarray(grey[:, :, None].repeat(3, 2).astype(np.uint8))
+    inputs = processor(images=[image], text=["<image>"], return_tensors="pt")
+    explained = explain.explain(model, processor, image, samples.QUESTION, target="red")
+    frames, views = inputs["pixel_values"].flatten(0, -4), explained.sample.views
+    assert len(frames) == len(views) == rows * cols + 1
+    assert views[-1].box == (0, 0, 1, 1)
+    images = processor.image_processor
+    for frame, view in zip(frames[:-1], views[:-1], strict=True):
+        left, top, right, bottom = (edge * size for edge, size in zip(view.box, image.size * 2, strict=True))
+        want = grey[round(top) : round(bottom), round(left) : round(right)].mean() / 255
+        assert float(frame[0].mean()) * images.image_std[0] + images.image_mean[0] == pytest.approx(want, abs=0.02)

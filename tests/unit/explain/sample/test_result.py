@@ -50,7 +50,8 @@ def test_html_is_valid_escaped_and_self_contained(explained):
     assert {"<", "the", ">", "&", "weighted", "rollout"} <= {text.strip() for text in page.seen}
     assert page.sources
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert "<script" not in explained._repr_html_()
+    for word in ("&lt;", "&gt;", "&amp;"):
+        assert f">{word}</span>" in explained._repr_html_()
 
 
 def test_a_word_shows_its_map_where_there_is_an_interaction(explained):
