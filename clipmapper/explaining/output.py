@@ -17,6 +17,7 @@ from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import Finding
 from clipmapper.files import write_json
 from explain.figures.photo import Box, Photo
+from explain.sample.maps import cropped_box
 
 # Names in the run folder.
 PICTURES, SCORES, CONTENTS, WARNINGS = "pictures", "scores.parquet", "pictures.jsonl", "warnings.json"
@@ -45,16 +46,7 @@ def seen_box(size: tuple[int, int], preprocessing: Mapping[str, Any]) -> Box:
         return 0, 0, width, height
     if mode != "shortest" or rows != cols:
         raise UserError(f"photos of an encoder with resize_mode={mode} and {rows} × {cols} pixels can't be drawn")
-    left, right = _visible_range(width, min(size), rows)
-    top, bottom = _visible_range(height, min(size), rows)
-    return left, top, right, bottom
-
-
-def _visible_range(length: int, short: int, side: int) -> tuple[float, float]:
-    """Return start and end of one side's part that is kept when the short side is resized to ``side`` and cropped."""
-    resized = int(side * length / short)
-    start = round((resized - side) / 2)
-    return start * length / resized, min(length, (start + side) * length / resized)
+    return cropped_box(size, rows, (rows, rows))
 
 
 def small_photo(image: Image.Image, box: Box) -> Photo:

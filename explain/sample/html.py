@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from explain.figures.photo import Photo
+from explain.figures.photo import PALE, Photo
 from explain.figures.scale import Array, Scale, readable_on
 
 if TYPE_CHECKING:
     from explain.sample.result import Explained
 
-LONGEST = 480  # pixels of the longer side of a photo
+LONGEST = 640  # pixels of the longer side of a stored photo
+WIDTH = 320  # of a shown photo, in CSS pixels
 
 
 def page(explained: Explained) -> str:
@@ -80,7 +81,8 @@ def _photo(explained: Explained, number: int, scale: Scale, patches: Array, maps
     own = Scale.over(maps or [patches])
     layers = [_layer("map all", place, scale, patches)]
     layers += [_layer(f"map word m{k}", place, own, each) for k, each in enumerate(maps)]
-    base = f'<img src="{_data(small.convert("L").convert("RGB"))}" alt="image {number + 1}">'
+    grey = Image.blend(small.convert("L"), Image.new("L", small.size, 255), PALE)
+    base = f'<img src="{_data(grey)}" alt="image {number + 1}" width="{WIDTH}">'
     return f'<div class="photo">{base}{"".join(layers)}</div>'
 
 
