@@ -104,7 +104,9 @@ def results(model: Path, root: Path, command: Command) -> Path:
     """Evaluate a model, and add the files of the questions or the captions that its result file answers."""
     task = model.parent.name.split("-")[0]
     folder = made(root / f"results-{task}", root, command, "evaluate", f"task={task}", f"checkpoint={model}")
-    [data] = (path for path in (root / "cache" / "data" / "shapes").glob("*-seed0-40-10-10x*") if path.is_dir())
+    [data] = (
+        path for path in (root / "cache" / "data" / "shapes").glob("*-seed0-40-10-10x6-[0-9]*px") if path.is_dir()
+    )
     shutil.copy(folder / "submission_test.json", folder / "submission.json")
     shutil.copy(data / "v2_OpenEnded_shapes_test_questions.json", folder / "questions.json")
     shutil.copy(data / "v2_shapes_test_annotations.json", folder / "annotations.json")
