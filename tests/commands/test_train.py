@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from clipmapper.api import load_checkpoint
 from clipmapper.checkpoint import read_checkpoint
-from clipmapper.commands.train import train
+from clipmapper.commands.train import _portable, train
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import words_of
 from clipmapper.files import read_json
@@ -317,3 +317,7 @@ def test_two_processes_train_as_one(tiny: Tiny, tmp_path: Path) -> None:
     assert logged(tmp_path / "two", "val/loss") == pytest.approx(logged(tmp_path / "one", "val/loss"), rel=1e-4)
     two = read_json(tmp_path / "two" / "metrics.json")
     assert two["val"]["questions"] == one["val"]["questions"]
+
+
+def test_cards_leave_out_notes_about_the_machine() -> None:
+    assert _portable({"CIDEr": 1.5, "notes": {"SPICE": "missing in /home/me"}}) == {"CIDEr": 1.5}
