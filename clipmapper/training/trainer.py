@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict
 from io import BytesIO
@@ -186,8 +185,6 @@ def build_logger(config: LoggerConfig, folder: Path) -> Logger:
             return TensorBoardLogger(folder, name="", version="log")
         except ModuleNotFoundError as error:
             raise UserError(f"logger=tensorboard needs a package: pip install tensorboard ({error})") from error
-    if config.offline:
-        os.environ["WANDB_MODE"] = "offline"
     return _wandb(config, folder)
 
 
@@ -195,7 +192,9 @@ def _wandb(config: LoggerConfig, folder: Path) -> WandbLogger:
     import wandb
 
     settings = wandb.Settings(silent=True, console="off")
-    logger = WandbLogger(folder.name, folder, offline=config.offline, project=config.project, settings=settings)
+    if config.offline:  # not by WANDB_MODE: W&B reads the environment once a process, and a later run may be online
+        settings.mode = "offline"
+    logger = WandbLogger(folder.name, folder, project=config.project, settings=settings)
     try:
         run = logger.experiment  # log in now, so that a refused login is reported before features are computed
     except wandb.Error as error:

@@ -265,6 +265,8 @@ def test_wandb_that_cannot_sign_in_is_one_line(
     assert (status, len(errors)) == (1, 1)
     assert "wandb login" in errors[0]
     assert "logger.offline=true" in errors[0]
+    tiny.train(tmp_path / "run", "logger=wandb", "logger.offline=true")  # the advice holds in the same process
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
 
 
 def test_tensorboard_logs_or_the_error_names_the_package(tiny: Tiny, tmp_path: Path) -> None:

@@ -75,10 +75,9 @@ def from_tensorboard(run: Path) -> Logged:
 
 
 @pytest.fixture(params=LOGGERS)
-def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def name(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     pytest.importorskip(chosen)
-    monkeypatch.setenv("WANDB_MODE", "offline")
     return chosen
 
 
@@ -149,11 +148,8 @@ def test_a_perturbation_run_logs_config_curves_areas_tables_and_figures(
     assert text.startswith("curves_accuracy")
 
 
-def test_two_runs_in_one_process_do_not_share_a_log(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_runs_in_one_process_do_not_share_a_log(tiny: Tiny, tmp_path: Path) -> None:
     """A sweep runs its jobs in one process."""
-    monkeypatch.setenv("WANDB_MODE", "offline")
     for seed in (0, 1):
         tiny.train(tmp_path / str(seed), "logger=wandb", "logger.offline=true", f"seed={seed}")
     assert [from_wandb(tmp_path / str(seed)).config["seed"] for seed in (0, 1)] == [0, 1]
