@@ -26,8 +26,9 @@ from explain import Explainer
 from perturbation.config import LocaliseConfig
 from perturbation.localise.deletion import DELETION, word_effects
 from perturbation.localise.metrics import Mask, Scores
+from perturbation.localise.samples import write_samples
 from perturbation.localise.tables import cell, print_localisation
-from perturbation.localise.words import ALL, RANDOM, word_localisation_rows
+from perturbation.localise.words import ALL, RANDOM, word_localisation_rows, word_values
 from perturbation.report.tables import markdown_table
 
 IMAGES_AT_ONCE = 16  # number of images captioned together
@@ -56,7 +57,7 @@ class JudgedWords:
 
 
 def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
-    """Compare word explanations with the named objects; write ``word_localisation.json`` and ``.md``, print the latter.
+    """Compare word explanations with the named objects; write ``word_localisation`` files, print the table.
 
     Raises:
         UserError: The data has no evidence, no checkpoint fits, or no true caption identifies the objects it names.
@@ -68,10 +69,10 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables add random scores
     judged = scoring(judged, ["image"])
     found = localise_words(trained, evidence, judged, config)
+    values = word_values(found.relevance, found.evidence, config.seed)
+    write_samples(run / "word_localisation.parquet", "image_id", found.captions, found.kinds, {"image": values})
     with progress(None, "computing intervals"):
-        tables = word_localisation_rows(
-            found.relevance, found.evidence, found.kinds, found.captions, config.mapper.name, config.seed
-        )
+        tables = word_localisation_rows(values, found.kinds, found.captions, config.mapper.name, config.seed)
     about = {"checkpoint": str(trained.checkpoint), **found.counts, "words": len(found.kinds)}
     write_metrics(run / "word_localisation.json", {**tables, **about}, asdict(config))
     about_data = f"{config.data.name} {config.split}"

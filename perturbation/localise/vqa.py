@@ -25,6 +25,7 @@ from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseConfig
 from perturbation.localise.deletion import DELETION, answer_effects
 from perturbation.localise.metrics import METRICS, chance
+from perturbation.localise.samples import write_samples
 from perturbation.localise.tables import CHANCE, localisation_rows, markdown, print_localisation
 from perturbation.removal.engine import Engine, VQAReader
 from perturbation.removal.reader import Modality
@@ -41,10 +42,11 @@ class Localised:
     #: metrics are in the order of ``METRICS``; NaN if a question has no evidence.
     values: Mapping[str, Mapping[str, Array]]
     kinds: tuple[str, ...]  #: the kind of each question, [samples]
+    ids: tuple[int, ...]  #: the id of each question, [samples]
 
 
 def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
-    """Compare explanations with the evidence; write ``localisation.json`` and ``localisation.md``, print the latter.
+    """Compare explanations with the evidence; write ``localisation.json``, ``.md`` and ``.parquet``, print the table.
 
     Raises:
         UserError: The data has no evidence, no checkpoint fits, or too few answers are correct.
@@ -56,6 +58,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     rows = correctly_answered(trained, config)
     chunks = even_batches(rows, config.batch_size, least=True)
     found = localise(trained, evidence, explainers, chunks, config.patch_share, config.seed)
+    write_samples(run / "localisation.parquet", "question_id", found.ids, found.kinds, found.values)
     with progress(None, "computing intervals"):
         tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
     about_data = f"{config.data.name} {config.split}"
@@ -108,6 +111,7 @@ def localise(
         for m in MODALITIES
     }
     kinds: list[str] = []
+    ids: list[int] = []
     with progress(sum(map(len, chunks)), "explaining", "questions") as advance:
         for rows in chunks:
             batch = trained.batch(rows)
@@ -128,9 +132,10 @@ def localise(
                 for name, values in {**found, DELETION: effects[modality]}.items():
                     column[name].append(np.stack([measure(values, eligible, truth) for measure in METRICS.values()], 1))
             kinds += [question.question_type for question in batch.questions]
+            ids += batch.ids
             advance(len(rows))
     joined = {m: {name: np.concatenate(arrays) for name, arrays in column.items()} for m, column in parts.items()}
-    return Localised(joined, tuple(kinds))
+    return Localised(joined, tuple(kinds), tuple(ids))
 
 
 def removable(traced: Traced, modality: str) -> Mask:

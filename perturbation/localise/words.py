@@ -16,51 +16,59 @@ RANDOM = "random"
 ALL = "all"
 
 
-def word_localisation_rows(
-    relevance: Mapping[str, Scores],
-    evidence: Mask,
-    kinds: Sequence[str],
-    captions: Sequence[int],
-    mapper: str,
-    seed: int,
-) -> dict[str, Any]:
-    """Return the rows of the table, one per explainer, kind of word and metric.
+def word_values(relevance: Mapping[str, Scores], evidence: Mask, seed: int) -> dict[str, Array]:
+    """Return the metrics of each word, [M, metrics] by explainer; NaN if the word's objects fill no patch.
 
-    The words of a caption are not independent, so one caption is one sample: the mean over its words of a kind. Means
-    and 95 % bootstrap intervals are over captions (:func:`perturbation.localise.tables.localisation_rows`). Two
-    explainers are added as a reference for chance: ``chance``, the share of the patches that are evidence, and
-    ``random``, uniform random scores.
+    Two explainers are added as a reference for chance: ``random``, uniform random scores, and ``chance``, the share of
+    the patches that are evidence.
 
     Args:
         relevance: [M, P] by explainer: the relevance of P patches for each of M words, any scale and sign.
         evidence: bool [M, P]: the patches that show the objects a word names.
+        seed: Seed of the random scores.
+
+    Raises:
+        UserError: A score is NaN or infinite.
+        ValueError: The numbers of words differ, or an explainer has the name of an added one.
+    """
+    if taken := {RANDOM, CHANCE} & relevance.keys():
+        raise ValueError(f"the explainer {taken.pop()} is added by this function: give yours another name")
+    scores = {**relevance, RANDOM: np.random.default_rng([seed, 1]).random(evidence.shape)}
+    eligible = np.ones_like(evidence)
+    values = {
+        name: np.stack([of(each, eligible, evidence) for of in METRICS.values()], 1) for name, each in scores.items()
+    }
+    return {**values, CHANCE: np.stack([chance(eligible, evidence)] * len(METRICS), 1)}
+
+
+def word_localisation_rows(
+    values: Mapping[str, Array], kinds: Sequence[str], captions: Sequence[int], mapper: str, seed: int
+) -> dict[str, Any]:
+    """Return the rows of the table, one per explainer, kind of word and metric.
+
+    The words of a caption are not independent, so one caption is one sample: the mean over its words of a kind. Means
+    and 95 % bootstrap intervals are over captions (:func:`perturbation.localise.tables.localisation_rows`).
+
+    Args:
+        values: [M, metrics] by explainer, one of which is ``chance`` (:func:`word_values`).
         kinds: The kind of each word, [M]; the kind ``all`` is added for all words together.
         captions: The key of the caption that each word belongs to, [M].
         mapper: Name of the mapper, for the rows.
-        seed: Seed of the bootstrap and of the random scores.
+        seed: Seed of the bootstrap.
 
     Returns:
         ``rows`` with explainer, mapper, modality (image), kind, metric, value, ci95, above_chance, above_chance_ci95,
         samples (captions) and words; ``left_out``, the number of words whose objects fill no patch.
 
     Raises:
-        UserError: A score is NaN or infinite.
-        ValueError: The numbers of words differ, there is no word, or an explainer has the name of an added one.
+        ValueError: The numbers of words differ, or there is no word.
     """
-    if taken := {RANDOM, CHANCE} & relevance.keys():
-        raise ValueError(f"the explainer {taken.pop()} is added by this function: give yours another name")
-    if not len(kinds) == len(captions) == len(evidence) > 0:
+    known = ~np.isnan(values[CHANCE][:, 0])
+    if not len(kinds) == len(captions) == len(known) > 0:
         raise ValueError(
-            f"evidence of {len(evidence)} words, {len(kinds)} kinds and {len(captions)} captions: "
+            f"metrics of {len(known)} words, {len(kinds)} kinds and {len(captions)} captions: "
             "their numbers must be equal and above 0"
         )
-    scores = {**relevance, RANDOM: np.random.default_rng([seed, 1]).random(evidence.shape)}
-    eligible = np.ones_like(evidence)
-    values = {
-        name: np.stack([of(each, eligible, evidence) for of in METRICS.values()], 1) for name, each in scores.items()
-    }
-    values[CHANCE] = np.stack([chance(eligible, evidence)] * len(METRICS), 1)
-    known = evidence.any(1)
     rows: list[dict[str, Any]] = []
     for kind in (ALL, *sorted(set(kinds))):
         chosen = known & np.array([kind in (ALL, each) for each in kinds])

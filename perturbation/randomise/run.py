@@ -32,6 +32,7 @@ from perturbation.config import SanityConfig
 from perturbation.measures.base import ScoredBy, TokenScores
 from perturbation.randomise.figure import draw_curves
 from perturbation.randomise.layers import layers_from_the_top, rank_correlation, redraw
+from perturbation.randomise.samples import Curves, write_samples
 from perturbation.statistics import bootstrap_interval
 from perturbation.tasks import PERTURB_TASKS
 
@@ -39,7 +40,7 @@ UNTOUCHED = "none"  # name of the first point of a curve, where no layer is rand
 
 
 def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
-    """Run the test, and write ``sanity.json``, ``sanity.csv`` and the figure ``sanity.png`` and ``.pdf``.
+    """Run the test, and write ``sanity.json``, ``.csv``, ``.parquet`` and the figure ``sanity.png`` and ``.pdf``.
 
     Raises:
         UserError: No checkpoint fits, the split has fewer samples than ``config.samples``, or none can be explained.
@@ -55,6 +56,7 @@ def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: P
         found = correlations(task, trained.model, chosen, explainers, config.seed, advance)
     with progress(None, "computing intervals"):
         rows = curve_rows(found, config.mapper.name, config.seed)
+    write_samples(run / "sanity.parquet", [number for batch in chosen for number in batch.ids], found)
     write_metrics(run / "sanity.json", {"rows": rows, "checkpoint": str(trained.checkpoint)}, asdict(config))
     _write_csv(run / "sanity.csv", rows)
     save(draw_curves(rows), run / "sanity")
@@ -103,7 +105,7 @@ def correlations(
     explainers: Mapping[str, Explainer],
     seed: int,
     done: Advance = lambda count=1, note=None: None,
-) -> dict[tuple[str, str], dict[str, Array]]:
+) -> Curves:
     """Correlate the explanations after each randomised layer with those of the original model.
 
     Randomised layers stay random. The explained answers or captions are those of the original model throughout. An
@@ -124,9 +126,7 @@ def correlations(
     """
     model = deepcopy(model)
     originals = list(_explained(task, model, chosen, explainers, seed, "", done))
-    found: dict[tuple[str, str], dict[str, Array]] = {
-        (m, name): {} for m in originals[0] for name, each in explainers.items() if m in each.modalities
-    }
+    found: Curves = {(m, name): {} for m in originals[0] for name, each in explainers.items() if m in each.modalities}
     _compare(found, UNTOUCHED, originals, originals)
     generator = torch.Generator().manual_seed(seed)
     for layer, parts in layers_from_the_top(model).items():

@@ -27,6 +27,7 @@ from clipmapper.training.batches import even_batches
 from explain import explainers
 from perturbation.benchmark.plain_loop import plain_logits
 from perturbation.localise.metrics import METRICS, chance, mass_accuracy, pointing_game, rank_accuracy
+from perturbation.localise.samples import read_samples
 from perturbation.localise.tables import localisation_rows, markdown
 from perturbation.statistics import bootstrap_interval
 
@@ -214,6 +215,10 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
         rounding = 1e-5 if name == "weighted" else 2e-4  # the falls are differences of almost equal probabilities
         assert rows["mass_accuracy"]["value"] == pytest.approx(np.mean([mass for mass, _ in values]), abs=rounding)
         assert rows["pointing_game"]["value"] == pytest.approx(np.mean([hit for _, hit in values]), abs=1e-5)
+    ids, kinds, values = read_samples(tmp_path / "one" / "localisation.parquet")
+    assert len(set(ids.tolist())) == 9
+    tables = localisation_rows(values, kinds, "b", 0)
+    assert {name: tables[name] for name in ("rows", "by_kind")} == {name: found[name] for name in ("rows", "by_kind")}
     again = command("evaluate_explanations", *arguments(tiny, trained, tmp_path / "two"))
     assert again[0] == 0
     assert read_json(tmp_path / "two" / "localisation.json")["rows"] == found["rows"]

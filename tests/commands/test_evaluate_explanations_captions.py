@@ -26,6 +26,8 @@ from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, l
 from explain import explainers
 from perturbation.config import LocaliseConfig
 from perturbation.localise.caption import localise_words
+from perturbation.localise.samples import read_samples
+from perturbation.localise.words import word_localisation_rows
 
 Command = Callable[..., tuple[int, str, list[str]]]
 SIDE = 6
@@ -151,6 +153,9 @@ def test_the_command_writes_and_prints_the_table(
     assert (status, errors) == (0, [])
     run = Path(out.splitlines()[0].removeprefix("run folder: "))
     table, content = (run / "word_localisation.md").read_text(), read_json(run / "word_localisation.json")
+    ids, kinds, values = read_samples(run / "word_localisation.parquet")
+    tables = word_localisation_rows(values["image"], kinds, ids.tolist(), "b", 0)
+    assert tables == {name: content[name] for name in tables}
     for row in [row for row in content["rows"] if row["kind"] == "all"]:
         lines = [line for line in out.splitlines() if line.startswith(f"{row['explainer']} ")]
         assert any(f" {row['value']:.3f}" in line for line in lines)

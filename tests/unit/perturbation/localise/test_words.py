@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from perturbation.localise.metrics import METRICS
-from perturbation.localise.words import word_localisation_rows
+from perturbation.localise.words import word_localisation_rows, word_values
 from perturbation.statistics import bootstrap_interval
 
 Row = dict[str, Any]
+
+
+def table_of(
+    relevance: dict[str, np.ndarray], evidence: np.ndarray, kinds: list[str], captions: list[int]
+) -> dict[str, Any]:
+    return word_localisation_rows(word_values(relevance, evidence, 0), kinds, captions, "b", seed=0)
 
 
 def rows_of(found: dict[str, Any]) -> dict[tuple[str, str, str], Row]:
@@ -31,7 +37,7 @@ POINTING = [1, 0, 0, 0]
 
 
 def test_a_table_computed_by_hand() -> None:
-    found = rows_of(word_localisation_rows({"good": SCORES}, EVIDENCE, KINDS, CAPTIONS, "b", seed=0))
+    found = rows_of(table_of({"good": SCORES}, EVIDENCE, KINDS, CAPTIONS))
     for metric, (a, b, c, d) in zip(METRICS, (MASS, RANK, POINTING), strict=True):
         expected = {"all": ((a + b + c) / 3 + d) / 2, "color": ((a + c) / 2 + d) / 2, "shape": b}
         for kind, value in expected.items():
@@ -69,8 +75,8 @@ def test_intervals_are_over_captions() -> None:
     """Six equal words per caption give the same interval as one word per caption."""
     scores, evidence, kinds, captions = random_words(40, 0)
     scores = np.repeat(scores[::6], 6, 0)
-    six = rows_of(word_localisation_rows({"good": scores}, evidence, kinds, captions, "b", seed=0))
-    one = rows_of(word_localisation_rows({"good": scores[::6]}, evidence[::6], ["x"] * 40, captions[::6], "b", seed=0))
+    six = rows_of(table_of({"good": scores}, evidence, kinds, captions))
+    one = rows_of(table_of({"good": scores[::6]}, evidence[::6], ["x"] * 40, captions[::6]))
     for metric, measure in METRICS.items():
         row, alone = six["good", "all", metric], one["good", "all", metric]
         assert row["ci95"] == pytest.approx(alone["ci95"])
@@ -82,15 +88,13 @@ def test_intervals_are_over_captions() -> None:
 def test_the_order_of_words_and_the_captions_keys_do_not_matter() -> None:
     scores, evidence, kinds, captions = random_words(12, 1)
     order = np.random.default_rng(2).permutation(len(scores))
-    plain = rows_of(word_localisation_rows({"good": scores}, evidence, kinds, captions, "b", seed=0))
+    plain = rows_of(table_of({"good": scores}, evidence, kinds, captions))
     mixed = rows_of(
-        word_localisation_rows(
+        table_of(
             {"good": scores[order]},
             evidence[order],
             [kinds[k] for k in order],
             [5 * captions[k] - 9 for k in order],
-            "b",
-            0,
         )
     )
     for key, row in plain.items():
@@ -101,7 +105,7 @@ def test_the_order_of_words_and_the_captions_keys_do_not_matter() -> None:
 
 def test_random_scores_are_at_chance_and_perfect_ones_are_perfect() -> None:
     _, evidence, kinds, captions = random_words(400, 3)
-    found = rows_of(word_localisation_rows({"perfect": evidence * 1.0}, evidence, kinds, captions, "b", seed=0))
+    found = rows_of(table_of({"perfect": evidence * 1.0}, evidence, kinds, captions))
     for metric in METRICS:
         row, chance = found["random", "all", metric], found["chance", "all", metric]
         assert row["value"] == pytest.approx(chance["value"], abs=0.03)
@@ -115,22 +119,22 @@ def test_random_scores_are_at_chance_and_perfect_ones_are_perfect() -> None:
 def test_words_without_evidence_patches_are_left_out_and_counted() -> None:
     evidence = EVIDENCE.copy()
     evidence[[1, 3]] = False
-    found = word_localisation_rows({"good": SCORES}, evidence, KINDS, CAPTIONS, "b", seed=0)
+    found = table_of({"good": SCORES}, evidence, KINDS, CAPTIONS)
     rows = rows_of(found)
     assert found["left_out"] == 2
     assert {kind for _, kind, _ in rows} == {"all", "color"}
     assert rows["good", "all", "mass_accuracy"]["value"] == pytest.approx((MASS[0] + MASS[2]) / 2)
     assert (rows["good", "all", "mass_accuracy"]["samples"], rows["good", "all", "mass_accuracy"]["words"]) == (1, 2)
-    nothing = word_localisation_rows({"good": SCORES}, np.zeros_like(evidence), KINDS, CAPTIONS, "b", seed=0)
+    nothing = table_of({"good": SCORES}, np.zeros_like(evidence), KINDS, CAPTIONS)
     assert nothing == {"rows": [], "left_out": 4}
 
 
 def test_wrong_counts_and_names_are_refused() -> None:
     for kinds, captions in ((KINDS[1:], CAPTIONS), (KINDS, CAPTIONS[1:])):
         with pytest.raises(ValueError, match="must be equal and above 0"):
-            word_localisation_rows({"good": SCORES}, EVIDENCE, kinds, captions, "b", seed=0)
+            table_of({"good": SCORES}, EVIDENCE, kinds, captions)
     with pytest.raises(ValueError, match="must be equal and above 0"):
-        word_localisation_rows({"good": SCORES[:0]}, EVIDENCE[:0], [], [], "b", seed=0)
+        table_of({"good": SCORES[:0]}, EVIDENCE[:0], [], [])
     for name in ("random", "chance"):
         with pytest.raises(ValueError, match=f"the explainer {name} is added by this function"):
-            word_localisation_rows({name: SCORES}, EVIDENCE, KINDS, CAPTIONS, "b", seed=0)
+            table_of({name: SCORES}, EVIDENCE, KINDS, CAPTIONS)
