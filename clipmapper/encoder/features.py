@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class FrozenFeatures:
 def image_features(
     encoder: FrozenClip,
     config: EncoderConfig,
-    images: dict[int, ImageSource],
+    images: Mapping[int, ImageSource],
     cache: Path,
     on_bad_image: str,
     device: torch.device,

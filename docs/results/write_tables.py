@@ -1,8 +1,8 @@
-"""Write the tables of pooled perturbation runs again, from the per-sample results in ``data``.
+"""Write the tables of the results again, from the per-sample results in ``data``.
 
 ``python docs/results/write_tables.py`` replaces what stands between ``<!-- table NAME -->`` and ``<!-- end -->`` in the
-pages of this folder and in the README. A study is a set of folders ``data/STUDY-SEED``, each with ``samples.parquet``,
-``identity.json`` and ``perturbation.json`` of a run of ``scripts/perturb.py``.
+pages of this folder and in the README. Each folder of ``data`` has the per-sample files of one run, and those of its
+JSON files that say what was run; ``NAME-SEED`` are runs of models of several training seeds.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-STUDIES = ("perturb-vqa-b",)
+DATA = HERE / "data"
+POOLED = ("perturb-vqa-b", "perturb-vqa-a")
 MAIN = "weighted"
-PAGES = (HERE / "perturbation.md", PROJECT / "README.md")
+PAGES = (
+    *(HERE / f"{name}.md" for name in ("perturbation", "localisation", "captions", "randomisation")),
+    PROJECT / "README.md",
+)
 #: Names in the README, in the order of its table.
 NAMES = {
     "weighted": "`weighted` (Huang et al. 2023)",
@@ -28,22 +32,79 @@ NAMES = {
     "genatt": "`genatt` (Chefer et al. 2021)",
     "random": "`random` order",
 }
+#: Columns of the table of all explainers: the entry of a run's report, its key, the factor and the number of decimals.
+MEASURES = {
+    "gap": ("gaps", "gap", 1, 1),
+    "compr.": ("eraser", "mean_comprehensiveness", 1, 2),
+    "suff.": ("eraser", "mean_sufficiency", 1, 2),
+    "viol.": ("faithfulness", "violation", 100, 0),
+    "ρ": ("faithfulness", "spearman", 1, 2),
+}
+#: Stages of the randomisation tables: the last layer that is random.
+STAGES = {
+    "head": "head random",
+    "mapper 1": "head and mapper",
+    "encoder 1": "… and encoder blocks",
+    "embeddings": "all",
+}
 
 
 def tables() -> dict[str, str]:
     """Return all tables as Markdown, by name."""
+    return {
+        **pooled_tables(),
+        "explainers-vqa-b": explainers_table(report("explainers-vqa-b")),
+        "options-vqa-b": options_table(),
+        "perturb-caption-b": weightings_table(report("perturb-caption-b")),
+        **{f"localise-vqa-{mapper}": localisation_table(f"localise-vqa-{mapper}", mapper) for mapper in "ab"},
+        "localise-caption-b": words_table("localise-caption-b"),
+        "randomise-vqa-b": randomisation_table("randomise-vqa-b", "randomise-vqa-b-integrated"),
+        "randomise-vqa-a": randomisation_table("randomise-vqa-a"),
+    }
+
+
+def pooled_tables() -> dict[str, str]:
+    """Return the tables of the runs that are pooled over training seeds."""
     from clipmapper.files import read_json
     from perturbation.perturb.results import pool
 
     found = {}
-    for study in STUDIES:
+    for study in POOLED:
         with tempfile.TemporaryDirectory() as folder:
-            content = pool(sorted((HERE / "data").glob(f"{study}-[0-9]")), Path(folder))
+            content = pool(sorted(DATA.glob(f"{study}-[0-9]")), Path(folder))
             text = (Path(folder) / "areas_accuracy.md").read_text(encoding="utf-8")
             found[f"{study} accuracy"] = text.split("\n\n")[0] + "\n"  # the comparisons with controls follow
             found[f"{study} differences"] = differences(read_json(Path(folder) / "comparisons.json"))
         found[f"{study} gaps"] = gaps(content)
     return found
+
+
+def report(name: str) -> dict[str, Any]:
+    """Return what the measures of one perturbation run report of its records, and its ``comparisons``."""
+    import pyarrow.parquet as pq
+
+    from clipmapper.files import read_json
+    from perturbation.perturb.measures import build_measures
+
+    measures = build_measures(read_json(DATA / name / "identity.json")["config"]["measures"])
+    records = {file.stem: pq.read_table(file) for file in (DATA / name).glob("*.parquet")}
+    content: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for measure in measures.values():
+            content |= measure.report(records, Path(folder))
+        return content | {"comparisons": read_json(Path(folder) / "comparisons.json")}
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table whose first column has names."""
+    rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def with_interval(value: float, interval: Sequence[float], decimals: int = 1) -> str:
+    """Return a value and its interval as text."""
+    low, high = interval
+    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def gaps(content: Mapping[str, Any]) -> str:
@@ -74,6 +135,115 @@ def differences(comparisons: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"| against | {' | '.join(map(', '.join, columns))} |", f"| --- |{' --- |' * len(columns)}"]
     lines += [f"| `{other}` | {' | '.join(cells[column] for column in columns)} |" for other, cells in found.items()]
     return "\n".join(lines) + "\n"
+
+
+def explainers_table(content: Mapping[str, Any]) -> str:
+    """Return the table of all explainers: for each modality, the columns ``MEASURES`` and the share of the ceiling."""
+    cells: dict[tuple[str, str], str] = {}
+    for head, (entry, key, factor, decimals) in MEASURES.items():
+        for row in content[entry]:
+            if row.get("measure", "accuracy") == "accuracy":
+                value = row[key]["mean"] if isinstance(row[key], dict) else row[key]
+                text = f"{factor * value:.{decimals}f}"
+                text = with_interval(value, row["gap_ci95"]) if entry == "gaps" else text
+                cells[row["explainer"], f"{row['modality']} {head}"] = text
+    for row in content["ceiling"]:
+        if (row["modality"], row["measure"]) == ("image", "probability"):
+            cells[row["explainer"], f"ceiling share (image), {row['direction']}"] = f"{100 * row['share']:.0f}"
+    heads = [f"{modality} {head}" for modality in ("image", "text") for head in MEASURES]
+    heads += [f"ceiling share (image), {direction}" for direction in ("positive", "negative")]
+    names = dict.fromkeys(name for name, _ in cells)
+    lines = [[f"`{name}`", *(cells.get((name, column), "–") for column in heads)] for name in names]
+    return markdown(["explainer", *heads], lines)
+
+
+def options_table() -> str:
+    """Return the differences of the gap of the accuracy between options of the method."""
+    rows = [
+        ("options-vqa-b", "branch", "weighted", "`explainer.weighted.residual_gradient=branch` minus `total`"),
+        ("options-vqa-b", "token", "weighted", "`explainer.weighted.importance=token` minus `matrix`"),
+        *(
+            (run, MAIN, other, f"{start}`weighted` minus `{other}`")
+            for run, start in (
+                ("options-vqa-b-mean", "`removal.image=mean removal.text=drop`: "),
+                ("options-vqa-b-mask", "with `mask`, the same questions: "),
+            )
+            for other in ("uniform", "rollout", "genatt")
+        ),
+    ]
+    found = {run: report(run)["comparisons"] for run in dict.fromkeys(run for run, *_ in rows)}
+    lines = []
+    for run, first, second, label in rows:
+        cells = []
+        for modality in ("image", "text"):
+            row = next(
+                row
+                for row in found[run]
+                if (row["modality"], row["measure"], row["direction"]) == (modality, "accuracy", "gap")
+                and {row["first"], row["second"]} == {first, second}
+            )
+            sign = 1 if row["first"] == first else -1
+            low, high = sorted(sign * end for end in row["ci95"])
+            cells.append(f"{sign * row['difference']:+.2f} [{low:.2f}, {high:.2f}]")
+        lines.append([label, *cells])
+    return markdown(["option", "image", "text"], lines)
+
+
+def weightings_table(content: Mapping[str, Any]) -> str:
+    """Return the areas under the CLIPScore of captions, one line per weighting of the words or control."""
+    areas = {(row["explainer"], row["direction"]): (row["auc"], row["auc_ci95"]) for row in content["rows"]}
+    lines = []
+    for row in content["gaps"]:
+        if row["measure"] == "clip_score":
+            values = [areas[row["explainer"], direction] for direction in ("positive", "negative")]
+            values.append((row["gap"], row["gap_ci95"]))
+            lines.append([f"`{row['explainer']}`", *(with_interval(*value) for value in values)])
+    return markdown(["explainer, weighting", "positive ↓", "negative ↑", "gap ↑"], lines)
+
+
+def localisation_table(name: str, mapper: str) -> str:
+    """Return the table of a run of ``evaluate_explanations`` on answers."""
+    from perturbation.localise import tables as localise
+    from perturbation.localise.samples import read_samples
+
+    _, kinds, values = read_samples(DATA / name / "localisation.parquet")
+    found = localise.localisation_rows(values, kinds, mapper, 0)
+    return localise.markdown(found["rows"], found["left_out"], "shapes test", len(kinds)).split("\n\n")[0] + "\n"
+
+
+def words_table(name: str) -> str:
+    """Return the table of a run of ``evaluate_explanations`` on captions."""
+    from perturbation.localise.caption import KINDS
+    from perturbation.localise.samples import read_samples
+    from perturbation.localise.tables import cell
+    from perturbation.localise.words import ALL, word_localisation_rows
+
+    captions, kinds, values = read_samples(DATA / name / "word_localisation.parquet")
+    rows = word_localisation_rows(values["image"], kinds, captions.tolist(), "b", 0)["rows"]
+    cells = {(row["explainer"], row["kind"], row["metric"]): cell(row) for row in rows}
+    columns = [*((kind, "mass_accuracy") for kind in KINDS), (ALL, "pointing_game")]
+    lines = [
+        [f"`{name}`", *(text if kind == ALL else text.split(" ")[0] for kind, text in each)]
+        for name in values["image"]
+        for each in [[(kind, cells[name, kind, metric]) for kind, metric in columns]]
+    ]
+    return markdown(["explainer", *KINDS[:-1], "all words", "pointing"], lines)
+
+
+def randomisation_table(*names: str) -> str:
+    """Return the rank correlations of runs of ``sanity_check`` at the stages ``STAGES``."""
+    from perturbation.randomise.run import curve_rows
+    from perturbation.randomise.samples import read_samples
+
+    rows = [row for name in names for row in curve_rows(read_samples(DATA / name / "sanity.parquet"), "", 0)]
+    cells = {(row["explainer"], row["modality"], row["layer"]): f"{row['correlation']:.2f}" for row in rows}
+    columns = [(modality, layer) for modality in ("image", "text") for layer in STAGES]
+    heads = [f"{modality}: {STAGES[layer]}" for modality, layer in columns]
+    lines = [
+        [f"`{name}`", *(cells[name, *column] for column in columns)]
+        for name in dict.fromkeys(row["explainer"] for row in rows)
+    ]
+    return markdown(["explainer", *heads], lines)
 
 
 def filled(text: str, known: Mapping[str, str]) -> str:

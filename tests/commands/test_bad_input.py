@@ -17,7 +17,7 @@ from small_disk import small_disk
 from tiny_runs import Tiny, composed, finish, write_vqav2
 
 from clipmapper.cli import typed
-from clipmapper.config.schema import EvaluateConfig
+from clipmapper.config.schema import TrainConfig
 from clipmapper.files import read_json
 from clipmapper.tasks.vqa.data import prepare
 
@@ -138,9 +138,9 @@ def test_a_skipped_image_changes_nothing_else(
     root: Path, overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str], damage: Damage
 ) -> None:
     """The features of the readable images stay the same, when they are computed and when they come from the cache."""
-    before = prepare(typed(composed("evaluate", *overrides), EvaluateConfig))
+    before = prepare(typed(composed("train", *overrides), TrainConfig))
     damage(image_file(root, 3))
-    config = typed(composed("evaluate", *overrides, "data.on_bad_image=skip"), EvaluateConfig)
+    config = typed(composed("train", *overrides, "data.on_bad_image=skip"), TrainConfig)
     for _ in range(2):
         capsys.readouterr()
         after = prepare(config)
@@ -149,7 +149,7 @@ def test_a_skipped_image_changes_nothing_else(
             first, second = (p.images.store.gather(np.array([p.images.place[image_id]])) for p in (before, after))
             assert first.features.shape == second.features.shape
             np.testing.assert_allclose(first.features, second.features, rtol=0, atol=1e-6)
-        dataset = after.dataset("train")
+        dataset = after.datasets["train"]
         assert [q.question_id for q in dataset.left_out] == [3000, 3001]
         assert "2 questions are left out: their images could not be read" in capsys.readouterr().err
     status, out, errors = command("train", *overrides, "data.on_bad_image=skip")

@@ -85,9 +85,19 @@ def test_training_and_evaluation_agree(tiny: Tiny, trained: Path, command: Comma
         assert again == read_json(trained / f"predictions_{split}.json")
 
 
+def test_only_the_scored_split_is_drawn_and_encoded(
+    tiny: Tiny, trained: Path, tmp_path: Path, command: Command
+) -> None:
+    rest = [override for override in tiny.overrides if not override.startswith("paths.")]
+    status, out, errors = command("evaluate", *rest, f"paths.root={tmp_path}", f"checkpoint={trained}", "split=val")
+    assert (status, errors) == (0, [])
+    assert {path.parent.name for path in tmp_path.rglob("*.png")} == {"val"}
+    assert read_json(folder_of(out) / "metrics.json")["val"] == read_json(trained / "metrics.json")["val"]
+
+
 def test_batches_do_not_change_predictions(trained: Path, prepared: TaskData) -> None:
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
-    dataset = prepared.dataset("val")
+    dataset = prepared.datasets["val"]
     answers, probabilities = predict(model.trained, dataset)
     for size in (1, 7):
         others, close = predict(model.trained, dataset, size)
@@ -100,7 +110,7 @@ def test_the_whole_model_gives_the_same_answers_as_cached_features(trained: Path
     from clipmapper.data.images import load_rgb
 
     model = load_vqa(trained / "checkpoints" / "best.ckpt")
-    dataset = prepared.dataset("val")
+    dataset = prepared.datasets["val"]
     expected = predict(model.trained, dataset)
     data = prepared.splits.part("val")
     for k, question in enumerate(data.questions[:6]):

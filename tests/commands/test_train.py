@@ -56,7 +56,7 @@ def test_a_small_dataset_is_memorised(tiny: Tiny, tmp_path: Path, mapper: str) -
     config = tiny.config(f"mapper={mapper}", *size)
     prepared = prepare(config)
     model = load_vqa(run / "checkpoints" / "last.ckpt", config)
-    score = evaluate(model.trained, prepared.dataset("train"), model.answers, tmp_path, "train")
+    score = evaluate(model.trained, prepared.datasets["train"], model.answers, tmp_path, "train")
     assert score is not None
     assert score.overall > 60, score.overall
 
@@ -136,13 +136,13 @@ def test_the_best_checkpoint_is_evaluated(tiny: Tiny, tmp_path: Path, monkeypatc
     given = {}
     for name in ("best", "last"):
         model = load_vqa(run / "checkpoints" / f"{name}.ckpt", config)
-        score = evaluate(model.trained, prepared.dataset("val"), model.answers, tmp_path / name, "val")
+        score = evaluate(model.trained, prepared.datasets["val"], model.answers, tmp_path / name, "val")
         assert score is not None
         given[name] = read_json(tmp_path / name / "predictions_val.json")
     assert given["best"] != given["last"]
     assert given["best"] == read_json(run / "predictions_val.json")
     answers = {row["question_id"]: row["answer"] for row in given["best"]}
-    assert score_predictions(answers, prepared.dataset("val").questions).overall == metrics["val"]["accuracy"]
+    assert score_predictions(answers, prepared.datasets["val"].questions).overall == metrics["val"]["accuracy"]
 
 
 def test_the_best_checkpoint_is_chosen_by_the_accuracy_of_all_questions(tiny: Tiny, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_best_checkpoint_is_chosen_by_the_accuracy_of_all_questions(tiny: Ti
     config = tiny.config()
     prepared = prepare(config)
     model = load_vqa(run / "checkpoints" / "last.ckpt", config)
-    dataset = prepared.dataset("val")
+    dataset = prepared.datasets["val"]
     scores = []
     for row in range(len(dataset)):
         batch = dataset[[row]]

@@ -128,7 +128,7 @@ def encode_captions(encoder: FrozenClip, captions: Sequence[str]) -> tuple[dict[
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """The images of all splits with their frozen features, which is all that captioning them needs."""
+    """The captions of all splits, and the frozen features of images, which is all that captioning them needs."""
 
     splits: Captions
     encoder: FrozenClip
@@ -170,15 +170,16 @@ class PreparedCaptions:
         return dataset
 
 
-def prepare_images(config: Config) -> PreparedImages:
-    """Read the data and compute the image features, or read them from the cache.
+def prepare_images(config: Config, split: str | None = None) -> PreparedImages:
+    """Read the data and compute the image features of one split or of all, or read them from the cache.
 
     Raises:
-        UserError: The data or the encoder can't be loaded.
+        UserError: The data or the encoder can't be loaded, or the data has no such split.
     """
     splits = load_captions(config.data)
     encoder, device, cache = ready_encoder(config)
-    images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
+    sources = splits.images if split is None else splits.part(split).sources
+    images = image_features(encoder, config.encoder, sources, cache, config.data.on_bad_image, device)
     return PreparedImages(splits, encoder, images, device, cache, config.task.sees)
 
 

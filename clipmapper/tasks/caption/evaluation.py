@@ -181,7 +181,7 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
     model = load_caption(checkpoint, config)
     check_length(model.encoder, config.task.max_length)
-    prepared = prepare_images(config)
+    prepared = prepare_images(config, config.split)
     images, training = prepared.images(config.split), prepared.splits.train.images
     judge = caption_judge(config.data, config.split)
     scores = evaluate_captions(model, images, training, config.task.max_length, run, config.split, judge)

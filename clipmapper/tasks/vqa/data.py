@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clipmapper.checkpoint import card
-from clipmapper.config.schema import Config, DataConfig, TrainConfig
-from clipmapper.data.datasets import Questions, load_data
+from clipmapper.config.schema import DataConfig, EvaluateConfig, TrainConfig
+from clipmapper.data.datasets import Questions, load_data, load_questions_of
 from clipmapper.data.records import Question, Splits, VQAData
 from clipmapper.encoder.features import FrozenFeatures, image_features, ready_encoder, text_features
 from clipmapper.encoder.load import FrozenClip
@@ -41,21 +41,17 @@ class TaskData:
     texts: FrozenFeatures
     sees: str  #: what the model gets: both, question or image
 
-    def dataset(self, part: str) -> VQADataset:
-        """Return the dataset of a split.
-
-        Raises:
-            UserError: The data has no such split, or none of its images could be read.
-        """
-        dataset = VQADataset(self.splits.part(part), self.images, self.texts, self.answers, self.sees)
-        if not len(dataset):
-            raise UserError(f"no image of the {part} split could be read; check the image folder in data.root")
-        return dataset
-
     @cached_property
     def datasets(self) -> dict[str, VQADataset]:
-        """Datasets of all splits by name, each from :meth:`dataset`."""
-        return {part: self.dataset(part) for part in self.splits.parts}
+        """Datasets of all splits by name.
+
+        Raises:
+            UserError: None of the images of a split could be read.
+        """
+        features = (self.images, self.texts)
+        return {
+            name: _dataset(name, part, *features, self.answers, self.sees) for name, part in self.splits.parts.items()
+        }
 
     @property
     def train(self) -> VQADataset:
@@ -93,28 +89,50 @@ class TaskData:
             print(f"{without} training questions have no answer in the vocabulary", file=sys.stderr)
 
 
-def prepare(config: Config, answers: AnswerVocabulary | None = None) -> TaskData:
-    """Read the data and compute its features, or read them from the cache.
-
-    Args:
-        config: The command's config.
-        answers: The answer list of a checkpoint; None builds the data's own list.
+def prepare(config: TrainConfig) -> TaskData:
+    """Read the data and compute the features of all splits, or read them from the cache.
 
     Raises:
-        UserError: The data can't be read, or ``data.answers_file`` differs from the checkpoint's answer list.
+        UserError: The data can't be read.
     """
     splits = load_data(config.data)
-    if answers and config.data.answers_file and vocabulary(config.data, splits) != answers:
-        raise UserError(
-            f"the checkpoint was trained on another answer list than data.answers_file={config.data.answers_file}; "
-            "give the list it was trained on, or data.answers_file=null"
-        )
     texts = [question.question for part in splits.parts.values() for question in part.questions]
     encoder, device, cache = ready_encoder(config)
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
     prepared_texts = text_features(encoder, config.encoder, texts, cache, device)
-    answers = answers or vocabulary(config.data, splits)
+    answers = vocabulary(config.data, splits)
     return TaskData(splits, answers, encoder.cpu(), images, prepared_texts, config.task.sees)
+
+
+def prepare_split(config: EvaluateConfig, answers: AnswerVocabulary) -> VQADataset:
+    """Read the questions of ``config.split`` and compute their features, or read them from the cache.
+
+    Args:
+        config: The command's config.
+        answers: The answer list of the checkpoint.
+
+    Raises:
+        UserError: The data can't be read, has no such split, or ``data.answers_file`` differs from ``answers``.
+    """
+    if (file := config.data.answers_file) is not None and read_lxmert_labels(Path(file)) != answers:
+        raise UserError(
+            f"the checkpoint was trained on another answer list than data.answers_file={file}; "
+            "give the list it was trained on, or data.answers_file=null"
+        )
+    part = load_questions_of(config.data, config.split)
+    encoder, device, cache = ready_encoder(config)
+    images = image_features(encoder, config.encoder, part.sources, cache, config.data.on_bad_image, device)
+    texts = text_features(encoder, config.encoder, [question.question for question in part.questions], cache, device)
+    return _dataset(config.split, part, images, texts, answers, config.task.sees)
+
+
+def _dataset(
+    name: str, part: VQAData, images: FrozenFeatures, texts: FrozenFeatures, answers: AnswerVocabulary, sees: str
+) -> VQADataset:
+    dataset = VQADataset(part, images, texts, answers, sees)
+    if not len(dataset):
+        raise UserError(f"no image of the {name} split could be read; check the image folder in data.root")
+    return dataset
 
 
 @dataclass

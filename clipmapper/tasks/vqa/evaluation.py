@@ -14,7 +14,7 @@ from clipmapper.console import progress
 from clipmapper.data.records import ImageSource
 from clipmapper.files import ANSWERS, read_json, write_json, write_metrics, write_results
 from clipmapper.metrics.vqa import VQAScore, print_score, score_predictions, summary
-from clipmapper.tasks.vqa.data import AnswerVocabulary, TaskData, VQADataset, prepare
+from clipmapper.tasks.vqa.data import AnswerVocabulary, TaskData, VQADataset, prepare_split
 from clipmapper.tasks.vqa.model import VQAMapper, load_vqa
 from clipmapper.training.batches import in_order
 
@@ -96,8 +96,8 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
     model = load_vqa(checkpoint, config)
-    data = prepare(config, AnswerVocabulary(model.answers))
-    score = evaluate(model.trained, data.dataset(config.split), model.answers, run, config.split)
+    dataset = prepare_split(config, AnswerVocabulary(model.answers))
+    score = evaluate(model.trained, dataset, model.answers, run, config.split)
     if score is None:
         print(f"{config.data.name} {config.split} has no human answers: wrote the predictions only")
         return
