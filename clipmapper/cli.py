@@ -235,7 +235,9 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     sections = [f.name for f in fields(schema)]
     unknown = [str(key) for key in config if key not in sections]
     if unknown:
-        raise UserError(unknown_key(unknown[0], sections))
+        experiment = HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None
+        also = f"; experiment={experiment} may be for another command" if experiment else ""
+        raise UserError(unknown_key(unknown[0], sections) + also)
     shaped = OmegaConf.structured(schema)
     task_schemas = {name: task.schema for name, task in TASKS.items()}
     for section, schemas in (("task", task_schemas), ("data", DATA_SCHEMAS)):

@@ -82,6 +82,15 @@ def test_every_experiment_of_reproduce_is_accepted_there(path: Path) -> None:
     assert checked.name == path.stem
 
 
+@pytest.mark.parametrize(("name", "experiment"), [("train", "quickstart"), ("reproduce", "shipped")])
+def test_an_experiment_of_another_command_is_named(
+    name: str, experiment: str, command: Command, tmp_path: Path
+) -> None:
+    status, _, errors = command(name, f"experiment={experiment}", f"paths.root={tmp_path}")
+    assert (status, len(errors)) == (1, 1)
+    assert errors[0].endswith(f"experiment={experiment} may be for another command")
+
+
 def test_the_options_of_a_group_are_identified_by_their_names() -> None:
     for group in ("mapper", "logger", "task"):
         for path in (CONFIGS / group).glob("*.yaml"):
