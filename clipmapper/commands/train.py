@@ -50,9 +50,8 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     from clipmapper.weights import write_weights
 
     task = TASKS[config.task.name]
-    trainer = build_trainer(
-        config, run, task.monitor
-    )  # built first, so that errors in its config are reported before the data is read
+    # Built first, so that errors in its config are reported before the data is read.
+    trainer = build_trainer(config, run, config.task.monitor)
     data = task.data(config)
     data.write_split(run / "split.json")
     last = _checkpoint_to_resume(config, data.card(config), run)

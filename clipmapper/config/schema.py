@@ -189,6 +189,11 @@ class TaskConfig:
     def __post_init__(self) -> None:
         at_least(1, "task", steps=self.steps, validate_every=self.validate_every)
 
+    @property
+    def monitor(self) -> str:
+        """The logged value whose maximum chooses the best checkpoint."""
+        return "val/accuracy"
+
     def identity(self) -> dict[str, Any]:
         """Return the keys, with their values, in which a config must agree with the checkpoint that it uses."""
         return {"task": self.name, "sees": self.sees}

@@ -72,7 +72,6 @@ class Task(Protocol):
 
     name: str
     samples: str  #: plural noun for its samples in messages, such as "questions"
-    monitor: str  #: logged value whose maximum chooses the best checkpoint
 
     @property
     def schema(self) -> type[TaskConfig]:

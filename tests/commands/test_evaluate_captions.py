@@ -280,6 +280,7 @@ def test_an_unreadable_image_gets_an_empty_caption(places: tuple[str, ...], comm
         (TRAIN, VAL, ("task.max_length=39",), "task.max_length=39: the encoder's context holds 38 sub-words"),
         (TRAIN, VAL, ("task.vocabulary=some",), "task.vocabulary=some is not one of: training, all"),
         (TRAIN, VAL, ("task.sees=image",), "task.sees=image is not one of: both, text"),
+        (TRAIN, VAL, ("task.best_by=BLEU",), "task.best_by=BLEU is not one of: accuracy, CIDEr"),
         (TRAIN, VAL, ("task.label_smoothing=1",), "task.label_smoothing=1.0 must be 0 or more and less than 1"),
         (TRAIN, VAL, ("task=vqa",), "data=coco has captions, but no questions; give task=caption"),
         (TRAIN, VAL, ("data=easy_vqa",), "data=easy_vqa has no captions; give data=shapes or data=coco"),

@@ -165,9 +165,12 @@ def stopped_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_the_best_checkpoint_has_the_highest_cider(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    falls(monkeypatch, CaptionTraining, "on_validation_epoch_end", "val/CIDEr")
-    tiny.train(tmp_path / "run", *QUICK)
+@pytest.mark.parametrize(("best_by", "hook"), [("CIDEr", "on_validation_epoch_end"), ("accuracy", "validation_step")])
+def test_the_best_checkpoint_has_the_highest_value(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best_by: str, hook: str
+) -> None:
+    falls(monkeypatch, CaptionTraining, hook, f"val/{best_by}")
+    tiny.train(tmp_path / "run", *QUICK, f"task.best_by={best_by}")
     assert [checkpoint_of(tmp_path / "run", name)["global_step"] for name in ("best", "last")] == [4, 8]
 
 

@@ -24,17 +24,25 @@ class CaptionTaskConfig(TaskConfig):
     - ``vocabulary``: tokens that can be generated: training (those of the training captions) | all (all of CLIP's).
     - ``max_length``: greatest number of sub-words of a generated caption.
     - ``label_smoothing``: label smoothing of the training loss, at least 0 and less than 1.
-    - ``val_images``: number of images captioned at every validation; their CIDEr chooses the best checkpoint.
+    - ``val_images``: number of images captioned at every validation, for their CIDEr.
+    - ``best_by``: what chooses the best checkpoint at validation: accuracy (of the next token) | CIDEr.
     """
 
     vocabulary: str = MISSING
     max_length: int = MISSING
     label_smoothing: float = MISSING
     val_images: int = MISSING
+    best_by: str = MISSING
+
+    @property
+    def monitor(self) -> str:
+        """The logged value whose maximum chooses the best checkpoint."""
+        return f"val/{self.best_by}"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("task.sees", self.sees, ("both", "text"))
+        one_of("task.best_by", self.best_by, ("accuracy", "CIDEr"))
         one_of("task.vocabulary", self.vocabulary, ("training", "all"))
         at_least(1, "task", max_length=self.max_length, val_images=self.val_images)
         if not 0 <= self.label_smoothing < 1:

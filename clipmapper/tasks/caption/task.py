@@ -24,7 +24,7 @@ class CaptionTask:
     The loss is in :mod:`clipmapper.tasks.caption.training`.
     """
 
-    name, samples, monitor = "caption", "captions", "val/CIDEr"
+    name, samples = "caption", "captions"
     schema, explain_schema = CaptionTaskConfig, ExplainCaptionConfig
 
     def data(self, config: TrainConfig) -> TaskData:

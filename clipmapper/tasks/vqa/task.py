@@ -24,7 +24,7 @@ class VQATask:
     The loss is in :mod:`clipmapper.tasks.vqa.training`.
     """
 
-    name, samples, monitor = "vqa", "questions", "val/accuracy"
+    name, samples = "vqa", "questions"
     schema, explain_schema = VQATaskConfig, ExplainConfig
 
     def data(self, config: TrainConfig) -> TaskData:
