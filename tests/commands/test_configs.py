@@ -11,6 +11,7 @@ from tiny_runs import PROJECT, QUIET, SMALL_MAPPER, Tiny, composed, finish, writ
 
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
+from clipmapper.commands.export import ExportConfig
 from clipmapper.commands.train import train
 from clipmapper.config.schema import DATA_SCHEMAS, EvaluateConfig, TrainConfig, VQAv2Config
 from clipmapper.encoder.pretraining.config import PretrainConfig
@@ -41,6 +42,7 @@ SCHEMAS = {
     "report": ReportConfig,
     "reproduce": ReproduceConfig,
     "benchmark": BenchmarkConfig,
+    "export": ExportConfig,
     "pretrain_clip": PretrainConfig,
 }
 NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # keys without a default

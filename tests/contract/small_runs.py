@@ -17,7 +17,7 @@ MODEL = (
     *("mapper.width=16", "mapper.heads=2", "mapper.layers=1"),
 )
 #: Commands without a model.
-BARE = ("pool_seeds", "report", "reproduce", "pretrain_clip")
+BARE = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip")
 CAPTION = ("task.max_length=20",)
 #: The golden captioning model is rarely right about scenes that it was not trained on.
 JUDGED = ("split=train", "samples=30")
@@ -33,6 +33,7 @@ TINY = {
     "report": (),
     "reproduce": (),
     "benchmark": ("sizes=[tiny]", "task.optim.batch_size=8"),
+    "export": ("encoder=shapes_tiny",),  # the paper's encoder would be downloaded
     "pretrain_clip": (
         *("steps=2", "batch_size=16", "warmup_steps=1", "pool_scenes=64", "probe_scenes=60"),
         *("workers=1", "threads=1"),
