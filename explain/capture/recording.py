@@ -19,19 +19,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from explain.capture.gradients import Items, gradients
-from explain.capture.live import LiveMap, LiveStep, pad_map, pad_stream
+from explain.capture.live import LiveMap, LiveStep, pad_map
 from explain.capture.needs import EVERYTHING, Needs
 from explain.capture.parts import Parts
-from explain.step import AttentionStep, TraceError, last_steps, replaces
+from explain.capture.recorded import Recording
 from explain.trace import AttentionTrace, Scalar, TokenMap
 
-Step = TypeVar("Step", LiveStep, AttentionStep)
 _ACTIVE: ContextVar[Recorder | None] = ContextVar("active_recorder", default=None)
 
 
@@ -74,12 +72,7 @@ class Recorder:
     def __init__(self, inputs: Mapping[str, Tensor] | None = None, needs: Needs = EVERYTHING) -> None:
         self.needs = needs
         self._replacements = inputs or {}
-        self._steps: list[LiveStep] = []
-        self._maps: list[LiveMap] = []
-        self._inputs: dict[str, Tensor] = {}
-        self._prepended: list[tuple[str, int]] = []  # modality, number of steps recorded before
-        self._started: set[str] = set()
-        self._count = 0  # number of steps recorded so far
+        self._recording = Recording(needs)
         self._stages = 0
 
     def watch(self, x: Tensor) -> Tensor:
@@ -106,7 +99,7 @@ class Recorder:
         if start or "inputs_grad" in self.needs.trace:
             embeddings = self.watch(embeddings)
         if {"inputs", "inputs_grad"} & self.needs.trace:
-            self._inputs[modality] = embeddings
+            self._recording.inputs[modality] = embeddings
         return embeddings
 
     def start(self, modality: str, x: Tensor) -> Tensor:
@@ -115,9 +108,10 @@ class Recorder:
         The model must continue with the returned tensor. The graph starts here once per modality. Everything before it
         is differentiated only if the gradients of the inputs are needed.
         """
-        if modality in self._started or "inputs_grad" in self.needs.trace or not self.needs.gradients:
+        started = self._recording.started
+        if modality in started or "inputs_grad" in self.needs.trace or not self.needs.gradients:
             return x
-        self._started.add(modality)
+        started.add(modality)
         return x.detach().requires_grad_()
 
     def prepend(self, modality: str) -> None:
@@ -125,7 +119,7 @@ class Recorder:
 
         In the trace, the steps and inputs recorded earlier contain this token too, as a token that attends to nothing.
         """
-        self._prepended.append((modality, self._count))
+        self._recording.prepended.append((modality, self._recording.count))
 
     def new_stage(self) -> int:
         """Return a new stage number; pass it as ``stage`` to each of the steps that run in parallel."""
@@ -165,12 +159,9 @@ class Recorder:
         }
         versions = {name: value.versions for name, value in tensors.items()}
         stage = self.new_stage() if stage is None else stage
-        step = LiveStep(query, key, stage, self._count, tensors, versions)
+        step = LiveStep(query, key, stage, self._recording.count, tensors, versions)
         step.check_graph(self.needs.every)
-        self._count += 1
-        if self.needs.last - self.needs.every or not self.needs.all_steps:
-            self._steps = [kept for old in self._steps for kept in self._still_needed(old, step)]
-        self._steps.append(step.keeping(self.needs.of_step(last=True)))
+        self._recording.add(step)
 
     def token_map(self, step: TokenMap, merged: Tensor | Parts | None = None) -> None:
         """Record a token map, after the attention steps recorded so far.
@@ -181,11 +172,11 @@ class Recorder:
                 grad; without gradients, ``step.weights`` are used as they are.
         """
         parts = None if merged is None or not self.needs.gradients else Parts.of(merged)
-        self._maps.append(LiveMap(self._count, step, parts))
+        self._recording.maps.append(LiveMap(self._recording.count, step, parts))
 
     def live(self) -> list[Tensor]:
         """Return the recorded tensors that will be differentiated, with their graph."""
-        parts = [value for step in self._steps for value in step.tensors.values() if value.requires_grad]
+        parts = [value for step in self._recording.steps for value in step.tensors.values() if value.requires_grad]
         return [tensor for value in parts for tensor in value.tensors]
 
     def trace(
@@ -225,14 +216,14 @@ class Recorder:
                 recorded tensor was changed in place, or the trace is not valid (see :class:`AttentionTrace`).
         """
         try:
-            self._check(target)
+            self._recording.check(target)
             items = Items.of(target, wanted)
-            steps, maps, inputs, grads = self._gradients(target, items, retain)
+            steps, maps, inputs, grads = self._recording.detached(target, items, retain)
             if attention_relevance is not None:
-                numbers = [step.number for step in self._steps]
+                numbers = [step.number for step in self._recording.steps]
                 of_step = [attention_relevance.get(number) for number in numbers]
                 steps = [replace(s, attention_relevance=r) for s, r in zip(steps, of_step, strict=True)]
-            in_order = self._in_order(steps, maps)
+            in_order = self._recording.in_order(steps, maps)
             if valid is not None:
                 valid = items.repeated(valid) if valid.ndim == 2 else valid[items.sample, items.place]
             names = [
@@ -262,76 +253,17 @@ class Recorder:
                 recorded tensor was changed in place.
         """
         try:
-            self._check(target)
-            live = [step.tensors["attention"] for step in self._steps]
+            recording = self._recording
+            recording.check(target)
+            live = [step.tensors["attention"] for step in recording.steps]
             found = gradients(target, live, Items.of(target, wanted), retain=False, at_once=1)
             return {
-                step.number: pad_map(relevance, *self._missing_tokens(step.number, step.query, step.key))
-                for relevance, step in zip(found, self._steps, strict=True)
+                step.number: pad_map(relevance, *recording.missing_tokens(step.number, step.query, step.key))
+                for relevance, step in zip(found, recording.steps, strict=True)
             }
         finally:
             self.clear()
 
     def clear(self) -> None:
         """Drop the recording."""
-        self._steps.clear()
-        self._maps.clear()
-        self._inputs.clear()
-        self._prepended.clear()
-        self._started.clear()
-        self._count = 0
-
-    def _still_needed(self, old: LiveStep, new: LiveStep) -> list[LiveStep]:
-        """Return what is kept of an old step after a new one: the step, a part of it, or nothing."""
-        handed = any(each.hands_on(old.query) and each.before > old.number for each in self._maps)
-        if handed or not replaces(new, old):
-            return [old]
-        return [old.keeping(self.needs.every)] if self.needs.all_steps else []
-
-    def _missing_tokens(self, number: int, *modalities: str) -> list[int]:
-        """Return how many tokens were prepended to each modality after a step was recorded."""
-        return [sum(name == modality and number < count for name, count in self._prepended) for modality in modalities]
-
-    def _check(self, target: Tensor) -> None:
-        if not self._steps:
-            raise TraceError("nothing was recorded: the model passed no attention step to the recorder inside record()")
-        batch = self._steps[0].tensors["attention"].samples
-        if target.ndim not in (1, 2) or len(target) != batch:
-            raise TraceError(
-                f"target: expected one scalar per sample, [{batch}], or several, [{batch}, T], got {list(target.shape)}"
-            )
-        if self.needs.gradients and target.grad_fn is None:
-            raise TraceError("target has no gradient graph: compute it from the model's output, not under no_grad")
-        for step, fields in self._steps_with_fields():
-            step.check_versions()
-            step.check_graph(fields)
-
-    def _steps_with_fields(self) -> list[tuple[LiveStep, frozenset[str]]]:
-        """Return each step with the fields that it has in the trace."""
-        steps = self._in_order(self._steps, [each.step for each in self._maps])
-        last = [steps[place] for place in last_steps(steps)]
-        return [(step, self.needs.of_step(any(step is each for each in last))) for step in self._steps]
-
-    def _in_order(self, steps: Sequence[Step], maps: Sequence[TokenMap]) -> list[Step | TokenMap]:
-        """Return the steps and the token maps in the order in which the model ran them."""
-        of_steps = [(step.number, 1, place) for place, step in enumerate(self._steps)]
-        of_maps = [(each.before, 0, place) for place, each in enumerate(self._maps)]
-        return [steps[place] if is_step else maps[place] for _, is_step, place in sorted(of_steps + of_maps)]
-
-    def _gradients(
-        self, target: Tensor, items: Items, retain: bool
-    ) -> tuple[list[AttentionStep], list[TokenMap], dict[str, Tensor] | None, dict[str, Tensor] | None]:
-        """Return the steps, the token maps, the inputs and the gradients of the inputs, all detached."""
-        live = [s.tensors[name] for s, fields in self._steps_with_fields() for name in s.differentiated(fields)]
-        live += [each.merged for each in self._maps if each.merged is not None]
-        live += [Parts.of(x) for x in self._inputs.values()] if "inputs_grad" in self.needs.trace else []
-        grads = iter(gradients(target, live, items, retain) if live else [])
-        steps = [
-            step.detached(fields, items, grads, *self._missing_tokens(step.number, step.query, step.key))
-            for step, fields in self._steps_with_fields()
-        ]
-        maps = [each.finished(items, grads) for each in self._maps]
-        missing = {modality: self._missing_tokens(-1, modality)[0] for modality in self._inputs}
-        inputs = {m: pad_stream(items.repeated(x.detach()), missing[m]) for m, x in self._inputs.items()}
-        inputs_grad = {m: pad_stream(grad, missing[m]) for m, grad in zip(self._inputs, grads, strict=False)}
-        return steps, maps, inputs or None, inputs_grad or None
+        self._recording = Recording(self.needs)
