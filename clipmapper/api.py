@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import clipmapper.tasks.caption.explaining
+import clipmapper.tasks.vqa.explaining  # noqa: F401 - both let explain.explain trace their models
 from clipmapper.checkpoint import CARD, read_checkpoint
 from clipmapper.choice import newest_checkpoints
 from clipmapper.data.images import FileImage, load_rgb

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import explain.explainers as explainers
 from explain.adapters.watching import Layers
 from explain.capture.needs import Needs
 from explain.explainers.base.explainer import Explainer
-from explain.sample.result import Explained, Scores
-from explain.sample.traced import Goal, Traceable, TracedSample
+from explain.sample.result import Explained
+from explain.sample.scores import Scores
+from explain.sample.traced import Asked, Goal, TracedSample
 from explain.trace import TraceError
 
 Picture = str | Path | Image.Image
@@ -40,7 +42,7 @@ def explain(
 
     Args:
         model: A model of ``transformers``, its folder or its name on the Hugging Face hub; an open_clip model; or a
-            model with a method ``trace_sample``, such as a CLIPmapper. It must be in evaluation mode.
+            CLIPmapper of ``clipmapper.api``. It must be in evaluation mode.
         processor: The processor of a ``transformers`` model, by default that of its folder; ``(preprocess, tokenizer)``
             of an open_clip model; None for a model that needs none.
         image: A file or a PIL image; several of them for a model that takes several; None for a model of texts.
@@ -58,8 +60,9 @@ def explain(
     chosen = chosen_explainers(explainer)
     photos = [_opened(each) for each in ([image] if isinstance(image, str | Path | Image.Image) else image or [])]
     needs = Needs.of(chosen.values())
+    asked = Asked(photos=photos, text=text, target=target, needs=needs, context=context, layers=layers)
     try:
-        sample = _traced(model, processor, photos, text, target, needs, context, layers)
+        sample = trace_sample(model, processor, asked)
         return Explained(sample, {name: Scores.of(sample, each) for name, each in chosen.items()})
     except TraceError as error:
         if "LRP has no rule" in str(error):
@@ -123,23 +126,22 @@ def _opened(picture: Picture) -> Image.Image:
         raise ValueError(f"{picture}: cannot be read as an image") from error
 
 
-def _traced(
-    model: Any,
-    processor: Any,
-    photos: Sequence[Image.Image],
-    text: str | None,
-    target: Goal,
-    needs: Needs,
-    context: bool,
-    layers: Layers,
-) -> TracedSample:
-    if isinstance(model, Traceable):
-        return model.trace_sample(one_image(model, photos), needed_text(model, text), target, needs)
+@singledispatch
+def trace_sample(model: Any, processor: Any, asked: Asked) -> TracedSample:
+    """Run a model on what is asked and return the trace; here, a model of open_clip or ``transformers``.
+
+    For a class of your own, register a function: ``@trace_sample.register`` above ``def f(model: MyModel, processor,
+    asked)``.
+
+    Raises:
+        ValueError: The processor, the images, the text or the target do not fit.
+        TraceError: The model cannot be traced.
+    """
     if isinstance(processor, tuple | list):
         from explain.sample.open_clip import trace_pair
 
-        return trace_pair(model, processor, one_image(model, photos), needed_text(model, text), target, needs, layers)
-    from explain.sample.hugging_face import loaded, trace_sample
+        return trace_pair(model, processor, asked)
+    from explain.sample.hugging_face import loaded, trace_loaded
 
     model, processor = loaded(model, processor)
     if not isinstance(model, nn.Module) or getattr(getattr(model, "config", None), "model_type", None) is None:
@@ -147,26 +149,4 @@ def _traced(
             f"{type(model).__name__} is no model of transformers; an open_clip model needs "
             "processor=(preprocess, tokenizer)"
         )
-    return trace_sample(model, processor, photos, text, target, needs, context, layers)
-
-
-def one_image(model: Any, photos: Sequence[Image.Image]) -> Image.Image:
-    """Return the only image.
-
-    Raises:
-        ValueError: There is none, or there are several.
-    """
-    if len(photos) != 1:
-        raise ValueError(f"{len(photos) or 'no'} image{'s' * (len(photos) > 1)}: {type(model).__name__} needs one")
-    return photos[0]
-
-
-def needed_text(model: Any, text: str | None) -> str:
-    """Return the text.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"no text: {type(model).__name__} needs a question or another text")
-    return text
+    return trace_loaded(model, processor, asked)

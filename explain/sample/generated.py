@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from explain.adapters.hugging_face import trace_hugging_face
 from explain.adapters.hugging_face.text import is_special, special_ids, words_of
-from explain.adapters.watching import Layers
-from explain.capture.needs import Needs
 from explain.sample.inputs import processed
 from explain.sample.tiles import seen_box, views_of
-from explain.sample.traced import Answer, Goal, TracedSample
+from explain.sample.traced import Answer, Asked, Goal, TracedSample
 from explain.sample.words import question_span, question_words
 from explain.targets import Answer as Given
 from explain.targets import Target, answer, contrast
@@ -35,16 +32,7 @@ class Prompt:
     options: Mapping[str, bool]  #: of the tokenizer
 
 
-def trace_generated(
-    model: Any,
-    processor: Any,
-    photos: Sequence[Image.Image],
-    text: str,
-    target: Goal,
-    needs: Needs,
-    context: bool,
-    layers: Layers,
-) -> TracedSample:
+def trace_generated(model: Any, processor: Any, asked: Asked) -> TracedSample:
     """Trace the answer that a model generates greedily, or another one, in one forward pass (teacher forcing).
 
     Raises:
@@ -54,29 +42,25 @@ def trace_generated(
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None:
         raise ValueError(f"processor is a {type(processor).__name__} without a tokenizer: give the model's processor")
+    text, photos = asked.question(model), asked.photos
     prompt = rendered(model, processor, len(photos), text)
     inputs = processed(model, processor, photos, prompt.text, **prompt.options)
-    ids: list[int] = inputs["input_ids"][0].tolist()
-    words = question_words(ids, prompt.text, prompt.span, tokenizer, prompt.options, _placeholders(model, processor))
     own, tokens = _generated(model, inputs, tokenizer)
-    goal, named = _goal(target, tokens, tokenizer, prompt)
-    traced = trace_hugging_face(model, inputs, goal, layers, needs=needs)
-    shared = [Answer(each, share) for each, share in zip(named, _shares(traced, goal, target, named), strict=True)]
+    goal, named = _goal(asked.target, tokens, tokenizer, prompt)
+    traced = trace_hugging_face(model, inputs, goal, asked.layers, needs=asked.needs)
     added = goal.rows(1)[0] if isinstance(goal, Given) else []
-    joint = _joint(traced, inputs["input_ids"][0], model.config.image_token_id, len(added))
-    shown: list[Word] = [(word, [joint[place] for place in places]) for word, places in words]
-    if context and len(added) > 1:
-        shown += _context(model, traced, added, tokenizer)
+    words = _words(model, processor, prompt, inputs["input_ids"][0], traced, len(added))
+    explained, *over = (Answer(each, _share(traced, goal)) for each in named)
     return TracedSample(
         traced=traced,
         photos=photos,
         seen=[seen_box(model, processor, photo.size) for photo in photos],
         views=views_of(model, processor, inputs, photos, traced),
-        words=shown,
+        words=words + (_context(model, traced, added, tokenizer) if asked.context and len(added) > 1 else []),
         question=text,
         answer=own,
-        explained=own if target is None else shared[0],
-        over=shared[1] if len(shared) > 1 else None,
+        explained=own if asked.target is None else explained,
+        over=over[0] if over else None,
     )
 
 
@@ -177,11 +161,17 @@ def _tokens(goal: str | int, tokenizer: Any, prompt: Prompt) -> list[int]:
     return found
 
 
-def _shares(traced: Traced, goal: Target | Given, target: Goal, named: Sequence[str]) -> list[float | None]:
-    """Return the probability of each named answer; those of a contrast are of their first token, which is not read."""
-    if isinstance(goal, Given):
-        return [float(goal(traced.logits)[0].exp())]
-    return [None] * len(named)
+def _share(traced: Traced, goal: Target | Given) -> float | None:
+    """Return the probability of an answer; that of the first tokens of a contrast is not read."""
+    return float(goal(traced.logits)[0].exp()) if isinstance(goal, Given) else None
+
+
+def _words(model: Any, processor: Any, prompt: Prompt, ids: Tensor, traced: Traced, added: int) -> list[Word]:
+    """Return the words of the question with their joint positions, in a trace with ``added`` tokens of an answer."""
+    placeholders = _placeholders(model, processor)
+    words = question_words(ids.tolist(), prompt.text, prompt.span, processor.tokenizer, prompt.options, placeholders)
+    joint = _joint(traced, ids, model.config.image_token_id, added)
+    return [(word, [joint[place] for place in places]) for word, places in words]
 
 
 def _joint(traced: Traced, ids: Tensor, image_token: int, added: int) -> list[int]:

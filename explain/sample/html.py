@@ -3,55 +3,56 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from html import escape
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from explain.figures.photo import PALE, Photo
 from explain.figures.scale import Array, Scale, readable_on
-
-if TYPE_CHECKING:
-    from explain.sample.result import Explained
+from explain.sample.scores import Scores
+from explain.sample.traced import Answer, TracedSample
 
 LONGEST = 640  # pixels of the longer side of a stored photo
 WIDTH = 320  # of a shown photo, in CSS pixels
 
 
-def page(explained: Explained) -> str:
+def page(sample: TracedSample, scores: Mapping[str, Scores], between: Sequence[Array] | None) -> str:
     """Return a self-contained piece of HTML without scripts.
 
     A word's map is its interaction with the patches, which is shown while the pointer is on the word. All text is
     escaped.
+
+    Args:
+        sample: The sample.
+        scores: Its scores by name of the explainer.
+        between: Interaction of each word with the patches of each image, [n_words, rows, cols]; None if there is none.
     """
-    between = explained.interaction
-    parts = [_one(explained[name], name, between) for name in explained.scores]
-    head = f"<p>{escape(explained.sample.question)}<br><b>{escape(_answer(explained))}</b></p>"
+    parts = [_one(sample, name, each, between) for name, each in scores.items()]
+    head = f"<p>{escape(sample.question)}<br><b>{escape(_answer(sample.answer))}</b></p>"
     return f"<div>{head}{''.join(parts)}</div>"
 
 
-def _answer(explained: Explained) -> str:
-    answer = explained.answer
+def _answer(answer: Answer) -> str:
     share = "" if answer.probability is None else f" ({100 * answer.probability:.0f} %)"
     return f"{answer}{share}"
 
 
-def _one(explained: Explained, name: str, between: Sequence[Array] | None) -> str:
-    (scores,) = explained.scores.values()
+def _one(sample: TracedSample, name: str, scores: Scores, between: Sequence[Array] | None) -> str:
     image_scale, word_scale = Scale.pair(scores.images, [scores.words])
     photos = []
     for number, patches in enumerate(scores.images):
         maps = [] if between is None else list(between[number])
-        photos.append(_photo(explained, number, image_scale, patches, maps))
+        photos.append(_photo(sample, number, image_scale, patches, maps))
     colours = word_scale.on_white(scores.words)
-    words = "".join(_word(k, word, score, colours[k]) for k, (word, score) in enumerate(explained.words))
+    shown = enumerate(zip(sample.words, scores.words.tolist(), strict=True))
+    words = "".join(_word(k, word, score, colours[k]) for k, ((word, _), score) in shown)
     body = f"{words}<div>{''.join(photos)}</div>"
     key = "e" + sha256(f"{name} {body}".encode()).hexdigest()[:12]
-    rules = "".join(_rules(key, len(explained.words), between is not None))
+    rules = "".join(_rules(key, len(sample.words), between is not None))
     return f'<div id="{key}"><style>{rules}</style><p>{escape(name)}</p>{body}</div>'
 
 
@@ -70,8 +71,8 @@ def _word(number: int, word: str, score: float, colour: Array) -> str:
     return f'<span class="w{number}" style="{style}" title="{score:.3g}">{escape(word)}</span> '
 
 
-def _photo(explained: Explained, number: int, scale: Scale, patches: Array, maps: list[Array]) -> str:
-    photo = Photo(explained.sample.photos[number], explained.sample.seen[number])
+def _photo(sample: TracedSample, number: int, scale: Scale, patches: Array, maps: list[Array]) -> str:
+    photo = Photo(sample.photos[number], sample.seen[number])
     small = Image.fromarray(photo.pixels)
     width, height = small.size
     small.thumbnail((LONGEST, LONGEST))

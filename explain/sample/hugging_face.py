@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
 from explain.adapters.hugging_face import trace_hugging_face
 from explain.adapters.vilt import trace_vilt
-from explain.adapters.watching import Layers
-from explain.capture.needs import Needs
 from explain.sample.generated import trace_generated
 from explain.sample.inputs import checked_images, processed
 from explain.sample.tiles import seen_box, views_of
-from explain.sample.traced import Answer, Goal, TracedSample, class_of
+from explain.sample.traced import Answer, Asked, TracedSample, class_of
 from explain.sample.words import question_words
 from explain.targets import Target, given, margin, predicted
 from explain.traced import Traced
@@ -64,16 +61,7 @@ def _load(load: Any, name: str) -> Any:
         ) from error
 
 
-def trace_sample(
-    model: Any,
-    processor: Any,
-    photos: Sequence[Image.Image],
-    text: str | None,
-    target: Goal,
-    needs: Needs,
-    context: bool,
-    layers: Layers,
-) -> TracedSample:
+def trace_loaded(model: Any, processor: Any, asked: Asked) -> TracedSample:
     """Trace a model on images and a text.
 
     Raises:
@@ -85,62 +73,41 @@ def trace_sample(
             f"processor is {processor!r}: give that of the model, such as AutoProcessor.from_pretrained(…)"
         )
     kind = model.config.model_type
-    checked_images(model, photos, text)
-    if kind in DUAL:
-        return _compared(model, processor, photos, str(text), target, needs, layers)
-    if kind in CLASSIFIERS:
-        return _classified(model, processor, photos, text, target, needs, layers)
-    return trace_generated(model, processor, photos, str(text), target, needs, context, layers)
+    checked_images(model, asked.photos, asked.text)
+    if kind not in DUAL and kind not in CLASSIFIERS:
+        return trace_generated(model, processor, asked)
+    asked.check_no_context(model)
+    return _compared(model, processor, asked) if kind in DUAL else _classified(model, processor, asked)
 
 
-def _compared(
-    model: Any,
-    processor: Any,
-    photos: Sequence[Image.Image],
-    text: str,
-    target: Goal,
-    needs: Needs,
-    layers: Layers,
-) -> TracedSample:
-    if target is not None:
+def _compared(model: Any, processor: Any, asked: Asked) -> TracedSample:
+    if asked.target is not None:
         raise ValueError("target: the only output of a dual encoder is the similarity of image and text")
     options: dict[str, Any] = {"truncation": True, "max_length": model.config.text_config.max_position_embeddings}
-    if model.config.model_type != "clip":
-        options["padding"] = "max_length"
-    inputs = processed(model, processor, photos, text, **options)
-    traced = trace_hugging_face(model, inputs, None, layers, needs=needs, tokenizer=processor.tokenizer)
+    padding = {} if model.config.model_type == "clip" else {"padding": "max_length"}
+    inputs = processed(model, processor, asked.photos, asked.text, **options, **padding)
+    tokenizer = processor.tokenizer
+    traced = trace_hugging_face(model, inputs, None, asked.layers, needs=asked.needs, tokenizer=tokenizer)
     answer = Answer("similarity", similarity=float(traced.logits[0, 0]))
-    traced = _with_words(
-        traced, inputs, text, processor.tokenizer, {"truncation": True, "max_length": options["max_length"]}
-    )
-    return _sample(model, processor, inputs, photos, text, traced, answer, answer)
+    traced = _with_words(traced, inputs, asked.question(model), tokenizer, options)
+    return _sample(model, processor, asked, inputs, traced, answer, answer)
 
 
-def _classified(
-    model: Any,
-    processor: Any,
-    photos: Sequence[Image.Image],
-    text: str | None,
-    target: Goal,
-    needs: Needs,
-    layers: Layers,
-) -> TracedSample:
-    inputs = processed(model, processor, photos, text)
+def _classified(model: Any, processor: Any, asked: Asked) -> TracedSample:
+    inputs = processed(model, processor, asked.photos, asked.text)
     labels = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
-    goals = target if isinstance(target, tuple) else (target,)
-    classes = [] if target is None else [class_of(labels, goal) for goal in goals]
+    goals = asked.target if isinstance(asked.target, tuple) else (asked.target,)
+    classes = [] if asked.target is None else [class_of(labels, goal) for goal in goals]
     y: Target = predicted if not classes else given(classes[0]) if len(classes) == 1 else margin(*classes)
-    tokenizer = None if text is None else getattr(processor, "tokenizer", processor)
-    if model.config.model_type == "vilt":
-        traced = trace_vilt(model, inputs, y, needs=needs, layers=layers, tokenizer=tokenizer)
-    else:
-        traced = trace_hugging_face(model, inputs, y, layers, needs=needs, tokenizer=tokenizer)
-    if text is not None:
-        traced = _with_words(traced, inputs, text, tokenizer, {})
+    tokenizer = None if asked.text is None else getattr(processor, "tokenizer", processor)
+    trace = trace_vilt if model.config.model_type == "vilt" else trace_hugging_face
+    traced = trace(model, inputs, y, needs=asked.needs, layers=asked.layers, tokenizer=tokenizer)
+    if asked.text is not None:
+        traced = _with_words(traced, inputs, asked.text, tokenizer, {})
     shares = _probabilities(model, traced.logits[0])
     own, *named = (Answer(labels[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
     over = named[1] if len(named) > 1 else None
-    return _sample(model, processor, inputs, photos, text or "", traced, own, named[0] if named else own, over)
+    return _sample(model, processor, asked, inputs, traced, own, named[0] if named else own, over)
 
 
 def _with_words(
@@ -164,9 +131,8 @@ def _probabilities(model: Any, logits: Tensor) -> Tensor:
 def _sample(
     model: Any,
     processor: Any,
+    asked: Asked,
     inputs: Mapping[str, Any],
-    photos: Sequence[Image.Image],
-    text: str,
     traced: Traced,
     answer: Answer,
     explained: Answer,
@@ -174,11 +140,11 @@ def _sample(
 ) -> TracedSample:
     return TracedSample(
         traced=traced,
-        photos=photos,
-        seen=[seen_box(model, processor, photo.size) for photo in photos],
-        views=views_of(model, processor, inputs, photos, traced) if photos else [],
+        photos=asked.photos,
+        seen=[seen_box(model, processor, photo.size) for photo in asked.photos],
+        views=views_of(model, processor, inputs, asked.photos, traced) if asked.photos else [],
         words=[] if traced.words is None else traced.words[0],
-        question=text,
+        question=asked.text or "",
         answer=answer,
         explained=explained,
         over=over,

@@ -6,25 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 
 from explain.adapters.open_clip import trace_open_clip
-from explain.adapters.watching import Layers
-from explain.capture.needs import Needs
 from explain.sample.maps import cropped_box
-from explain.sample.traced import Answer, Box, Goal, TracedSample, View
+from explain.sample.traced import Answer, Asked, Box, TracedSample, View
 
 
-def trace_pair(
-    model: Any, processor: Sequence[Any], image: Image.Image, text: str, target: Goal, needs: Needs, layers: Layers
-) -> TracedSample:
+def trace_pair(model: Any, processor: Sequence[Any], asked: Asked) -> TracedSample:
     """Trace the similarity of an image and a text.
 
     Raises:
-        ValueError: A target is given, or the processor does not fit.
+        ValueError: There is not one image and a text, a target is given, or the processor does not fit.
         TraceError: The model cannot be traced.
     """
-    if target is not None:
+    image, text = asked.photo(model), asked.question(model)
+    asked.check_no_context(model)
+    if asked.target is not None:
         raise ValueError("target: the only output of a dual encoder is the similarity of image and text")
     if len(processor) != 2 or not all(map(callable, processor)):
         raise ValueError("processor of an open_clip model is the pair (preprocess, tokenizer)")
@@ -38,8 +35,8 @@ def trace_pair(
         model,
         pixels[None].to(weight.device, weight.dtype),
         ids.to(weight.device),
-        needs=needs,
-        layers=layers,
+        needs=asked.needs,
+        layers=asked.layers,
         tokenizer=named,
     )
     answer = Answer("similarity", similarity=float(traced.logits[0, 0]))

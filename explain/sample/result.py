@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from explain.explainers.base.explainer import Explainer
 from explain.interaction import interaction, mutual_interaction
+from explain.sample.html import page
 from explain.sample.maps import Array, photo_maps
+from explain.sample.scores import Scores
 from explain.sample.traced import Answer, TracedSample
 from explain.trace import AttentionTrace, TraceError
 from explain.traced import Traced
@@ -25,26 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from explain.figures import Sample
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """An explainer's scores."""
-
-    images: Sequence[Array]  #: of the patches of each image, [rows, cols]
-    words: Array  #: of the words, [n_words]
-
-    @classmethod
-    def of(cls, sample: TracedSample, explainer: Explainer) -> Scores:
-        """Score a sample by one explainer.
-
-        Raises:
-            TraceError: The trace lacks a field that the explainer needs.
-        """
-        found = replace(sample.traced, words=[list(sample.words)]).explain(explainer)
-        nothing = torch.zeros(1, 0)
-        words = found.get("text", nothing)[0].detach().double().cpu().numpy()
-        return cls(photo_maps(sample, found.get("image", nothing)[0]), np.asarray(words))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,9 +110,10 @@ class Explained:
         return [np.stack(of_photo) for of_photo in zip(*maps, strict=True)]
 
     def _rows(self, matrix: Tensor) -> Tensor:
-        """Return the sums of each word's rows of an interaction [1, n_text, n_image]: [n_words, n_image]."""
+        """Return the sums of each word's rows of an interaction [M, n_text, n_image], a mean: [n_words, n_image]."""
+        mean = matrix.mean(0)
         first = self.trace.span("text").start
-        return torch.stack([matrix[0, [place - first for place in places]].sum(0) for _, places in self.sample.words])
+        return torch.stack([mean[[place - first for place in places]].sum(0) for _, places in self.sample.words])
 
     def figure(self, number: int = 0) -> Figure:
         """Draw the explanation on one of the images, as :func:`explain.figures.draw` does."""
@@ -199,9 +181,7 @@ class Explained:
         return self._png(0) if self.images else None
 
     def _repr_html_(self) -> str:
-        from explain.sample.html import page
-
-        return page(self)
+        return page(self.sample, self.scores, self.interaction)
 
     def _png(self, number: int) -> bytes:
         file = BytesIO()

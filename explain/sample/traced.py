@@ -1,19 +1,63 @@
-"""One traced sample: what each kind of model returns, and the method by which models of other packages join in."""
+"""One sample: what is asked of a model, and what each kind of model returns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from PIL import Image
 
-from explain.capture.needs import Needs
+from explain.adapters.watching import Layers
+from explain.capture.needs import EVERYTHING, Needs
 from explain.traced import Traced, Word
 
 Box = tuple[float, float, float, float]  #: left, top, right, bottom
 Goal = str | int | tuple[str | int, str | int] | None  #: an answer or class, a pair of them, or None for the prediction
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Asked:
+    """What is asked of a model: the arguments of ``explain.explain`` after the model and its processor."""
+
+    photos: Sequence[Image.Image] = ()
+    text: str | None = None
+    target: Goal = None
+    needs: Needs = EVERYTHING
+    context: bool = False  #: whether the earlier words of a generated text are shown as evidence as well
+    layers: Layers = None
+
+    def photo(self, model: Any) -> Image.Image:
+        """Return the only photo.
+
+        Raises:
+            ValueError: There is none, or there are several.
+        """
+        count = len(self.photos)
+        if count != 1:
+            raise ValueError(f"{count or 'no'} image{'s' * (count > 1)}: {type(model).__name__} needs one")
+        return self.photos[0]
+
+    def question(self, model: Any) -> str:
+        """Return the text.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise ValueError(f"no text: {type(model).__name__} needs a question or another text")
+        return self.text
+
+    def check_no_context(self, model: Any) -> None:
+        """Raise ValueError if the earlier words of a text are asked for that the model does not generate."""
+        if self.context:
+            raise ValueError(f"context: {type(model).__name__} generates no text, whose earlier words could be shown")
+
+    def check_no_layers(self, model: Any) -> None:
+        """Raise ValueError if layers are chosen of a model that always records all."""
+        if self.layers is not None:
+            raise ValueError(f"layers: {type(model).__name__} always records all of its layers; leave layers out")
 
 
 @dataclass(frozen=True)
@@ -40,27 +84,15 @@ class View:
 class TracedSample:
     """A trace of one sample, with its photos, its words and the answer."""
 
-    traced: Traced  #: of one item
+    traced: Traced  #: of one item, or of several whose scores are averaged, such as the sub-words of a word
     photos: Sequence[Image.Image]
     seen: Sequence[Box]  #: the part of each photo that the model saw, in its pixels
     views: Sequence[View]  #: by the number of the image in ``traced.images``
     words: Sequence[Word]  #: the words that are shown as evidence, with the joint positions of their tokens
-    question: str
+    question: str  #: the text that the user gave; empty if there is none
     answer: Answer  #: the model's own answer
     explained: Answer  #: the answer that is explained
     over: Answer | None = None  #: the answer that it is preferred to, in a contrast
-
-
-@runtime_checkable
-class Traceable(Protocol):
-    """A model that traces a sample by its own method, and needs no processor."""
-
-    def trace_sample(self, image: Image.Image, text: str, target: Goal, needs: Needs) -> TracedSample:
-        """Run the model on an image and a text and return the trace.
-
-        Raises:
-            ValueError: The target is no answer of the model, or the input does not fit.
-        """
 
 
 def class_of(labels: Sequence[str], goal: Any) -> int:

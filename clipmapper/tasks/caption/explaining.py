@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clipmapper.errors import UserError
+from clipmapper.explaining.familiarity import examine
+from clipmapper.explaining.output import seen_box
 from clipmapper.explaining.partners import Partners
+from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import Word, sentence_relevance, split_words, sub_word_weights
 from clipmapper.tasks.caption.tracing import TracedCaptions, trace_captions
@@ -20,6 +26,8 @@ from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner
 from clipmapper.tasks.caption.vocabulary import IGNORED
 from clipmapper.training.batches import split_evenly
 from explain import AttentionTrace, Explainer, Needs, TraceError
+from explain.sample.entry import trace_sample
+from explain.sample.traced import Answer, Asked, Goal, TracedSample, View
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +134,71 @@ def in_chunks(captions: Sequence[Sequence[int]], sub_words: int) -> list[list[in
     total = sum(len(captions[place]) for place in places)
     count = min(len(places), max(1, total // sub_words))
     return split_evenly(places, count)
+
+
+@trace_sample.register
+def trace_caption(model: CLIPMapperCaption, processor: Any, asked: Asked) -> TracedSample:
+    """Trace a word of the caption that a model generates: by default the last one.
+
+    The target names the word by its text (the first of several equal words) or its place, from 0; of a pair, the second
+    is any word that the model can generate instead. The scores are means over the word's sub-words.
+
+    Raises:
+        ValueError: There is not one image, a text is given, or the target or an option does not fit.
+        TraceError: A tensor contains NaN or Inf.
+    """
+    image = asked.photo(model)
+    if asked.text is not None:
+        raise ValueError(f"text={asked.text!r}: {type(model).__name__} writes a text itself; target names a word of it")
+    asked.check_no_layers(model)
+    weight = next(model.trained.parameters())
+    pixels = model.encoder.pixels([image]).to(weight.device, weight.dtype)
+    for line in examine(model, pixels)[0].warnings:
+        warnings.warn(line, stacklevel=2)
+    (caption,) = greedy(model, model.encoder.vision(pixels), model.encoder.text.context_length - 1)
+    words = split_words(caption, model.encoder.tokenizer)
+    named, over = asked.target if isinstance(asked.target, tuple) else (asked.target, None)
+    place = _place([word.text for word in words], named)
+    first, stop = list(pairwise(accumulate((word.sub_words for word in words), initial=0)))[place]
+    against = None if over is None else _rival(model, str(over))
+    traced = trace_captions(model, pixels, [caption], asked.needs, [0], against, [0], range(first, stop))
+    classes = torch.from_numpy(model.vocabulary.classes(np.array(caption[first:stop])))
+    shares = traced.logits.float().softmax(-1).cpu().gather(1, classes[:, None])
+    return TracedSample(
+        traced=traced,
+        photos=[image],
+        seen=[seen_box(image.size, model.encoder.vision.visual.preprocess_cfg)],
+        views=[View(0)],
+        words=traced.words[0] if asked.context and traced.words else [],
+        question="",
+        answer=Answer(model.vocabulary.text(caption)),
+        explained=Answer(words[place].text, None if over is not None else float(shares.prod())),
+        over=None if over is None else Answer(str(over)),
+    )
+
+
+def _rival(model: CLIPMapperCaption, word: str) -> int:
+    """Return the class of a word's token.
+
+    Raises:
+        ValueError: The tokenizer splits the word into several sub-words, or the model can't generate it.
+    """
+    try:
+        return contrast_class(model, word)
+    except UserError as error:
+        raise ValueError(str(error).replace("against=", "target: ", 1)) from error
+
+
+def _place(words: list[str], goal: Goal) -> int:
+    """Return the place of the word that a goal names.
+
+    Raises:
+        ValueError: The caption has no such word.
+    """
+    if goal is None and words:
+        return len(words) - 1
+    if isinstance(goal, int) and 0 <= goal < len(words):
+        return goal
+    if isinstance(goal, str) and goal.lower() in words:
+        return words.index(goal.lower())
+    raise ValueError(f"target={goal!r} is not a word of the caption: {' '.join(words) or 'it has none'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ def trace_captions(
     sample_ids: Sequence[int | str] | None = None,
     against: int | None = None,
     picture_ids: Sequence[int | str] | None = None,
+    tokens: range | None = None,
 ) -> TracedCaptions:
     """Trace every token of a batch of captions. A caption without tokens has no items.
 
@@ -65,6 +66,7 @@ def trace_captions(
         against: A class of the model's head. The explained scalar y is then each token's logit minus the logit of this
             class at the same position.
         picture_ids: Id of each caption's image.
+        tokens: Positions of the tokens to explain in each caption; None explains all.
 
     Raises:
         UserError: No caption has a token, a caption is longer than the encoder's context, or it has a token that the
@@ -72,6 +74,10 @@ def trace_captions(
         TraceError: A tensor contains NaN or Inf.
     """
     batch = caption_inputs(model, captions, pixels.device, against)
+    if tokens is not None:
+        place = torch.arange(batch.wanted.shape[1], device=pixels.device)
+        chosen = (place >= tokens.start) & (place < tokens.stop)
+        batch = replace(batch, wanted=batch.wanted & chosen)
     sample, place = batch.wanted.nonzero(as_tuple=True)
     classes = batch.classes[sample, place]
     sizes = _sizes(model, batch)

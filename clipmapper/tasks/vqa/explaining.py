@@ -1,23 +1,30 @@
-"""Explanations of CLIPmapper's answers to a batch of questions, and the choice of the answer to explain."""
+"""Explanations of CLIPmapper's answers to questions, and the choice of the answer to explain."""
 
 from __future__ import annotations
 
 import difflib
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
+from clipmapper.explaining.familiarity import examine
+from clipmapper.explaining.output import seen_box
 from clipmapper.explaining.partners import Partners
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import Traced, trace_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from explain import AttentionTrace, Explainer, Needs, TraceError
+from explain.sample.entry import trace_sample
+from explain.sample.traced import Answer, Asked, TracedSample, View, class_of
 from explain.targets import Target, given, margin, predicted
 
 
@@ -132,3 +139,40 @@ def _class_of(answers: tuple[str, ...], key: str, answer: str | None) -> int | N
     close = difflib.get_close_matches(answer.lower(), answers, n=3)
     hint = f"similar ones: {', '.join(close)}" if close else f"it has {', '.join(answers[:5])}, …"
     raise UserError(f"{key}={answer} is not one of the model's {len(answers)} answers; {hint}")
+
+
+@trace_sample.register
+def trace_question(model: CLIPMapperVQA, processor: Any, asked: Asked) -> TracedSample:
+    """Trace the answer to a question; a question or an image unlike those of the training gives a warning.
+
+    Raises:
+        ValueError: There is not one image and a question, the target is not one of the model's answers, or an option
+            does not fit the model.
+        TraceError: A tensor contains NaN or Inf.
+    """
+    image, question, target = asked.photo(model), asked.question(model), asked.target
+    asked.check_no_context(model)
+    asked.check_no_layers(model)
+    goals = target if isinstance(target, tuple) else () if target is None else (target,)
+    classes = [class_of(model.answers, goal) for goal in goals]
+    y = predicted if not classes else given(classes[0]) if len(classes) == 1 else margin(*classes)
+    weight = next(model.trained.parameters())
+    text = model.encoder.tokenize([question])
+    text = TextBatch(text.ids.to(weight.device), text.valid.to(weight.device), text.truncated)
+    pixels = model.encoder.pixels([image]).to(weight.device, weight.dtype)
+    for line in examine(model, pixels, [question])[0].warnings:
+        warnings.warn(line, stacklevel=2)
+    traced = trace_vqa(model, pixels, text, y, asked.needs, [0], [0])
+    shares = traced.logits[0].float().sigmoid()
+    own, *named = (Answer(model.answers[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
+    return TracedSample(
+        traced=traced,
+        photos=[image],
+        seen=[seen_box(image.size, model.encoder.vision.visual.preprocess_cfg)],
+        views=[View(0)],
+        words=[] if traced.words is None else traced.words[0],
+        question=question,
+        answer=own,
+        explained=named[0] if named else own,
+        over=named[1] if len(named) > 1 else None,
+    )

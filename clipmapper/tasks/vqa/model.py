@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor, nn
 
 from clipmapper.checkpoint import fill, open_checkpoint
@@ -13,8 +12,6 @@ from clipmapper.encoder.load import FrozenClip, TextBatch
 from clipmapper.explaining.familiarity import Familiarity
 from clipmapper.mapper.build import build_mapper
 from clipmapper.nn import Tokens, TokenSubset
-from explain import Needs
-from explain.sample.traced import Goal, TracedSample
 
 
 class VQAMapper(nn.Module):
@@ -82,12 +79,6 @@ class CLIPMapperVQA(nn.Module):
         image = self.encoder.vision(pixels, image_subset)
         text = self.encoder.text(questions.ids, questions.valid, text_subset)
         return self.trained(image, text)
-
-    def trace_sample(self, image: Image.Image, text: str, target: Goal, needs: Needs) -> TracedSample:
-        """Trace the answer to a question about an image; ``explain.explain`` calls this."""
-        from clipmapper.tasks.vqa.asking import trace_question
-
-        return trace_question(self, image, text, target, needs)
 
 
 def load_vqa(path: Path, config: Config | None = None) -> CLIPMapperVQA:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.encoder.pieces import clip_words
+from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from explain.capture.needs import EVERYTHING, Needs
 from explain.capture.passes import capture
 from explain.targets import Target, predicted
 from explain.traced import Traced, grid_boxes
-
-if TYPE_CHECKING:
-    from clipmapper.tasks.vqa.model import CLIPMapperVQA
 
 
 def trace_vqa(

@@ -89,3 +89,9 @@ def test_targets(llava):
     refused("begin with the same token", *llava, photo(), QUESTION, target=("red", "red blue"))
     refused("target='' has no tokens", *llava, photo(), QUESTION, target="")
     refused("target=999 is not one of", *llava, photo(), QUESTION, target=999)
+
+
+def test_options_of_other_models():
+    refused("context: CLIPModel generates no text", *samples.clip(), photo(), QUESTION, context=True)
+    refused("context: ViTForImageClassification generates no text", *samples.vit(), photo(), context=True)
+    refused("context: Linear generates no text", torch.nn.Linear(1, 1), (str, str), photo(), QUESTION, context=True)
