@@ -54,6 +54,8 @@ def loaded(model: Any, processor: Any) -> tuple[Any, Any]:
 def _load(load: Any, name: str) -> Any:
     try:
         return load(name)
+    except ImportError as error:  # of a package that only this model's processor needs
+        raise ValueError(f"cannot load {name!r}: {' '.join(str(error).split())}") from error
     except (OSError, ValueError) as error:
         raise ValueError(
             f"cannot load {name!r}: it is no folder with such files, and no model that the Hugging Face hub gives "
@@ -84,8 +86,10 @@ def _compared(model: Any, processor: Any, asked: Asked) -> TracedSample:
     if asked.target is not None:
         raise ValueError("target: the only output of a dual encoder is the similarity of image and text")
     options: dict[str, Any] = {"truncation": True, "max_length": model.config.text_config.max_position_embeddings}
-    padding = {} if model.config.model_type == "clip" else {"padding": "max_length"}
-    inputs = processed(model, processor, asked.photos, asked.text, **options, **padding)
+    more: dict[str, Any] = {} if model.config.model_type == "clip" else {"padding": "max_length"}
+    if model.config.model_type == "siglip2":  # its processor has defaults of its own
+        more |= {name: getattr(processor.image_processor, name) for name in ("patch_size", "max_num_patches")}
+    inputs = processed(model, processor, asked.photos, asked.text, **options, **more)
     tokenizer = processor.tokenizer
     traced = trace_hugging_face(model, inputs, None, asked.layers, needs=asked.needs, tokenizer=tokenizer)
     answer = Answer("similarity", similarity=float(traced.logits[0, 0]))

@@ -60,8 +60,11 @@ def _moved(value: Any, like: Tensor) -> Any:
 
 
 def _check_ids(model: Any, ids: Tensor | None, name: str) -> None:
-    """Raise ValueError if the tokenizer has tokens that the model has not."""
-    count = getattr(model.config.get_text_config(), "vocab_size", None)
+    """Raise ValueError if the tokenizer has tokens that the model has not, or the text is too long for the model."""
+    config = model.config.get_text_config()
+    count, room = getattr(config, "vocab_size", None), getattr(config, "max_position_embeddings", None)
+    if ids is not None and model.config.model_type in ("bert", "vilt") and ids.shape[1] > int(room or ids.shape[1]):
+        raise ValueError(f"a text of {ids.shape[1]} tokens: {type(model).__name__} reads at most {room}")
     if ids is not None and isinstance(count, int) and ids.numel() and int(ids.max()) >= count:
         raise ValueError(
             f"processor {name} does not fit a {type(model).__name__}: token {int(ids.max())} of {count} tokens"
