@@ -1,4 +1,4 @@
-"""Write the pictures of README.md to docs/pictures, from the shipped VQA model: ``python docs/write_pictures.py``.
+"""Write the pictures of README.md to docs/pictures, from the shipped models: ``python docs/write_pictures.py``.
 
 It takes about a minute and a half on one core. Every picture contains the scores that it shows, and a test compares
 them with those of the current code (:mod:`readme_pictures.stamp`).
@@ -21,9 +21,10 @@ def write_pictures(folder: Path) -> None:
     subject, overrides = load_subject(config), list(OVERRIDES)
     scene = folder / "scene.png"
     subject.batch.images[0].save(scene, optimize=True)
-    code = answer.readme_code()
-    picture, found = answer.run(code, scene)
-    write_image(picture, folder / "answer.png", Stamp({"code": code}, rounded(found)))
+    for name in answer.CALLS:
+        code = answer.readme_code(name)
+        picture, found = answer.run(name, code, scene)
+        write_image(picture, folder / f"{name}.png", Stamp({"code": code}, rounded(found)))
     for part in (hero, removal):
         name = part.__name__.rpartition(".")[2]
         stamp = Stamp({"overrides": overrides}, rounded(part.scores(subject)))

@@ -61,17 +61,22 @@ def explain(
     photos = [_opened(each) for each in ([image] if isinstance(image, str | Path | Image.Image) else image or [])]
     needs = Needs.of(chosen.values())
     asked = Asked(photos=photos, text=text, target=target, needs=needs, context=context, layers=layers)
+    return _explained(model, processor, asked, chosen)
+
+
+def _explained(model: Any, processor: Any, asked: Asked, chosen: Mapping[str, Explainer]) -> Explained:
+    """Trace a model once, and score the sample by all explainers; the errors are those of :func:`explain`."""
     try:
         sample = trace_sample(model, processor, asked)
         return Explained(sample, {name: Scores.of(sample, each) for name, each in chosen.items()})
     except TraceError as error:
-        if "LRP has no rule" in str(error):
-            names = [name for name, each in chosen.items() if "attention_relevance" in each.needs]
-            raise TraceError(
-                f"{' and '.join(names)} cannot explain a {type(model).__name__}: {error}; "
-                "explainers such as weighted, genatt or rollout need no LRP"
-            ) from error
-        raise
+        if "LRP has no rule" not in str(error):
+            raise
+        names = [name for name, each in chosen.items() if "attention_relevance" in each.needs]
+        raise TraceError(
+            f"{' and '.join(names)} cannot explain a {type(model).__name__}: {error}; "
+            "explainers such as weighted, genatt or rollout need no LRP"
+        ) from error
 
 
 def chosen_explainers(choice: Choice) -> dict[str, Explainer]:

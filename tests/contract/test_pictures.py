@@ -20,7 +20,7 @@ from readme_pictures.stamp import TOLERANCE, Stamp, read_stamp, rounded, settled
 from readme_pictures.subject import OVERRIDES, Subject, config_of, load_subject
 
 PICTURES = PROJECT / "docs" / "pictures"
-STAMPED = ("answer", "curves", "hero", "removal")
+STAMPED = ("answer", "curves", "explained", "hero", "removal")
 README = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
 OLD = "docs/pictures/{}.png is old: run python docs/write_pictures.py"
 
@@ -55,10 +55,20 @@ def test_the_removal_is_current(subject: Subject) -> None:
     compare("removal", {"overrides": list(OVERRIDES)}, removal.scores(subject))
 
 
-def test_the_answer_is_current(subject: Subject) -> None:
-    code = answer.readme_code()
-    _, scores = answer.run(code, PICTURES / "scene.png")
-    compare("answer", {"code": code}, scores)
+@pytest.mark.parametrize("name", answer.CALLS)
+def test_what_the_code_draws_is_current(subject: Subject, name: str) -> None:
+    code = answer.readme_code(name)
+    _, scores = answer.run(name, code, PICTURES / "scene.png")
+    compare(name, {"code": code}, scores)
+
+
+def test_the_explained_map_is_on_the_rings_that_the_text_names(subject: Subject) -> None:
+    """The scene has two rings, which the text names, and a circle, which it does not."""
+    scores = stored("explained").scores["maps"]["weighted"]["patches"]
+    rows, cols = np.divmod(np.arange(36), 6)
+    left = np.asarray(scores)[(cols <= 3) & (rows <= 3)]
+    circle = np.asarray(scores)[(cols >= 4) & (rows <= 2)]
+    assert np.sort(left)[-6:].min() > circle.max()
 
 
 def test_the_scene_is_that_of_the_question(subject: Subject) -> None:

@@ -27,11 +27,16 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from line_inputs import Command, filled, folder_of, golden_run, place_run, runs_of
 from pictures import saved_pictures
+from PIL import Image
 from public import PROJECT
 from readme import Block, CommandLine, blocks, sessions, shell_lines
 from small_benchmarks import shrink_benchmarks
 from small_runs import TINY, small
 
+from clipmapper.config.schema import EncoderConfig
+from clipmapper.encoder.hugging_face import write_hugging_face
+from clipmapper.encoder.load import EMBEDDED_MODEL, load_encoder
+from explain import record
 from perturbation.reproduce import run
 
 PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(), sessions()
@@ -85,7 +90,20 @@ def place_open_clip(folder: Path) -> None:
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
 
 
-PLACES = {"models/vilt": place_vilt, "models/llava": place_llava, "local-dir:models/clip": place_open_clip}
+def place_exported(folder: Path) -> None:
+    """Write what ``scripts/export.py`` writes."""
+    pytest.importorskip("transformers")
+    write_hugging_face(load_encoder(EncoderConfig(EMBEDDED_MODEL, "embedded", "float32", 1)), folder)
+
+
+PLACES = {
+    "models/vilt": place_vilt,
+    "models/llava": place_llava,
+    "models/shapes-tiny": place_exported,
+    "local-dir:models/clip": place_open_clip,
+}
+HOW_TO = sorted({each.page for each in PYTHON if each.page.startswith("docs/how-to/")})
+LAST = {page: max(each.line for each in PYTHON if each.page == page) for page in HOW_TO}
 
 
 def place_files(code: str, folder: Path) -> None:
@@ -112,7 +130,46 @@ def named_file(block: Block) -> str | None:
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     place_files(block.code, tmp_path)
+    before = {*tmp_path.rglob("*.png")}
     exec(compile(block.code, str(block), "exec"), {"__name__": "readme"})
+    if LAST.get(block.page) == block.line:  # a how-to page ends in a saved figure
+        [first, *_] = sorted({*tmp_path.rglob("*.png")} - before)
+        with Image.open(first) as figure:
+            assert len(figure.getcolors(1 << 24)) > 50
+
+
+def test_every_how_to_page_has_code_and_is_reached() -> None:
+    folder = PROJECT / "docs" / "how-to"
+    pages = {path.name for path in folder.glob("*.md")} - {"index.md"}
+    assert {Path(page).name for page in HOW_TO} == pages
+    assert pages == set(re.findall(r"\]\((\S+?\.md)\)", (folder / "index.md").read_text("utf-8")))
+
+
+def test_the_predicted_memory_is_that_of_the_formula() -> None:
+    """Each row of the table is computed from its own columns: 2 bytes per number of A, ∇A, X, ∇X, Y and ∇Y."""
+    text = (PROJECT / "docs" / "how-to" / "layers.md").read_text("utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("|")[3:-1]] for line in text.splitlines() if re.match(r"\|.*\d \|$", line)
+    ]
+    assert len(rows) == 9
+    for layers, tokens, heads, width, gigabytes in rows:
+        n, d = int(tokens), int(width)
+        numbers = int(heads) * n * n + n * d + n * d
+        assert f"{int(layers) * 2 * numbers * 2 / 1e9:.2f}" == gigabytes
+
+
+def test_the_formula_counts_what_a_trace_holds() -> None:
+    layers, n, heads, d = 2, 5, 3, 6
+    with record() as recorder:
+        x = torch.randn(1, n, d, requires_grad=True)
+        for _ in range(layers):
+            attention = (x @ x.mT).expand(1, heads, n, n).softmax(-1)
+            output = (attention @ x[:, None]).mean(1)
+            recorder.step(query="joint", key="joint", attention=attention, residual=x, output=output)
+            x = x + output
+        steps = recorder.trace(x.sum((1, 2)), {"joint": n}).attention_steps
+    held = sum(tensor.numel() for step in steps for _, tensor in step.tensors())
+    assert held == layers * 2 * n * (heads * n + 2 * d)
 
 
 @pytest.fixture(scope="module")
