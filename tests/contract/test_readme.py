@@ -32,10 +32,8 @@ from public import PROJECT
 from readme import Block, CommandLine, blocks, sessions, shell_lines
 from small_benchmarks import shrink_benchmarks
 from small_runs import TINY, small
+from tiny_runs import script
 
-from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.hugging_face import write_hugging_face
-from clipmapper.encoder.load import EMBEDDED_MODEL, load_encoder
 from explain import record
 from perturbation.reproduce import run
 
@@ -93,7 +91,7 @@ def place_open_clip(folder: Path) -> None:
 def place_exported(folder: Path) -> None:
     """Write what ``scripts/export.py`` writes."""
     pytest.importorskip("transformers")
-    write_hugging_face(load_encoder(EncoderConfig(EMBEDDED_MODEL, "embedded", "float32", 1)), folder)
+    script("export").main([f"output={folder}", f"paths.root={folder.parent}"])
 
 
 PLACES = {
