@@ -115,7 +115,9 @@ def place_files(code: str, folder: Path) -> None:
             (folder / node.value).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / node.value, folder / node.value)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
-            saved_pictures(folder)[0].rename(folder / ast.literal_eval(node.args[0]))
+            name = ast.literal_eval(node.args[0])
+            if not name.startswith("docs/"):  # such a file is copied above
+                saved_pictures(folder)[0].rename(folder / name)
 
 
 def named_file(block: Block) -> str | None:
@@ -165,7 +167,7 @@ def test_the_formula_counts_what_a_trace_holds() -> None:
             output = (attention @ x[:, None]).mean(1)
             recorder.step(query="joint", key="joint", attention=attention, residual=x, output=output)
             x = x + output
-        steps = recorder.trace(x.sum((1, 2)), {"joint": n}).attention_steps
+        steps = recorder.trace(x.sum((1, 2)), {"image": 2, "text": n - 2}).attention_steps
     held = sum(tensor.numel() for step in steps for _, tensor in step.tensors())
     assert held == layers * 2 * n * (heads * n + 2 * d)
 
