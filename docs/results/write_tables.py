@@ -23,6 +23,12 @@ PAGES = (
     *(HERE / f"{name}.md" for name in ("perturbation", "localisation", "captions", "randomisation")),
     PROJECT / "README.md",
 )
+#: The order of the explainers in tables with all of them; names that are not here come last.
+ORDER = (
+    *("weighted", "uniform", "constant", "shuffled", "depth_matched", "genatt", "rollout", "trans_att"),
+    *("raw_attention", "partial_lrp", "attention_gradcam", "input_x_gradient", "integrated_gradients", "random"),
+    *("first_to_last", "last_to_first", "centre_first"),
+)
 #: Names in the README, in the order of its table.
 NAMES = {
     "weighted": "`weighted` (Huang et al. 2023)",
@@ -101,10 +107,20 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return distinct names in the order ``ORDER``."""
+    return sorted(dict.fromkeys(names), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+def number(value: float, decimals: int) -> str:
+    """Return a number as text, without the sign of a rounded zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
 def with_interval(value: float, interval: Sequence[float], decimals: int = 1) -> str:
     """Return a value and its interval as text."""
-    low, high = interval
-    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    low, high = (number(end, decimals) for end in interval)
+    return f"{number(value, decimals)} [{low}, {high}]"
 
 
 def gaps(content: Mapping[str, Any]) -> str:
@@ -144,15 +160,15 @@ def explainers_table(content: Mapping[str, Any]) -> str:
         for row in content[entry]:
             if row.get("measure", "accuracy") == "accuracy":
                 value = row[key]["mean"] if isinstance(row[key], dict) else row[key]
-                text = f"{factor * value:.{decimals}f}"
+                text = number(factor * value, decimals)
                 text = with_interval(value, row["gap_ci95"]) if entry == "gaps" else text
                 cells[row["explainer"], f"{row['modality']} {head}"] = text
     for row in content["ceiling"]:
         if (row["modality"], row["measure"]) == ("image", "probability"):
-            cells[row["explainer"], f"ceiling share (image), {row['direction']}"] = f"{100 * row['share']:.0f}"
+            cells[row["explainer"], f"ceiling share (image), {row['direction']}"] = number(100 * row["share"], 0)
     heads = [f"{modality} {head}" for modality in ("image", "text") for head in MEASURES]
     heads += [f"ceiling share (image), {direction}" for direction in ("positive", "negative")]
-    names = dict.fromkeys(name for name, _ in cells)
+    names = in_order(name for name, _ in cells)
     lines = [[f"`{name}`", *(cells.get((name, column), "–") for column in heads)] for name in names]
     return markdown(["explainer", *heads], lines)
 
@@ -207,7 +223,8 @@ def localisation_table(name: str, mapper: str) -> str:
     from perturbation.localise.samples import read_samples
 
     _, kinds, values = read_samples(DATA / name / "localisation.parquet")
-    found = localise.localisation_rows(values, kinds, mapper, 0)
+    ordered = {modality: {name: columns[name] for name in in_order(columns)} for modality, columns in values.items()}
+    found = localise.localisation_rows(ordered, kinds, mapper, 0)
     return localise.markdown(found["rows"], found["left_out"], "shapes test", len(kinds)).split("\n\n")[0] + "\n"
 
 
@@ -224,7 +241,7 @@ def words_table(name: str) -> str:
     columns = [*((kind, "mass_accuracy") for kind in KINDS), (ALL, "pointing_game")]
     lines = [
         [f"`{name}`", *(text if kind == ALL else text.split(" ")[0] for kind, text in each)]
-        for name in values["image"]
+        for name in in_order(values["image"])
         for each in [[(kind, cells[name, kind, metric]) for kind, metric in columns]]
     ]
     return markdown(["explainer", *KINDS[:-1], "all words", "pointing"], lines)
@@ -236,7 +253,7 @@ def randomisation_table(*names: str) -> str:
     from perturbation.randomise.samples import read_samples
 
     rows = [row for name in names for row in curve_rows(read_samples(DATA / name / "sanity.parquet"), "", 0)]
-    cells = {(row["explainer"], row["modality"], row["layer"]): f"{row['correlation']:.2f}" for row in rows}
+    cells = {(row["explainer"], row["modality"], row["layer"]): number(row["correlation"], 2) for row in rows}
     columns = [(modality, layer) for modality in ("image", "text") for layer in STAGES]
     heads = [f"{modality}: {STAGES[layer]}" for modality, layer in columns]
     lines = [
