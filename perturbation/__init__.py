@@ -9,3 +9,21 @@
 - :mod:`perturbation.benchmark`: speed and memory of the perturbation tests
 - :mod:`perturbation.commands`: entry points of the scripts
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perturbation.pairs.entry import test
+
+__all__ = ["test"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import :func:`test` when it is first used: it needs torch."""
+    if name != "test":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from perturbation.pairs.entry import test
+
+    return test

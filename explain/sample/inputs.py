@@ -29,15 +29,22 @@ def checked_images(model: Any, photos: Sequence[Image.Image], text: str | None) 
 
 
 def processed(
-    model: Any, processor: Any, photos: Sequence[Image.Image], text: str | None, **options: Any
+    model: Any, processor: Any, photos: Sequence[Any], text: str | Sequence[str] | None, **options: Any
 ) -> dict[str, Any]:
     """Return the inputs of a model on its device, with images in its precision.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        photos: The images of one text, or of each of several texts.
+        text: A text, several of them, or None.
+        **options: Further arguments of the processor.
 
     Raises:
         ValueError: The processor refuses the sample, or what it gives does not fit the model.
     """
     given: dict[str, Any] = {"images": list(photos)} if photos else {}
-    given |= {} if text is None else {"text": [text]}
+    given |= {} if text is None else {"text": [text] if isinstance(text, str) else list(text)}
     name = type(processor).__name__
     try:
         made = processor(**given, return_tensors="pt", **options)

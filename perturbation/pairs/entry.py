@@ -1,0 +1,140 @@
+"""``perturbation.test``: are explanations of a model faithful to it?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from omegaconf import OmegaConf
+
+from clipmapper.config.groups import named_configs
+from clipmapper.console import progress
+from clipmapper.files import versions
+from perturbation.measures.base import Measure
+from perturbation.pairs.explaining import Chosen, choose, explained_pairs
+from perturbation.pairs.filling import Fill, check_fill
+from perturbation.pairs.reader import PairReader, WordRemoval
+from perturbation.pairs.result import Tested, tested
+from perturbation.pairs.samples import Pair, pairs_of
+from perturbation.pairs.scorers.choose import ready, scorer_of
+from perturbation.pairs.units import Units
+from perturbation.perturb.measures import build_measures
+from perturbation.perturb.parts import Tables
+from perturbation.perturb.records import record_batch
+from perturbation.removal.reader import Subsets
+
+SAME = 1e-4  # largest difference between two values of one pair that is not told
+
+
+def test(
+    model: Any,
+    processor: Any = None,
+    samples: Iterable[Sequence[Any]] = (),
+    *,
+    explainers: Any = ("weighted", "genatt"),
+    measures: Sequence[str] = ("areas",),
+    controls: Sequence[str] = ("random",),
+    image_removal: Fill = "mean",
+    text_removal: WordRemoval = "drop",
+    steps: str | Sequence[float] = "paper",
+    random_seeds: int = 3,
+    batch_size: int = 32,
+    batch_samples: int = 8,
+    seed: int = 0,
+) -> Tested:
+    """Test explanations of any model by removing cells of the image and words of the text.
+
+    The model's answer to each complete sample is explained. Cells and words are then removed by their scores, and the
+    model reads what is left. With people's answers to all samples, the main value is the accuracy of the answers;
+    otherwise it is the probability of the answer to the complete sample, the similarity of a dual encoder, or the score
+    of a function.
+
+    Args:
+        model: A model of ``transformers``, its folder or its name; an open_clip model; a CLIPmapper for questions; or a
+            function (images, texts) → scores, which takes lists and returns one number for each pair.
+        processor: As in :func:`explain.explain`; None for a function.
+        samples: Tuples (image, text) or (image, text, answers of people).
+        explainers: Names or :class:`~explain.Explainer` objects; or a mapping from name to one of these, to a function
+            (image, text) → (scores of cells [rows, cols] or None, scores of words or None), or to a list of such pairs,
+            one for each sample.
+        measures: Names of measures in ``configs/measure``.
+        controls: Further rows: ``random``, ``first_to_last``, ``last_to_first``, ``centre_first``.
+        image_removal: What is seen in the place of removed cells: ``mean``, ``zero``, ``blur``, ``noise`` or
+            ``noisy_linear`` (:class:`~perturbation.pairs.filling.Filler`).
+        text_removal: ``drop`` leaves removed words out; ``mask`` and ``pad`` put the tokenizer's token in their places.
+        steps: Removed fractions, which rise from 0; or ``paper``.
+        random_seeds: Number of random orders, over which the control ``random`` is averaged.
+        batch_size: Number of pairs that the model reads together.
+        batch_samples: Number of samples whose subsets are read together.
+        seed: Seed of random orders, of equal scores, of noise, and of the bootstrap.
+
+    Raises:
+        UserError: An argument or a sample does not fit, or the model fails; one line names it.
+    """
+    check_fill(image_removal)
+    pairs = pairs_of(samples)
+    model, processor = ready(model, processor)
+    scorer = scorer_of(model, processor)
+    chosen = choose(explainers, controls, random_seeds, function=scorer.value == "score")
+    built = _measures(measures, steps, type(model).__name__, seed)
+    correct = all(pair.answers is not None for pair in pairs)
+    reader = PairReader(scorer, image_removal, text_removal, batch_size, correct)
+    tables: Tables = {}
+    with progress(len(pairs), "testing explanations", "samples") as advance:
+        for start in range(0, len(pairs), batch_samples):
+            batch = pairs[start : start + batch_samples]
+            for name, found in _record(model, processor, batch, reader, chosen, built, start, seed).items():
+                tables.setdefault(name, []).extend(found)
+            advance(len(batch))
+    records = {name: pa.concat_tables(parts).combine_chunks() for name, parts in tables.items()}
+    about = {"model": type(model).__name__, "image_removal": image_removal, "text_removal": text_removal}
+    return tested(records, built, {**about, "seed": seed, "versions": versions()})
+
+
+def _record(
+    model: Any,
+    processor: Any,
+    pairs: Sequence[Pair],
+    reader: PairReader,
+    chosen: Chosen,
+    measures: Mapping[str, Measure],
+    start: int,
+    seed: int,
+) -> Tables:
+    """Return the records of a batch of samples."""
+    explained, units = explained_pairs(model, processor, pairs, chosen, start, seed)
+    asked = reader.scorer.ask(pairs)
+    if start == 0:
+        _tell_changes(reader, pairs, units, asked, seed)
+    return record_batch(measures, explained, reader, reader.samples(pairs, units, seed), asked)
+
+
+def _tell_changes(reader: PairReader, pairs: Sequence[Pair], units: Sequence[Units], asked: Any, seed: int) -> None:
+    """Warn if the model gives different values for the same complete pairs."""
+    first, second = (reader.read(reader.samples(pairs, units, seed), Subsets(), asked).responses for _ in range(2))
+    difference = float(np.abs(first - second).max())
+    if difference > SAME:
+        warnings.warn(
+            f"the model is not deterministic: its {reader.scorer.value} of the same sample differs by {difference:.2g}",
+            stacklevel=3,
+        )
+
+
+def _measures(names: Sequence[str], steps: str | Sequence[float], model: str, seed: int) -> dict[str, Measure]:
+    """Build measures with their default options."""
+    run = OmegaConf.create(
+        {
+            "steps": steps if isinstance(steps, str) else list(steps),
+            "direction": ["positive", "negative"],
+            "task": {"name": "pairs"},
+            "mapper": {"name": model},
+            "eraser": [0.05, 0.1, 0.2, 0.5],
+            "faithfulness": True,
+            "ceiling": {"samples": 8, "words": 8},
+            "seed": seed,
+        }
+    )
+    return build_measures(named_configs("measure", list(dict.fromkeys(["areas", *names])), {}, run))

@@ -1,0 +1,90 @@
+"""The result of a test: tables, figures and files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipmapper.files import write_json
+from perturbation.measures.base import Measure
+from perturbation.report.figures import curve_figure
+from perturbation.report.rows import finite
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tested:
+    """The result of :func:`perturbation.test`; a notebook shows its table."""
+
+    content: Mapping[str, Any]  #: as in ``perturbation.json``: ``rows``, ``gaps`` and the entries of other measures
+    records: Mapping[str, pa.Table]  #: the values of every sample, by the name of their table
+    files: TemporaryDirectory[str]  #: the files that :meth:`save` copies
+
+    def __repr__(self) -> str:
+        return self.table.to_string(float_format="{:.1f}".format)
+
+    def _repr_html_(self) -> str:
+        return str(self.table.to_html(float_format="{:.1f}".format))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The areas under the main value's curves and their gap, in percent.
+
+        A row is an explainer. The columns are the modality, and ``positive`` (smaller is better), ``negative`` and
+        ``gap`` (larger is better), ``gap_low`` and ``gap_high`` (95 % interval).
+        """
+        value = self.values[0]
+        cells: dict[str, dict[tuple[str, str], float]] = {}
+        for row in self.content["rows"]:
+            cells.setdefault(row["explainer"], {})[row["modality"], row["direction"]] = row["auc"]
+        for row in self.content["gaps"]:
+            if row["measure"] == value:
+                own = cells[row["explainer"]]
+                own[row["modality"], "gap"] = row["gap"]
+                own[row["modality"], "gap_low"], own[row["modality"], "gap_high"] = row["gap_ci95"]
+        frame = pd.DataFrame.from_dict(cells, orient="index")
+        order = [*dict.fromkeys(row["direction"] for row in self.content["rows"]), "gap", "gap_low", "gap_high"]
+        modalities = dict.fromkeys(row["modality"] for row in self.content["rows"])
+        frame = frame[[(modality, area) for modality in modalities for area in order]]
+        frame.columns = pd.MultiIndex.from_tuples(frame.columns, names=["modality", "area"])
+        frame.index.name = f"explainer ({value})"
+        return frame
+
+    @property
+    def values(self) -> Sequence[str]:
+        """Names of the values, such as ``accuracy`` and ``probability``; the first one is the main value."""
+        return list(dict.fromkeys(row["measure"] for row in self.content["gaps"]))
+
+    def plot(self, value: str | None = None) -> Figure:
+        """Draw the curves of a value, by default of the main one, with 95 % bands."""
+        return curve_figure(self.content["rows"], self.values[0] if value is None else value)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the tables, figures and the values of every sample to a folder, as ``scripts/perturb.py`` does."""
+        shutil.copytree(self.files.name, folder, dirs_exist_ok=True)
+        return Path(folder)
+
+
+def tested(records: Mapping[str, pa.Table], measures: Mapping[str, Measure], about: Mapping[str, Any]) -> Tested:
+    """Return the reports of all measures; ``about`` is added to ``perturbation.json``."""
+    files = TemporaryDirectory(prefix="perturbation-")
+    folder = Path(files.name)
+    content: dict[str, Any] = {}
+    for name, measure in measures.items():
+        report = finite(measure.report(records, folder))
+        content |= {f"{name}_{key}" if key in content else key: value for key, value in report.items()}
+    content |= finite(about)
+    for name, table in records.items():
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+    write_json(folder / "perturbation.json", content)
+    return Tested(content, records, files)

@@ -1,0 +1,87 @@
+"""The samples of a test: pairs of an image and a text, with the answers of people if there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from clipmapper.errors import UserError
+from clipmapper.metrics.vqa import normalize_answer, vqa_accuracy
+
+ANNOTATORS = 10  # the official VQA accuracy is defined for this number of answers
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One sample: an image, a text, or both."""
+
+    id: int
+    image: Image.Image | None
+    text: str | None
+    answers: Sequence[str] | None = None  #: answers of people; None if they are not known
+
+    def accuracy(self, answer: str) -> float:
+        """Return the accuracy of an answer, 0..1.
+
+        With ten or more answers it is the official VQA accuracy. With fewer it is 1 if the answer is one of them, after
+        the official normalisation.
+        """
+        answers = self.answers or ()
+        if len(answers) >= ANNOTATORS:
+            return vqa_accuracy(answer, [{"answer": each, "answer_id": k} for k, each in enumerate(answers)])
+        return float(normalize_answer(answer) in {normalize_answer(each) for each in answers})
+
+
+def pairs_of(samples: Iterable[Sequence[Any]]) -> list[Pair]:
+    """Return the samples that a user gave as tuples (image, text) or (image, text, answers).
+
+    An image is a file, a PIL image or None; answers are a string, strings or None.
+
+    Raises:
+        UserError: There is no sample, or one has another form.
+    """
+    pairs = [_pair(number, sample) for number, sample in enumerate(samples)]
+    if not pairs:
+        raise UserError("samples: there is none; give a list of (image, text) or (image, text, answers)")
+    for name in ("image", "text"):
+        without = [pair.id for pair in pairs if getattr(pair, name) is None]
+        if 0 < len(without) < len(pairs):
+            raise UserError(
+                f"sample {without[0]} has no {name}, but others have one: give it to all samples or to none"
+            )
+    return pairs
+
+
+def _pair(number: int, sample: Sequence[Any]) -> Pair:
+    if not isinstance(sample, Sequence) or isinstance(sample, str) or len(sample) not in (2, 3):
+        raise UserError(f"sample {number} is no tuple (image, text) or (image, text, answers)")
+    image, text, answers = (*sample, None)[:3]
+    if image is None and text is None:
+        raise UserError(f"sample {number} has neither an image nor a text")
+    if text is not None and (not isinstance(text, str) or not text.strip()):
+        raise UserError(f"sample {number}: its text is {text!r}; give a text, or None")
+    if isinstance(answers, str):
+        answers = [answers]
+    if answers is not None and (not answers or isinstance(answers, Mapping) or not all(map(_is_text, answers))):
+        raise UserError(f"sample {number}: its answers are {answers!r}; give texts, or None")
+    return Pair(number, None if image is None else _opened(number, image), text, answers)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _opened(number: int, image: Any) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if not isinstance(image, str | Path):
+        raise UserError(f"sample {number}: its image is a {type(image).__name__}; give a file or a PIL image")
+    try:
+        with Image.open(image) as opened:
+            return opened.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"sample {number}: {image} cannot be read as an image") from error
