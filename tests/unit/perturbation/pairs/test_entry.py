@@ -1,0 +1,229 @@
+"""``perturbation.test`` on functions whose evidence is known, and its errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+import perturbation
+from clipmapper.errors import UserError
+from perturbation.pairs.samples import Pair, pairs_of
+
+GRID, TEXT = (3, 4), "is the red cat here"
+EVIDENCE, WORD = (1, 2), "cat"
+STEPS = (0.0, 0.5, 1.0)
+
+
+def picture(seed: int = 0) -> Image.Image:
+    """Return noise with a white evidence cell."""
+    pixels = np.random.default_rng(seed).integers(0, 200, (48, 64, 3), dtype=np.uint8)
+    pixels[16:32, 32:48] = 255
+    return Image.fromarray(pixels)
+
+
+def sees_evidence(image: Image.Image) -> bool:
+    return bool(np.asarray(image)[16:32, 32:48].min() == 255)
+
+
+def model(images: Sequence[Any], texts: Sequence[Any]) -> list[float]:
+    """Return 1 if the white cell is there and the text says "cat"."""
+    return [float(sees_evidence(i) and WORD in t) for i, t in zip(images, texts, strict=True)]
+
+
+def oracle(image: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
+    scores = np.zeros(GRID)
+    scores[EVIDENCE] = 1
+    return scores, np.array([word == WORD for word in text.split()], float)
+
+
+def samples(count: int = 4) -> list[tuple[Any, str]]:
+    return [(picture(seed), TEXT) for seed in range(count)]
+
+
+def run(*arguments: Any, **options: Any) -> Any:
+    options = {"explainers": {"oracle": oracle}, "steps": STEPS, "random_seeds": 1} | options
+    return perturbation.test(*arguments, **options)
+
+
+def test_the_known_evidence_has_the_best_curves() -> None:
+    """Highest first, the value is 1, 0, 0 at the steps; lowest first 1, 1, 0: areas 25 and 75."""
+    table = run(model, None, samples()).table
+    for modality in ("image", "text"):
+        assert table.loc["oracle", (modality, "positive")] == 25
+        assert table.loc["oracle", (modality, "negative")] == 75
+        assert table.loc["oracle", (modality, "gap")] == 50
+
+
+def test_random_orders_are_at_chance() -> None:
+    """Half of 12 cells are removed at the step 0.5, so the evidence is still there with probability one half."""
+    rows = run(model, None, samples(120), controls=["random"]).content["rows"]
+    middle = {(row["modality"], row["direction"]): row["score"][1] for row in rows if row["explainer"] == "random"}
+    for direction in ("positive", "negative"):
+        assert middle["image", direction] == pytest.approx(0.5, abs=0.15)
+        assert middle["text", direction] == pytest.approx(2 / 5, abs=0.15)  # 3 of 5 words are removed
+
+
+def test_controls_that_know_only_positions() -> None:
+    """Cell (1, 2) is one of the two in the middle; "cat" is the fourth of five words."""
+    table = run(model, None, samples(), controls=["first_to_last", "last_to_first", "centre_first"]).table
+    assert table.loc["centre_first", ("image", "gap")] == 50
+    assert table.loc["first_to_last", ("text", "gap")] == -50  # 3 words are removed at 0.5
+    assert table.loc["last_to_first", ("text", "gap")] == 50
+    assert np.isnan(table.loc["centre_first", ("text", "gap")])
+
+
+@pytest.mark.parametrize("how", ["zero", "blur", "noise", "noisy_linear"])
+def test_every_way_to_remove_cells(how: str) -> None:
+    assert run(model, None, samples(), image_removal=how).table.loc["oracle", ("image", "gap")] == 50
+
+
+def test_scores_as_arrays_are_those_of_a_function() -> None:
+    given = [oracle(*sample) for sample in samples()]
+    one, two = run(model, None, samples()), run(model, None, samples(), explainers={"oracle": given})
+    assert one.content["rows"] == two.content["rows"]
+
+
+def test_batches_change_nothing() -> None:
+    found = [
+        run(model, None, samples(5), measures=["areas", "faithfulness", "eraser"], **sizes).content
+        for sizes in ({}, {"batch_size": 3, "batch_samples": 2}, {"batch_size": 1, "batch_samples": 5})
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_every_subset_is_read_once() -> None:
+    seen: list[tuple[bytes, str]] = []
+
+    def counted(images: Sequence[Any], texts: Sequence[Any]) -> list[float]:
+        seen.extend((image.tobytes(), text) for image, text in zip(images, texts, strict=True))
+        return model(images, texts)
+
+    same = {"oracle": oracle, "twin": oracle}
+    run(counted, None, samples(3), explainers=same, measures=["areas", "eraser"], controls=[])
+    # The complete pair is read twice more for the first batch, to see whether the model is deterministic.
+    complete = [(image.tobytes(), text) for image, text in samples(3)]
+    others = [each for each in seen if each not in complete]
+    assert len(others) == len(set(others)) > 0
+    assert all(seen.count(each) == 3 for each in complete)
+
+
+def test_samples_without_an_image_or_without_a_text() -> None:
+    words = run(lambda _, texts: [float(WORD in t) for t in texts], None, [(None, TEXT)] * 2)
+    assert [*dict.fromkeys(words.table.columns.get_level_values(0))] == ["text"]
+    assert words.table.loc["oracle", ("text", "gap")] == 50
+
+    def of_image(image: Any, text: Any) -> tuple[np.ndarray, None]:
+        return oracle(image, TEXT)[0], None
+
+    images = [(picture(), None)] * 2
+    cells = run(lambda i, _: [float(sees_evidence(x)) for x in i], None, images, explainers={"oracle": of_image})
+    assert cells.table.loc["oracle", ("image", "gap")] == 50
+    assert [*dict.fromkeys(cells.table.columns.get_level_values(0))] == ["image"]
+
+
+def test_the_result_is_shown_drawn_and_saved(tmp_path: Path) -> None:
+    result = run(model, None, samples())
+    assert "oracle" in repr(result)
+    assert "<table" in result._repr_html_()
+    assert len(result.plot().axes) == 4
+    folder = result.save(tmp_path / "new" / "folder")
+    content = json.loads((folder / "perturbation.json").read_text())
+    assert content["rows"] == result.content["rows"]
+    assert content["image_removal"] == "mean"
+    assert pq.read_table(folder / "samples.parquet") == result.records["samples"]
+    assert (folder / "curves_score.png").read_bytes().startswith(b"\x89PNG")
+
+
+def fails(images: Sequence[Any], texts: Sequence[Any]) -> list[float]:
+    if any(not sees_evidence(image) for image in images):
+        raise RuntimeError("no white cell\nsecond line")
+    return model(images, texts)
+
+
+BAD: list[tuple[dict[str, Any], Callable[..., Any], str]] = [
+    ({}, lambda i, t: [float("nan")] * len(i), r"^sample 0: the model's score is NaN or infinite$"),
+    ({}, lambda i, t: [1.0], r"^the function returns scores of shape \[1\] for 2 pairs$"),
+    ({"batch_samples": 1}, fails, r"^samples \[0\]: the model failed: RuntimeError: no white cell$"),
+    ({"text_removal": "mask"}, model, r"^removal of words: the tokenizer has no mask token; choose drop$"),
+    ({"text_removal": "cut"}, model, r"^removal of words: cut is not one of: drop, mask, pad$"),
+    ({"image_removal": "grey"}, model, r"^removal of cells: grey is not one of: "),
+    ({"controls": ["chance"]}, model, r"^controls: chance is not one of: random, "),
+    ({"explainers": ["weighted"]}, model, r"^explainer weighted reads a trace, which a function has not: "),
+    ({"explainers": {}}, model, r"^explainers: name at least one, such as weighted$"),
+    ({"explainers": {"random": oracle}}, model, r"^explainers: two have the same name, among random, random$"),
+    ({"explainers": {"x": lambda i, t: 3}}, model, r"^explainer x: give a pair \(scores of cells"),
+    (
+        {"explainers": {"x": lambda i, t: (np.zeros(GRID), np.zeros(2))}},
+        model,
+        r"^explainer x, sample 0: text scores have the shape \[2\], but the parts that are removed \[5\]$",
+    ),
+    ({"measures": ["speed"]}, model, r"^measure.names: speed is not one of: "),
+]
+
+
+@pytest.mark.parametrize(("options", "function", "said"), BAD, ids=[str(k) for k in range(len(BAD))])
+def test_bad_input_is_one_line(options: dict[str, Any], function: Callable[..., Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        run(function, None, samples(2), **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "samples: there is none"),
+        (["text"], "sample 0 is no tuple"),
+        ([(None, None)], "sample 0 has neither an image nor a text"),
+        ([(None, " ")], "sample 0: its text is ' '"),
+        ([(None, "a"), (picture(), "b")], "sample 0 has no image, but others have one"),
+        ([("missing.png", "a")], "sample 0: missing.png cannot be read as an image"),
+        ([(3, "a")], "sample 0: its image is a int"),
+        ([(None, "a", [])], r"sample 0: its answers are \[\]"),
+        ([(None, "a", [3])], r"sample 0: its answers are \[3\]"),
+    ],
+)
+def test_bad_samples_are_one_line(given: list[Any], said: str) -> None:
+    with pytest.raises(UserError, match=f"^{said}"):
+        pairs_of(given)
+
+
+def test_a_model_that_changes_is_told() -> None:
+    draw = np.random.default_rng(0)
+    with pytest.warns(UserWarning, match="the model is not deterministic: its score of the same sample differs by"):
+        run(lambda images, _: draw.random(len(images)), None, samples(2))
+
+
+def test_smaller_batches_after_too_little_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    def small(images: Sequence[Any], texts: Sequence[Any]) -> list[float]:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return model(images, texts)
+
+    result = run(small, None, samples(), batch_size=8)
+    assert result.content["rows"] == run(model, None, samples()).content["rows"]
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == [f"out of memory: from here on, {size} pairs are read together" for size in (4, 2)]
+
+    def never(images: Sequence[Any], texts: Sequence[Any]) -> list[float]:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(UserError, match="does not fit into memory, even with one pair at a time"):
+        run(never, None, samples())
+
+
+def test_the_accuracy_of_answers() -> None:
+    ten = ["red"] * 3 + ["dark red"] * 2 + ["blue"] * 5
+    pair = Pair(0, None, "what color is it?", ten)
+    # The official accuracy, by hand: of ten annotators, the mean of min(1, other annotators who agree / 3).
+    assert pair.accuracy("red") == pytest.approx((3 * 2 / 3 + 7 * 1) / 10)
+    assert pair.accuracy("dark red") == pytest.approx((2 * 1 / 3 + 8 * 2 / 3) / 10)
+    assert pair.accuracy("green") == 0
+    few = Pair(0, None, "what color is it?", ["A red.", "crimson"])
+    assert [few.accuracy(answer) for answer in ("red", "crimson", "blue")] == [1, 1, 0]

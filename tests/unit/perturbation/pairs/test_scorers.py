@@ -1,0 +1,142 @@
+"""Each kind of model is read as it reads one pair at a time, without this project."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import sample_models as models
+import torch
+from PIL import Image
+from sample_models import QUESTION, photo
+
+import perturbation
+from perturbation.pairs.samples import Pair
+from perturbation.pairs.scorers.choose import scorer_of
+from perturbation.pairs.scorers.generating import GeneratingScorer
+
+pytest.importorskip("transformers")
+TEXTS = [QUESTION, "what star", "is the square red ?"]
+
+
+def pairs() -> list[Pair]:
+    return [Pair(k, photo(seed=k), text) for k, text in enumerate(TEXTS)]
+
+
+def read(scorer: Any, asked: list[Any], say: bool = False) -> Any:
+    return scorer.score([pair.image for pair in pairs()], TEXTS, asked, say)
+
+
+def prompt_of(processor: Any, text: str) -> str:
+    turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    return str(processor.apply_chat_template(turns, add_generation_prompt=True))
+
+
+@torch.no_grad()
+def one_by_one(model: Any, processor: Any, image: Image.Image, prompt: str, tokens: list[int]) -> tuple[float, str]:
+    """Return the probability of an answer, token by token, and the model's own answer, for one pair alone."""
+    inputs = dict(processor(images=[image], text=[prompt], add_special_tokens=False, return_tensors="pt"))
+    length = inputs["input_ids"].shape[1]
+    made = model.generate(**inputs, do_sample=False, max_new_tokens=10)[0, length:].tolist()
+    ends = [place for place, token in enumerate(made) if token in processor.tokenizer.all_special_ids]
+    probability = 1.0
+    for token in tokens:
+        probability *= float(model(**inputs, use_cache=False).logits[0, -1].double().softmax(-1)[token])
+        for name, value in (("input_ids", token), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+            if name in inputs:
+                inputs[name] = torch.cat([inputs[name], torch.tensor([[value]])], 1)
+    return probability, str(processor.tokenizer.decode(made[: (ends or [None])[0]])).strip()
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen"])
+def test_a_language_model(name: str) -> None:
+    """Texts of several lengths are read in one batch, with padding on the left."""
+    model, processor = getattr(models, name)()
+    scorer = scorer_of(model, processor)
+    assert isinstance(scorer, GeneratingScorer)
+    own = scorer.ask(pairs())
+    given = processor.tokenizer(["red star", "blue", "no yes red"], add_special_tokens=False)["input_ids"]
+    asked = [replace(each, tokens=tokens) for each, tokens in zip(own, given, strict=True)]
+    found = read(scorer, asked, say=True)
+    for k, (pair, text) in enumerate(zip(pairs(), TEXTS, strict=True)):
+        assert pair.image is not None
+        tokens = list(asked[k].tokens)
+        value, said = one_by_one(model, processor, pair.image, prompt_of(processor, text), tokens)
+        assert found.value[k] == pytest.approx(value, rel=1e-3)
+        assert found.said[k] == said
+        assert said == processor.tokenizer.decode(own[k].tokens, skip_special_tokens=True).strip()
+
+
+def test_another_text_stands_in_the_place_of_the_question() -> None:
+    """The template says the question's words too, and keeps them."""
+    model, processor = models.llava()
+    scorer = scorer_of(model, processor)
+    asked = scorer.ask(pairs()[:1])
+    for text in ("what is the star?", ""):
+        found = scorer.score([photo()], [text], asked, False).value[0]
+        prompt = prompt_of(processor, QUESTION).replace(QUESTION, text)
+        expected, _ = one_by_one(model, processor, photo(), prompt, list(asked[0].tokens))
+        assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+@torch.no_grad()
+def test_a_dual_encoder(name: str) -> None:
+    model, processor = getattr(models, name)()
+    padding = {"padding": "max_length", "max_length": 9} if name == "siglip" else {}
+    scorer = scorer_of(model, processor)
+    found = read(scorer, scorer.ask(pairs()))
+    for k, (pair, text) in enumerate(zip(pairs(), TEXTS, strict=True)):
+        made = model(**processor(images=[pair.image], text=[text], return_tensors="pt", **padding))
+        expected = torch.nn.functional.cosine_similarity(made.image_embeds, made.text_embeds)
+        assert found.value[k] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_dual_encoder_encodes_what_pairs_share_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = models.clip()
+    counts: list[int] = []
+    plain = model.get_image_features
+    monkeypatch.setattr(model, "get_image_features", lambda **x: (counts.append(len(x["pixel_values"])), plain(**x))[1])
+    scorer, image = scorer_of(model, processor), photo()
+    scorer.score([image] * 3, TEXTS, [None] * 3, False)
+    assert counts == [1]
+
+
+@torch.no_grad()
+def test_vilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "multinomial", lambda weights, count, **_: torch.arange(count) % len(weights))
+    model, processor = models.vilt()
+    scorer = scorer_of(model, processor)
+    asked = scorer.ask(pairs())
+    found = read(scorer, asked)
+    for k, (pair, text) in enumerate(zip(pairs(), TEXTS, strict=True)):
+        logits = model(**processor(images=[pair.image], text=[text], return_tensors="pt")).logits[0]
+        assert asked[k] == int(logits.argmax())
+        assert found.value[k] == pytest.approx(float(logits.sigmoid().max()), abs=1e-5)
+        assert found.said[k] == model.config.id2label[asked[k]]
+
+
+@torch.no_grad()
+def test_a_model_of_images_alone() -> None:
+    model, processor = models.vit()
+    result = perturbation.test(model, processor, [(photo(seed=k), None) for k in range(2)], steps=[0, 0.5, 1])
+    full = next(row["probability"][0] for row in result.content["rows"])
+    logits = torch.cat([model(**processor(images=[photo(seed=k)], return_tensors="pt")).logits for k in range(2)])
+    assert full == pytest.approx(float(logits.softmax(-1).amax(1).mean()), abs=1e-5)
+    assert result.values == ["probability"]
+
+
+@pytest.mark.parametrize("answers", [None, ["red"]])
+def test_values_with_and_without_answers_of_people(answers: list[str] | None) -> None:
+    model, processor = models.llava()
+    given = [(photo(), QUESTION, answers)]
+    result = perturbation.test(model, processor, given, steps=[0, 0.5, 1], random_seeds=1, explainers="weighted")
+    assert result.values == (["probability"] if answers is None else ["accuracy", "probability"])
+    with torch.no_grad():
+        expected = GeneratingScorer(model, processor).score(
+            [photo()], [QUESTION], GeneratingScorer(model, processor).ask([Pair(0, photo(), QUESTION)]), False
+        )
+    shown = [row["probability"][0] for row in result.content["rows"]]
+    np.testing.assert_allclose(shown, expected.value[0], rtol=1e-4)
