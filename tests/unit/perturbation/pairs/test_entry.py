@@ -49,8 +49,8 @@ def samples(count: int = 4) -> list[tuple[Any, str]]:
 
 
 def run(*arguments: Any, **options: Any) -> Any:
-    options = {"explainers": {"oracle": oracle}, "steps": STEPS, "random_seeds": 1} | options
-    return perturbation.test(*arguments, **options)
+    whole: dict[str, Any] = {"explainers": {"oracle": oracle}, "steps": STEPS, "random_seeds": 1} | options
+    return perturbation.test(*arguments, **whole)
 
 
 def test_the_known_evidence_has_the_best_curves() -> None:
