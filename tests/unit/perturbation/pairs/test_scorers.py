@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from PIL import Image
 from sample_models import QUESTION, photo
 
 import perturbation
+from clipmapper.api import load_pretrained
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.choose import scorer_of
 from perturbation.pairs.scorers.generating import GeneratingScorer
 
 pytest.importorskip("transformers")
+SCENE = Path(__file__).parents[4] / "docs" / "pictures" / "scene.png"
 TEXTS = [QUESTION, "what star", "is the square red ?"]
 
 
@@ -140,3 +143,16 @@ def test_values_with_and_without_answers_of_people(answers: list[str] | None) ->
         )
     shown = [row["probability"][0] for row in result.content["rows"]]
     np.testing.assert_allclose(shown, expected.value[0], rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_clipmapper() -> None:
+    model = load_pretrained(task="vqa", mapper="b")
+    images, questions = (
+        [Image.open(SCENE).convert("RGB")] * 2,
+        ["what color is the circle?", "how many stars are there?"],
+    )
+    result = perturbation.test(model, None, [*zip(images, questions, strict=True)], steps=[0, 1], random_seeds=1)
+    logits = model(model.encoder.pixels(images), model.encoder.tokenize(questions))
+    shown = [row["probability"][0] for row in result.content["rows"]]
+    np.testing.assert_allclose(shown, float(logits.sigmoid().amax(1).mean()), rtol=1e-5)
