@@ -41,6 +41,10 @@ class TextBatch:
     #: Number of texts that were longer than the encoder's context and were cut off.
     truncated: int
 
+    def to(self, device: torch.device) -> TextBatch:
+        """Return the texts on a device."""
+        return TextBatch(self.ids.to(device), self.valid.to(device), self.truncated)
+
 
 class FrozenClip(nn.Module):
     """A CLIP model that is never trained: both towers, with CLIP's preprocessing and tokenizer (BPE)."""

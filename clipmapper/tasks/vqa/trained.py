@@ -90,10 +90,9 @@ def question_batch(
 ) -> QuestionBatch:
     """Return questions and their images as a batch on the model's device."""
     weight = next(model.trained.parameters())
-    text = model.encoder.tokenize([question.question for question in questions])
-    moved = TextBatch(text.ids.to(weight.device), text.valid.to(weight.device), text.truncated)
+    text = model.encoder.tokenize([question.question for question in questions]).to(weight.device)
     pixels = model.encoder.pixels(list(pictures)).to(weight.device, weight.dtype)
-    return QuestionBatch(tuple(questions), tuple(pictures), pixels, moved)
+    return QuestionBatch(tuple(questions), tuple(pictures), pixels, text)
 
 
 def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedVQA:
