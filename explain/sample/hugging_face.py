@@ -108,7 +108,7 @@ def _classified(model: Any, processor: Any, asked: Asked) -> TracedSample:
     traced = trace(model, inputs, y, needs=asked.needs, layers=asked.layers, tokenizer=tokenizer)
     if asked.text is not None:
         traced = _with_words(traced, inputs, asked.text, tokenizer, {})
-    shares = _probabilities(model, traced.logits[0])
+    shares = class_probabilities(model, traced.logits[0])
     own, *named = (Answer(labels[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
     over = named[1] if len(named) > 1 else None
     return _sample(model, processor, asked, inputs, traced, own, named[0] if named else own, over)
@@ -125,7 +125,7 @@ def _with_words(
     return replace(traced, words=[[(word, [first + place for place in places]) for word, places in words]])
 
 
-def _probabilities(model: Any, logits: Tensor) -> Tensor:
+def class_probabilities(model: Any, logits: Tensor) -> Tensor:
     """Return the probabilities of classes; those of ViLT's answers and of several labels are independent."""
     several = model.config.model_type == "vilt" or model.config.problem_type == "multi_label_classification"
     logits = logits.float()

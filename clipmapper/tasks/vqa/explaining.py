@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import examine
 from clipmapper.explaining.output import seen_box
@@ -157,8 +156,7 @@ def trace_question(model: CLIPMapperVQA, processor: Any, asked: Asked) -> Traced
     classes = [class_of(model.answers, goal) for goal in goals]
     y = predicted if not classes else given(classes[0]) if len(classes) == 1 else margin(*classes)
     weight = next(model.trained.parameters())
-    text = model.encoder.tokenize([question])
-    text = TextBatch(text.ids.to(weight.device), text.valid.to(weight.device), text.truncated)
+    text = model.encoder.tokenize([question]).to(weight.device)
     pixels = model.encoder.pixels([image]).to(weight.device, weight.dtype)
     for line in examine(model, pixels, [question])[0].warnings:
         warnings.warn(line, stacklevel=2)

@@ -17,7 +17,7 @@ Texts = Sequence[str | None]
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What a model says of n pairs."""
+    """The answers and values of a model for n pairs."""
 
     said: Sequence[str]  #: its answers, [n]; empty if it gives none
     value: Array  #: the value that is asked for, [n], such as the probability of an answer
