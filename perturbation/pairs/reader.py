@@ -108,7 +108,7 @@ class PairReader:
         asked: Sequence[Any],
         images: dict[tuple[int, bytes], Image.Image | None],
     ) -> Scored | None:
-        """Return the model's answers and values for a batch of subsets; None if the batch is halved for lack of memory."""
+        """Return the model's answers and values for a batch of subsets; None if the batch was halved (memory)."""
         for b, seen, _ in batch:
             if (b, seen) not in images:
                 images[b, seen] = _without_cells(samples, b, seen)
