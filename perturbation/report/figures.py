@@ -38,6 +38,8 @@ def curve_figure(rows: Sequence[Row], value: str) -> Figure:
         for j, direction in enumerate(directions):
             panels[i][j].set_title(f"{modality}: {EXPECTED[direction]}", fontsize=9)
             _tidy(panels[i][j], last=i == len(modalities) - 1)
+    lowest = min(number for row in rows for number in row[value])
+    panels[0][0].set_ylim(bottom=min(0.0, 1.05 * lowest))  # the panels share their axis; similarities can be negative
     shown = {
         label: handle for panel in panels.flat for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }

@@ -142,6 +142,12 @@ def test_the_result_is_shown_drawn_and_saved(tmp_path: Path) -> None:
     assert (folder / "curves_score.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_negative_values_are_drawn() -> None:
+    below = run(lambda i, t: [value - 0.5 for value in model(i, t)], None, samples(2)).plot()
+    assert all(panel.get_ylim()[0] <= -0.5 for panel in below.axes)
+    assert all(panel.get_ylim()[0] == 0 for panel in run(model, None, samples(2)).plot().axes)
+
+
 def fails(images: Sequence[Any], texts: Sequence[Any]) -> list[float]:
     if any(not sees_evidence(image) for image in images):
         raise RuntimeError("no white cell\nsecond line")
