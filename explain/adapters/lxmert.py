@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explain.adapters.blocks import Seen, Watch, watch_block
 from explain.adapters.watching import (
     Layers,
     check_evaluation,
     checked_part,
     chosen_blocks,
     recorded_blocks,
-    watch_block,
 )
 from explain.adapters.words import between_markers, wordpiece_words
 from explain.capture.needs import EVERYTHING, Needs
@@ -95,7 +95,7 @@ def trace_lxmert(
 
 
 def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module, chosen: Mapping[str, Sequence[int]]) -> None:
-    needs = recorder.needs
+    needs, watch = recorder.needs, Watch()
     for modality in ("text", "image"):
         recorded, first = recorded_blocks(chosen[modality], needs)
         if chosen["cross"] and not needs.all_steps:  # the cross layers contain the last attention of every kind
@@ -103,20 +103,25 @@ def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module, chosen
         if chosen["cross"] and not needs.gradients_of_all_steps:
             first = None
         for number in recorded:
-            step = partial(recorder.step, query=modality, key=modality)
+            name = f"{STACKS[modality]}.{number}.attention"
+            step = partial(Seen.record, recorder=recorder, query=modality, key=modality)
             start = partial(recorder.start, modality) if number == first else None
-            _watch(hooks, model, f"{STACKS[modality]}.{number}.attention", "self", step, start)
+            watch_block(hooks, watch, name, checked_part(model, name), step, start)
     recorded, first = recorded_blocks(chosen["cross"], needs)
     for number in recorded:
         layer = f"{STACKS['cross']}.{number}"
-        _watch_crossing(hooks, recorder, model, layer, starts=number == first)
+        _watch_crossing(hooks, watch, recorder, model, layer, starts=number == first)
         stage = recorder.new_stage()
         for modality, part in {"text": "lang_self_att", "image": "visn_self_att"}.items():
-            step = partial(recorder.step, query=modality, key=modality, stage=stage)
-            _watch(hooks, model, f"{layer}.{part}", "self", step)
+            name = f"{layer}.{part}"
+            step = partial(Seen.record, recorder=recorder, query=modality, key=modality, stage=stage)
+            watch_block(hooks, watch, name, checked_part(model, name), step)
+    hooks.enter_context(watch)
 
 
-def _watch_crossing(hooks: ExitStack, recorder: Recorder, model: nn.Module, layer: str, starts: bool) -> None:
+def _watch_crossing(
+    hooks: ExitStack, watch: Watch, recorder: Recorder, model: nn.Module, layer: str, starts: bool
+) -> None:
     """Watch the two cross-attentions of a layer, which run through the same module.
 
     A call is the text's if its X is the text that entered the layer.
@@ -131,22 +136,10 @@ def _watch_crossing(hooks: ExitStack, recorder: Recorder, model: nn.Module, laye
         texts.append(text)
         return text, text_mask, image, *rest
 
-    def step(residual: Tensor, **tensors: Tensor) -> None:
-        query, key = ("text", "image") if any(residual is x for x in texts) else ("image", "text")
-        recorder.step(query=query, key=key, residual=residual, stage=stage, **tensors)
+    def step(seen: Seen) -> None:
+        query, key = ("text", "image") if any(seen.residual is x for x in texts) else ("image", "text")
+        seen.record(recorder, query, key, stage)
 
+    name = f"{layer}.visual_attention"
     hooks.enter_context(checked_part(model, layer).register_forward_pre_hook(enter))
-    _watch(hooks, model, f"{layer}.visual_attention", "att", step)
-
-
-def _watch(
-    hooks: ExitStack,
-    model: nn.Module,
-    name: str,
-    attention: str,
-    step: Callable[..., None],
-    start: Callable[[Tensor], Tensor] | None = None,
-) -> None:
-    probabilities = checked_part(model, f"{name}.{attention}.dropout")
-    added = checked_part(model, f"{name}.output.dropout")
-    watch_block(hooks, name, checked_part(model, name), probabilities, added, step, start)
+    watch_block(hooks, watch, name, checked_part(model, name), step)

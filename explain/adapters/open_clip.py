@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explain.adapters.blocks import Seen, Watch, watch_block
 from explain.adapters.watching import (
     Layers,
     check_evaluation,
@@ -17,7 +18,6 @@ from explain.adapters.watching import (
     chosen_blocks,
     recorded_blocks,
     replaced,
-    watch_block,
 )
 from explain.capture.needs import EVERYTHING, Needs
 from explain.capture.passes import capture
@@ -71,8 +71,10 @@ def trace_open_clip(
 
     def cosine(recorder: Recorder) -> Tensor:
         with ExitStack() as hooks:
-            _watch_tower(hooks, recorder, "image", visual.transformer, chosen["image"])
-            _watch_tower(hooks, recorder, "text", text.transformer, chosen["text"])
+            watch = Watch()
+            _watch_tower(hooks, watch, recorder, "image", visual.transformer, chosen["image"])
+            _watch_tower(hooks, watch, recorder, "text", text.transformer, chosen["text"])
+            hooks.enter_context(watch)
             image, sentence = clip.encode_image(images, normalize=True), clip.encode_text(texts, normalize=True)
             return (image[:, None] @ sentence[:, :, None])[:, :, 0]  # a matrix product, for which LRP has a rule
 
@@ -96,7 +98,9 @@ def trace_open_clip(
     )
 
 
-def _watch_tower(hooks: ExitStack, recorder: Recorder, modality: str, transformer: Any, chosen: Sequence[int]) -> None:
+def _watch_tower(
+    hooks: ExitStack, watch: Watch, recorder: Recorder, modality: str, transformer: Any, chosen: Sequence[int]
+) -> None:
     """Watch a tower's blocks, and the embedded tokens that enter the first one (of an image: after ``ln_pre``)."""
 
     def enter(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
@@ -105,12 +109,11 @@ def _watch_tower(hooks: ExitStack, recorder: Recorder, modality: str, transforme
     hooks.enter_context(transformer.register_forward_pre_hook(enter))
     recorded, first = recorded_blocks(chosen, recorder.needs)
     for number, block in enumerate(transformer.resblocks):
-        shown = nn.Identity()
-        hooks.enter_context(replaced(block.attn, "forward", partial(_attend, block.attn, shown)))
+        hooks.enter_context(replaced(block.attn, "forward", partial(_attend, block.attn)))
         if number in recorded:
-            step = partial(recorder.step, query=modality, key=modality)
+            step = partial(Seen.record, recorder=recorder, query=modality, key=modality)
             start = partial(recorder.start, modality) if number == first else None
-            watch_block(hooks, f"{modality} block {number}", block, shown, block.ls_1, step, start)
+            watch_block(hooks, watch, f"{modality} block {number}", block, step, start)
 
 
 def _words(texts: Tensor, ends: Tensor, first: int, tokenizer: Any) -> list[list[Word]]:
@@ -133,19 +136,18 @@ def _words(texts: Tensor, ends: Tensor, first: int, tokenizer: Any) -> list[list
 
 
 def _attend(
-    attn: Any, shown: nn.Module, x: Tensor, _key: Tensor, _value: Tensor, attn_mask: Tensor | None = None, **_: Any
+    attn: Any, x: Tensor, _key: Tensor, _value: Tensor, attn_mask: Tensor | None = None, **_: Any
 ) -> tuple[Tensor, None]:
     """Compute ``nn.MultiheadAttention`` explicitly for self-attention, x [B, n, D].
 
-    The probabilities pass through the module ``shown``. PyTorch's module returns at most a copy of them, through which
-    no gradient flows.
+    PyTorch's module returns at most a copy of the probabilities, through which no gradient flows.
     """
     q, k, v = (
         part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
         for part in nn.functional.linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, -1)
     )
     scores = q @ k.mT * q.shape[-1] ** -0.5
-    attention = shown((scores if attn_mask is None else scores + attn_mask).softmax(-1))
+    attention = (scores if attn_mask is None else scores + attn_mask).softmax(-1)
     return attn.out_proj((attention @ v).transpose(1, 2).flatten(2)), None
 
 

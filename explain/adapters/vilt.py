@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explain.adapters.blocks import Seen, Watch, watch_block
 from explain.adapters.watching import (
     Layers,
     check_evaluation,
@@ -17,7 +18,6 @@ from explain.adapters.watching import (
     chosen_blocks,
     recorded_blocks,
     replaced,
-    watch_block,
 )
 from explain.adapters.words import between_markers, wordpiece_words
 from explain.capture.needs import EVERYTHING, Needs
@@ -88,13 +88,13 @@ def trace_vilt(
 
 def _watch_layers(hooks: ExitStack, recorder: Recorder, model: nn.Module, chosen: Sequence[int]) -> None:
     recorded, first = recorded_blocks(chosen, recorder.needs)
+    watch = Watch()
     for number in recorded:
         name = f"vilt.encoder.layer.{number}"
-        layer = checked_part(model, name)
-        probabilities = checked_part(model, f"{name}.attention.attention.dropout")
-        added = checked_part(model, f"{name}.attention.output.dropout")
         start = partial(recorder.start, JOINT) if number == first else None
-        watch_block(hooks, name, layer, probabilities, added, partial(recorder.step, query=JOINT, key=JOINT), start)
+        step = partial(Seen.record, recorder=recorder, query=JOINT, key=JOINT)
+        watch_block(hooks, watch, name, checked_part(model, name), step, start)
+    hooks.enter_context(watch)
 
 
 class _Embedded:

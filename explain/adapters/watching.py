@@ -1,12 +1,12 @@
-"""What the adapters share: hooks that observe an attention block while the model runs, and are removed afterwards."""
+"""What the adapters share: checks of a model, the choice of its blocks, and methods replaced for one run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from explain.capture.needs import Needs
 from explain.trace import TraceError
@@ -77,50 +77,3 @@ def replaced(module: nn.Module, name: str, function: Callable[..., Any]) -> Iter
         del own[name]
         if before is not None:
             own[name] = before
-
-
-def watch_block(
-    hooks: ExitStack,
-    name: str,
-    block: nn.Module,
-    probabilities: nn.Module,
-    added: nn.Module,
-    step: Callable[..., None],
-    start: Callable[[Tensor], Tensor] | None = None,
-) -> None:
-    """Call ``step(residual=X, attention=A, output=Y)`` after each run of the block, until ``hooks`` is closed.
-
-    Args:
-        hooks: Holds the hooks on the model, and removes them when it is closed.
-        name: The block's name in error messages.
-        block: A module whose first argument is X [B, n_s, D], which also enters the block's skip connection.
-        probabilities: A module whose output is A [B, H, n_s, n_q], the tensor that multiplies the values.
-        added: A module whose output is Y [B, n_s, D], the tensor that is added to X.
-        step: Called with the three tensors.
-        start: Returns the replacement of X if the gradient graph starts at this block (``Recorder.start``).
-
-    Raises:
-        TraceError: When the model runs, if one of the three tensors was not seen: the attention is not eager.
-    """
-    seen: dict[str, Tensor] = {}
-
-    def enter(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if start is not None:
-            args = (*map(start, args[:1]), *args[1:])
-        seen.update(zip(("residual",), args, strict=False))
-        return args
-
-    def finish(*_: object) -> None:
-        missing = [tensor for tensor in ("residual", "attention", "output") if tensor not in seen]
-        if missing:
-            raise TraceError(
-                f"{name} ({type(block).__name__}) ran without showing its {', '.join(missing)}: "
-                "only eager attention can be traced; load the model with attn_implementation='eager'"
-            )
-        step(**seen)
-        seen.clear()
-
-    hooks.enter_context(block.register_forward_pre_hook(enter))
-    hooks.enter_context(probabilities.register_forward_hook(lambda _, __, out: seen.update(attention=out)))
-    hooks.enter_context(added.register_forward_hook(lambda _, __, out: seen.update(output=out)))
-    hooks.enter_context(block.register_forward_hook(finish))

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from explain.adapters.hugging_face import trace_hugging_face
-from explain.adapters.vilt import trace_vilt
 from explain.sample.generated import trace_generated
 from explain.sample.inputs import checked_images, processed
 from explain.sample.tiles import seen_box, views_of
@@ -104,8 +103,7 @@ def _classified(model: Any, processor: Any, asked: Asked) -> TracedSample:
     classes = [] if asked.target is None else [class_of(labels, goal) for goal in goals]
     y: Target = predicted if not classes else given(classes[0]) if len(classes) == 1 else margin(*classes)
     tokenizer = None if asked.text is None else getattr(processor, "tokenizer", processor)
-    trace = trace_vilt if model.config.model_type == "vilt" else trace_hugging_face
-    traced = trace(model, inputs, y, needs=asked.needs, layers=asked.layers, tokenizer=tokenizer)
+    traced = trace_hugging_face(model, inputs, y, asked.layers, needs=asked.needs, tokenizer=tokenizer)
     if asked.text is not None:
         traced = _with_words(traced, inputs, asked.text, tokenizer, {})
     shares = class_probabilities(model, traced.logits[0])

@@ -1,4 +1,4 @@
-"""Traces of ``transformers`` models through the library's attention interface; one file for each family of models."""
+"""Traces of ``transformers`` models; one file for each family of models."""
 
 from explain.adapters.hugging_face.tracing import trace_hugging_face
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from explain.capture.recording import Recorder
+from explain.targets import Answer
 from explain.trace import TokenMap, TraceError
 from explain.traced import Word
 
@@ -93,6 +94,18 @@ def layers_of(model: nn.Module, part: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(names[id(layer)], layer) for layer in max(lists, key=len)]
 
 
+def crossing_blocks(model: nn.Module, part: nn.Module) -> tuple[list[tuple[str, nn.Module]], frozenset[int]]:
+    """Return the attentions of BERT-like layers, self- and cross-attention in order, and which are cross-attentions."""
+    blocks: list[tuple[str, nn.Module]] = []
+    crossed = set()
+    for name, layer in layers_of(model, part):
+        blocks.append((f"{name}.attention", layer.get_submodule("attention")))
+        if hasattr(layer, "crossattention"):
+            crossed.add(len(blocks))
+            blocks.append((f"{name}.crossattention", layer.get_submodule("crossattention")))
+    return blocks, frozenset(crossed)
+
+
 def prefix_tokens(tower: nn.Module) -> int:
     """Return the number of class and register tokens before the patches of a vision tower."""
     count = 0
@@ -119,6 +132,18 @@ def needed(inputs: Mapping[str, Any], name: str, why: str) -> Tensor:
     if not isinstance(value, Tensor):
         raise TraceError(f"inputs have no {name}: {why}")
     return value
+
+
+def check_no_answer(model: nn.Module, answer: Answer | None) -> None:
+    """Raise :class:`TraceError` if an answer is to be explained, which a model without a decoder cannot give."""
+    if answer is not None:
+        raise TraceError(f"{type(model).__name__} generates no text: an answer needs a language model")
+
+
+def check_pairs(pixels: Tensor, ids: Tensor) -> None:
+    """Raise :class:`TraceError` if the numbers of images and texts differ."""
+    if len(pixels) != len(ids):
+        raise TraceError(f"{len(pixels)} images and {len(ids)} texts: each image needs its text")
 
 
 def whole_batch(batch: int, tokens: int, device: torch.device) -> Tensor:

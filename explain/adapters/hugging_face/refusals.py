@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from explain.adapters.hugging_face.interface import attention_configs
+from explain.adapters.hugging_face.explicit import attention_configs
 from explain.adapters.watching import check_evaluation
 from explain.trace import TraceError
 
@@ -27,10 +27,7 @@ def check_model(model: nn.Module) -> None:
         raise TraceError(f"{name} is sharded over several devices: load it on one, without device_map or tp_plan")
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         raise TraceError(f"{name} checkpoints its gradients: call gradient_checkpointing_disable()")
-    configs = attention_configs(model)
-    if not configs or not getattr(model, "_can_set_attn_implementation", lambda: False)():
-        raise TraceError(f"{name} does not compute its attention through transformers' attention interface")
-    for config in configs:
+    for config in attention_configs(model):
         if "flash" in str(config._attn_implementation_internal):
             raise TraceError(f"{name} uses flash attention: load it with attn_implementation='sdpa' or 'eager'")
 

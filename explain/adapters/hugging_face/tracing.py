@@ -1,8 +1,8 @@
-"""Traces of ``transformers`` models through the library's attention interface, whatever the family."""
+"""Traces of ``transformers`` models with explicit attention, whatever the family."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal
@@ -10,12 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from explain.adapters.blocks import Seen, Watch, changed_stream, watch_block
 from explain.adapters.hugging_face import places
-from explain.adapters.hugging_face.blocks import Seen, Watch, changed_stream, watch_block
+from explain.adapters.hugging_face.explicit import explicit_attention
 from explain.adapters.hugging_face.families import plan_of
-from explain.adapters.hugging_face.interface import watched_attention
-from explain.adapters.hugging_face.plan import Plan, Stack
+from explain.adapters.hugging_face.plan import Plan, Stack, check_no_answer
 from explain.adapters.hugging_face.refusals import check_inputs, check_model
+from explain.adapters.lxmert import trace_lxmert
+from explain.adapters.vilt import trace_vilt
 from explain.adapters.watching import Layers, chosen_blocks, recorded_blocks
 from explain.capture.needs import EVERYTHING, Needs
 from explain.capture.passes import capture
@@ -24,6 +26,8 @@ from explain.targets import Answer, Target, predicted
 from explain.trace import JOINT, AttentionTrace, TraceError
 from explain.traced import Traced
 
+# Models whose tokens are known only while they run, or whose blocks run side by side.
+OWN_ADAPTERS: Mapping[str, Callable[..., Traced]] = {"vilt": trace_vilt, "lxmert": trace_lxmert}
 # The largest difference between the logits of the traced and of the untouched model, relative to the largest logit.
 TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
@@ -41,11 +45,13 @@ def trace_hugging_face(
 ) -> Traced:
     """Run a model of ``transformers``, frozen or not, on a batch and return the trace.
 
-    The model is not changed: its attention is watched through the library's attention interface while it runs, and its
-    logits are compared with those of the untouched model. The joint order is the image tokens, then further modalities,
-    then the text, each without the padding between the tokens of a sample. If images become tokens of a language model,
-    token maps lead from the vision tower's tokens to its image tokens, so the image tokens that are scored are the
-    tower's.
+    The model is not changed: it computes its attention explicitly and is watched while it runs, and its logits are
+    compared with those of the untouched model. The joint order is the image tokens, then further modalities, then the
+    text, each without the padding between the tokens of a sample. If images become tokens of a language model, token
+    maps lead from the vision tower's tokens to its image tokens, so the image tokens that are scored are the tower's.
+
+    ViLT and LXMERT are passed to :func:`~explain.adapters.trace_vilt` and :func:`~explain.adapters.trace_lxmert`. There
+    the text comes first in the joint order, and ``merge`` and ``tolerance`` do not apply.
 
     y depends on the kind of model: the logit of a class; the cosine of an image and its text (CLIP, SigLIP); or a logit
     of the next token. With :func:`explain.targets.answer`, it is the log-probability of a given answer, which is added
@@ -71,6 +77,11 @@ def trace_hugging_face(
     """
     if merge not in ("uniform", "importance"):
         raise ValueError(f"merge={merge!r}: choose one of uniform, importance")
+    own = OWN_ADAPTERS.get(getattr(getattr(model, "config", None), "model_type", ""))
+    if own is not None:
+        check_no_answer(model, target if isinstance(target, Answer) else None)
+        y = predicted if target is None else target
+        return own(model, inputs, y, needs=needs, layers=layers, tokenizer=tokenizer)
     check_model(model)
     check_inputs(inputs)
     plan = plan_of(model, inputs, target if isinstance(target, Answer) else None, tokenizer)
@@ -85,7 +96,7 @@ def trace_hugging_face(
     def run(recorder: Recorder) -> Tensor:
         with ExitStack() as hooks:
             watch = Watch()
-            hooks.enter_context(watched_attention(model, watch.see))
+            hooks.enter_context(explicit_attention(model))
             _watch_stacks(hooks, watch, recorder, plan, chosen, merge)
             if plan.hook is not None:
                 plan.hook(hooks, recorder, chosen)
@@ -94,7 +105,7 @@ def trace_hugging_face(
 
     answer = target if isinstance(target, Answer) else None
     wanted = None if answer is None else answer.wanted(len(plan.valid), plan.valid.device)
-    y: Target = predicted if target is None else target
+    y = predicted if target is None else target
     pictures = None if wanted is None else range(len(plan.valid))
     layout = (plan.sizes, plan.valid, plan.grid)
     trace, logits = capture(model, run, y, needs, lambda: layout, picture_ids=pictures, wanted=wanted)
