@@ -140,6 +140,21 @@ def last_steps(steps: Sequence[Directed]) -> list[int]:
     return sorted(handed + last)
 
 
+def read_through(steps: Sequence[Directed], step: Directed) -> list[str]:
+    """Return the modalities that the queries of a cross-attention read only through its keys.
+
+    These are the modalities that the key modality attended to before, and the query modality never attends to.
+
+    Args:
+        steps: The steps of the trace.
+        step: One of them.
+    """
+    attentions = [each for each in steps if not hasattr(each, "weights")]
+    own = {step.query, step.key, *(each.key for each in attentions if each.query == step.query)}
+    before = attentions[: next(place for place, each in enumerate(attentions) if each is step)]
+    return list(dict.fromkeys(each.key for each in before if each.query == step.key and each.key not in own))
+
+
 def check_shape(name: str, tensor: Tensor, shape: tuple[int | str, ...]) -> None:
     """Raise :class:`TraceError` unless ``tensor`` has ``shape``, in which a letter stands for any size."""
     fits = tensor.ndim == len(shape) and all(

@@ -1,6 +1,7 @@
 """Random traces of several shapes.
 
-``a`` has unimodal steps, then joint ones; ``b`` has stages of self- and cross-attentions; ``mixed`` has all kinds.
+``a`` has unimodal steps, then joint ones; ``b`` has stages of self- and cross-attentions; ``mixed`` has all kinds. In
+``chain``, an answer attends to the text, which has attended to the image.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import torch
 from explain import AttentionStep, AttentionTrace
 
 SIZES = {"image": 5, "text": 4}
-WIDTHS = {"image": 3, "text": 2, "joint": 4}
+WIDTHS = {"image": 3, "text": 2, "answer": 2, "joint": 4}
 UNIMODAL = [("image", "image", 0), ("image", "image", 1), ("text", "text", 0), ("text", "text", 1)]
 SHAPES = {
     "a": [*UNIMODAL, ("joint", "joint", 2), ("joint", "joint", 3), ("joint", "joint", 4)],
@@ -26,6 +27,11 @@ SHAPES = {
                 ("text", "image", 3),
             ]
         ],
+    ],
+    "chain": [
+        *UNIMODAL,
+        *[("text", key, 2 + stage) for stage, key in enumerate(["text", "image"] * 2)],
+        *[("answer", key, 6 + stage) for stage, key in enumerate(["answer", "text"] * 2)],
     ],
     "joint_first": [("joint", "joint", 0), ("image", "image", 1), ("text", "text", 1)],
     "mixed": [
@@ -49,6 +55,7 @@ def make_trace(
 ):
     """Return a seeded trace; entries at padding are arbitrary finite numbers, which no explainer may read."""
     sizes = SIZES if sizes is None else sizes
+    sizes = {**sizes, "answer": 3} if shape == "chain" else sizes
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):

@@ -131,7 +131,7 @@ def rollout(trace):
         for step in stage:
             A = step.mean_attention()
             if step.cross:
-                _set_cross(R, old, step, A)
+                _set_cross(R, old, step, A, read_through(trace, step, old))
                 continue
             for i, row in enumerate(step.s):
                 total = sum(A[i]) + 1
@@ -141,9 +141,18 @@ def rollout(trace):
     return R
 
 
-def _set_cross(R, old, step, A):
+def read_through(trace, step, R):
+    """Return the columns of the modalities that s reads only through q."""
+    if not step.cross:
+        return []
+    direct = {i for stage in stages(trace) for each in stage if each.s == step.s for i in each.q}
+    others = [column for column in range(len(R)) if column not in {*step.s, *step.q, *direct}]
+    return [column for column in others if any(R[token][column] != 0 for token in step.q)]
+
+
+def _set_cross(R, old, step, A, further):
     for column_s in step.s:
-        for column_q in step.q:
+        for column_q in [*step.q, *further]:
             R[column_s][column_q] = sum(
                 old[step.s[i]][column_s] * A[i][j] * old[step.q[j]][column_q]
                 for i in range(len(step.s))
@@ -183,6 +192,12 @@ def genatt(trace):
                         for i, row in enumerate(step.s)
                         for j, token in enumerate(step.q)
                     )
+                for c in read_through(trace, step, old):
+                    R[a][c] += sum(
+                        norm_s[row, a] * A[i][j] * old[token][c]
+                        for i, row in enumerate(step.s)
+                        for j, token in enumerate(step.q)
+                    )
             for i, row in enumerate(step.s):
                 for column in step.s:
                     R[row][column] += sum(A[i][j] * old[token][column] for j, token in enumerate(step.q))
@@ -201,6 +216,8 @@ def trans_att(trace):
                 if step.cross:
                     for j, token in enumerate(step.q):
                         R[row][token] = A[i][j]
+                    for c in read_through(trace, step, old):
+                        R[row][c] = sum(A[i][j] * old[token][c] for j, token in enumerate(step.q))
                     continue
                 for column in changed_columns(trace, step):
                     R[row][column] += sum(A[i][j] * old[token][column] for j, token in enumerate(step.q))
@@ -214,6 +231,8 @@ def last(trace, attention_map):
         for step in stage:
             A = attention_map(step)
             for i, row in enumerate(step.s):
+                for c in read_through(trace, step, R):
+                    R[row][c] = sum(A[i][j] * R[token][c] for j, token in enumerate(step.q))
                 for j, token in enumerate(step.q):
                     R[row][token] = A[i][j]
     return R

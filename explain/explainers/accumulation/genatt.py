@@ -5,6 +5,7 @@ from torch import Tensor
 
 from explain.explainers.base.accumulation import Accumulation, Update, Write, input_rows
 from explain.explainers.base.maps import normalise_rows, positive_evidence
+from explain.step import read_through
 from explain.trace import AttentionStep, AttentionTrace
 
 
@@ -16,7 +17,8 @@ class GenAtt(Accumulation):
     - Self-attention: R_ss += A* · R_ss and R_sq += A* · R_sq.
     - Joint attention: R += A* · R.
     - Cross-attention: R_sq += norm(R_ss)ᵀ · A* · norm(R_qq) and R_ss += A* · R_qs. Both read R before the step changes
-      it. norm(R) = I + rownorm(R − I), where rows of zeros stay zero (the original code divides 0 by 0 there).
+      it. norm(R) = I + rownorm(R − I), where rows of zeros stay zero (the original code divides 0 by 0 there). For a
+      modality t that s reads only through q, R_st += norm(R_ss)ᵀ · A* · R_qt.
 
     See docs/method.md, Baselines.
     """
@@ -42,10 +44,12 @@ class GenAtt(Accumulation):
         s, q = layout.span(step.query), layout.span(step.key)  # rows
         of_s, of_q = trace.span(step.query), trace.span(step.key)  # columns
         evidence = positive_evidence(trace, step)
-        across = _norm(trace, step, step.query, relevance).mT @ evidence @ _norm(trace, step, step.key, relevance)
-        back = evidence @ relevance[:, q, of_s]
-        across = input_rows(trace, step, across)
-        return [(s, of_q, relevance[:, s, of_q] + across), (s, of_s, relevance[:, s, of_s] + back)]
+        across = _norm(trace, step, step.query, relevance).mT @ evidence
+        read = {of_q: _norm(trace, step, step.key, relevance)}
+        read |= {of: relevance[:, q, of] for of in map(trace.span, read_through(trace.steps, step))}
+        added = [(of, input_rows(trace, step, across @ of_keys)) for of, of_keys in read.items()]
+        added.append((of_s, evidence @ relevance[:, q, of_s]))
+        return [(s, of, relevance[:, s, of] + more) for of, more in added]
 
 
 def _norm(trace: AttentionTrace, step: AttentionStep, modality: str, relevance: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from explain.explainers.base.accumulation import Accumulation, Update, Write, input_rows
 from explain.explainers.base.maps import mean_attention
+from explain.step import read_through
 from explain.trace import AttentionStep, AttentionTrace
 
 
@@ -13,7 +14,8 @@ class Rollout(Accumulation):
     The map is the product of rownorm(E_h[A] + I) over the self-attentions (Huang et al. 2023, Eq. 24-25); it uses no
     gradients. A joint attention multiplies all of R. A cross-attention sets R_sq = R_ssᵀ · E_h[A] · R_qq, where R is
     read before the step (Huang et al. 2023, Eq. 26), so only the last cross-attention counts. In a trace with
-    cross-attentions, a self-attention changes only R_ss. See docs/method.md, Baselines.
+    cross-attentions, a self-attention changes only R_ss. If s reads a modality t only through q, the step also sets
+    R_st, with R_qt in place of R_qq. See docs/method.md, Baselines.
     """
 
     linear_cross_attention = False
@@ -36,6 +38,7 @@ class Rollout(Accumulation):
         s, q = layout.span(step.query), layout.span(step.key)  # rows
         of_s, of_q = trace.span(step.query), trace.span(step.key)  # columns
         if step.is_cross:
-            across = relevance[:, s, of_s].mT @ mean_attention(trace, step) @ relevance[:, q, of_q]
-            return [(s, of_q, input_rows(trace, step, across))]
+            across = relevance[:, s, of_s].mT @ mean_attention(trace, step)
+            read = [of_q, *map(trace.span, read_through(trace.steps, step))]
+            return [(s, of, input_rows(trace, step, across @ relevance[:, q, of])) for of in read]
         return [self.update(trace, step).write(relevance, columns=of_s)]

@@ -6,6 +6,7 @@ from explain.explainers.base.accumulation import Accumulation, Update, Write
 from explain.explainers.base.explainer import Precision
 from explain.explainers.base.importance import check_option
 from explain.explainers.base.maps import positive_evidence
+from explain.step import read_through
 from explain.trace import AttentionStep, AttentionTrace
 
 
@@ -13,8 +14,8 @@ class TransAtt(Accumulation):
     """TransAtt (Chefer et al., CVPR 2021), which multiplies gradients by the LRP relevance of the attention, Rel_A.
 
     A self- or joint attention updates R_ss ← R_ss + E_h[(∇A ⊙ Rel_A)⁺] · R_ss. R_sq is E_h[(∇A ⊙ Rel_A)⁺] of the last
-    cross-attention. In a trace with cross-attentions, a self-attention changes only R_ss. See docs/method.md,
-    Baselines.
+    cross-attention, and R_st of a modality t that s reads only through q is its product with R_qt. In a trace with
+    cross-attentions, a self-attention changes only R_ss. See docs/method.md, Baselines.
 
     Args:
         precision: Precision of the LRP pass: ``float64``, ``model`` for the model's own, or ``auto``, which is float64
@@ -44,7 +45,9 @@ class TransAtt(Accumulation):
         layout, columns = trace.layout(step), trace.span(step.key)
         if step.is_cross:
             evidence = positive_evidence(trace, step, "attention_relevance")
-            if (mapped := trace.mapped(step)) is not None:
-                evidence = evidence @ mapped[:, layout.span(step.key), columns]
-            return [(layout.span(step.query), columns, evidence)]
+            rows, keys = layout.span(step.query), layout.span(step.key)
+            mapped = trace.mapped(step)
+            found = [(rows, columns, evidence if mapped is None else evidence @ mapped[:, keys, columns])]
+            further = map(trace.span, read_through(trace.steps, step))
+            return [*found, *((rows, of, evidence @ relevance[:, keys, of]) for of in further)]
         return [self.update(trace, step).write(relevance, columns=columns)]

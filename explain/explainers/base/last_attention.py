@@ -1,11 +1,13 @@
 """Base class of explainers that read only the last attention of each kind."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from explain.explainers.base.explainer import Explainer
 from explain.explainers.base.maps import zero_padding
+from explain.step import read_through
 from explain.trace import AttentionStep, AttentionTrace, TokenMap
 
 
@@ -32,18 +34,29 @@ class LastAttention(Explainer):
                 mapped = _after(trace, step, mapped, relevance)
                 relevance = step.carry(relevance, trace.layout(step))
             elif any(step is each for each in last):
-                self._write(trace, step, relevance, mapped)
+                self._write(trace, step, relevance, mapped, read_through(last, step))
         if (valid := trace.final.valid) is not None:
             relevance = relevance.where(valid[:, :, None], trace.identity() if mapped is None else mapped)
         return relevance
 
-    def _write(self, trace: AttentionTrace, step: AttentionStep, relevance: Tensor, mapped: Tensor | None) -> None:
-        """Write R_sq of one step, in place; ``mapped`` is of which input tokens its keys are made."""
+    def _write(
+        self,
+        trace: AttentionTrace,
+        step: AttentionStep,
+        relevance: Tensor,
+        mapped: Tensor | None,
+        further: Sequence[str],
+    ) -> None:
+        """Write R_sq of one step, in place, and R_st of the ``further`` modalities t that s reads only through q.
+
+        ``mapped`` is of which input tokens its keys are made.
+        """
         attention = zero_padding(trace, step, self.attention_map(trace, step))
         layout, columns = trace.layout(step), trace.span(step.key)
-        if mapped is not None:
-            attention = attention @ mapped[:, layout.span(step.key), columns]
-        relevance[:, layout.span(step.query), columns] = attention
+        rows, keys = layout.span(step.query), layout.span(step.key)
+        for of in map(trace.span, further):
+            relevance[:, rows, of] = attention @ relevance[:, keys, of]
+        relevance[:, rows, columns] = attention if mapped is None else attention @ mapped[:, keys, columns]
 
 
 def _after(trace: AttentionTrace, step: TokenMap, mapped: Tensor | None, relevance: Tensor) -> Tensor:
