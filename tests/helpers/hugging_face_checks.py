@@ -1,14 +1,26 @@
 """What the tests of the adapter for ``transformers`` share: the untouched logits, and a model's blocks in order."""
 
+from contextlib import contextmanager
+
 import torch
 from hugging_face_models import IMAGE
+
+# Joint positions in the order of the model's tensors: class token, image and text, or text and regions.
+JOINT_ORDERS = {"flava": [10, *range(10), *range(11, 16)], "visual_bert": [*range(5, 10), *range(5)]}
 
 
 def plain_logits(name, model, inputs):
     """Return the logits of the untouched model that are explained."""
+    if name == "blip_vqa":  # the model returns no logits, but its decoder does
+        with torch.no_grad(), shown(model.text_decoder) as outputs:
+            model(**inputs)
+        last = inputs["decoder_attention_mask"].sum(1) - 1
+        return outputs[0].logits[torch.arange(len(last)), last]
     with torch.no_grad():
         output = model(**inputs)
-    if name.startswith(("clip", "siglip")):
+    if name in ("blip_matching", "flava"):
+        return output["itm_score" if name == "blip_matching" else "itm_logits"]
+    if name.startswith(("clip", "chinese_clip", "siglip")):
         return (output.image_embeds * output.text_embeds).sum(-1, keepdim=True)
     if output.logits.ndim == 2:
         return output.logits
@@ -16,8 +28,37 @@ def plain_logits(name, model, inputs):
     return output.logits[torch.arange(len(last)), last]
 
 
+@contextmanager
+def shown(module):
+    """Yield a list that gets each output of a module."""
+    outputs = []
+    with module.register_forward_hook(lambda _, __, output: outputs.append(output)):
+        yield outputs
+
+
 def blocks_of(name, model):
     """Return the block of each step, and the module that outputs Y, in the order of the steps."""
+    if name == "chinese_clip":
+        return [
+            *((layer, layer.self_attn) for layer in model.vision_model.encoder.layers),
+            *((layer, layer.attention.output.dropout) for layer in model.text_model.encoder.layer),
+        ]
+    if name.startswith("blip_"):
+        parts = [getattr(model, part) for part in ("text_encoder", "text_decoder") if hasattr(model, part)]
+        return [
+            *((layer, layer.self_attn) for layer in model.vision_model.encoder.layers),
+            *(
+                (part, part.output.dropout)
+                for text in parts
+                for layer in getattr(text, "bert", text).encoder.layer
+                for part in (layer.attention, layer.crossattention)
+            ),
+        ]
+    if name == "flava":
+        parts = [model.flava.image_model, model.flava.text_model, model.flava.multimodal_model]
+        return [(layer, layer.attention.output.dropout) for part in parts for layer in part.encoder.layer]
+    if name == "visual_bert":
+        return [(layer, layer.attention.output.dropout) for layer in model.visual_bert.encoder.layer]
     if name in ("clip", "siglip", "siglip2"):
         return [(layer, layer.self_attn) for t in (model.vision_model, model.text_model) for layer in t.encoder.layers]
     if name in ("vit", "dinov2"):
@@ -48,6 +89,13 @@ def blocks_of(name, model):
             *language,
         ]
     return [*((block, block.attn) for block in model.model.visual.blocks), *language]
+
+
+def shown_attention(block):
+    """Return the module that outputs A in a block that computes its attention itself."""
+    return next(
+        m.dropout for m in block.modules() if hasattr(m, "dropout") and (hasattr(m, "query") or hasattr(m, "qkv"))
+    )
 
 
 def joint_order(inputs):

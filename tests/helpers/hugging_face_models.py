@@ -277,7 +277,82 @@ def idefics(kind, dtype=torch.float32):
     return ready(model, dtype), {"pixel_values": frames, **inputs}
 
 
+def chinese_clip(dtype=torch.float32):
+    import transformers
+
+    text = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"vocab_size": 30, "max_position_embeddings": 8}
+    config = transformers.ChineseCLIPConfig(text_config=text, vision_config=dict(VISION), projection_dim=10)
+    inputs = texts([2, 5, 3], [2, 5, 9, 4, 3])
+    return ready(transformers.ChineseCLIPModel(config), dtype), {
+        "pixel_values": pixels(dtype=dtype),
+        **inputs,
+        "token_type_ids": torch.zeros_like(inputs["input_ids"]),
+    }
+
+
 def blip(kind, dtype=torch.float32):
+    """Return a BLIP that matches, answers (``vqa``) or describes (``caption``); [CLS] is 2, [SEP] 3, and 38 begins."""
+    import transformers
+
+    text = {"vocab_size": 40, "hidden_size": 12, "encoder_hidden_size": 16, "intermediate_size": 20}
+    text |= {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 16}
+    text |= {"bos_token_id": 38, "sep_token_id": 3, "eos_token_id": 39}
+    if kind == "vqa":
+        text["encoder_hidden_size"] = text["hidden_size"] = 16  # its decoder reads the question instead of the image
+    config = transformers.BlipConfig(text_config=text, vision_config=dict(VISION), image_text_hidden_size=10)
+    model = {
+        "matching": transformers.BlipForImageTextRetrieval,
+        "vqa": transformers.BlipForQuestionAnswering,
+        "caption": transformers.BlipForConditionalGeneration,
+    }[kind](config)
+    inputs = texts([38, 7], [38, 9, 8, 6]) if kind == "caption" else texts([2, 7, 3], [2, 9, 8, 7, 3])
+    if kind == "vqa":
+        inputs |= {f"decoder_{name}": tensor for name, tensor in texts([38], [38]).items()}
+    return ready(model, dtype), {"pixel_values": pixels(dtype=dtype), **inputs}
+
+
+def flava(dtype=torch.float32):
+    import transformers
+
+    fusion = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**fusion, "vocab_size": 30, "max_position_embeddings": 8}
+    config = transformers.FlavaConfig(
+        text_config=text,
+        image_config={**VISION, "vocab_size": 10},
+        multimodal_config=fusion,
+        init_codebook=False,
+        return_loss=False,
+        hidden_size=16,
+    )
+    return ready(transformers.FlavaForPreTraining(config), dtype), {
+        "pixel_values": pixels(dtype=dtype),
+        **texts([2, 7, 3], [2, 9, 8, 7, 3]),
+    }
+
+
+def visual_bert(dtype=torch.float32, kind="VisualBertForQuestionAnswering"):
+    """Return as many text tokens as regions; the last region of the first sample is padding."""
+    import transformers
+
+    config = transformers.VisualBertConfig(
+        vocab_size=30,
+        hidden_size=16,
+        visual_embedding_dim=6,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=8,
+        num_labels=4,
+    )
+    return ready(getattr(transformers, kind)(config), dtype), {
+        **texts([2, 7, 3], [2, 9, 8, 7, 3]),
+        "visual_embeds": normal(2, 5, 6, dtype=torch.float64).to(dtype),
+        "visual_attention_mask": torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]),
+    }
+
+
+def qformer(kind, dtype=torch.float32):
     """Return images that three queries read; InstructBLIP's queries also see the text."""
     import transformers
 
@@ -331,7 +406,10 @@ def mllama(dtype=torch.float32):
 
 
 def prompt_with(inputs, words):
-    """Return the inputs with further tokens after each text."""
+    """Return the inputs with further tokens after each text, or after each answer of a separate decoder."""
+    if "decoder_input_ids" in inputs:
+        begun = {name: inputs[f"decoder_{name}"] for name in ("input_ids", "attention_mask")}
+        return {**inputs, **{f"decoder_{name}": tensor for name, tensor in prompt_with(begun, words).items()}}
     rows = [
         [*ids[mask.bool()].tolist(), *added]
         for ids, mask, added in zip(inputs["input_ids"], inputs["attention_mask"], words, strict=True)
@@ -354,6 +432,12 @@ MODELS = {
     "clip": clip,
     "siglip": siglip,
     "siglip2": siglip2,
+    "chinese_clip": chinese_clip,
+    "blip_matching": partial(blip, "matching"),
+    "blip_vqa": partial(blip, "vqa"),
+    "blip_caption": partial(blip, "caption"),
+    "flava": flava,
+    "visual_bert": visual_bert,
     "vit": vit,
     "dinov2": dinov2,
     "bert": bert,
@@ -369,7 +453,7 @@ MODELS = {
     "llava_onevision": partial(llava_tiles, "onevision"),
     "idefics3": partial(idefics, "idefics3"),
     "smolvlm": partial(idefics, "smolvlm"),
-    "blip2": partial(blip, "blip2"),
-    "instructblip": partial(blip, "instructblip"),
+    "blip2": partial(qformer, "blip2"),
+    "instructblip": partial(qformer, "instructblip"),
     "mllama": mllama,
 }

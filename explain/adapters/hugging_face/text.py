@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from explain.adapters.words import between_markers
 from explain.traced import Word
 
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id", "decoder_start_token_id")
@@ -28,6 +29,11 @@ def special_ids(*configs: Any, tokenizer: Any = None) -> set[int]:
 def is_special(ids: Tensor, special: Collection[int]) -> Tensor:
     """Return which tokens are special, bool of the same shape."""
     return torch.isin(ids, torch.tensor(sorted(special), dtype=ids.dtype, device=ids.device))
+
+
+def inside_markers(ids: Tensor, valid: Tensor, config: Any, tokenizer: Any) -> Tensor:
+    """Return which tokens of BERT-like texts [CLS] … [SEP] are part of the text itself, bool [B, n]."""
+    return between_markers(valid) & ~is_special(ids, special_ids(config, tokenizer=tokenizer))
 
 
 def words_of(ids: Tensor, inside: Tensor, first: int, tokenizer: Any) -> list[list[Word]]:

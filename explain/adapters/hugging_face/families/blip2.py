@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explain.adapters.hugging_face.families.decoder import decoder_plan, sequences
 from explain.adapters.hugging_face.families.tower import Frames, images_per_sample, tower_images
-from explain.adapters.hugging_face.plan import Cross, Plan, Stack, layers_of, needed, whole_batch
+from explain.adapters.hugging_face.plan import Cross, Plan, Stack, crossing_blocks, needed, whole_batch
 from explain.targets import Answer
 from explain.trace import TraceError
 
@@ -47,15 +47,9 @@ def plan(model: Any, inputs: Mapping[str, Any], answer: Answer | None, tokenizer
 
 def _queries(model: Any, valid: Tensor, count: int, keys: Tensor) -> Stack:
     """Return the stack of the Q-Former's attentions."""
-    blocks: list[tuple[str, nn.Module]] = []
-    crossed = set()
-    for name, layer in layers_of(model, model.qformer):
-        blocks.append((f"{name}.attention", layer.get_submodule("attention")))
-        if getattr(layer, "has_cross_attention", False):
-            crossed.add(len(blocks))
-            blocks.append((f"{name}.crossattention", layer.get_submodule("crossattention")))
+    blocks, crossed = crossing_blocks(model, model.qformer)
     places = whole_batch(len(valid), valid.shape[1], valid.device).masked_fill(~valid, -1)
     reading = torch.full_like(places, -1)  # only the queries read the image, not the text beside them
     reading[:, :count] = whole_batch(len(valid), count, valid.device)
-    cross = Cross(frozenset(crossed), "image", reading, keys)
+    cross = Cross(crossed, "image", reading, keys)
     return Stack("query", blocks, "query", places, {"query": places}, cross=cross)

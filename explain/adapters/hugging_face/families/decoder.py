@@ -103,33 +103,27 @@ def decoder_plan(
     queries = images.valid[:, :0] if images.queries is None else images.queries
     n_image = images.valid.shape[1]
     outside = n_image if images.cross else 0  # rows of image tokens that are not in the sequence
-    reading, wanted = _reading(text, answer)  # places [B, T] whose logits are read
-    positions = outside + _positions(joint, reading)
+    read = read_out(text, answer, joint, outside)
     special = special_ids(model.config, model.config.get_text_config(), tokenizer=tokenizer)
     own = ids.flatten()[words.clamp(min=0)]
     inside = (words >= 0) & ~is_special(own, special) & ~text.answer.flatten()[words.clamp(min=0)]
 
     def run() -> Tensor:
         options = {**text.inputs, "use_cache": False, "return_dict": True}
-        whole: Tensor = model(**options).logits
-        read = whole.flatten(0, 1)[reading]
-        return read[:, 0] if answer is None else read
+        return read.logits(model(**options).logits)
 
     blocks = layers_of(model, language_model)
     decoder = Stack("text", blocks, JOINT, joint, {"text": words}, _merges(images, slots), _linear(model, blocks))
     if images.cross is not None:
         cross = Cross(images.cross[0], "image", words, images.cross[1])
         decoder = Stack("text", blocks, "text", words, {"text": words}, cross=cross)
-    readout = positions[:, 0]
-    if answer is not None:
-        readout = positions[wanted] if answer.each else _mean_rows(positions, wanted, outside + joint.shape[1])
     return Plan(
         sizes={"image": n_image, **({"query": queries.shape[1]} if queries.numel() else {}), "text": words.shape[1]},
-        valid=_valid(torch.cat([images.valid, queries], 1), words, reading, wanted, answer),
+        valid=read.valid(torch.cat([images.valid, queries], 1), words),
         stacks=[*images.stacks, decoder],
         run=run,
         removable=torch.cat([images.patches, torch.zeros_like(queries), inside], 1),
-        readout=dict.fromkeys(("image", "text"), readout),
+        readout=dict.fromkeys(("image", "text"), read.rows),
         grid=images.grid,
         boxes=images.boxes,
         images=images.images,
@@ -156,29 +150,57 @@ def _merges(images: Images, slots: Tensor) -> list[Merge]:
     return [Merge(step, images.merging, images.merging_places, images.merging_tokens)]
 
 
-def _reading(text: Sequences, answer: Answer | None) -> tuple[Tensor, Tensor]:
-    """Return the places whose logits are read, [B, T], and which of them are explained, bool [B, T]."""
+@dataclass(frozen=True, eq=False)
+class ReadOut:
+    """Which logits of a decoder are read and explained."""
+
+    places: Tensor  #: places of the tokens whose logits are read, [B, T]
+    wanted: Tensor  #: which of them are explained, bool [B, T]
+    rows: Tensor  #: rows of R that explain them: one per item, or weights of all rows
+    answer: Answer | None
+
+    def logits(self, whole: Tensor) -> Tensor:
+        """Return the logits that are read, [B, C] or for an answer [B, T, C], from those of all tokens [B, L, C]."""
+        read = whole.flatten(0, 1)[self.places]
+        return read[:, 0] if self.answer is None else read
+
+    def valid(self, before: Tensor, words: Tensor) -> Tensor:
+        """Return the valid tokens, bool [B, N], or [B, T, N] if each token of an answer is explained.
+
+        An answer's tokens that come after those that are read do not count.
+
+        Args:
+            before: Valid tokens before the decoder's words in the joint order.
+            words: Places of the decoder's words.
+        """
+        if self.answer is not None and self.answer.each:
+            seen = (words >= 0)[:, None, :] & (words[:, None, :] <= self.places[:, :, None])
+            return torch.cat([before[:, None].expand(-1, seen.shape[1], -1), seen], 2)
+        last = self.places.where(self.wanted, -1).max(1, keepdim=True).values
+        return torch.cat([before, (words >= 0) & (words <= last)], 1)
+
+
+def read_out(text: Sequences, answer: Answer | None, joint: Tensor, outside: int) -> ReadOut:
+    """Return which logits of a decoder are read: those of the last token, or of the token before each of an answer.
+
+    Args:
+        text: The decoder's sequences.
+        answer: The given answer, if any.
+        joint: Places of the decoder's tokens in the joint order.
+        outside: Number of rows of R before them.
+    """
     valid = text.slots | text.text
     batch, length = valid.shape
     first = torch.arange(batch, device=valid.device)[:, None] * length
     if answer is None:
-        last = length - 1 - valid.flip(1).int().argmax(1, keepdim=True)
-        return first + last, torch.ones_like(last, dtype=torch.bool)
+        last = first + length - 1 - valid.flip(1).int().argmax(1, keepdim=True)
+        rows = outside + _positions(joint, last)[:, 0]
+        return ReadOut(last, torch.ones_like(last, dtype=torch.bool), rows, answer)
     places = in_sequence(text.answer)
     before = (places - 1).where(places >= 0, first)  # the token before predicts; padding must not read another sample
-    return before, answer.wanted_tokens(batch, valid.device)
-
-
-def _valid(images: Tensor, words: Tensor, reading: Tensor, wanted: Tensor, answer: Answer | None) -> Tensor:
-    """Return the valid tokens, bool [B, N], or [B, T, N] if each token of an answer is explained.
-
-    An answer's tokens that come after those that are read do not count.
-    """
-    if answer is not None and answer.each:
-        seen = (words >= 0)[:, None, :] & (words[:, None, :] <= reading[:, :, None])
-        return torch.cat([images[:, None].expand(-1, reading.shape[1], -1), seen], 2)
-    last = reading.where(wanted, -1).max(1, keepdim=True).values
-    return torch.cat([images, (words >= 0) & (words <= last)], 1)
+    wanted, positions = answer.wanted_tokens(batch, valid.device), outside + _positions(joint, before)
+    rows = positions[wanted] if answer.each else _mean_rows(positions, wanted, outside + joint.shape[1])
+    return ReadOut(before, wanted, rows, answer)
 
 
 def _positions(joint: Tensor, places: Tensor) -> Tensor:

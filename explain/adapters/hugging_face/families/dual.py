@@ -1,4 +1,4 @@
-"""Dual encoders, joined only by the similarity of image and text: CLIP, SigLIP and SigLIP 2."""
+"""Dual encoders, joined only by the similarity of image and text: CLIP, Chinese-CLIP, SigLIP and SigLIP 2."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from explain.adapters.hugging_face.plan import (
     Plan,
     Stack,
+    check_no_answer,
+    check_pairs,
     layers_of,
     needed,
     patch_size,
@@ -21,11 +23,12 @@ from explain.adapters.hugging_face.plan import (
 )
 from explain.adapters.hugging_face.text import is_special, special_ids, words_of
 from explain.adapters.watching import replaced
+from explain.adapters.words import between_markers
 from explain.capture.recording import Recorder
 from explain.targets import Answer
-from explain.trace import TraceError
 from explain.traced import grid_boxes
 
+TEXT_INPUTS = ("input_ids", "attention_mask", "position_ids", "token_type_ids")
 IMAGE_INPUTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes", "interpolate_pos_encoding")
 
 
@@ -39,11 +42,9 @@ def plan(model: Any, inputs: Mapping[str, Any], answer: Answer | None, tokenizer
     """
     pixels = needed(inputs, "pixel_values", "the model needs an image")
     ids = needed(inputs, "input_ids", "the model needs a text")
-    if answer is not None:
-        raise TraceError(f"{type(model).__name__} generates no text: an answer needs a language model")
-    if len(pixels) != len(ids):
-        raise TraceError(f"{len(pixels)} images and {len(ids)} texts: each image needs its text")
-    of_text = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if name in inputs}
+    check_no_answer(model, answer)
+    check_pairs(pixels, ids)
+    of_text = {name: inputs[name] for name in TEXT_INPUTS if name in inputs}
     of_image = {name: inputs[name] for name in IMAGE_INPUTS if name in inputs}
 
     def cosine() -> Tensor:
@@ -59,6 +60,8 @@ def plan(model: Any, inputs: Mapping[str, Any], answer: Answer | None, tokenizer
     ends, valid_text = _read_text(model, ids, inputs.get("attention_mask"))
     inside = valid_text & ~is_special(ids, special_ids(model.config.text_config, tokenizer=tokenizer))
     inside.scatter_(1, ends[:, None], False)
+    if model.config.model_type == "chinese_clip":
+        inside &= between_markers(valid_text)
     first = count + int(probed)
     others = real.new_ones(batch, prefix), real.new_ones(batch, int(probed))  # class token, probe
     removable = torch.cat([~others[0], real, ~others[1], inside], 1)
@@ -102,6 +105,8 @@ def _patches(model: Any, inputs: Mapping[str, Any]) -> tuple[tuple[int, int] | N
 def _read_text(model: Any, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the position that each text is read from, [B], and its valid tokens, [B, n]."""
     place = torch.arange(ids.shape[1], device=ids.device)
+    if model.config.model_type == "chinese_clip":
+        return torch.zeros_like(ids[:, 0]), torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
     if model.config.model_type != "clip":  # SigLIP reads the last token, be it padding, which is therefore valid
         valid = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
         return torch.full_like(ids[:, 0], len(place) - 1), valid | (place == len(place) - 1)

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from explain.adapters.hugging_face.plan import (
     Plan,
     Stack,
+    check_no_answer,
     layers_of,
     needed,
     patch_size,
     prefix_tokens,
     whole_batch,
 )
-from explain.adapters.hugging_face.text import is_special, special_ids, words_of
+from explain.adapters.hugging_face.text import inside_markers, words_of
 from explain.targets import Answer
 from explain.trace import TraceError
 from explain.traced import grid_boxes
@@ -30,8 +31,7 @@ def plan(model: nn.Module, inputs: Mapping[str, Any], answer: Answer | None, tok
         TraceError: The model has no logits of classes, or an input is missing.
     """
     name = type(model).__name__
-    if answer is not None:
-        raise TraceError(f"{name} generates no text: an answer needs a language model")
+    check_no_answer(model, answer)
     if not name.endswith("Classification"):
         raise TraceError(f"{name} has no logits of classes: load a model for classification")
 
@@ -79,10 +79,7 @@ def _text_plan(model: Any, inputs: Mapping[str, Any], tokenizer: Any, run: Any) 
     valid = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
     places = whole_batch(len(ids), ids.shape[1], ids.device)
     first = torch.zeros(len(ids), dtype=torch.long, device=ids.device)
-    special = special_ids(model.config, tokenizer=tokenizer)
-    inside = valid & ~is_special(ids, special)
-    inside[:, 0] = False  # [CLS]; the last token is [SEP]
-    inside.scatter_(1, (valid.sum(1, keepdim=True) - 1).clamp(min=0), False)
+    inside = inside_markers(ids, valid, model.config, tokenizer)
     return Plan(
         sizes={"text": ids.shape[1]},
         valid=valid,

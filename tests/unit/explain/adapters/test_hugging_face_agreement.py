@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
-from adapter_models import TEXTS, images, tiny_clip, tiny_lxmert, tiny_vilt
+from adapter_models import TEXTS, images, tiny_clip
 from explain_table import EXPLAINERS
 from hugging_face_models import IMAGE, MODELS, pixels, qwen
 from torch.overrides import TorchFunctionMode
 
-from explain import Needs, TraceError, explainers, targets
+from explain import Needs, explainers, targets
 from explain.adapters import trace_hugging_face, trace_open_clip
 
 transformers = pytest.importorskip("transformers")
@@ -93,13 +93,6 @@ def test_open_clip_and_transformers_give_the_same_trace_and_relevance(dtype, tol
             torch.testing.assert_close(found[modality], scores, **close, msg=name)
 
 
-@pytest.mark.parametrize("make", [tiny_vilt, tiny_lxmert])
-def test_models_that_do_not_use_the_interface_are_refused(make):
-    """ViLT and LXMERT compute their attention themselves, so they have adapters of their own."""
-    with pytest.raises(TraceError, match="does not compute its attention through transformers' attention interface"):
-        trace_hugging_face(make(), {})
-
-
 ACCUMULATING = [
     explainers.Weighted(),
     explainers.Weighted("branch", "token"),
@@ -110,11 +103,18 @@ ACCUMULATING = [
     explainers.Shuffled(),
     explainers.DepthMatched(),
 ]
-TOWERS = {"clip": "vision_model", "vit": "vit", "idefics3": "model.vision_model", "smolvlm": "model.vision_model"}
+TOWERS = {
+    "clip": "vision_model",
+    "chinese_clip": "vision_model",
+    "vit": "vit",
+    "idefics3": "model.vision_model",
+    "smolvlm": "model.vision_model",
+}
 TOWERS |= dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl"], "model.visual")
 QUERIES = ("blip2", "instructblip")
-ENCODERS = ("clip", "siglip", "siglip2", "vit", "dinov2", "bert")
-DECODERS = [name for name in MODELS if name not in (*ENCODERS, *QUERIES, "mllama")]
+ENCODERS = ("clip", "chinese_clip", "siglip", "siglip2", "vit", "dinov2", "bert")
+READERS = ("blip_matching", "blip_vqa", "blip_caption", "flava", "visual_bert")
+DECODERS = [name for name in MODELS if name not in (*ENCODERS, *QUERIES, *READERS, "mllama")]
 
 
 @contextmanager
@@ -248,7 +248,7 @@ def boxes_of(name, sample, slot):
 
 
 @pytest.mark.parametrize("patch", [0, 4, 7])
-@pytest.mark.parametrize("name", ["clip", "vit"])
+@pytest.mark.parametrize("name", ["clip", "chinese_clip", "vit"])
 def test_the_only_patch_that_the_class_token_sees_gets_the_relevance(name, patch):
     model, inputs = MODELS[name]()
     model.set_attn_implementation("eager")
@@ -263,6 +263,53 @@ def test_the_only_patch_that_the_class_token_sees_gets_the_relevance(name, patch
     with planted(model, model.get_submodule(TOWERS[name]), see):
         traced = trace_hugging_face(model, inputs)
     assert_planted(traced, [[patch], [patch]])
+
+
+class Blocked(TorchFunctionMode):
+    """A mode in which an attention leaves out keys: ``see(queries, keys)`` returns those, or None."""
+
+    def __init__(self, see):
+        super().__init__()
+        self.see = see
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") == "softmax" and args[0].ndim == 4:
+            blocked = self.see(*args[0].shape[2:])
+            if blocked is not None:
+                args = (args[0].masked_fill(blocked, torch.finfo(args[0].dtype).min), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("patch", [0, 4, 8])
+@pytest.mark.parametrize("name", ["blip_matching", "blip_vqa", "blip_caption", "flava"])
+def test_the_relevance_reaches_the_only_patch_that_the_text_sees(name, patch):
+    """Each image token sees only itself. BLIP's text reads one of the ten, and FLAVA's multimodal encoder sees one."""
+    model, inputs = MODELS[name]()
+
+    def see(queries, keys):
+        if (queries, keys) == (10, 10):
+            return ~torch.eye(10, dtype=torch.bool)
+        if keys == 10:
+            return torch.arange(10) != 1 + patch
+        if (queries, keys) == (16, 16):  # FLAVA's class token comes first, then the image's
+            place = torch.arange(16)
+            return (place >= 1) & (place <= 10) & (place != 2 + patch)
+        return None
+
+    with Blocked(see):
+        traced = [trace_hugging_face(model, inputs, targets.given(word)) for word in range(2)]
+    found = [t for t in traced if bool((t.explain(explainers.Weighted())["image"].sum(-1) > 1e-3).all())]
+    assert found
+    for each in found:
+        assert_planted(each, [[patch]] * 2)
+
+
+@pytest.mark.parametrize("region", [0, 3])
+def test_the_relevance_reaches_the_only_region_that_visual_bert_sees(region):
+    model, inputs = MODELS["visual_bert"]()
+    with Blocked(lambda _, __: (torch.arange(10) >= 5) & (torch.arange(10) != 5 + region)):
+        traced = trace_hugging_face(model, inputs)
+    assert_planted(traced, [[region]] * 2)
 
 
 class OnlyOneKey(TorchFunctionMode):
@@ -292,7 +339,7 @@ def test_the_only_patch_that_siglips_probe_sees_gets_the_relevance(patch):
     assert_planted(traced, [[patch], [patch]])
 
 
-BOXED = [name for name in MODELS if name not in ("bert", "siglip2") and not name.startswith("qwen")]
+BOXED = [name for name in MODELS if name not in ("bert", "siglip2", "visual_bert") and not name.startswith("qwen")]
 
 
 @pytest.mark.parametrize("name", BOXED)

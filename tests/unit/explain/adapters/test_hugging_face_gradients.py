@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from adapter_checks import normal
-from hugging_face_checks import blocks_of, joint_order, plain_logits
+from hugging_face_checks import JOINT_ORDERS, blocks_of, joint_order, plain_logits, shown_attention
 from hugging_face_models import IMAGE, MODELS
 
 from explain import TokenMap, targets
@@ -17,13 +17,15 @@ from explain.step import JOINT
 pytest.importorskip("transformers")
 
 SLOPES = ["clip", "siglip", "siglip2", "vit", "dinov2", "bert", "llava", "qwen2_vl", "gemma3", "blip2", "instructblip"]
+SLOPES += ["chinese_clip", "blip_matching", "blip_vqa", "blip_caption", "flava", "visual_bert"]
 
 
 @pytest.mark.parametrize("name", SLOPES)
 def test_gradients_of_each_step_equal_slopes(name):
     """Each tensor is nudged in the untouched model: X, A and Y of every block, in a random direction."""
     model, inputs = MODELS[name](torch.float64)
-    choice = targets.given(0 if name in ("clip", "siglip", "siglip2") else 3)
+    classes = {"blip_matching": 1, "flava": 1, **dict.fromkeys(["clip", "chinese_clip", "siglip", "siglip2"], 0)}
+    choice = targets.given(classes.get(name, 3))
     with in_float64():
         trace = trace_hugging_face(model, inputs, choice).trace
     for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
@@ -49,6 +51,8 @@ def test_gradients_of_each_step_equal_slopes(name):
                 pieces = lambda d: [d]  # noqa: E731
             if name == "instructblip" and step.is_cross:  # only the three queries read the image
                 gradient, direction = (each.narrow(-2, 0, 3) for each in (gradient, direction))
+            if name in ("blip_matching", "blip_caption") and field == "attention" and step.key == "text":
+                direction = direction * inputs["attention_mask"][:, None, None, :]
             real = real_tokens(name, inputs, step)
             if real is not None and field == "attention":  # the trace leaves padding out
                 direction = direction * real[:, None, :, None] * real[:, None, None, :]
@@ -72,6 +76,10 @@ def test_gradients_of_each_step_equal_slopes(name):
 def nudged_attention(block, delta):
     """Add ``delta``, a list of one tensor per call, to the attention maps of a block."""
     file, calls, inside = sys.modules[type(block).__module__], iter(delta), set(block.modules())
+    if not hasattr(file, "eager_attention_forward"):
+        with output_hook(shown_attention(block), delta[0]):
+            yield
+        return
     eager = file.eager_attention_forward
 
     def attend(called, q, k, v, attention_mask, **options):
@@ -90,6 +98,9 @@ def nudged_attention(block, delta):
 
 def in_models_order(name, inputs, step, tensor, packed=None):
     """Return a gradient of the trace [B, ...] in the order of the model's tensors."""
+    if step.query == JOINT and name in JOINT_ORDERS:
+        order = JOINT_ORDERS[name]
+        return tensor[:, order] if tensor.ndim == 3 else tensor[:, :, order][:, :, :, order]
     if step.query == JOINT:
         length, orders = inputs["input_ids"].shape[1], joint_order(inputs)
         slots, most = (inputs["input_ids"] == IMAGE).sum(1), int((inputs["input_ids"] == IMAGE).sum(1).max())
@@ -137,7 +148,7 @@ def packed_places():
 
 def real_tokens(name, inputs, step):
     """Return the mask of a step's tokens in the model's order, or None if there is no padding."""
-    if step.query == JOINT:
+    if step.query == JOINT and name not in JOINT_ORDERS:
         return inputs["attention_mask"]
     if name == "siglip2" and step.query == "image":
         return inputs["pixel_attention_mask"]
