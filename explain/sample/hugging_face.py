@@ -11,16 +11,18 @@ from torch import Tensor
 
 from explain.adapters.hugging_face import trace_hugging_face
 from explain.sample.generated import trace_generated
-from explain.sample.inputs import checked_images, processed
+from explain.sample.inputs import OF_IMAGES, checked_images, processed
 from explain.sample.tiles import seen_box, views_of
 from explain.sample.traced import Answer, Asked, TracedSample, class_of
 from explain.sample.words import question_words
 from explain.targets import Target, given, margin, predicted
 from explain.traced import Traced
 
-DUAL = ("clip", "siglip", "siglip2")
-OF_IMAGES = ("vit", "dinov2", "dinov2_with_registers")
-CLASSIFIERS = ("vilt", "bert", *OF_IMAGES)
+DUAL = ("clip", "chinese_clip", "siglip", "siglip2")
+MATCHING = ("blip", "flava")  # whose logits are those of the two answers
+CLASSIFIERS = ("vilt", "bert", *OF_IMAGES, *MATCHING)
+MATCHES = ["no match", "match"]
+TRACED_ONLY = ("lxmert", "visual_bert")  # they read features of regions
 
 
 def loaded(model: Any, processor: Any) -> tuple[Any, Any]:
@@ -75,6 +77,8 @@ def trace_loaded(model: Any, processor: Any, asked: Asked) -> TracedSample:
         )
     kind = model.config.model_type
     checked_images(model, asked.photos, asked.text)
+    if kind in TRACED_ONLY or (kind in MATCHING and not hasattr(model, "itm_head")):
+        raise ValueError(f"{type(model).__name__} is not explained here: use explain.adapters.trace_hugging_face")
     if kind not in DUAL and kind not in CLASSIFIERS:
         return trace_generated(model, processor, asked)
     asked.check_no_context(model)
@@ -85,7 +89,7 @@ def _compared(model: Any, processor: Any, asked: Asked) -> TracedSample:
     if asked.target is not None:
         raise ValueError("target: the only output of a dual encoder is the similarity of image and text")
     options: dict[str, Any] = {"truncation": True, "max_length": model.config.text_config.max_position_embeddings}
-    more: dict[str, Any] = {} if model.config.model_type == "clip" else {"padding": "max_length"}
+    more: dict[str, Any] = {"padding": "max_length"} if model.config.model_type.startswith("siglip") else {}
     if model.config.model_type == "siglip2":  # its processor has defaults of its own
         more |= {name: getattr(processor.image_processor, name) for name in ("patch_size", "max_num_patches")}
     inputs = processed(model, processor, asked.photos, asked.text, **options, **more)
@@ -98,7 +102,7 @@ def _compared(model: Any, processor: Any, asked: Asked) -> TracedSample:
 
 def _classified(model: Any, processor: Any, asked: Asked) -> TracedSample:
     inputs = processed(model, processor, asked.photos, asked.text)
-    labels = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
+    labels = class_labels(model)
     goals = asked.target if isinstance(asked.target, tuple) else (asked.target,)
     classes = [] if asked.target is None else [class_of(labels, goal) for goal in goals]
     y: Target = predicted if not classes else given(classes[0]) if len(classes) == 1 else margin(*classes)
@@ -110,6 +114,13 @@ def _classified(model: Any, processor: Any, asked: Asked) -> TracedSample:
     own, *named = (Answer(labels[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
     over = named[1] if len(named) > 1 else None
     return _sample(model, processor, asked, inputs, traced, own, named[0] if named else own, over)
+
+
+def class_labels(model: Any) -> list[str]:
+    """Return the names of a classifier's classes."""
+    if model.config.model_type in MATCHING:
+        return MATCHES
+    return [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
 
 
 def _with_words(

@@ -8,7 +8,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-ONE_IMAGE = ("clip", "siglip", "siglip2", "vilt", "vit", "dinov2", "dinov2_with_registers", "blip-2", "instructblip")
+OF_IMAGES = ("vit", "dinov2", "dinov2_with_registers")
+ONE_IMAGE = ("clip", "chinese_clip", "siglip", "siglip2", "vilt", "blip", "flava", "blip-2", "instructblip", *OF_IMAGES)
 ONE_TILED_IMAGE = ("llava_next", "llava_onevision")
 
 
@@ -21,7 +22,7 @@ def checked_images(model: Any, photos: Sequence[Image.Image], text: str | None) 
         raise ValueError(f"no image: {name} needs one, because a text alone is not explained here")
     if kind in (*ONE_IMAGE, *ONE_TILED_IMAGE) and len(photos) > 1:
         raise ValueError(f"{len(photos)} images: {name} takes one")
-    reads_text = kind not in ("vit", "dinov2", "dinov2_with_registers")
+    reads_text = kind not in OF_IMAGES
     if reads_text and (not isinstance(text, str) or not text.strip()):
         raise ValueError(f"no text: {name} needs a question or another text")
     if not reads_text and text is not None:

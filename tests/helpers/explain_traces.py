@@ -54,8 +54,10 @@ def make_trace(
     shape="a", seed=0, batch=3, padded=False, case="plain", dtype=torch.float64, sizes=None, picture_ids=None
 ):
     """Return a seeded trace; entries at padding are arbitrary finite numbers, which no explainer may read."""
-    sizes = SIZES if sizes is None else sizes
-    sizes = {**sizes, "answer": 3} if shape == "chain" else sizes
+    if sizes is None:
+        sizes = {"image": 3, "text": 4, "answer": 2} if shape == "chain" else SIZES
+    elif shape == "chain":
+        sizes = {**sizes, "answer": 2}
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):

@@ -11,15 +11,20 @@ JOINT_ORDERS = {"flava": [10, *range(10), *range(11, 16)], "visual_bert": [*rang
 
 def plain_logits(name, model, inputs):
     """Return the logits of the untouched model that are explained."""
+    with torch.no_grad():
+        return logits_of(name, model, inputs)
+
+
+def logits_of(name, model, inputs):
+    """Return the logits that are explained, with their graph."""
     if name == "blip_vqa":  # the model returns no logits, but its decoder does
-        with torch.no_grad(), shown(model.text_decoder) as outputs:
+        with shown(model.text_decoder) as outputs:
             model(**inputs)
         last = inputs["decoder_attention_mask"].sum(1) - 1
         return outputs[0].logits[torch.arange(len(last)), last]
-    with torch.no_grad():
-        output = model(**inputs)
-    if name in ("blip_matching", "flava"):
-        return output["itm_score" if name == "blip_matching" else "itm_logits"]
+    output = model(**inputs)
+    if name in ("blip_matching", "flava", "lxmert"):
+        return output[{"blip_matching": "itm_score", "flava": "itm_logits"}.get(name, "question_answering_score")]
     if name.startswith(("clip", "chinese_clip", "siglip")):
         return (output.image_embeds * output.text_embeds).sum(-1, keepdim=True)
     if output.logits.ndim == 2:

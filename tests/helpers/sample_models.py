@@ -144,6 +144,27 @@ def blip2():
     return randomise(transformers.Blip2ForConditionalGeneration(config)), processor
 
 
+def matching(kind):
+    """Return a BLIP or a FLAVA that matches, or a Chinese-CLIP; their tokenizer is BERT's."""
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    text, size = {**sizes, "vocab_size": 40, "max_position_embeddings": 12}, {"size": {"height": 12, "width": 12}}
+    if kind == "blip":
+        text |= {"encoder_hidden_size": 16, "bos_token_id": 38, "sep_token_id": 3}
+        config = transformers.BlipConfig(text_config=text, vision_config=dict(tiny.VISION))
+        model, images = transformers.BlipForImageTextRetrieval(config), transformers.BlipImageProcessor(**size)
+        return randomise(model), transformers.BlipProcessor(images, bert_like())
+    if kind == "flava":
+        options = {"image_config": {**tiny.VISION, "vocab_size": 10}, "multimodal_config": sizes, "hidden_size": 16}
+        config = transformers.FlavaConfig(text_config=text, init_codebook=False, return_loss=False, **options)
+        images = transformers.FlavaImageProcessor(**size, crop_size={"height": 12, "width": 12})
+        return randomise(transformers.FlavaForPreTraining(config)), transformers.FlavaProcessor(images, bert_like())
+    config = transformers.ChineseCLIPConfig(text_config=text, vision_config=dict(tiny.VISION), projection_dim=10)
+    images = transformers.ChineseCLIPImageProcessor(**size, do_center_crop=False)
+    return randomise(transformers.ChineseCLIPModel(config)), transformers.ChineseCLIPProcessor(images, bert_like())
+
+
 def vilt():
     import transformers
 

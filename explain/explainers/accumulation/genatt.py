@@ -45,9 +45,9 @@ class GenAtt(Accumulation):
         of_s, of_q = trace.span(step.query), trace.span(step.key)  # columns
         evidence = positive_evidence(trace, step)
         across = _norm(trace, step, step.query, relevance).mT @ evidence
-        read = {of_q: _norm(trace, step, step.key, relevance)}
-        read |= {of: relevance[:, q, of] for of in map(trace.span, read_through(trace.steps, step))}
-        added = [(of, input_rows(trace, step, across @ of_keys)) for of, of_keys in read.items()]
+        read = [(of_q, _norm(trace, step, step.key, relevance))]
+        read += [(of, relevance[:, q, of]) for of in map(trace.span, read_through(trace.steps, step))]
+        added = [(of, input_rows(trace, step, across @ of_keys)) for of, of_keys in read]
         added.append((of_s, evidence @ relevance[:, q, of_s]))
         return [(s, of, relevance[:, s, of] + more) for of, more in added]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explain.sample.hugging_face import class_probabilities
+from explain.sample.hugging_face import class_labels, class_probabilities
 from explain.sample.inputs import processed
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.base import Images, Scored, Texts, tokens_of
@@ -50,7 +50,7 @@ def hugging_face_classes(model: Any, processor: Any) -> ClassScorer:
         found: Tensor = model(**inputs).logits
         return found
 
-    labels = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
+    labels = class_labels(model)
     tokenizer = getattr(processor, "tokenizer", processor)
     return ClassScorer(logits, lambda found: class_probabilities(model, found), labels, tokens_of(tokenizer))
 

@@ -42,7 +42,7 @@ class DualScorer:
 def hugging_face_dual(model: Any, processor: Any) -> DualScorer:
     """Return the scorer of a CLIP, SigLIP or SigLIP 2 of ``transformers``."""
     longest = model.config.text_config.max_position_embeddings
-    padding = True if model.config.model_type == "clip" else "max_length"
+    padding = "max_length" if model.config.model_type.startswith("siglip") else True
 
     def images(batch: list[Any]) -> Tensor:
         inputs = processed(model, processor, batch, None)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from adapter_checks import breaking, state
-from hugging_face_models import IMAGE, MODELS, llava, pixels, qwen, texts, vit
+from hugging_face_models import IMAGE, MODELS, llava, pixels, qwen, texts, visual_bert, vit
 
-from explain import TraceError, active_recorder, explainers
+from explain import TraceError, active_recorder, explainers, targets
 from explain.adapters import trace_hugging_face
 
 transformers = pytest.importorskip("transformers")
@@ -139,6 +139,60 @@ def test_packed_inputs_that_do_not_fit_are_refused(changes, message):
 def test_missing_inputs_of_encoders_are_refused(name, changes, message):
     model, inputs = MODELS[name]()
     refused(model, {**inputs, **changes}, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("blip_matching", {"pixel_values": None}, "inputs have no pixel_values: the model needs an image"),
+        ("blip_vqa", {"input_ids": None}, "inputs have no input_ids: the model needs a text"),
+        ("blip_caption", {"pixel_values": pixels(3)}, "3 images and 2 texts: each image needs its text"),
+        (
+            "blip_matching",
+            {"use_itm_head": False},
+            "use_itm_head=False compares each image with each text: leave it out",
+        ),
+        ("flava", {"pixel_values": None}, "inputs have no pixel_values: the model needs an image"),
+        (
+            "flava",
+            {"bool_masked_pos": torch.zeros(2, 9)},
+            "inputs have bool_masked_pos, which is of pretraining: leave it",
+        ),
+        ("flava", {"pixel_values": pixels(3)}, "3 images and 2 texts: each image needs its text"),
+        (
+            "visual_bert",
+            {"visual_embeds": None},
+            "inputs have no visual_embeds: the model reads features of an image's",
+        ),
+        ("visual_bert", {"visual_embeds": torch.zeros(3, 5, 6)}, "3 images and 2 texts: each image needs its text"),
+        (
+            "visual_bert",
+            {"boxes": torch.zeros(2, 4, 4)},
+            r"boxes: expected one for each region, \[2, 5, 4\], got \[2, 4, 4",
+        ),
+    ],
+)
+def test_inputs_of_models_off_the_interface_that_do_not_fit_are_refused(name, changes, message):
+    model, inputs = MODELS[name]()
+    refused(model, {**inputs, **changes}, message)
+
+
+def test_models_without_such_logits_are_refused():
+    model, inputs = MODELS["flava"]()
+    refused(model.flava, inputs, "FlavaModel has no logits to explain: load FlavaForPreTraining")
+    model, inputs = MODELS["blip_matching"]()
+    refused(
+        transformers.BlipModel(model.config).eval(), inputs, "BlipModel has no logits to explain: load BlipForImageText"
+    )
+    model, inputs = visual_bert(kind="VisualBertForPreTraining")
+    refused(
+        model, inputs, "VisualBertForPreTraining has no logits of answers: load VisualBertForQuestionAnswering or Vis"
+    )
+    model, inputs = visual_bert()
+    model.config.bypass_transformer = True
+    refused(model, inputs, r"regions bypass its encoder \(bypass_transformer\): such a model has no trace")
+    for name in ("blip_matching", "flava", "visual_bert", "chinese_clip"):
+        refused(*MODELS[name](), "generates no text: an answer needs a language model", target=targets.answer([3]))
 
 
 def test_unknown_families_and_models_without_classes_are_refused():

@@ -89,6 +89,28 @@ def test_vilt():
     assert explained.explained.probability == pytest.approx(float(traced.logits[0, 2].sigmoid()), rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["blip", "flava", "chinese_clip"])
+def test_models_that_match_an_image_and_a_text(kind):
+    model, processor = samples.matching(kind)
+    inputs = processed(processor)
+    explained = explain.explain(model, processor, photo(), QUESTION)
+    traced = trace_hugging_face(model, inputs, tokenizer=processor.tokenizer)
+    scores = traced.explain(explainers.Weighted())
+    assert explained.image.shape == (3, 3)
+    assert explained.image.ravel() == pytest.approx(scores["image"][0].numpy(), rel=1e-4)
+    assert [word for word, _ in explained.words] == WORDS  # "star" has two pieces
+    assert [score for _, score in explained.words] == pytest.approx(scores["text"][0].tolist(), rel=1e-4)
+    if kind == "chinese_clip":
+        assert explained.answer.similarity == pytest.approx(float(traced.logits[0, 0]), abs=1e-5)
+        return
+    with torch.no_grad():
+        output = model(**inputs)
+    shares = output["itm_score" if kind == "blip" else "itm_logits"][0].softmax(-1)
+    answers = [explain.explain(model, processor, photo(), QUESTION, target=each) for each in ("no match", "match")]
+    assert [each.explained.probability for each in answers] == pytest.approx(shares.tolist(), rel=1e-4)
+    assert explained.answer.text == ["no match", "match"][int(shares.argmax())]
+
+
 def test_a_processor_that_puts_the_placeholders_itself():
     model, processor = samples.blip2()
     explained = explain.explain(model, processor, photo(), QUESTION, target="red")

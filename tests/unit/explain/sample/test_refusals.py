@@ -3,6 +3,7 @@
 import pytest
 import sample_models as samples
 import torch
+from hugging_face_models import MODELS
 from sample_models import QUESTION, photo
 
 import explain
@@ -52,6 +53,12 @@ def test_processors(llava):
     large, _ = samples.clip()
     large.config.text_config.vocab_size = 10
     refused("token 28 of 10 tokens", large, samples.clip()[1], photo(), QUESTION)
+
+
+def test_models_that_are_only_traced(llava):
+    for name in ("visual_bert", "blip_vqa", "blip_caption"):
+        model, _ = MODELS[name]()
+        refused("is not explained here: use explain.adapters.trace_hugging_face", model, llava[1], photo(), QUESTION)
 
 
 def test_a_number_of_image_tokens_that_does_not_match():
