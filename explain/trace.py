@@ -9,10 +9,20 @@ import torch
 from torch import Tensor
 
 from explain.layout import Layout
-from explain.step import JOINT, AttentionStep, TraceError, check_shape, last_steps, span
+from explain.step import JOINT, AttentionStep, TraceError, check_shape, last_steps, read_through, span
 from explain.token_map import TokenMap
 
-__all__ = ["JOINT", "AttentionStep", "AttentionTrace", "Scalar", "Stage", "TokenMap", "TraceError", "span"]
+__all__ = [
+    "JOINT",
+    "AttentionStep",
+    "AttentionTrace",
+    "Scalar",
+    "Stage",
+    "TokenMap",
+    "TraceError",
+    "read_through",
+    "span",
+]
 
 Stage = list[AttentionStep] | TokenMap  #: steps that ran in parallel, or one token map
 Scalar = Callable[[Mapping[str, Tensor]], Tensor]  #: computes y [B] from all ``AttentionTrace.inputs``

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from explain.explainers.base.accumulation import Accumulation, Update, Write, input_rows
 from explain.explainers.base.maps import normalise_rows, positive_evidence
-from explain.step import read_through
-from explain.trace import AttentionStep, AttentionTrace
+from explain.trace import AttentionStep, AttentionTrace, read_through
 
 
 class GenAtt(Accumulation):

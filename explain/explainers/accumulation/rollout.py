@@ -4,8 +4,7 @@ from torch import Tensor
 
 from explain.explainers.base.accumulation import Accumulation, Update, Write, input_rows
 from explain.explainers.base.maps import mean_attention
-from explain.step import read_through
-from explain.trace import AttentionStep, AttentionTrace
+from explain.trace import AttentionStep, AttentionTrace, read_through
 
 
 class Rollout(Accumulation):

@@ -6,8 +6,7 @@ from explain.explainers.base.accumulation import Accumulation, Update, Write
 from explain.explainers.base.explainer import Precision
 from explain.explainers.base.importance import check_option
 from explain.explainers.base.maps import positive_evidence
-from explain.step import read_through
-from explain.trace import AttentionStep, AttentionTrace
+from explain.trace import AttentionStep, AttentionTrace, read_through
 
 
 class TransAtt(Accumulation):

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from explain.explainers.base.explainer import Explainer
 from explain.explainers.base.maps import zero_padding
-from explain.step import read_through
-from explain.trace import AttentionStep, AttentionTrace, TokenMap
+from explain.trace import AttentionStep, AttentionTrace, TokenMap, read_through
 
 
 class LastAttention(Explainer):

@@ -118,6 +118,17 @@ def test_models_with_adapters_of_their_own_are_passed_to_them(name):
     )
 
 
+def test_flava_is_read_at_the_class_token_of_its_multimodal_encoder_or_of_its_image():
+    model, inputs = MODELS["flava"](torch.float64)
+    traced = trace_hugging_face(model, inputs)
+    assert traced.trace.sizes == {"image": 10, "multimodal": 1, "text": 5}
+    assert traced.readout["text"].tolist() == [10, 10]
+    model.flava.multimodal_model.use_cls_token = False
+    traced = trace_hugging_face(model, inputs)
+    assert traced.trace.sizes == {"image": 10, "text": 5}
+    assert traced.readout["image"].tolist() == [0, 0]
+
+
 def test_what_is_special_of_visual_bert_and_of_blips_answers():
     model, inputs = MODELS["visual_bert"](torch.float64)
     boxes = torch.rand(2, 5, 4)
