@@ -89,15 +89,20 @@ def _compared(model: Any, processor: Any, asked: Asked) -> TracedSample:
     if asked.target is not None:
         raise ValueError("target: the only output of a dual encoder is the similarity of image and text")
     options: dict[str, Any] = {"truncation": True, "max_length": model.config.text_config.max_position_embeddings}
-    more: dict[str, Any] = {"padding": "max_length"} if model.config.model_type.startswith("siglip") else {}
-    if model.config.model_type == "siglip2":  # its processor has defaults of its own
-        more |= {name: getattr(processor.image_processor, name) for name in ("patch_size", "max_num_patches")}
+    padding = {"padding": "max_length"} if model.config.model_type.startswith("siglip") else {}
+    more = {**padding, **image_options(model, processor)}
     inputs = processed(model, processor, asked.photos, asked.text, **options, **more)
     tokenizer = processor.tokenizer
     traced = trace_hugging_face(model, inputs, None, asked.layers, needs=asked.needs, tokenizer=tokenizer)
     answer = Answer("similarity", similarity=float(traced.logits[0, 0]))
     traced = _with_words(traced, inputs, asked.question(model), tokenizer, options)
     return _sample(model, processor, asked, inputs, traced, answer, answer)
+
+
+def image_options(model: Any, processor: Any) -> dict[str, Any]:
+    """Return what the processor of a SigLIP 2 must be told, because it has defaults of its own."""
+    names = ("patch_size", "max_num_patches") if model.config.model_type == "siglip2" else ()
+    return {name: getattr(processor.image_processor, name) for name in names}
 
 
 def _classified(model: Any, processor: Any, asked: Asked) -> TracedSample:

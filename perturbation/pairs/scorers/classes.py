@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explain.sample.hugging_face import class_labels, class_probabilities
+from explain.adapters.hugging_face.families import plan_of
+from explain.sample.hugging_face import MATCHING, class_labels, class_probabilities
 from explain.sample.inputs import processed
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.base import Images, Scored, Texts, tokens_of
@@ -47,6 +48,8 @@ def hugging_face_classes(model: Any, processor: Any) -> ClassScorer:
         shown = [image for image in images if image is not None]
         written = [text for text in texts if text is not None]
         inputs = processed(model, processor, shown, written or None, **({"padding": True} if written else {}))
+        if model.config.model_type in MATCHING:
+            return plan_of(model, inputs, None, None).run()
         found: Tensor = model(**inputs).logits
         return found
 

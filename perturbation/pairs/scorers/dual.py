@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from explain.sample.hugging_face import image_options
 from explain.sample.inputs import processed
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.base import Images, Scored, Texts, tokens_of
@@ -45,7 +46,7 @@ def hugging_face_dual(model: Any, processor: Any) -> DualScorer:
     padding = "max_length" if model.config.model_type.startswith("siglip") else True
 
     def images(batch: list[Any]) -> Tensor:
-        inputs = processed(model, processor, batch, None)
+        inputs = processed(model, processor, batch, None, **image_options(model, processor))
         found: Tensor = model.get_image_features(**inputs).pooler_output
         return found
 
