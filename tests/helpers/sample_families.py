@@ -48,7 +48,7 @@ def smolvlm():
 def instructblip():
     import transformers
 
-    model, _ = tiny.blip("instructblip")
+    model, _ = tiny.qformer("instructblip")
     images = transformers.BlipImageProcessor(size={"height": 12, "width": 12})
     model.config.image_token_id = 3
     processor = transformers.InstructBlipProcessor(images, tokenizer(), tokenizer(), num_query_tokens=3)
