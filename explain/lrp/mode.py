@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import Function
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from explain.lrp.operations import HANDLERS, Call
@@ -13,7 +14,6 @@ from explain.trace import TraceError
 _HINTS = {
     "scaled_dot_product_attention": "run the model with explicit attention",
     "multi_head_attention_forward": "run the model with explicit attention",
-    "mul": "one factor of a product must be a constant or a sigmoid gate",
 }
 _FOLLOWED = "_explain_lrp_followed"  # attribute of every tensor that a rule of this mode added to the graph
 
@@ -37,8 +37,9 @@ def lrp() -> TorchFunctionMode:
     (``Recorder.watch``).
 
     Raises:
-        TraceError: Inside the block, if a tensor that takes relevance is passed to a torch function that has no rule or
-            writes in place, or if it was computed outside the block.
+        TraceError: Inside the block, if a tensor that takes relevance is changed in place, except by an assignment to
+            some of its entries, or if it was computed outside the block. In the backward pass, if relevance reaches the
+            result of a torch function that has no rule.
     """
     return _RelevanceMode()
 
@@ -60,40 +61,63 @@ class _RelevanceMode(TorchFunctionMode):
             return func(*args, **kwargs)
         live = [tensor for tensor in differentiable if not isinstance(tensor, nn.Parameter)]
         if not live:  # detached, since a view of a parameter requires gradients even where none are recorded
-            return _detach(func(*args, **kwargs))
+            return _mapped(_detached, func(*args, **kwargs))
         versions = [tensor._version for tensor in live]
         result = _apply_rule(Call(func, args, kwargs, live))
-        if versions != [tensor._version for tensor in live]:
+        if _name(func) != "__setitem__" and versions != [tensor._version for tensor in live]:
             raise TraceError(f"LRP has no rule for functions that write in place: {_full_name(func)}")
         return result
 
 
-def _detach(value: Any) -> Any:
+class _Refused(Function):
+    """The value of a function without a rule. The model may compute it, as long as the explained logit ignores it."""
+
+    @staticmethod
+    def forward(ctx: Any, message: str, value: Tensor) -> Tensor:
+        """Return ``value``."""
+        ctx.message = message
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, _relevance: Tensor) -> Any:
+        """Raise :class:`TraceError`."""
+        raise TraceError(ctx.message)
+
+
+def _detached(tensor: Tensor) -> Tensor:
     """Return what a function of parameters alone gives, without its graph; a parameter stays one."""
-    if isinstance(value, Tensor):
-        return value if isinstance(value, nn.Parameter) else value.detach()
-    return type(value)(map(_detach, value)) if type(value) in (list, tuple) else value
+    return tensor if isinstance(tensor, nn.Parameter) else tensor.detach()
 
 
 def _apply_rule(call: Call) -> Any:
     """Return the call's value, added to the graph by the function's rule."""
     handler = HANDLERS.get(_name(call.func))
-    result = call.run() if handler is None else handler(call)
-    if result is NotImplemented:
-        raise _no_rule_error(call.func)
-    joined = [tensor for tensor in _tensors(result) if tensor.requires_grad]
-    if not joined:
+    result = NotImplemented if handler is None else handler(call)
+    ruled = result is not NotImplemented
+    if not ruled:
+        result = call.run()
+    written = call.args[:1] if result is None else ()  # __setitem__
+    if not any(tensor.requires_grad for tensor in _tensors([result, written])):
         return result  # a shape, a comparison, a gate or gradients: nothing to propagate through
-    if handler is None:
-        raise _no_rule_error(call.func)
     if any(not tensor.is_leaf and not hasattr(tensor, _FOLLOWED) for tensor in call.live):
         raise TraceError(
             f"{_full_name(call.func)} got a tensor that was computed outside lrp(): run the whole model inside "
             "lrp(), without custom autograd functions or compiled parts"
         )
-    for tensor in joined:
-        setattr(tensor, _FOLLOWED, True)
+    if not ruled:
+        message = _no_rule(call.func)
+        result = _mapped(lambda tensor: _Refused.apply(message, tensor) if tensor.requires_grad else tensor, result)
+    for tensor in _tensors([result, written]):
+        if tensor.requires_grad:
+            setattr(tensor, _FOLLOWED, True)
     return result
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return a function's result with another tensor for each of its tensors."""
+    if isinstance(value, Tensor):
+        return function(value)
+    return type(value)([_mapped(function, one) for one in value]) if isinstance(value, list | tuple) else value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -117,6 +141,6 @@ def _full_name(func: Callable[..., Any]) -> str:
     return resolve_name(func) or f"{getattr(func, '__module__', None) or 'torch'}.{_name(func)}"
 
 
-def _no_rule_error(func: Callable[..., Any]) -> TraceError:
+def _no_rule(func: Callable[..., Any]) -> str:
     hint = _HINTS.get(_name(func))
-    return TraceError(f"LRP has no rule for {_full_name(func)}" + (f": {hint}" if hint else " with these arguments"))
+    return f"LRP has no rule for {_full_name(func)}" + (f": {hint}" if hint else " with these arguments")

@@ -2,7 +2,8 @@
 
 Each function takes the operands and the value that torch computed from them, and returns that value unchanged. The
 rules are those of Chefer et al. 2021 (CVPR), section 3, and of its reference implementation, except that sums run over
-each sample separately. See docs/method.md, Baselines.
+each item of the first dimension separately. Products of entries follow the rule of matrix products. See docs/method.md,
+Baselines.
 
 The clone rule, x · Σ_i sd(R_i, x), needs no function. Up to rounding it is the sum of the R_i where x ≠ 0, and autograd
 already adds up what reaches a tensor on several paths.
@@ -71,31 +72,47 @@ class Linear(Function):
         return x_pos * (s @ w_pos) + x_neg * (s @ w_neg), None, None
 
 
-class Matmul(Function):
-    """The rule of a matrix product XY: R_X = X ⊙ (S Yᵀ) and R_Y = Y ⊙ (Xᵀ S), with S = sd(R, XY).
+class TimesSelf(Function):
+    """The first half of the rule of products and weighted sums: the gradient of ``x`` is multiplied by ``x``.
 
-    If both operands take relevance, both results are halved.
+    For z = f(x, ...) that is linear in each operand, R_x = x ⊙ ∂(S ⊙ z)/∂x with S = sd(R, z), from :class:`Shares`.
+    autograd computes the derivative. For a matrix product this is R_X = X ⊙ (S Yᵀ) and R_Y = Y ⊙ (Xᵀ S).
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, value: Tensor) -> Tensor:
-        """Return ``value``, and save what the backward pass needs."""
-        out = value.detach()
-        ctx.save_for_backward(x, y, out)
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return ``x``, and save it."""
+        ctx.save_for_backward(x)
+        return x.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the relevance of ``x``."""
+        (x,) = ctx.saved_tensors
+        return x * gradient
+
+
+class Shares(Function):
+    """The second half of the rule of products and weighted sums: S = sd(R, z) / ``operands``.
+
+    Each operand that takes relevance gets an equal part of it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, operands: int) -> Tensor:
+        """Return ``z``, and save it."""
+        out = z.detach()
+        ctx.save_for_backward(out)
+        ctx.operands = operands
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        """Return R_X and R_Y, or None for an operand that takes no relevance."""
-        x, y, out = ctx.saved_tensors
-        for_x, for_y, _ = ctx.needs_input_grad
-        s = safe_divide(relevance, out)
-        if for_x and for_y:
-            s = s / 2
-        x_relevance = x * (s @ y.mT).sum_to_size(x.shape) if for_x else None
-        y_relevance = y * (x.mT @ s).sum_to_size(y.shape) if for_y else None
-        return x_relevance, y_relevance, None
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
+        """Return S."""
+        (z,) = ctx.saved_tensors
+        return safe_divide(relevance, z) / ctx.operands, None
 
 
 class Add(Function):
@@ -103,6 +120,7 @@ class Add(Function):
 
     Let Σ_a and Σ_b be the sums of the two. After rescaling, the two sum to |Σ_a| / (|Σ_a| + |Σ_b|) and
     |Σ_b| / (|Σ_a| + |Σ_b|) of ΣR. The sums run over one sample, that is, all dimensions of the result except the first.
+    Where a model packs the tokens of a batch into one sequence, they run over one token.
     """
 
     @staticmethod
@@ -120,8 +138,10 @@ class Add(Function):
         s = safe_divide(relevance, out)
         parts = a * s, b * s
         sums = [_sample_sums(part) for part in parts]
-        all_of_it, both = _sample_sums(relevance), sums[0].abs() + sums[1].abs()
-        scales = [safe_divide(safe_divide(one.abs(), both) * all_of_it, one) for one in sums]
+        both = sums[0].abs() + sums[1].abs()
+        # Without ε: where a sample's tokens are packed one by one, as in Qwen-VL, the sums can be smaller than it.
+        share = (_sample_sums(relevance) / both).masked_fill(both == 0, 0)
+        scales = [one.sign() * share for one in sums]
         a_relevance, b_relevance = (part * scale for part, scale in zip(parts, scales, strict=True))
         return a_relevance.sum_to_size(a.shape), b_relevance.sum_to_size(b.shape), None
 

@@ -110,3 +110,40 @@ def joint_order(inputs):
         real = [k for k, one in enumerate(mask) if one]
         orders.append([k for k in real if ids[k] == IMAGE] + [k for k in real if ids[k] != IMAGE])
     return orders
+
+
+def single(name, inputs, sample):
+    """Return one sample without padding."""
+    if "qwen" in name:
+        starts = {0: (0, 16), 1: (16, 40)}[sample]
+        grid = inputs["image_grid_thw"][sample : sample + 1]
+        image = {"pixel_values": inputs["pixel_values"][slice(*starts)], "image_grid_thw": grid}
+    elif name == "internvl":
+        image = {"pixel_values": inputs["pixel_values"][[slice(0, 1), slice(1, 3)][sample]]}
+    else:
+        image = {k: v[sample : sample + 1] for k, v in inputs.items() if k in ("pixel_values", "image_sizes")}
+    mask = inputs.get("attention_mask")
+    keep = None if mask is None else mask[sample].bool()
+    text = {
+        k: v[sample : sample + 1] if keep is None else v[sample : sample + 1, keep]
+        for k, v in inputs.items()
+        if k in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+    }
+    if name == "blip_vqa":
+        text |= {key: inputs[key][sample : sample + 1] for key in ("decoder_input_ids", "decoder_attention_mask")}
+    if name == "visual_bert":
+        keep = inputs["visual_attention_mask"][sample].bool()
+        image = {key: inputs[key][sample : sample + 1, keep] for key in ("visual_embeds", "visual_attention_mask")}
+    if name == "siglip2":
+        keep = inputs["pixel_attention_mask"][sample].bool()
+        image = {key: inputs[key][sample : sample + 1, keep] for key in ("pixel_values", "pixel_attention_mask")}
+        image["spatial_shapes"] = inputs["spatial_shapes"][sample : sample + 1]
+    if name == "mllama":
+        for key in ("aspect_ratio_ids", "aspect_ratio_mask"):
+            image[key] = inputs[key][sample : sample + 1]
+        image["cross_attention_mask"] = inputs["cross_attention_mask"][sample : sample + 1, keep]
+    if name == "instructblip":
+        keep = inputs["qformer_attention_mask"][sample].bool()
+        for key in ("qformer_input_ids", "qformer_attention_mask"):
+            image[key] = inputs[key][sample : sample + 1, keep]
+    return {**text, **image}

@@ -48,9 +48,9 @@ def add(a: Array, b: Array, r: Array) -> tuple[Array, Array]:
         a_out[at] = a[at] * sd(r[at], a[at] + b[at])
         b_out[at] = b[at] * sd(r[at], a[at] + b[at])
     a_sum, b_sum, total = a_out.sum(), b_out.sum(), r.sum()
-    a_share = sd(abs(a_sum), abs(a_sum) + abs(b_sum)) * total
-    b_share = sd(abs(b_sum), abs(a_sum) + abs(b_sum)) * total
-    return a_out * sd(a_share, a_sum), b_out * sd(b_share, b_sum)
+    both = abs(a_sum) + abs(b_sum)
+    a_share, b_share = (0.0, 0.0) if both == 0 else (abs(a_sum) / both * total, abs(b_sum) / both * total)
+    return a_out * (a_share / a_sum if a_sum else 0), b_out * (b_share / b_sum if b_sum else 0)
 
 
 def clone(x: Array, *relevances: Array) -> Array:

@@ -8,7 +8,7 @@ from adapter_checks import (
     TRACE_ONLY,
     breaking,
 )
-from hugging_face_checks import joint_order, plain_logits
+from hugging_face_checks import joint_order, plain_logits, single
 from hugging_face_models import MODELS, llava, texts, vit
 
 from explain import Needs, TokenMap, TraceError, explainers, targets
@@ -40,43 +40,6 @@ def test_all_explainers_run_and_keep_relevance(name):
     valid = torch.ones_like(total, dtype=torch.bool) if trace.final.valid is None else trace.final.valid
     torch.testing.assert_close(total[valid], torch.ones_like(total[valid]))
     assert not bool((traced.removable & ~trace.valid).any())
-
-
-def single(name, inputs, sample):
-    """Return one sample without padding."""
-    if "qwen" in name:
-        starts = {0: (0, 16), 1: (16, 40)}[sample]
-        grid = inputs["image_grid_thw"][sample : sample + 1]
-        image = {"pixel_values": inputs["pixel_values"][slice(*starts)], "image_grid_thw": grid}
-    elif name == "internvl":
-        image = {"pixel_values": inputs["pixel_values"][[slice(0, 1), slice(1, 3)][sample]]}
-    else:
-        image = {k: v[sample : sample + 1] for k, v in inputs.items() if k in ("pixel_values", "image_sizes")}
-    mask = inputs.get("attention_mask")
-    keep = None if mask is None else mask[sample].bool()
-    text = {
-        k: v[sample : sample + 1] if keep is None else v[sample : sample + 1, keep]
-        for k, v in inputs.items()
-        if k in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-    }
-    if name == "blip_vqa":
-        text |= {key: inputs[key][sample : sample + 1] for key in ("decoder_input_ids", "decoder_attention_mask")}
-    if name == "visual_bert":
-        keep = inputs["visual_attention_mask"][sample].bool()
-        image = {key: inputs[key][sample : sample + 1, keep] for key in ("visual_embeds", "visual_attention_mask")}
-    if name == "siglip2":
-        keep = inputs["pixel_attention_mask"][sample].bool()
-        image = {key: inputs[key][sample : sample + 1, keep] for key in ("pixel_values", "pixel_attention_mask")}
-        image["spatial_shapes"] = inputs["spatial_shapes"][sample : sample + 1]
-    if name == "mllama":
-        for key in ("aspect_ratio_ids", "aspect_ratio_mask"):
-            image[key] = inputs[key][sample : sample + 1]
-        image["cross_attention_mask"] = inputs["cross_attention_mask"][sample : sample + 1, keep]
-    if name == "instructblip":
-        keep = inputs["qformer_attention_mask"][sample].bool()
-        for key in ("qformer_input_ids", "qformer_attention_mask"):
-            image[key] = inputs[key][sample : sample + 1, keep]
-    return {**text, **image}
 
 
 @families
@@ -289,28 +252,6 @@ def test_a_trace_of_only_what_is_needed_gives_the_same_scores(name, explainer):
     needed = trace_hugging_face(model, inputs, needs=Needs.of([explainer])).explain(explainer)
     for modality, scores in whole.items():
         torch.testing.assert_close(needed[modality], scores, rtol=1e-4, atol=1e-6)
-
-
-LRP = [
-    "clip",
-    "siglip",
-    "chinese_clip",
-    "vit",
-    "bert",
-    "blip_matching",
-    "blip_vqa",
-    "blip_caption",
-    "flava",
-    "visual_bert",
-]
-
-
-@pytest.mark.parametrize("name", LRP)
-def test_lrp_relevance(name):
-    model, inputs = MODELS[name](torch.float64)
-    traced = trace_hugging_face(model, inputs, needs=Needs.everything(lrp=True))
-    for explainer in (explainers.TransAtt(), explainers.PartialLRP()):
-        assert all(bool(scores.any()) for scores in traced.explain(explainer).values())
 
 
 def test_the_target_can_be_a_class_or_a_margin():

@@ -98,8 +98,10 @@ def test_a_model_with_fused_attention_is_refused(encoder: FrozenClip) -> None:
     visual: Any = encoder.vision.visual
     hidden = pictures(2, 32)[:, 0].requires_grad_()  # has the shape [B, N, D] that a block expects
     message = "multi_head_attention_forward: run the model with explicit attention"
-    with pytest.raises(TraceError, match=message), lrp():
-        visual.transformer.resblocks[0](hidden)
+    with lrp():
+        value = visual.transformer.resblocks[0](hidden)
+    with pytest.raises(TraceError, match=message):
+        value.backward(torch.ones_like(value))
 
 
 # --- compared with loops ----------------------------------------------------------------------------------------

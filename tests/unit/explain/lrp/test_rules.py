@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lrp_reference as slow
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -104,6 +105,50 @@ def test_matmul_with_a_constant_gives_all_relevance_to_the_other_operand(seed: i
     torch.testing.assert_close(relevances(lambda y: nn.Parameter(x) @ y, r, y)[0], 2 * both[1], **CLOSE)
 
 
+PRODUCTS = [((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (2, 1, 4)), ((2, 3, 1), (3, 4))]
+
+
+@pytest.mark.parametrize(("shape_x", "shape_y"), PRODUCTS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_product_of_entries_equals_products_of_matrices_of_one_entry(
+    seed: int, shape_x: tuple[int, ...], shape_y: tuple[int, ...]
+) -> None:
+    x, y, r = draw(seed, *shape_x), draw(seed + 50, *shape_y), draw(seed + 90, 2, 3, 4)
+    both = relevances(lambda x, y: x * y, r, x, y)
+    expected = torch.zeros(2, 2, 3, 4, dtype=torch.float64)
+    whole = x.expand(2, 3, 4), y.expand(2, 3, 4)
+    for at in itertools.product(range(2), range(3), range(4)):
+        for side, value in enumerate(slow.matmul(*(np.array([[float(one[at])]]) for one in (*whole, r)))):
+            expected[(side, *at)] = float(value[0, 0])
+    for found, side in zip(both, expected, strict=True):
+        torch.testing.assert_close(found, side.sum_to_size(found.shape), **CLOSE)
+
+
+SUMS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {  # with their weights [out, in] of 2 × 4 entries
+    "mean": (lambda x: x.mean(1), torch.full((1, 8), 1 / 8)),
+    "sum": (lambda x: x.sum(dim=1), torch.ones(1, 8)),
+    "average pool": (
+        lambda x: F.avg_pool2d(x.view(3, 1, 2, 4), 2).flatten(1),
+        torch.tensor([[1.0, 1, 0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0, 1, 1]]) / 4,
+    ),
+    "interpolation": (  # each of two columns is the mean of four
+        lambda x: F.interpolate(x.view(3, 1, 8), size=2, mode="area").flatten(1),
+        torch.tensor([[1.0] * 4 + [0] * 4, [0] * 4 + [1] * 4]) / 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_weighted_sum_equals_a_product_with_its_matrix(seed: int, name: str) -> None:
+    function, weights = SUMS[name]
+    x = draw(seed, 3, 8)
+    (found,) = relevances(function, draw(seed + 50, *function(x).shape), x)
+    r = draw(seed + 50, *function(x).shape).view(3, -1)
+    expected = 2 * slow.matmul(*arrays(x, weights.double().T, r))[0]  # the matrix takes no half of it
+    torch.testing.assert_close(found, torch.from_numpy(expected), **CLOSE)
+
+
 SHAPES = [((3, 4, 2), (3, 4, 2)), ((3, 4, 2), (3, 1, 2)), ((3, 4, 2), (4, 2)), ((3, 1, 2), (3, 4, 1)), ((3,), (3,))]
 
 
@@ -150,6 +195,8 @@ IDENTITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "from parameters alone": lambda x: x + (nn.Parameter(M) ** 2).exp() + F.embedding(torch.arange(3), nn.Parameter(M)),
     "minus": lambda x: 2 - (x - M - 1),
     "quick gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "rms norm": lambda x: F.rms_norm(x, (4,), nn.Parameter(M[0])),
+    "rms norm in steps": lambda x: nn.Parameter(M[0]) * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)),
     "detached factor": lambda x: x * x.detach().exp(),
 }
 
@@ -190,12 +237,22 @@ MOVES: dict[str, Callable[[Tensor], Tensor]] = {
     "index_select": lambda x: x.index_select(1, INDEX[1]),
     "getitem": lambda x: x[torch.arange(2), INDEX[0], 1:],
     "squeeze": lambda x: x.unsqueeze(1).squeeze(1).clone(),
+    "assigned": lambda x: _assigned(x),
+    "index_put": lambda x: x.index_put((INDEX[1], INDEX[0]), x[0, :2]),
+    "masked_scatter": lambda x: x[:1].masked_scatter(MASK, x[1:]),
     "masked": lambda x: x.masked_fill(~MASK, float("-inf")).masked_fill(~MASK, 0),
     "where": lambda x: torch.where(MASK, x, -1.0),
     "cast": lambda x: x.float().to(torch.float64).type_as(x),
     "pad": lambda x: F.pad(x, (1, 2)),
     "roll": lambda x: x.roll(1, 1).flip(0),
 }
+
+
+def _assigned(x: Tensor) -> Tensor:
+    whole, constant = x.clone(), torch.zeros(2, 4, dtype=x.dtype)
+    whole[0, 1:] = x[1, :2].flip(0)
+    constant[1] = x[0, 0]
+    return torch.cat([whole[0], constant])
 
 
 @pytest.mark.parametrize("name", MOVES)
@@ -256,18 +313,17 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
         F.scaled_dot_product_attention(x, x, x)
     ),
     "torch.nn.functional.multi_head_attention_forward: run the model with explicit attention": lambda x: (
-        ATTENTION.train()(x, x, x)
+        ATTENTION.train()(x, x, x)[0]
     ),
-    "torch.Tensor.mul: one factor": lambda x: x * x.tanh(),
     "torch.Tensor.pow|torch.Tensor.__pow__": lambda x: x**2,
     "torch.Tensor.exp": lambda x: x.exp(),
-    "torch.Tensor.sum": lambda x: x.sum(),
-    "torch.Tensor.mean": lambda x: x.mean(1),
-    "torch.Tensor.max": lambda x: x.max(1),
+    "torch.Tensor.max": lambda x: x.max(1).values,
     "torch.Tensor.sub": lambda x: x - x.tanh(),
     "torch.Tensor.__rtruediv__": lambda x: 1 / x,
     "torch.div": lambda x: torch.div(M, x),
     "torch.add": lambda x: torch.add(x, x.tanh(), alpha=2),
+    "torch.Tensor.index_put": lambda x: x.index_put((INDEX[1],), M, accumulate=True),
+    "torch.nn.functional.interpolate": lambda x: F.interpolate(x[None], scale_factor=2, mode="bicubic"),
     "torch.functional.einsum": lambda x: torch.einsum("bij,jk->bik", x, W),
     "torch.nn.functional.linear": lambda x: F.linear(x, W + x[0, 0]),
     "torch.nn.functional.linear with": lambda x: F.linear(W, x[0]),
@@ -278,16 +334,20 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "computed outside lrp": lambda x: Doubled.apply(x).tanh(),
     "torch.Tensor.add_": lambda x: x.tanh().add_(1),
     "torch.Tensor.mul_": lambda x: torch.ones_like(x).mul_(x),
-    "in place: torch.Tensor.__setitem__": lambda x: x.tanh().__setitem__(0, 1),
     "in place: torch.nn.functional.relu": lambda x: F.relu(x.tanh(), inplace=True),
     "in place: torch.nn.functional.dropout": lambda x: F.dropout(x.tanh(), 0.5, True, True),
     "torch.Tensor.tanh got": lambda x: _written(x).tanh(),
 }
 
 
+def _propagated(function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    value = function(x)
+    torch.autograd.grad(value, x, torch.ones_like(value))
+
+
 def _written(x: Tensor) -> Tensor:
-    constant = torch.zeros_like(x)
-    constant[0] = x[0]
+    constant = torch.ones_like(x)
+    constant.mul_(x)
     return constant
 
 
@@ -295,10 +355,20 @@ def _written(x: Tensor) -> Tensor:
 def test_a_function_without_a_rule_is_refused_by_name_and_leaves_no_mode_active(message: str) -> None:
     x = draw(0, 2, 3, 4).requires_grad_()
     with pytest.raises(TraceError, match=message), lrp():
-        REFUSED[message](x)
+        _propagated(REFUSED[message], x)
     assert torch.overrides._get_current_function_mode_stack() == []
     (gradient,) = torch.autograd.grad((x**2).sum(), x)
     torch.testing.assert_close(gradient, 2 * x.detach())
+
+
+def test_a_function_without_a_rule_may_compute_what_the_explained_logit_ignores() -> None:
+    x, r = draw(0, 2, 3, 4), draw(1, 2, 3, 4)
+    with lrp():
+        leaf = x.requires_grad_()
+        used, ignored = leaf.tanh(), leaf.exp().softmax(-1)
+    assert torch.equal(torch.autograd.grad(used, leaf, r)[0], r)
+    with pytest.raises(TraceError, match=r"no rule for torch\.Tensor\.exp"):
+        torch.autograd.grad(ignored, leaf, r)
 
 
 def test_a_tensor_computed_outside_is_refused() -> None:
