@@ -51,6 +51,13 @@ SHAPES = {
         ("query", "image", 2),
         ("joint", "joint", 3),
     ],
+    "queries_twice": [  # the queries hand on first what they read of the image, then what they read of the text
+        ("query", "image", 0),
+        ("image", 2, "query"),
+        ("query", "text", 1),
+        ("text", 3, "query"),
+        ("joint", "joint", 2),
+    ],
 }
 
 
