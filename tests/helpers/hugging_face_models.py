@@ -446,6 +446,7 @@ MODELS = {
     "qwen2_vl": partial(qwen, 2),
     "qwen2_5_vl": partial(qwen, 2.5),
     "qwen3_vl": partial(qwen, 3),
+    "qwen3_5": partial(qwen, 3.5),
     "paligemma": paligemma,
     "gemma3": gemma3,
     "internvl": internvl,

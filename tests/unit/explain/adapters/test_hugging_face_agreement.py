@@ -107,10 +107,11 @@ TOWERS = {
     "clip": "vision_model",
     "chinese_clip": "vision_model",
     "vit": "vit",
+    "dinov2": "dinov2",
     "idefics3": "model.vision_model",
     "smolvlm": "model.vision_model",
 }
-TOWERS |= dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl"], "model.visual")
+TOWERS |= dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"], "model.visual")
 QUERIES = ("blip2", "instructblip")
 ENCODERS = ("clip", "chinese_clip", "siglip", "siglip2", "vit", "dinov2", "bert")
 READERS = ("blip_matching", "blip_vqa", "blip_caption", "flava", "visual_bert")
@@ -148,9 +149,9 @@ def _changed(file, inside, see, crossed):
         file.eager_attention_forward = eager
 
 
-def assert_planted(traced, boxes):
+def assert_planted(traced, boxes, accumulating=ACCUMULATING):
     """Check that 99 % of the image's relevance is in the given boxes of each sample."""
-    for explainer in ACCUMULATING:
+    for explainer in accumulating:
         scores = traced.explain(explainer)["image"]
         inside = torch.stack([scores[b, boxes[b]].sum() for b in range(len(scores))])
         assert bool((scores.sum(-1) > 1e-6).all()), type(explainer).__name__
@@ -165,6 +166,8 @@ def test_the_relevance_of_a_word_reaches_the_patch_behind_the_only_visible_slot(
 
 
 def assert_reached(model, inputs, name, slot, boxes):
+    served = name != "qwen3_5"  # by TransAtt: LRP has no rules for linear attention
+    accumulating = [*ACCUMULATING, *([explainers.TransAtt()] if served else [])]
     model.set_attn_implementation("eager")
     tower = model.get_submodule(TOWERS.get(name, "model.vision_tower"))
     ids = inputs["input_ids"]
@@ -175,14 +178,15 @@ def assert_reached(model, inputs, name, slot, boxes):
     def see(count, of_tower):
         return ~torch.eye(count, dtype=torch.bool)[None, None] if of_tower else hidden[:, None, None, :]
 
-    # The word for which the visible slot gets the most evidence; without any, there is nothing to carry.
+    # The words for which the visible slot gets evidence; without any, there is nothing to carry.
+    needs = Needs.everything(lrp=served)
     with planted(model, tower, see):
-        traced = [trace_hugging_face(model, inputs, targets.given(word)) for word in range(4)]
+        traced = [trace_hugging_face(model, inputs, targets.given(word), needs=needs) for word in range(4)]
     found = 0
     for each in traced:
-        scores = each.explain(explainers.Weighted())["image"]
-        if bool((scores.sum(-1) > 1e-3).all()):
-            assert_planted(each, boxes)
+        totals = [each.explain(explainer)["image"].sum(-1) for explainer in (explainers.Weighted(), accumulating[-1])]
+        if bool((totals[0] > 1e-3).all() and (totals[1] > 1e-6).all()):
+            assert_planted(each, boxes, accumulating)
             found += 1
     assert found
 
@@ -250,6 +254,11 @@ def boxes_of(name, sample, slot):
 @pytest.mark.parametrize("patch", [0, 4, 7])
 @pytest.mark.parametrize("name", ["clip", "chinese_clip", "vit"])
 def test_the_only_patch_that_the_class_token_sees_gets_the_relevance(name, patch):
+    assert_planted(with_a_seen_patch(name, patch), [[patch], [patch]], [*ACCUMULATING, explainers.TransAtt()])
+
+
+def with_a_seen_patch(name, patch):
+    """Return a trace in which patches see only themselves, and the class token sees itself and one patch."""
     model, inputs = MODELS[name]()
     model.set_attn_implementation("eager")
 
@@ -261,8 +270,20 @@ def test_the_only_patch_that_the_class_token_sees_gets_the_relevance(name, patch
         return blocked[None, None]
 
     with planted(model, model.get_submodule(TOWERS[name]), see):
-        traced = trace_hugging_face(model, inputs)
-    assert_planted(traced, [[patch], [patch]])
+        return trace_hugging_face(model, inputs, needs=Needs.everything(lrp=True))
+
+
+@pytest.mark.parametrize("patch", [0, 4, 7])
+def test_dinov2_is_explained_by_the_patch_that_its_class_token_sees_and_by_the_mean_of_all_patches(patch):
+    traced = with_a_seen_patch("dinov2", patch)
+    first = torch.zeros(2, dtype=torch.long)
+    for explainer in (*ACCUMULATING, explainers.TransAtt()):
+        of_class = explainer(traced.trace, first)[:, 1:]
+        assert bool((of_class[:, patch] > 1e-6).all())
+        torch.testing.assert_close(of_class[:, patch], of_class.sum(1))
+        if not isinstance(explainer, explainers.GenAtt | explainers.TransAtt):  # whose rows do not sum to 1
+            expected = of_class / 2 + torch.full((2, 9), 1 / 18)
+            torch.testing.assert_close(traced.explain(explainer)["image"], expected)
 
 
 class Blocked(TorchFunctionMode):
@@ -326,9 +347,11 @@ class OnlyOneKey(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("patch", [0, 4, 7])
-def test_the_only_patch_that_siglips_probe_sees_gets_the_relevance(patch):
-    model, inputs = MODELS["siglip"]()
+@pytest.mark.parametrize("patch", [0, 4, 5])
+@pytest.mark.parametrize("name", ["siglip", "siglip2"])
+def test_the_only_patch_that_siglips_probe_sees_gets_the_relevance(name, patch):
+    """The second image of SigLIP 2 has only six patches."""
+    model, inputs = MODELS[name]()
     model.set_attn_implementation("eager")
 
     def see(count, of_tower):
@@ -389,7 +412,7 @@ def test_boxes_of_patches_that_are_given_row_by_row_with_padding():
     assert (moved.abs().amax(-1) > 1e-6).nonzero().tolist() == [[1, 5]]
 
 
-@pytest.mark.parametrize("version", [2, 2.5])
+@pytest.mark.parametrize("version", [2, 2.5, 3, 3.5])
 def test_a_box_contains_the_pixels_of_its_packed_patch(version):
     """The patches of Qwen-VL are packed by the library's own image processor."""
     model, inputs = qwen(version)

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from hugging_face_models import MODELS, qwen
+from hugging_face_models import MODELS
 
 from explain import Needs, TokenMap, TraceError, explainers, targets
 from explain.adapters import trace_hugging_face
@@ -87,7 +87,7 @@ def test_tokens_without_importance_are_merged_equally():
 
 
 def test_layers_with_linear_attention_are_left_out_by_name(caplog):
-    model, inputs = qwen(3.5)
+    model, inputs = MODELS["qwen3_5"]()
     with caplog.at_level("WARNING"):
         trace = trace_hugging_face(model, inputs).trace
     assert [step.query for step in trace.attention_steps] == ["image"] * 3 + ["joint"] * 2
