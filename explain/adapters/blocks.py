@@ -130,8 +130,9 @@ def changed_stream(
     args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any], Tensor]:
     """Return a block's arguments with a changed residual stream, and that stream."""
-    stream: Tensor = args[0] if args else kwargs["hidden_states"]
+    name = "hidden_state" if "hidden_state" in kwargs else "hidden_states"  # the former in older versions of Mllama
+    stream: Tensor = args[0] if args else kwargs[name]
     stream = stream if change is None else change(stream)
     if args:
         return (stream, *args[1:]), kwargs, stream
-    return args, {**kwargs, "hidden_states": stream}, stream
+    return args, {**kwargs, name: stream}, stream

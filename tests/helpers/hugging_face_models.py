@@ -104,6 +104,14 @@ def dinov2(dtype=torch.float32):
     return ready(transformers.Dinov2ForImageClassification(config), dtype), {"pixel_values": pixels(dtype=dtype)}
 
 
+def dinov2_with_registers(dtype=torch.float32):
+    import transformers
+
+    config = transformers.Dinov2WithRegistersConfig(**{**VISION, "mlp_ratio": 2}, num_labels=4, num_register_tokens=2)
+    model = transformers.Dinov2WithRegistersForImageClassification(config)
+    return ready(model, dtype), {"pixel_values": pixels(dtype=dtype)}
+
+
 def bert(dtype=torch.float32):
     import transformers
 
@@ -440,6 +448,7 @@ MODELS = {
     "visual_bert": visual_bert,
     "vit": vit,
     "dinov2": dinov2,
+    "dinov2_with_registers": dinov2_with_registers,
     "bert": bert,
     "llava": llava,
     "llava_siglip": partial(llava, tower="siglip"),

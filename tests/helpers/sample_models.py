@@ -189,6 +189,50 @@ def vit():
     return randomise(model), transformers.ViTImageProcessor(size={"height": 12, "width": 12})
 
 
+def dinov2():
+    import transformers
+
+    config = transformers.Dinov2Config(**{**tiny.VISION, "mlp_ratio": 2}, num_labels=4)
+    return randomise(transformers.Dinov2ForImageClassification(config)), square_images()
+
+
+def dinov2_with_registers():
+    import transformers
+
+    config = transformers.Dinov2WithRegistersConfig(**{**tiny.VISION, "mlp_ratio": 2}, num_labels=4)
+    return randomise(transformers.Dinov2WithRegistersForImageClassification(config)), square_images()
+
+
+def square_images():
+    import transformers
+
+    return transformers.BitImageProcessor(size={"shortest_edge": 12}, crop_size={"height": 12, "width": 12})
+
+
+def bert():
+    import transformers
+
+    config = transformers.BertConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=12,
+        num_labels=4,
+    )
+    return randomise(transformers.BertForSequenceClassification(config)), bert_like()
+
+
+def open_clip():
+    import open_clip
+    from adapter_models import tiny_clip
+
+    words = open_clip.SimpleTokenizer(context_length=12)
+    model = tiny_clip(torch.float32, text={"vocab_size": words.vocab_size, "context_length": 12})
+    return model, (open_clip.image_transform(24, is_train=False), words)
+
+
 def idefics3():
     """Return an Idefics3 that reads 2 × 3 tiles of the photo of 30 × 20 pixels, and the whole of it."""
     import transformers
@@ -247,3 +291,22 @@ def internvl():
     video = transformers.InternVLVideoProcessor()
     processor = transformers.InternVLProcessor(images, words, video, image_seq_length=4, chat_template=TEMPLATE)
     return randomise(transformers.InternVLForConditionalGeneration(config)), processor
+
+
+#: Models with a processor, by their names in ``hugging_face_models.MODELS`` and ``traced_models.MODELS``.
+SAMPLES = {
+    "clip": clip,
+    "siglip": siglip,
+    "vit": vit,
+    "dinov2": dinov2,
+    "dinov2_with_registers": dinov2_with_registers,
+    "bert": bert,
+    "llava": llava,
+    "qwen2_5_vl": qwen,
+    "internvl": internvl,
+    "llava_next": llava_next,
+    "idefics3": idefics3,
+    "blip2": blip2,
+    "open_clip": open_clip,
+    "vilt": vilt,
+}

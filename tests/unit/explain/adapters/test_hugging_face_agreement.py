@@ -103,17 +103,11 @@ ACCUMULATING = [
     explainers.Shuffled(),
     explainers.DepthMatched(),
 ]
-TOWERS = {
-    "clip": "vision_model",
-    "chinese_clip": "vision_model",
-    "vit": "vit",
-    "dinov2": "dinov2",
-    "idefics3": "model.vision_model",
-    "smolvlm": "model.vision_model",
-}
+TOWERS = {"clip": "vision_model", "chinese_clip": "vision_model", "vit": "vit", "dinov2": "dinov2"}
+TOWERS |= dict.fromkeys(["idefics3", "smolvlm"], "model.vision_model")
 TOWERS |= dict.fromkeys(["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"], "model.visual")
 QUERIES = ("blip2", "instructblip")
-ENCODERS = ("clip", "chinese_clip", "siglip", "siglip2", "vit", "dinov2", "bert")
+ENCODERS = ("clip", "chinese_clip", "siglip", "siglip2", "vit", "dinov2", "dinov2_with_registers", "bert")
 READERS = ("blip_matching", "blip_vqa", "blip_caption", "flava", "visual_bert")
 DECODERS = [name for name in MODELS if name not in (*ENCODERS, *QUERIES, *READERS, "mllama")]
 

@@ -11,16 +11,8 @@ pytest.importorskip("transformers")
 
 ANSWERS = [[7, 3, 9], [11, 4]]
 ENCODERS = (
-    "clip",
-    "chinese_clip",
-    "siglip",
-    "siglip2",
-    "vit",
-    "dinov2",
-    "bert",
-    "blip_matching",
-    "flava",
-    "visual_bert",
+    *("clip", "chinese_clip", "siglip", "siglip2", "vit", "dinov2", "dinov2_with_registers", "bert"),
+    *("blip_matching", "flava", "visual_bert"),
 )
 decoders = pytest.mark.parametrize("name", [name for name in MODELS if name not in ENCODERS])
 EXPLAINERS = [explainers.Weighted(), explainers.GenAtt(), explainers.Rollout(), explainers.AttentionGradCAM()]

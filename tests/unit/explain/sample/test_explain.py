@@ -129,14 +129,10 @@ def test_an_image_classifier_has_no_words():
 
 
 def test_an_open_clip_model():
-    open_clip = pytest.importorskip("open_clip")
-    from adapter_models import tiny_clip
-
+    pytest.importorskip("open_clip")
     from explain.adapters import trace_open_clip
 
-    tokenizer = open_clip.SimpleTokenizer(context_length=12)
-    model = tiny_clip(torch.float32, text={"vocab_size": tokenizer.vocab_size, "context_length": 12})
-    preprocess = open_clip.image_transform(24, is_train=False)
+    model, (preprocess, tokenizer) = samples.open_clip()
     explained = explain.explain(model, (preprocess, tokenizer), photo(), QUESTION)
     traced = trace_open_clip(model, preprocess(photo())[None], tokenizer([QUESTION]))
     check(explained, traced, range(1, 7), (3, 3))
