@@ -1,5 +1,7 @@
 """Tiny random models of ``transformers`` and open_clip with their processors, made without a download."""
 
+from functools import partial
+
 import hugging_face_models as tiny
 import torch
 from adapter_checks import normal, randomise
@@ -233,6 +235,62 @@ def open_clip():
     return model, (open_clip.image_transform(24, is_train=False), words)
 
 
+def with_image_token(name):
+    """Return a model of ``hugging_face_models`` whose image token is that of the tokenizer."""
+    model, _ = tiny.MODELS[name]()
+    model.config.image_token_id = 3
+    return model
+
+
+def packed(name, processor):
+    """Return a Qwen-VL, whose patches of 2 pixels are merged 2 × 2."""
+    import transformers
+
+    sizes = {"patch_size": 2, "merge_size": 2}
+    images = transformers.Qwen2VLImageProcessor(**sizes, size={"shortest_edge": 16, "longest_edge": 256})
+    words = marked(vision_start="<vs>", vision_end="<ve>", image="<image>", video="<unk>")
+    video = transformers.Qwen2VLVideoProcessor if name == "qwen2_vl" else transformers.Qwen3VLVideoProcessor
+    template = TEMPLATE.replace("'image' %}<image>", "'image' %}<vs><image><ve>")
+    made = getattr(transformers, processor)(images, words, video(**sizes), chat_template=template)
+    return with_image_token(name), made
+
+
+def marked(**tokens):
+    """Return a tokenizer with attributes for special tokens, such as ``image_token`` and ``image_token_id``."""
+    words = tokenizer()
+    for name, token in tokens.items():
+        setattr(words, f"{name}_token", token)
+        setattr(words, f"{name}_token_id", words.convert_tokens_to_ids(token))
+    return words
+
+
+def gemma3():
+    import transformers
+
+    words = marked(boi="<vs>", eoi="<ve>", image="<image>")
+    images = transformers.Gemma3ImageProcessor(size={"height": 16, "width": 16})
+    template = TEMPLATE.replace("<image>", "<vs>")
+    return with_image_token("gemma3"), transformers.Gemma3Processor(
+        images, words, image_seq_length=4, chat_template=template
+    )
+
+
+def paligemma():
+    import transformers
+
+    images = transformers.SiglipImageProcessor(size={"height": 12, "width": 12})
+    images.image_seq_length = 9
+    return with_image_token("paligemma"), transformers.PaliGemmaProcessor(images, marked(image="<image>"))
+
+
+def instructblip():
+    import transformers
+
+    images = transformers.BlipImageProcessor(size={"height": 12, "width": 12})
+    processor = transformers.InstructBlipProcessor(images, tokenizer(), bert_like(), num_query_tokens=3)
+    return with_image_token("instructblip"), processor
+
+
 def idefics3():
     """Return an Idefics3 that reads 2 × 3 tiles of the photo of 30 × 20 pixels, and the whole of it."""
     import transformers
@@ -282,11 +340,7 @@ def internvl():
     config = transformers.InternVLConfig(
         vision_config=vision, text_config=transformers.Qwen2Config(**tiny.LANGUAGE), image_token_id=3
     )
-    words = tokenizer()
-    for name, token in (("start_image", "<vs>"), ("end_image", "<ve>"), ("context_image", "<image>")):
-        setattr(words, f"{name}_token", token)
-        setattr(words, f"{name}_token_id", words.convert_tokens_to_ids(token))
-    words.video_token = "<unk>"
+    words = marked(start_image="<vs>", end_image="<ve>", context_image="<image>", video="<unk>")
     images = transformers.GotOcr2ImageProcessor(size={"height": 16, "width": 16}, min_patches=2, max_patches=4)
     video = transformers.InternVLVideoProcessor()
     processor = transformers.InternVLProcessor(images, words, video, image_seq_length=4, chat_template=TEMPLATE)
@@ -302,11 +356,17 @@ SAMPLES = {
     "dinov2_with_registers": dinov2_with_registers,
     "bert": bert,
     "llava": llava,
+    "qwen2_vl": partial(packed, "qwen2_vl", "Qwen2VLProcessor"),
     "qwen2_5_vl": qwen,
+    "qwen3_vl": partial(packed, "qwen3_vl", "Qwen3VLProcessor"),
+    "qwen3_5": partial(packed, "qwen3_5", "Qwen3VLProcessor"),
+    "paligemma": paligemma,
+    "gemma3": gemma3,
     "internvl": internvl,
     "llava_next": llava_next,
     "idefics3": idefics3,
     "blip2": blip2,
+    "instructblip": instructblip,
     "open_clip": open_clip,
     "vilt": vilt,
 }
