@@ -109,7 +109,7 @@ def answer_of(name: str) -> str:
 def rows() -> list[tuple[str, ...]]:
     """Return the rows of the table."""
     explainers = all_explainers()
-    found = []
+    found: list[tuple[str, ...]] = []
     for name, make in MODELS.items():
         model, inputs = make(torch.float64)
 
