@@ -22,7 +22,8 @@ import transformers
 from hugging_face_models import MODELS
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from sample_models import QUESTION, SAMPLES, photo
+from sample_families import SAMPLES
+from sample_models import QUESTION, photo
 from traced_models import MODELS as TRACED
 from write_reference import table
 
@@ -47,8 +48,8 @@ them with this page. Trained models of these families run the same code, but non
   other images, and the positional orders of one modality.
 - **`explain.explain`**: what the answer is explained by. "not run" means that the tests have no processor for it.
 
-How to use them: [Explain your model](../how-to/explain-your-model.md). The versions with which the tests of the
-adapters pass: [Contributing](../../CONTRIBUTING.md#versions-of-libraries).
+How to use them: [A Hugging Face model in five lines](../how-to/hugging-face.md). The versions with which the tests of
+the adapters pass: [Contributing](../../CONTRIBUTING.md#versions-of-libraries).
 """
 
 

@@ -111,8 +111,8 @@ _SHAPES = (
     "T mT adjoint broadcast_to cat chunk clone concat concatenate contiguous expand expand_as flatten flip movedim "
     "moveaxis narrow pad permute repeat repeat_interleave reshape reshape_as roll select split split_with_sizes "
     "squeeze stack swapaxes swapdims t tensor_split tile transpose unbind unflatten unsqueeze view view_as "
-    "__getitem__ __setitem__ gather index_put index_select masked_fill masked_scatter masked_select take_along_dim where "
-    "bfloat16 cpu cuda double float half requires_grad_ to type type_as"
+    "__getitem__ __setitem__ gather index_put index_select masked_fill masked_scatter masked_select take_along_dim "
+    "where bfloat16 cpu cuda double float half requires_grad_ to type type_as"
 )
 _IDENTITIES = "softmax layer_norm rms_norm normalize gelu silu relu tanh dropout neg div divide true_divide"
 _WITH_CONSTANT = "sub subtract __rsub__ rsub"

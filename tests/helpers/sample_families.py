@@ -1,24 +1,11 @@
 """More tiny random models of ``transformers`` with processors: families that tile, average or query an image."""
 
+from functools import partial
+
 import hugging_face_models as tiny
 import sample_models as samples
-import torch
 from adapter_checks import randomise
 from sample_models import TEMPLATE, tokenizer
-
-
-def gemma3():
-    """Return a Gemma 3 that averages 4 × 4 patches to 2 × 2 tokens."""
-    import transformers
-
-    model, _ = tiny.gemma3()
-    words = tokenizer(extra_special_tokens={"image_token": "<image>", "boi_token": "<vs>", "eoi_token": "<ve>"})
-    images = transformers.Gemma3ImageProcessor(size={"height": 16, "width": 16})
-    model.config.image_token_id = model.model.config.image_token_id = words.convert_tokens_to_ids("<image>")
-    processor = transformers.Gemma3Processor(
-        images, words, image_seq_length=4, chat_template=TEMPLATE.replace("<image>", "<vs>")
-    )
-    return randomise(model), processor
 
 
 def smolvlm():
@@ -43,16 +30,6 @@ def smolvlm():
         size={"longest_edge": 48}, max_image_size={"longest_edge": 16}, video_sampling={"fps": 1, "max_frames": 2}
     )
     return model, transformers.SmolVLMProcessor(images, words, video, image_seq_len=4, chat_template=TEMPLATE)
-
-
-def instructblip():
-    import transformers
-
-    model, _ = tiny.qformer("instructblip")
-    images = transformers.BlipImageProcessor(size={"height": 12, "width": 12})
-    model.config.image_token_id = 3
-    processor = transformers.InstructBlipProcessor(images, tokenizer(), tokenizer(), num_query_tokens=3)
-    return randomise(model), processor
 
 
 def llava_onevision():
@@ -94,14 +71,32 @@ def siglip2():
     return randomise(transformers.Siglip2Model(config)), transformers.Siglip2Processor(images, tokenizer())
 
 
-def dinov2():
-    import transformers
-
-    model, _ = tiny.dinov2()
-    size = {"size": {"shortest_edge": 12}, "crop_size": {"height": 12, "width": 12}}
-    return randomise(model), transformers.BitImageProcessor(**size)
-
-
-def bert():
-    model, _ = tiny.bert()
-    return randomise(model.to(torch.float32)), samples.bert_like()
+#: The models that ``explain.explain`` is tested with, by the names of ``hugging_face_models.MODELS``.
+SAMPLES = {
+    "clip": samples.clip,
+    "siglip": samples.siglip,
+    "vit": samples.vit,
+    "dinov2": samples.dinov2,
+    "dinov2_with_registers": samples.dinov2_with_registers,
+    "bert": samples.bert,
+    "llava": samples.llava,
+    "qwen2_vl": partial(samples.packed, "qwen2_vl", "Qwen2VLProcessor"),
+    "qwen2_5_vl": samples.qwen,
+    "qwen3_vl": partial(samples.packed, "qwen3_vl", "Qwen3VLProcessor"),
+    "qwen3_5": partial(samples.packed, "qwen3_5", "Qwen3VLProcessor"),
+    "paligemma": samples.paligemma,
+    "gemma3": samples.gemma3,
+    "internvl": samples.internvl,
+    "llava_next": samples.llava_next,
+    "idefics3": samples.idefics3,
+    "blip2": samples.blip2,
+    "instructblip": samples.instructblip,
+    "open_clip": samples.open_clip,
+    "vilt": samples.vilt,
+    "siglip2": siglip2,
+    "smolvlm": smolvlm,
+    "llava_onevision": llava_onevision,
+    "chinese_clip": partial(samples.matching, "chinese_clip"),
+    "blip_matching": partial(samples.matching, "blip"),
+    "flava": partial(samples.matching, "flava"),
+}

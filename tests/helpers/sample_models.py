@@ -1,7 +1,5 @@
 """Tiny random models of ``transformers`` and open_clip with their processors, made without a download."""
 
-from functools import partial
-
 import hugging_face_models as tiny
 import torch
 from adapter_checks import normal, randomise
@@ -345,28 +343,3 @@ def internvl():
     video = transformers.InternVLVideoProcessor()
     processor = transformers.InternVLProcessor(images, words, video, image_seq_length=4, chat_template=TEMPLATE)
     return randomise(transformers.InternVLForConditionalGeneration(config)), processor
-
-
-#: Models with a processor, by their names in ``hugging_face_models.MODELS`` and ``traced_models.MODELS``.
-SAMPLES = {
-    "clip": clip,
-    "siglip": siglip,
-    "vit": vit,
-    "dinov2": dinov2,
-    "dinov2_with_registers": dinov2_with_registers,
-    "bert": bert,
-    "llava": llava,
-    "qwen2_vl": partial(packed, "qwen2_vl", "Qwen2VLProcessor"),
-    "qwen2_5_vl": qwen,
-    "qwen3_vl": partial(packed, "qwen3_vl", "Qwen3VLProcessor"),
-    "qwen3_5": partial(packed, "qwen3_5", "Qwen3VLProcessor"),
-    "paligemma": paligemma,
-    "gemma3": gemma3,
-    "internvl": internvl,
-    "llava_next": llava_next,
-    "idefics3": idefics3,
-    "blip2": blip2,
-    "instructblip": instructblip,
-    "open_clip": open_clip,
-    "vilt": vilt,
-}

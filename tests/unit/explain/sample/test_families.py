@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-import sample_families as families
+import sample_models as samples
+from sample_families import SAMPLES
 from sample_models import QUESTION, photo
 
 import explain
@@ -23,7 +24,7 @@ def image_scores(traced):
 
 @pytest.mark.parametrize("name", ["gemma3", "smolvlm", "instructblip", "llava_onevision"])
 def test_a_generated_answer(name):
-    model, processor = getattr(families, name)()
+    model, processor = SAMPLES[name]()
     explained = explain.explain(model, processor, photo(), QUESTION, target="red")
     assert [word for word, _ in explained.words] == WORDS
     assert len({score for _, score in explained.words}) > 3
@@ -39,7 +40,7 @@ def test_a_generated_answer(name):
 
 
 def test_gemma3_is_explained_as_by_its_adapter():
-    model, processor = families.gemma3()
+    model, processor = samples.gemma3()
     turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
     prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
     inputs = dict(processor(images=[photo()], text=[prompt], add_special_tokens=False, return_tensors="pt"))
@@ -49,7 +50,7 @@ def test_gemma3_is_explained_as_by_its_adapter():
 
 
 def test_instructblip_is_explained_as_by_its_adapter():
-    model, processor = families.instructblip()
+    model, processor = samples.instructblip()
     inputs = dict(processor(images=[photo()], text=[QUESTION], return_tensors="pt"))
     explained = explain.explain(model, processor, photo(), QUESTION, target="red")
     expected = image_scores(trace_hugging_face(model, inputs, red(processor)))
@@ -57,7 +58,7 @@ def test_instructblip_is_explained_as_by_its_adapter():
 
 
 def test_siglip2_reads_an_image_in_its_own_shape():
-    model, processor = families.siglip2()
+    model, processor = SAMPLES["siglip2"]()
     sizes = {"patch_size": 4, "max_num_patches": 9, "padding": "max_length", "max_length": 9}
     inputs = dict(processor(images=[photo()], text=[QUESTION], return_tensors="pt", **sizes))
     explained = explain.explain(model, processor, photo(), QUESTION)
@@ -70,7 +71,7 @@ def test_siglip2_reads_an_image_in_its_own_shape():
 
 
 def test_dinov2_has_no_words():
-    model, processor = families.dinov2()
+    model, processor = samples.dinov2()
     explained = explain.explain(model, processor, photo())
     assert explained.words == []
     expected = image_scores(trace_hugging_face(model, dict(processor(photo(), return_tensors="pt"))))
@@ -80,7 +81,7 @@ def test_dinov2_has_no_words():
 
 
 def test_bert_has_no_image(tmp_path):
-    model, words = families.bert()
+    model, words = samples.bert()
     explained = explain.explain(model, words, text="what color is the star", target=("LABEL_1", 2))
     assert [word for word, _ in explained.words] == ["what", "color", "is", "the", "star"]
     assert len(explained.images) == 0
@@ -91,7 +92,7 @@ def test_bert_has_no_image(tmp_path):
     for match, given, options in (
         ("reads texts alone", photo(), {"text": "what"}),
         ("no text: BertForSequenceClassification needs", None, {}),
-        ("a text of 9 tokens: BertForSequenceClassification reads at most 8", None, {"text": QUESTION}),
+        ("a text of 16 tokens: BertForSequenceClassification reads at most 12", None, {"text": 2 * QUESTION}),
     ):
         with pytest.raises(ValueError, match=match):
             explain.explain(model, words, given, **options)
