@@ -55,10 +55,11 @@ def test_the_tokens_of_a_sample_keep_the_relevance_of_its_logit(name, monkeypatc
         assert all(bool(relevance.any()) for relevance in trace.inputs_grad.values())
 
 
-@families
+# The answer of BLIP's VQA model reads the padding of its question (tests of the adapter).
+@pytest.mark.parametrize("name", [name for name in SERVED if name != "blip_vqa"])
 def test_a_sample_alone_has_the_relevance_that_it_has_in_a_padded_batch(name):
     model, inputs = MODELS[name](torch.float64)
-    target = targets.given(1 if name not in ("clip", "siglip", "siglip2") else 0)
+    target = targets.given(1 if name not in ("clip", "chinese_clip", "siglip", "siglip2") else 0)
     traced = trace_hugging_face(model, inputs, target, needs=ALL)
     for sample in range(2):
         alone = trace_hugging_face(model, single(name, inputs, sample), target, needs=ALL)
