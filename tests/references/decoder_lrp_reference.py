@@ -13,10 +13,9 @@ def dinov2(model: Any, x: Array, answer: int) -> list[Array]:
     """Return Rel_A of every layer; ``x`` [N, D] enters the first. The head reads the class token and the mean patch."""
     layers = []
     for layer in model.dinov2.encoder.layer:
-        own = layer.attention
-        parts = [slow.pair(part) for part in (own.q_proj, own.k_proj, own.v_proj, own.o_proj)]
+        parts = [slow.pair(part) for part in _linear_layers(layer.attention)]
         scales = [slow.vector(scale.lambda1) for scale in (layer.layer_scale1, layer.layer_scale2)]
-        attention = slow.Attention(parts, own.num_attention_heads)
+        attention = slow.Attention(parts, model.config.num_attention_heads)
         layers.append(Layer((layer.norm1, layer.norm2), attention, FeedForward(layer.mlp.fc1, layer.mlp.fc2), scales))
     for layer in layers:
         x = layer.forward(x)
@@ -26,6 +25,13 @@ def dinov2(model: Any, x: Array, answer: int) -> list[Array]:
     of_class, of_mean = np.split(of_read, 2)
     of_patches = [[mean_share(normed[1:, c], n, of_mean[c]) for c in range(x.shape[1])] for n in range(len(x) - 1)]
     return slow.backward(layers, np.concatenate([of_class[None], np.array(of_patches)]))
+
+
+def _linear_layers(attention: Any) -> tuple[Any, Any, Any, Any]:
+    if hasattr(attention, "q_proj"):
+        return attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+    inner = attention.attention  # in older versions of transformers
+    return inner.query, inner.key, inner.value, attention.output.dense
 
 
 def mean_share(values: Array, place: int, r: float) -> float:

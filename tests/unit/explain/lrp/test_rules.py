@@ -165,6 +165,13 @@ def test_add_equals_loops_over_each_sample(seed: int, shape_a: tuple[int, ...], 
         torch.testing.assert_close(found, expected, **CLOSE)
 
 
+def test_a_sum_shares_a_relevance_that_is_smaller_than_epsilon() -> None:
+    """Packed patches are summed one by one, and a patch may have very little of a relevance of 1."""
+    a, b, r = (draw(seed, 2, 3, 4, zeros=0) for seed in range(3))
+    for tiny, whole in zip(relevances(torch.add, 1e-12 * r, a, b), relevances(torch.add, r, a, b), strict=True):
+        torch.testing.assert_close(tiny, 1e-12 * whole, rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_tensor_used_twice_follows_the_clone_rule(seed: int) -> None:
     x, r, w = draw(seed, 2, 3, zeros=0), draw(seed + 50, 2, 6), draw(seed + 90, 3, 3)
