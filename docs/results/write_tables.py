@@ -60,7 +60,6 @@ def tables() -> dict[str, str]:
     return {
         **pooled_tables(),
         "explainers-vqa-b": explainers_table(report("explainers-vqa-b")),
-        "options-vqa-b": options_table(),
         "perturb-caption-b": weightings_table(report("perturb-caption-b")),
         **{f"localise-vqa-{mapper}": localisation_table(f"localise-vqa-{mapper}", mapper) for mapper in "ab"},
         "localise-caption-b": words_table("localise-caption-b"),
@@ -86,7 +85,7 @@ def pooled_tables() -> dict[str, str]:
 
 
 def report(name: str) -> dict[str, Any]:
-    """Return what the measures of one perturbation run report of its records, and its ``comparisons``."""
+    """Return what the measures of one perturbation run report of its records."""
     import pyarrow.parquet as pq
 
     from clipmapper.files import read_json
@@ -98,7 +97,7 @@ def report(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for measure in measures.values():
             content |= measure.report(records, Path(folder))
-        return content | {"comparisons": read_json(Path(folder) / "comparisons.json")}
+        return content
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -171,38 +170,6 @@ def explainers_table(content: Mapping[str, Any]) -> str:
     names = in_order(name for name, _ in cells)
     lines = [[f"`{name}`", *(cells.get((name, column), "–") for column in heads)] for name in names]
     return markdown(["explainer", *heads], lines)
-
-
-def options_table() -> str:
-    """Return the differences of the gap of the accuracy between options of the method."""
-    rows = [
-        ("options-vqa-b", "branch", "weighted", "`explainer.weighted.residual_gradient=branch` minus `total`"),
-        ("options-vqa-b", "token", "weighted", "`explainer.weighted.importance=token` minus `matrix`"),
-        *(
-            (run, MAIN, other, f"{start}`weighted` minus `{other}`")
-            for run, start in (
-                ("options-vqa-b-mean", "`removal.image=mean removal.text=drop`: "),
-                ("options-vqa-b-mask", "with `mask`, the same questions: "),
-            )
-            for other in ("uniform", "rollout", "genatt")
-        ),
-    ]
-    found = {run: report(run)["comparisons"] for run in dict.fromkeys(run for run, *_ in rows)}
-    lines = []
-    for run, first, second, label in rows:
-        cells = []
-        for modality in ("image", "text"):
-            row = next(
-                row
-                for row in found[run]
-                if (row["modality"], row["measure"], row["direction"]) == (modality, "accuracy", "gap")
-                and {row["first"], row["second"]} == {first, second}
-            )
-            sign = 1 if row["first"] == first else -1
-            low, high = sorted(sign * end for end in row["ci95"])
-            cells.append(f"{sign * row['difference']:+.2f} [{low:.2f}, {high:.2f}]")
-        lines.append([label, *cells])
-    return markdown(["option", "image", "text"], lines)
 
 
 def weightings_table(content: Mapping[str, Any]) -> str:

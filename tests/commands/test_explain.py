@@ -470,6 +470,7 @@ def test_a_mistake_ends_in_one_line(
         assert not (folder_of(out) / "pictures").exists()
 
 
+@pytest.mark.slow
 def test_no_script_imports_this_script_instead_of_the_package(tmp_path: Path) -> None:
     """Python looks for modules in the folder of the script first, and this folder contains ``explain.py``."""
     for name in ("explain", "evaluate"):

@@ -77,7 +77,8 @@ def shapes(root: Path) -> None:
     """Write the hashes of a dataset."""
     from test_shapes_hash import WRITE, hashes
 
-    command(*WRITE, f"paths.root={root}")
+    for split in ("train", "val", "test"):
+        command(*WRITE, f"split={split}", f"paths.root={root}")
     write_golden("shapes", hashes(root / "cache" / "data"))
 
 

@@ -25,7 +25,7 @@ README = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
 OLD = "docs/pictures/{}.png is old: run python docs/write_pictures.py"
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1 thread", "2 threads"])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)], ids=["1 thread", "2 threads"])
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     """The subject of the pictures, with one or two threads."""
     before = torch.get_num_threads()

@@ -40,8 +40,9 @@ def _hash(content: bytes) -> str:
 
 
 def test_a_seed_gives_the_same_scenes(command: Command, tmp_path: Path) -> None:
-    status, _, errors = command(*WRITE, f"paths.root={tmp_path}")
-    assert (status, errors) == (0, [])
+    for split in ("train", "val", "test"):  # a split is drawn when it is scored
+        status, _, errors = command(*WRITE, f"split={split}", f"paths.root={tmp_path}")
+        assert (status, errors) == (0, [])
     assert hashes(tmp_path / "cache" / "data") == golden("shapes")
 
 
