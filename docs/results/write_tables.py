@@ -90,14 +90,12 @@ def report(name: str) -> dict[str, Any]:
 
     from clipmapper.files import read_json
     from perturbation.perturb.measures import build_measures
+    from perturbation.perturb.results import reports
 
     measures = build_measures(read_json(DATA / name / "identity.json")["config"]["measures"])
     records = {file.stem: pq.read_table(file) for file in (DATA / name).glob("*.parquet")}
-    content: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for measure in measures.values():
-            content |= measure.report(records, Path(folder))
-        return content
+        return reports(Path(folder), records, measures)
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -58,7 +58,7 @@ def explain(
             :class:`~explain.TraceError` if the model could not be traced.
     """
     chosen = chosen_explainers(explainer)
-    photos = [_opened(each) for each in ([image] if isinstance(image, str | Path | Image.Image) else image or [])]
+    photos = [opened(each) for each in ([image] if isinstance(image, str | Path | Image.Image) else image or [])]
     needs = Needs.of(chosen.values())
     asked = Asked(photos=photos, text=text, target=target, needs=needs, context=context, layers=layers)
     return _explained(model, processor, asked, chosen)
@@ -112,7 +112,7 @@ def _named(name: str) -> Explainer:
     return made
 
 
-def _opened(picture: Picture) -> Image.Image:
+def opened(picture: Picture) -> Image.Image:
     """Return an image in RGB.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 from explain.traced import Word
 
 MARK = "\u2603question\u2603"  # stands for the question while a template is rendered
-_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 def question_span(render: Callable[[str], str], question: str) -> tuple[str, tuple[int, int]]:
@@ -58,7 +58,7 @@ def question_words(
     shown: list[int] = coded["input_ids"]
     hidden = placeholders | (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})  # an unknown word is a word
     words: list[tuple[int, int, list[int]]] = []
-    starts = {span[0] + found.start() for found in _WORD.finditer(prompt[span[0] : span[1]])}
+    starts = {span[0] + found.start() for found in WORD.finditer(prompt[span[0] : span[1]])}
     for place, (start, stop) in enumerate(coded["offset_mapping"]):
         start, stop = _stripped(prompt, max(start, span[0]), min(stop, span[1]))
         if start >= stop or shown[place] in hidden:

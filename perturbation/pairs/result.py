@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from clipmapper.files import write_json
 from perturbation.measures.base import Measure
+from perturbation.perturb.results import reports
 from perturbation.report.figures import curve_figure
 from perturbation.report.rows import finite
 
@@ -79,11 +80,7 @@ def tested(records: Mapping[str, pa.Table], measures: Mapping[str, Measure], abo
     """Return the reports of all measures; ``about`` is added to ``perturbation.json``."""
     files = TemporaryDirectory(prefix="perturbation-")
     folder = Path(files.name)
-    content: dict[str, Any] = {}
-    for name, measure in measures.items():
-        report = finite(measure.report(records, folder))
-        content |= {f"{name}_{key}" if key in content else key: value for key, value in report.items()}
-    content |= finite(about)
+    content = reports(folder, records, measures) | finite(about)
     for name, table in records.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
     write_json(folder / "perturbation.json", content)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import normalize_answer, vqa_accuracy
+from explain.sample.entry import opened
 
 ANNOTATORS = 10  # the official VQA accuracy is defined for this number of answers
 
@@ -68,20 +68,11 @@ def _pair(number: int, sample: Sequence[Any]) -> Pair:
         answers = [answers]
     if answers is not None and (not answers or isinstance(answers, Mapping) or not all(map(_is_text, answers))):
         raise UserError(f"sample {number}: its answers are {answers!r}; give texts, or None")
-    return Pair(number, None if image is None else _opened(number, image), text, answers)
+    try:
+        return Pair(number, None if image is None else opened(image), text, answers)
+    except ValueError as error:
+        raise UserError(f"sample {number}: {error}") from error
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _opened(number: int, image: Any) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if not isinstance(image, str | Path):
-        raise UserError(f"sample {number}: its image is a {type(image).__name__}; give a file or a PIL image")
-    try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"sample {number}: {image} cannot be read as an image") from error

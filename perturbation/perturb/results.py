@@ -35,15 +35,20 @@ def write_results(
         measure ``areas``, and the identity of the run. An entry with a key that an earlier measure has already used
         gets the measure's name in front.
     """
+    content = reports(run, records, measures) | finite(identity)
+    write_json(run / "perturbation.json", content)
+    log_results(logger, content["rows"], run)
+    print_areas(content["rows"], content["gaps"])
+    return content
+
+
+def reports(run: Path, records: Mapping[str, pa.Table], measures: Mapping[str, Measure]) -> dict[str, Any]:
+    """Return the entries of all measures' reports, which may write files to ``run``."""
     content: dict[str, Any] = {}
     for name, measure in measures.items():
         with progress(None, f"computing intervals of {name}"):
             report = finite(measure.report(records, run))
         content |= {f"{name}_{key}" if key in content else key: value for key, value in report.items()}
-    content |= finite(identity)
-    write_json(run / "perturbation.json", content)
-    log_results(logger, content["rows"], run)
-    print_areas(content["rows"], content["gaps"])
     return content
 
 

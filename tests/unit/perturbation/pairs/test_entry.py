@@ -15,7 +15,11 @@ from PIL import Image
 
 import perturbation
 from clipmapper.errors import UserError
+from perturbation.pairs.reader import PairReader
 from perturbation.pairs.samples import Pair, pairs_of
+from perturbation.pairs.scorers.function import FunctionScorer
+from perturbation.pairs.units import Units, cells, words_of
+from perturbation.removal.reader import Subsets
 
 GRID, TEXT = (3, 4), "is the red cat here"
 EVIDENCE, WORD = (1, 2), "cat"
@@ -189,8 +193,8 @@ def test_bad_input_is_one_line(options: dict[str, Any], function: Callable[..., 
         ([(None, None)], "sample 0 has neither an image nor a text"),
         ([(None, " ")], "sample 0: its text is ' '"),
         ([(None, "a"), (picture(), "b")], "sample 0 has no image, but others have one"),
-        ([("missing.png", "a")], "sample 0: missing.png cannot be read as an image"),
-        ([(3, "a")], "sample 0: its image is a int"),
+        ([("missing.png", "a")], "sample 0: missing.png: no such image"),
+        ([(3, "a")], "sample 0: image is a int: give a file or a PIL image"),
         ([(None, "a", [])], r"sample 0: its answers are \[\]"),
         ([(None, "a", [3])], r"sample 0: its answers are \[3\]"),
     ],
@@ -198,6 +202,19 @@ def test_bad_input_is_one_line(options: dict[str, Any], function: Callable[..., 
 def test_bad_samples_are_one_line(given: list[Any], said: str) -> None:
     with pytest.raises(UserError, match=f"^{said}"):
         pairs_of(given)
+
+
+@pytest.mark.parametrize("words", ["mask", "pad"])
+def test_a_token_of_the_tokenizer_stands_for_a_removed_word(words: Any) -> None:
+    seen: list[str] = []
+    scorer = FunctionScorer(lambda _, texts: (seen.extend(texts), [0.0] * len(texts))[1])
+    scorer.tokens = {"mask": "[MASK]", "pad": "[PAD]"}
+    reader = PairReader(scorer, "mean", words, 8, correct=False)
+    pair = Pair(0, None, "a red cat")
+    units = Units((0, 0), cells((0, 0), (0, 0, 0, 0)), words_of("a red cat"))
+    subsets = Subsets(text=np.array([[[True, False, True], [True, True, True]]]))
+    reader.read(reader.samples([pair], [units], 0), subsets, [None])
+    assert seen == [f"a [{words.upper()}] cat", "a red cat"]
 
 
 def test_a_model_that_changes_is_told() -> None:
