@@ -76,7 +76,7 @@ def test_another_text_stands_in_the_place_of_the_question() -> None:
     """The template says the question's words too, and keeps them."""
     model, processor = models.llava()
     scorer = scorer_of(model, processor)
-    asked = scorer.ask(pairs()[:1])
+    asked = [replace(scorer.ask(pairs()[:1])[0], tokens=[11, 9])]  # its own answer has a probability of about 0
     for text in ("what is the star?", ""):
         found = scorer.score([photo()], [text], asked, False).value[0]
         prompt = prompt_of(processor, QUESTION).replace(QUESTION, text)
