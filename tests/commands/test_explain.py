@@ -242,6 +242,7 @@ def test_another_answer_and_a_margin(
 @settings(max_examples=40, deadline=None)
 @example(129, 64, 32)
 @example(64, 133, 32)
+@example(64, 256, 32)
 @given(st.integers(64, 300), st.integers(64, 300), st.sampled_from([32, 48, 63]))
 def test_the_box_is_what_the_preprocessing_keeps(width: int, height: int, side: int) -> None:
     """Preprocess a photo whose pixels are their coordinates; the result shows which part the encoder sees."""
@@ -258,7 +259,7 @@ def test_the_box_is_what_the_preprocessing_keeps(width: int, height: int, side: 
     for ramp, first, last, length in ((seen[0].mean(0), left, right, width), (seen[1].mean(1), top, bottom, height)):
         expected = first + np.arange(0.5, side) / side * (last - first)
         off = (ramp * length - expected)[4:-4] / pixel  # without the edges, where scaling repeats the last pixel
-        assert abs(off.mean()) < 0.2  # the error of 8 bits; a box that is rounded in another way is off by 0.5
+        assert abs(off.mean()) < 0.25  # 8 bits: at most 0.21; a box that is rounded in another way: 0.5
         assert abs(off[:10].mean()) < 0.4
         assert abs(off[-10:].mean()) < 0.4
 

@@ -186,7 +186,7 @@ def _differ(a: object, b: object, name: str) -> bool:
     return bool(getattr(a, name) != getattr(b, name))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 7), st.booleans())
 def test_a_turned_scene_is_the_scene_of_the_turned_image(seed: int, turns: int, mirrored: bool) -> None:
     scene = sample_scene(Random(f"turn {seed}"))
@@ -212,7 +212,7 @@ def test_turns_can_be_undone_and_change_relations() -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None)
 def test_opposite_relations_exclude_each_other(seed: int) -> None:
     seen = truth(sample_scene(Random(f"relation {seed}")))
     for relation, opposite in (RELATIONS[:2], RELATIONS[2:]):
