@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from clipmapper import console
 from clipmapper.config.checks import key_problem, unknown_key
-from clipmapper.config.schema import DATA_SCHEMAS, Config
+from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, Config
 from clipmapper.errors import UserError
 from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
@@ -199,6 +199,8 @@ def _one_line(error: Exception, folder: Path | None) -> str:
         name = error.filename or folder or "files"  # the error of a full disk has no file name
         return f"{name}: {error.strerror or error}; check that the folder exists, is writable and has space left"
     text = " ".join(str(error).split())
+    if foreign := re.match(r"Could not override '(task|mapper|encoder)'", text):
+        return f"{foreign[1]}=… is for model=clipmapper only; leave it out"
     several = re.match(r"Ambiguous value for argument '\+*([^=]+)=(.*?)' 1\. ", text)
     return _several_values(*several.groups()) if several else text
 
@@ -227,7 +229,7 @@ def _missing_choice(error: MissingConfigException) -> str:
 def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
     """Convert a composed config to an instance of the dataclass ``schema``, with its sections as dataclasses.
 
-    The sections ``task`` and ``data`` get the schema of the task and of the dataset that their ``name`` selects.
+    The sections ``task``, ``data`` and ``model`` get the schema that their ``name`` selects.
 
     Raises:
         UserError: A key is unknown, has no value or has a wrong type; the message names the key.
@@ -240,7 +242,7 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
         raise UserError(unknown_key(unknown[0], sections) + also)
     shaped = OmegaConf.structured(schema)
     task_schemas = {name: task.schema for name, task in TASKS.items()}
-    for section, schemas in (("task", task_schemas), ("data", DATA_SCHEMAS)):
+    for section, schemas in (("task", task_schemas), ("data", DATA_SCHEMAS), ("model", MODEL_SCHEMAS)):
         if section in sections:
             shaped[section] = OmegaConf.structured(named(config, section, schemas))
     try:

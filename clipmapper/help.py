@@ -18,6 +18,7 @@ from typing import NamedTuple
 from clipmapper.console import WIDTH
 from clipmapper.places import CONFIGS
 
+DEFAULTS = {"${model}": "clipmapper", "${task}": "vqa"}  # choices that follow that of another group, with its default
 EXAMPLE, KEYS = "python scripts/", "keys: "
 
 _FIXED_SPACE = "\u00a0"  # a line is not broken there
@@ -96,7 +97,7 @@ def _keys_with_defaults(path: Path, prefix: str) -> Iterator[Key]:
                 yield from _keys_with_defaults(CONFIGS / f"{group}.yaml", "")
             elif choice != "null":
                 yield Key(group, choice, comment or "")
-                file = "vqa" if choice == "${task}" else choice  # the default of the group task
+                file = DEFAULTS.get(choice, choice)
                 yield from _keys_with_defaults(CONFIGS / group / f"{file}.yaml", f"{group}.")
     own = "" if "# @package _global_" in text else prefix
     yield from (Key(f"{own}{key.name}", key.default, key.comment) for key in keys_of(path))

@@ -7,11 +7,14 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from clipmapper.config.explain import ExplainedConfig
+from clipmapper.config.explain import AnyModelConfig, BaseExplainedConfig, ExplainedConfig
 from clipmapper.config.schema import PathsConfig
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.config import WEIGHTINGS
 from perturbation.removal.steps import parse_steps
+
+FILLS = ("mean", "zero", "blur", "noise", "noisy_linear")
+CONTROLS = ("random", "first_to_last", "last_to_first", "centre_first")  # of the tests of any model
 
 
 @dataclass
@@ -36,6 +39,18 @@ class RemovalConfig(ImageRemovalConfig):
 
 
 @dataclass
+class WordRemovalConfig:
+    """How a cell of the image and a word of the text are removed; see ``perturbation.test``."""
+
+    image: str = MISSING
+    text: str = MISSING
+
+    def __post_init__(self) -> None:
+        _check_choices("removal.image", [self.image], FILLS)
+        _check_choices("removal.text", [self.text], ("drop", "mask", "pad"))
+
+
+@dataclass
 class CeilingConfig:
     """Options of the measure ``ceiling``.
 
@@ -48,8 +63,8 @@ class CeilingConfig:
 
 
 @dataclass
-class PerturbBaseConfig(ExplainedConfig):
-    """Options of the perturbation tests of every task; ``configs/perturb.yaml`` explains each value."""
+class PerturbBaseConfig(BaseExplainedConfig):
+    """Options of the perturbation tests of every model; ``configs/perturb.yaml`` explains each value."""
 
     samples: int | None = MISSING
     controls: list[str] = MISSING
@@ -60,29 +75,56 @@ class PerturbBaseConfig(ExplainedConfig):
     eraser: list[float] = MISSING
     faithfulness: bool = MISSING
     ceiling: CeilingConfig = MISSING
-    removal: ImageRemovalConfig = MISSING
     batch_samples: int = MISSING
-    engine_batch: int | None = MISSING
     resume: str | None = MISSING
 
     @property
     def tested(self) -> list[str]:
         """The modalities whose tokens are removed."""
-        return ["image"]
+        return ["image", "text"]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_choices("direction", self.direction, ("positive", "negative"))
         parse_steps(self.steps)
         sizes = {"random_seeds": self.random_seeds, "batch_samples": self.batch_samples}
-        for name, value in {**sizes, "samples": self.samples, "engine_batch": self.engine_batch}.items():
+        for name, value in {**sizes, "samples": self.samples}.items():
             if value is not None and value < 1:
                 every = "; null takes all samples" if name == "samples" else ""
                 raise UserError(f"{name}={value} must be 1 or more{every}")
 
 
 @dataclass
-class PerturbConfig(PerturbBaseConfig):
+class PerturbMapperConfig(PerturbBaseConfig, ExplainedConfig):
+    """Options of the perturbation tests of CLIPmapper; ``configs/perturb/clipmapper.yaml`` explains each value."""
+
+    removal: ImageRemovalConfig = MISSING
+    engine_batch: int | None = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.engine_batch is not None and self.engine_batch < 1:
+            raise UserError(f"engine_batch={self.engine_batch} must be 1 or more")
+
+
+@dataclass
+class PerturbModelConfig(PerturbBaseConfig, AnyModelConfig):
+    """Options of the perturbation tests of any model; ``configs/perturb/huggingface.yaml`` explains each value."""
+
+    removal: WordRemovalConfig = MISSING
+    batch_size: int = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size} must be 1 or more")
+        for name in self.controls:
+            if name not in CONTROLS:
+                raise UserError(f"controls: {name} is not one of: {', '.join(CONTROLS)}")
+
+
+@dataclass
+class PerturbConfig(PerturbMapperConfig):
     """Options of the perturbation tests of answers; ``configs/perturb/vqa.yaml`` explains each value."""
 
     target: str = MISSING
@@ -101,10 +143,15 @@ class PerturbConfig(PerturbBaseConfig):
 
 
 @dataclass
-class PerturbCaptionsConfig(PerturbBaseConfig):
+class PerturbCaptionsConfig(PerturbMapperConfig):
     """Options of the perturbation tests of captions; ``configs/perturb/caption.yaml`` explains each value."""
 
     weightings: list[str] = MISSING
+
+    @property
+    def tested(self) -> list[str]:
+        """The modalities whose tokens are removed."""
+        return ["image"]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,7 +208,7 @@ def _check_choices(key: str, values: list[str], choices: tuple[str, ...]) -> Non
 
 
 @dataclass
-class LocaliseConfig(ExplainedConfig):
+class LocaliseBaseConfig(BaseExplainedConfig):
     """Options of ``evaluate_explanations``; ``configs/evaluate_explanations.yaml`` explains each value."""
 
     samples: int = MISSING
@@ -176,7 +223,17 @@ class LocaliseConfig(ExplainedConfig):
 
 
 @dataclass
-class SanityConfig(ExplainedConfig):
+class LocaliseConfig(LocaliseBaseConfig, ExplainedConfig):
+    """Options of ``evaluate_explanations`` for CLIPmapper."""
+
+
+@dataclass
+class LocaliseModelConfig(LocaliseBaseConfig, AnyModelConfig):
+    """Options of ``evaluate_explanations`` for any model."""
+
+
+@dataclass
+class SanityBaseConfig(BaseExplainedConfig):
     """Options of the model randomisation test; ``configs/sanity_check.yaml`` explains each value."""
 
     samples: int = MISSING
@@ -185,6 +242,16 @@ class SanityConfig(ExplainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_sizes(self.samples, self.batch_size)
+
+
+@dataclass
+class SanityConfig(SanityBaseConfig, ExplainedConfig):
+    """Options of the model randomisation test for CLIPmapper."""
+
+
+@dataclass
+class SanityModelConfig(SanityBaseConfig, AnyModelConfig):
+    """Options of the model randomisation test for any model."""
 
 
 def _check_sizes(samples: int, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""The parts of the tests of explanations that differ by task: the config schema, and the modules that read samples."""
+"""The parts of the tests of explanations that differ by task and model: config schemas, and modules."""
 
 from __future__ import annotations
 
@@ -6,15 +6,32 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from perturbation.config import PerturbBaseConfig, PerturbCaptionsConfig, PerturbConfig
+from omegaconf import DictConfig
+
+from clipmapper.cli import named
+from clipmapper.config.explain import AnyModelConfig, BaseExplainedConfig
+from perturbation.config import (
+    LocaliseBaseConfig,
+    LocaliseConfig,
+    LocaliseModelConfig,
+    PerturbBaseConfig,
+    PerturbCaptionsConfig,
+    PerturbConfig,
+    PerturbModelConfig,
+    SanityBaseConfig,
+    SanityConfig,
+    SanityModelConfig,
+)
 
 
 @dataclass(frozen=True)
 class PerturbTask:
-    """One task. Its modules import torch, so each is imported only when its property is read."""
+    """A task of CLIPmapper, or any other model. Its modules import torch, so each is imported when it is needed."""
 
     name: str  #: name of the task and of its modules
-    schema: type[PerturbBaseConfig]  #: schema of the config of ``scripts/perturb.py``
+    perturb_schema: type[PerturbBaseConfig]  #: schema of the config of ``scripts/perturb.py``
+    localise_schema: type[LocaliseBaseConfig] = LocaliseConfig  #: that of ``scripts/evaluate_explanations.py``
+    randomise_schema: type[SanityBaseConfig] = SanityConfig  #: that of ``scripts/sanity_check.py``
 
     @property
     def perturb(self) -> Any:
@@ -34,3 +51,18 @@ class PerturbTask:
 
 _ALL = (PerturbTask("vqa", PerturbConfig), PerturbTask("caption", PerturbCaptionsConfig))
 PERTURB_TASKS: dict[str, PerturbTask] = {task.name: task for task in _ALL}
+ANY_MODEL = PerturbTask("any_model", PerturbModelConfig, LocaliseModelConfig, SanityModelConfig)
+
+
+def task_in(config: DictConfig) -> PerturbTask:
+    """Return the task that a composed config names, or ``ANY_MODEL`` if it names another model than CLIPmapper.
+
+    Raises:
+        UserError: There is no such task.
+    """
+    return ANY_MODEL if "model" in config else named(config, "task", PERTURB_TASKS)
+
+
+def task_of(config: BaseExplainedConfig) -> PerturbTask:
+    """Return the task of a checked config."""
+    return ANY_MODEL if isinstance(config, AnyModelConfig) else PERTURB_TASKS[config.task.name]  # type: ignore[attr-defined]

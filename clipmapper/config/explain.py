@@ -8,17 +8,33 @@ from typing import Any
 from omegaconf import MISSING
 
 from clipmapper.config.checks import one_of
-from clipmapper.config.schema import Config
+from clipmapper.config.schema import BaseConfig, Config, ModelConfig
 from clipmapper.errors import UserError
 
 
 @dataclass
-class ExplainedConfig(Config):
-    """Keys that all commands that explain a trained model share."""
+class BaseExplainedConfig(BaseConfig):
+    """Keys that all commands that explain a model share."""
 
     explainer: dict[str, Any] = MISSING
-    checkpoint: str | None = MISSING  # null: found by find_checkpoint
     split: str = MISSING  # of the data
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The columns of tables that name the model."""
+        raise NotImplementedError
+
+
+@dataclass
+class ExplainedConfig(BaseExplainedConfig, Config):
+    """Keys that all commands that explain CLIPmapper share."""
+
+    checkpoint: str | None = MISSING  # null: found by find_checkpoint
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The task and the mapper."""
+        return {"task": self.task.name, "mapper": self.mapper.name}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,14 +46,24 @@ class ExplainedConfig(Config):
 
 
 @dataclass
-class PictureConfig(ExplainedConfig):
-    """Keys of the explain command for any task: the samples to explain, and the style of the figures."""
+class AnyModelConfig(BaseExplainedConfig):
+    """Keys that all commands that explain another model than CLIPmapper share."""
 
-    select: str = MISSING  # how samples of the split are chosen; the choices depend on the task
+    model: ModelConfig = MISSING
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The kind of model."""
+        return {"model": self.model.name}
+
+
+@dataclass
+class BasePictureConfig(BaseExplainedConfig):
+    """Keys of the explain command for any model: the samples to explain, and the style of the figures."""
+
     samples: int = MISSING  # number of samples, unless ids are given
-    batch_size: int = MISSING  # questions, or sub-words of captions, that are explained together
-    ids: list[int] = MISSING  # with select=ids
-    image: str | None = MISSING  # the user's own image, explained instead of samples of the split
+    ids: list[int] = MISSING  # the samples to explain
+    image: str | None = MISSING  # the user's own image, explained instead of samples of the data
     overlay: Any = MISSING  # bilinear | patches
     scale: Any = MISSING  # each | common
     formats: list[str] = MISSING  # png | pdf
@@ -50,13 +76,34 @@ class PictureConfig(ExplainedConfig):
             one_of("formats", name, ("png", "pdf"))
         if not self.formats:
             raise UserError("formats=[] writes no figures; give png, pdf or both")
-        for name, value in (("samples", self.samples), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise UserError(f"{name}={value} must be 1 or more")
+        if self.samples < 1:
+            raise UserError(f"samples={self.samples} must be 1 or more")
         if self.image is not None and self.ids:
             raise UserError("image=… and ids=… cannot be given together; give one of them")
+
+
+@dataclass
+class PictureConfig(BasePictureConfig, ExplainedConfig):
+    """Keys of the explain command for CLIPmapper, for any task."""
+
+    select: str = MISSING  # how samples of the split are chosen; the choices depend on the task
+    batch_size: int = MISSING  # questions, or sub-words of captions, that are explained together
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size} must be 1 or more")
 
     def _check_ids(self, what: str) -> None:
         if (self.select == "ids") != bool(self.ids):
             missing = "ids=[…]" if not self.ids else "select=ids"
             raise UserError(f"{what} ids are taken with select=ids ids=[…]; {missing} is missing")
+
+
+@dataclass
+class ModelPictureConfig(BasePictureConfig, AnyModelConfig):
+    """Keys of the explain command for another model than CLIPmapper."""
+
+    question: str | None = MISSING  # the text about the user's own image
+    answer: str | None = MISSING  # the answer to explain; null: the model's own
+    against: str | None = MISSING  # an answer: why the model does not prefer this one

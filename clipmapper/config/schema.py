@@ -95,6 +95,31 @@ class LoggerConfig:
 
 
 @dataclass
+class ModelConfig:
+    """A model other than CLIPmapper."""
+
+    name: str = MISSING
+
+
+@dataclass
+class HuggingFaceConfig(ModelConfig):
+    """A model of transformers with its processor."""
+
+    path: str = MISSING  # a folder, or a name on the hub
+
+
+@dataclass
+class OpenClipConfig(ModelConfig):
+    """A dual encoder of open_clip."""
+
+    architecture: str = MISSING  # name in open_clip
+    weights: str = MISSING  # embedded, a local file, or a tag such as openai
+
+
+MODEL_SCHEMAS: dict[str, type[ModelConfig]] = {"huggingface": HuggingFaceConfig, "open_clip": OpenClipConfig}
+
+
+@dataclass
 class PathsConfig:
     """The folders to which the project writes; by default the others are under ``root``."""
 
@@ -105,12 +130,9 @@ class PathsConfig:
 
 
 @dataclass
-class Config:
-    """The config of a command that uses a model."""
+class BaseConfig:
+    """The config of a command that uses a model and data."""
 
-    task: TaskConfig = MISSING
-    mapper: MapperConfig = MISSING
-    encoder: EncoderConfig = MISSING
     data: DataConfig = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
@@ -123,6 +145,15 @@ class Config:
             raise UserError(f"seed={self.seed} must be 0 or more and less than 2^32")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads={self.threads} must be 1 or more")
+
+
+@dataclass
+class Config(BaseConfig):
+    """The config of a command that uses CLIPmapper."""
+
+    task: TaskConfig = MISSING
+    mapper: MapperConfig = MISSING
+    encoder: EncoderConfig = MISSING
 
 
 @dataclass
@@ -294,10 +325,23 @@ class CocoConfig(DataConfig):
             )
 
 
+@dataclass
+class TableConfig(DataConfig):
+    """A CSV file with a row for each sample; ``root`` and what training needs are not in the YAML file."""
+
+    file: str = MISSING
+    root: str = ""
+    min_answer_questions: int = 1
+    answers_file: str | None = None
+    reserved: int = 0
+    seed: int = 0
+
+
 DATA_SCHEMAS: dict[str, type[DataConfig]] = {
     "shapes": ShapesConfig,
     "easy_vqa": EasyVQAConfig,
     "vqav2": VQAv2Config,
     "vqav2_hub": VQAv2HubConfig,
     "coco": CocoConfig,
+    "table": TableConfig,
 }

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clipmapper.config.schema import Config, EncoderConfig, TrainerConfig
+from clipmapper.config.schema import BaseConfig, EncoderConfig, TrainerConfig
 from clipmapper.encoder.towers import TextTower, VisionTower
 from clipmapper.errors import UserError
 
@@ -86,11 +86,16 @@ class FrozenClip(nn.Module):
 
     def fingerprint(self) -> str:
         """Return a hash that changes with every weight, the preprocessing and the architecture."""
-        digest = hashlib.blake2b(f"{self.name} {self.preprocess}".encode(), digest_size=16)
-        for name, tensor in (*self.named_parameters(), *self.named_buffers()):  # shared parameters are listed once
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return fingerprint(self, f"{self.name} {self.preprocess}")
+
+
+def fingerprint(module: nn.Module, about: str) -> str:
+    """Return a hash of a text and of every parameter and buffer of a module."""
+    digest = hashlib.blake2b(about.encode(), digest_size=16)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):  # shared parameters are listed once
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_encoder(config: EncoderConfig) -> FrozenClip:
@@ -100,12 +105,25 @@ def load_encoder(config: EncoderConfig) -> FrozenClip:
         UserError: open_clip has no such model, its towers are not supported (:mod:`clipmapper.encoder.towers`), or the
             weights are missing, damaged or do not fit the model.
     """
+    return FrozenClip.of(load_open_clip(config.model, config.weights), config.model)
+
+
+def load_open_clip(name: str, weights: str) -> Any:
+    """Load an open_clip model, without its preprocessing and its tokenizer.
+
+    Args:
+        name: Name of the architecture in open_clip.
+        weights: ``embedded``, a local file, or a tag of open_clip.
+
+    Raises:
+        UserError: As :func:`load_encoder`; the message calls the arguments encoder.model and encoder.weights.
+    """
     register_embedded()
-    _check_name(config.model)
-    source = str(EMBEDDED_WEIGHTS) if config.weights == "embedded" else config.weights
-    if config.weights == "embedded" and config.model != EMBEDDED_MODEL:
-        raise UserError(f"encoder.weights=embedded belongs to encoder.model={EMBEDDED_MODEL}, not to {config.model}")
-    return FrozenClip.of(_with_weights(config.model, source), config.model)
+    _check_name(name)
+    source = str(EMBEDDED_WEIGHTS) if weights == "embedded" else weights
+    if weights == "embedded" and name != EMBEDDED_MODEL:
+        raise UserError(f"encoder.weights=embedded belongs to encoder.model={EMBEDDED_MODEL}, not to {name}")
+    return _with_weights(name, source)
 
 
 def _check_name(name: str) -> None:
@@ -195,7 +213,7 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def use(config: Config) -> torch.device:
+def use(config: BaseConfig) -> torch.device:
     """Set torch's number of threads as in the config, and return the device of the config's trainer.
 
     Raises:

@@ -7,14 +7,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from clipmapper.config.explain import PictureConfig
+from clipmapper.config.explain import BasePictureConfig
 from clipmapper.data.images import BadImage
 from clipmapper.errors import UserError
 
 _Batch = TypeVar("_Batch")
 
 
-def rows_of_ids(known: Sequence[int], config: PictureConfig, what: str) -> list[int]:
+def rows_of_ids(known: Sequence[int], config: BasePictureConfig, what: str) -> list[int]:
     """Return the row of each id that the config names.
 
     Args:
@@ -33,7 +33,7 @@ def rows_of_ids(known: Sequence[int], config: PictureConfig, what: str) -> list[
     return [row_of[i] for i in chosen]
 
 
-def drawn_rows(total: int, config: PictureConfig, what: str) -> list[int]:
+def drawn_rows(total: int, config: BasePictureConfig, what: str) -> list[int]:
     """Return all rows in a random order that depends on the config's seed.
 
     Args:

@@ -16,14 +16,14 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from clipmapper.config.schema import Config, LoggerConfig, TrainerConfig
+from clipmapper.config.schema import BaseConfig, Config, LoggerConfig, TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.files import write_atomic
 from clipmapper.training.logged import log_config
 from clipmapper.training.progress import FitProgress
 
 
-def base_trainer(config: Config, run: Path, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
+def base_trainer(config: BaseConfig, run: Path, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
     """Build a Trainer on the config's devices, in its precision, with its logger in the run folder.
 
     Args:

@@ -189,7 +189,7 @@ def localisation_table(name: str, mapper: str) -> str:
 
     _, kinds, values = read_samples(DATA / name / "localisation.parquet")
     ordered = {modality: {name: columns[name] for name in in_order(columns)} for modality, columns in values.items()}
-    found = localise.localisation_rows(ordered, kinds, mapper, 0)
+    found = localise.localisation_rows(ordered, kinds, {"mapper": mapper}, 0)
     return localise.markdown(found["rows"], found["left_out"], "shapes test", len(kinds)).split("\n\n")[0] + "\n"
 
 
@@ -201,7 +201,7 @@ def words_table(name: str) -> str:
     from perturbation.localise.words import ALL, word_localisation_rows
 
     captions, kinds, values = read_samples(DATA / name / "word_localisation.parquet")
-    rows = word_localisation_rows(values["image"], kinds, captions.tolist(), "b", 0)["rows"]
+    rows = word_localisation_rows(values["image"], kinds, captions.tolist(), {"mapper": "b"}, 0)["rows"]
     cells = {(row["explainer"], row["kind"], row["metric"]): cell(row) for row in rows}
     columns = [*((kind, "mass_accuracy") for kind in KINDS), (ALL, "pointing_game")]
     lines = [
@@ -217,7 +217,7 @@ def randomisation_table(*names: str) -> str:
     from perturbation.randomise.run import curve_rows
     from perturbation.randomise.samples import read_samples
 
-    rows = [row for name in names for row in curve_rows(read_samples(DATA / name / "sanity.parquet"), "", 0)]
+    rows = [row for name in names for row in curve_rows(read_samples(DATA / name / "sanity.parquet"), {}, 0)]
     cells = {(row["explainer"], row["modality"], row["layer"]): number(row["correlation"], 2) for row in rows}
     columns = [(modality, layer) for modality in ("image", "text") for layer in STAGES]
     heads = [f"{modality}: {STAGES[layer]}" for modality, layer in columns]

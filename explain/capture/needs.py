@@ -83,7 +83,9 @@ class Needs:
         """Needs of the second recording under :func:`explain.lrp.lrp`; None if no LRP relevance is needed."""
         if RELEVANCE in self.every:
             return Needs(every=frozenset({ATTENTION, GRADIENT}))
-        return Needs(last=frozenset({GRADIENT})) if RELEVANCE in self.last else None
+        # It records the same steps as the first recording, so that both number them alike.
+        same = self.every & {ATTENTION}
+        return Needs(every=same, last=frozenset({GRADIENT})) if RELEVANCE in self.last else None
 
 
 def _any_gradient(fields: frozenset[str]) -> bool:

@@ -237,7 +237,7 @@ class Recorder:
                 self.clear()
 
     def attention_relevance(self, target: Tensor, wanted: Tensor | None = None) -> dict[int, Tensor]:
-        """Return what each item of the target propagates back to the attention of every step.
+        """Return what each item of the target propagates back to the attention of every step with a gradient graph.
 
         After a forward pass within :func:`explain.lrp.lrp`, this is the LRP relevance of A. The recording is dropped.
 
@@ -255,11 +255,12 @@ class Recorder:
         try:
             recording = self._recording
             recording.check(target)
-            live = [step.tensors["attention"] for step in recording.steps]
+            steps = [step for step in recording.steps if step.tensors["attention"].requires_grad]
+            live = [step.tensors["attention"] for step in steps]
             found = gradients(target, live, Items.of(target, wanted), retain=False, at_once=1)
             return {
                 step.number: pad_map(relevance, *recording.missing_tokens(step.number, step.query, step.key))
-                for relevance, step in zip(found, recording.steps, strict=True)
+                for relevance, step in zip(found, steps, strict=True)
             }
         finally:
             self.clear()

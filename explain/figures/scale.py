@@ -26,7 +26,7 @@ class Scale:
     @classmethod
     def over(cls, arrays: Iterable[Array]) -> Scale:
         """Return the smallest scale that contains all scores of the arrays."""
-        scores = np.concatenate([np.ravel(a) for a in arrays])
+        scores = np.concatenate([np.zeros(0), *(np.ravel(a) for a in arrays)])
         limit = float(np.abs(scores).max(initial=0))
         return cls(limit, bool(scores.min(initial=0) < -ROUNDING * limit))
 

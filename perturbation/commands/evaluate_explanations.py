@@ -8,14 +8,15 @@ from omegaconf import DictConfig
 
 from clipmapper.cli import choice, command, typed
 from clipmapper.errors import UserError
-from perturbation.config import LocaliseConfig
-from perturbation.tasks import PERTURB_TASKS
+from perturbation.config import LocaliseBaseConfig
+from perturbation.tasks import task_in
 
 
 @command("evaluate_explanations")
 def main(config: DictConfig, run: Path) -> None:
     """Measure how much of each explanation is on the evidence, and print and write the tables."""
-    checked: LocaliseConfig = typed(config, LocaliseConfig)
+    task = task_in(config)
+    checked: LocaliseBaseConfig = typed(config, task.localise_schema)
     from clipmapper.explaining.explainers import choose_explainers
     from perturbation.localise.deletion import DELETION
     from perturbation.localise.tables import CHANCE
@@ -23,4 +24,4 @@ def main(config: DictConfig, run: Path) -> None:
     explainers = choose_explainers(config.explainer, choice("explainer"))
     if taken := {CHANCE, DELETION} & explainers.keys():
         raise UserError(f"the tables have a row {taken.pop()} already: give the explainer of this name another one")
-    PERTURB_TASKS[checked.task.name].localise.run_localisation(checked, explainers, run)
+    task.localise.run_localisation(checked, explainers, run)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from clipmapper.cli import choice, command, named, typed
+from clipmapper.cli import choice, command, typed
 from perturbation.config import PerturbBaseConfig
-from perturbation.tasks import PERTURB_TASKS
+from perturbation.tasks import task_in
 
 
 @command("perturb")
 def main(config: DictConfig, run: Path) -> None:
     """Run the perturbation tests of one model."""
-    checked: PerturbBaseConfig = typed(config, named(config, "task", PERTURB_TASKS).schema)
+    checked: PerturbBaseConfig = typed(config, task_in(config).perturb_schema)
     from perturbation.perturb.run import perturb  # imports torch, which is slow, so only after the config is checked
 
     perturb(checked, choice("explainer"), run)

@@ -72,7 +72,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     values = word_values(found.relevance, found.evidence, config.seed)
     write_samples(run / "word_localisation.parquet", "image_id", found.captions, found.kinds, {"image": values})
     with progress(None, "computing intervals"):
-        tables = word_localisation_rows(values, found.kinds, found.captions, config.mapper.name, config.seed)
+        tables = word_localisation_rows(values, found.kinds, found.captions, config.about, config.seed)
     about = {"checkpoint": str(trained.checkpoint), **found.counts, "words": len(found.kinds)}
     write_metrics(run / "word_localisation.json", {**tables, **about}, asdict(config))
     about_data = f"{config.data.name} {config.split}"

@@ -24,14 +24,14 @@ _NOTE = (
 
 
 def localisation_rows(
-    values: Mapping[str, Mapping[str, Array]], kinds: Sequence[str], mapper: str, seed: int
+    values: Mapping[str, Mapping[str, Array]], kinds: Sequence[str], about: Mapping[str, str], seed: int
 ) -> dict[str, Any]:
     """Return the rows of the tables, one per explainer, modality and metric.
 
     Args:
         values: [samples, metrics] by modality and explainer, one of which is ``chance``; NaN if there is no evidence.
         kinds: The kind of each question, [samples].
-        mapper: Name of the mapper.
+        about: Columns of every row that name the model.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -41,11 +41,11 @@ def localisation_rows(
     rows: list[dict[str, Any]] = []
     by_kind: list[dict[str, Any]] = []
     for modality, columns in values.items():
-        rows += _rows(columns, {"mapper": mapper, "modality": modality}, seed)
+        rows += _rows(columns, {**about, "modality": modality}, seed)
         for kind in sorted(set(kinds)):
             chosen = np.array([each == kind for each in kinds])
             of_kind = {name: table[chosen] for name, table in columns.items()}
-            by_kind += _rows(of_kind, {"mapper": mapper, "modality": modality, "kind": kind}, seed)
+            by_kind += _rows(of_kind, {**about, "modality": modality, "kind": kind}, seed)
     left_out = {modality: int(np.isnan(columns[CHANCE][:, 0]).sum()) for modality, columns in values.items()}
     return {"rows": rows, "by_kind": by_kind, "left_out": left_out}
 

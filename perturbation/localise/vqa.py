@@ -22,7 +22,7 @@ from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from clipmapper.training.batches import even_batches
 from explain import Explainer
 from perturbation.arrays import Array, Mask
-from perturbation.config import LocaliseConfig
+from perturbation.config import LocaliseBaseConfig, LocaliseConfig
 from perturbation.localise.deletion import DELETION, answer_effects
 from perturbation.localise.metrics import METRICS, chance
 from perturbation.localise.samples import write_samples
@@ -58,12 +58,24 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     rows = correctly_answered(trained, config)
     chunks = even_batches(rows, config.batch_size, least=True)
     found = localise(trained, evidence, explainers, chunks, config.patch_share, config.seed)
+    write_report(found, str(trained.checkpoint), config, run)
+
+
+def write_report(found: Localised, model: str, config: LocaliseBaseConfig, run: Path) -> None:
+    """Write ``localisation.json``, ``.md`` and ``.parquet``, and print the table.
+
+    Args:
+        found: The metrics of every explainer.
+        model: The file or name of the model.
+        config: The command's config.
+        run: The run folder.
+    """
     write_samples(run / "localisation.parquet", "question_id", found.ids, found.kinds, found.values)
     with progress(None, "computing intervals"):
-        tables = localisation_rows(found.values, found.kinds, config.mapper.name, config.seed)
+        tables = localisation_rows(found.values, found.kinds, config.about, config.seed)
     about_data = f"{config.data.name} {config.split}"
-    text = markdown(tables["rows"], tables["left_out"], about_data, len(rows))
-    about = {"checkpoint": str(trained.checkpoint), "questions": len(rows)}
+    text = markdown(tables["rows"], tables["left_out"], about_data, len(found.ids))
+    about = {"checkpoint": model, "questions": len(found.ids)}
     write_metrics(run / "localisation.json", {**tables, **about}, asdict(config))
     (run / "localisation.md").write_text(text, encoding="utf-8")
     print_localisation(tables["rows"], about_data, "localisation.md has the numbers of questions")

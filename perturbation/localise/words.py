@@ -42,7 +42,7 @@ def word_values(relevance: Mapping[str, Scores], evidence: Mask, seed: int) -> d
 
 
 def word_localisation_rows(
-    values: Mapping[str, Array], kinds: Sequence[str], captions: Sequence[int], mapper: str, seed: int
+    values: Mapping[str, Array], kinds: Sequence[str], captions: Sequence[int], about: Mapping[str, str], seed: int
 ) -> dict[str, Any]:
     """Return the rows of the table, one per explainer, kind of word and metric.
 
@@ -53,12 +53,12 @@ def word_localisation_rows(
         values: [M, metrics] by explainer, one of which is ``chance`` (:func:`word_values`).
         kinds: The kind of each word, [M]; the kind ``all`` is added for all words together.
         captions: The key of the caption that each word belongs to, [M].
-        mapper: Name of the mapper, for the rows.
+        about: Columns of every row that name the model.
         seed: Seed of the bootstrap.
 
     Returns:
-        ``rows`` with explainer, mapper, modality (image), kind, metric, value, ci95, above_chance, above_chance_ci95,
-        samples (captions) and words; ``left_out``, the number of words whose objects fill no patch.
+        ``rows`` with explainer, ``about``, modality (image), kind, metric, value, ci95, above_chance,
+        above_chance_ci95, samples (captions) and words; ``left_out``, the number of words whose objects fill no patch.
 
     Raises:
         ValueError: The numbers of words differ, or there is no word.
@@ -73,18 +73,23 @@ def word_localisation_rows(
     for kind in (ALL, *sorted(set(kinds))):
         chosen = known & np.array([kind in (ALL, each) for each in kinds])
         if chosen.any():
-            rows += _rows(values, chosen, kind, np.asarray(captions), mapper, seed)
+            rows += _rows(values, chosen, kind, np.asarray(captions), about, seed)
     return {"rows": rows, "left_out": int((~known).sum())}
 
 
 def _rows(
-    values: Mapping[str, Array], chosen: Mask, kind: str, captions: NDArray[np.int64], mapper: str, seed: int
+    values: Mapping[str, Array],
+    chosen: Mask,
+    kind: str,
+    captions: NDArray[np.int64],
+    about: Mapping[str, str],
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Return the rows of the chosen words, all of which have evidence."""
     _, place = np.unique(captions[chosen], return_inverse=True)
     means = {name: _caption_means(table[chosen], place) for name, table in values.items()}
     samples = len(means[CHANCE])
-    rows = localisation_rows({"image": means}, [kind] * samples, mapper, seed)["by_kind"]
+    rows = localisation_rows({"image": means}, [kind] * samples, about, seed)["by_kind"]
     return [{**row, "words": int(chosen.sum())} for row in rows]
 
 

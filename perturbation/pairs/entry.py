@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from omegaconf import OmegaConf
 
@@ -14,19 +12,15 @@ from clipmapper.config.groups import named_configs
 from clipmapper.console import progress
 from clipmapper.files import versions
 from perturbation.measures.base import Measure
-from perturbation.pairs.explaining import Chosen, choose, explained_pairs
+from perturbation.pairs.explaining import choose
 from perturbation.pairs.filling import Fill, check_fill
 from perturbation.pairs.reader import PairReader, WordRemoval
 from perturbation.pairs.result import Tested, tested
-from perturbation.pairs.samples import Pair, pairs_of
+from perturbation.pairs.samples import pairs_of
 from perturbation.pairs.scorers.choose import ready, scorer_of
-from perturbation.pairs.units import Units
+from perturbation.pairs.tests import PairTests
 from perturbation.perturb.measures import build_measures
 from perturbation.perturb.parts import Tables
-from perturbation.perturb.records import record_batch
-from perturbation.removal.reader import Subsets
-
-SAME = 1e-4  # largest difference between two values of one pair that is not told
 
 
 def test(
@@ -82,45 +76,17 @@ def test(
     built = _measures(measures, steps, type(model).__name__, seed)
     correct = all(pair.answers is not None for pair in pairs)
     reader = PairReader(scorer, image_removal, text_removal, batch_size, correct)
+    tests = PairTests(model, processor, reader, chosen, built, seed)
     tables: Tables = {}
     with progress(len(pairs), "testing explanations", "samples") as advance:
         for start in range(0, len(pairs), batch_samples):
             batch = pairs[start : start + batch_samples]
-            for name, found in _record(model, processor, batch, reader, chosen, built, start, seed).items():
+            for name, found in tests.record(batch, start).items():
                 tables.setdefault(name, []).extend(found)
             advance(len(batch))
     records = {name: pa.concat_tables(parts).combine_chunks() for name, parts in tables.items()}
     about = {"model": type(model).__name__, "image_removal": image_removal, "text_removal": text_removal}
     return tested(records, built, {**about, "seed": seed, "versions": versions()})
-
-
-def _record(
-    model: Any,
-    processor: Any,
-    pairs: Sequence[Pair],
-    reader: PairReader,
-    chosen: Chosen,
-    measures: Mapping[str, Measure],
-    start: int,
-    seed: int,
-) -> Tables:
-    """Return the records of a batch of samples."""
-    explained, units = explained_pairs(model, processor, pairs, chosen, start, seed)
-    asked = reader.scorer.ask(pairs)
-    if start == 0:
-        _tell_changes(reader, pairs, units, asked, seed)
-    return record_batch(measures, explained, reader, reader.samples(pairs, units, seed), asked)
-
-
-def _tell_changes(reader: PairReader, pairs: Sequence[Pair], units: Sequence[Units], asked: Any, seed: int) -> None:
-    """Warn if the model gives different values for the same complete pairs."""
-    first, second = (reader.read(reader.samples(pairs, units, seed), Subsets(), asked).responses for _ in range(2))
-    difference = float(np.abs(first - second).max())
-    if difference > SAME:
-        warnings.warn(
-            f"the model is not deterministic: its {reader.scorer.value} of the same sample differs by {difference:.2g}",
-            stacklevel=3,
-        )
 
 
 def _measures(names: Sequence[str], steps: str | Sequence[float], model: str, seed: int) -> dict[str, Measure]:
@@ -129,8 +95,7 @@ def _measures(names: Sequence[str], steps: str | Sequence[float], model: str, se
         {
             "steps": steps if isinstance(steps, str) else list(steps),
             "direction": ["positive", "negative"],
-            "task": {"name": "pairs"},
-            "mapper": {"name": model},
+            "about": {"model": model},
             "eraser": [0.05, 0.1, 0.2, 0.5],
             "faithfulness": True,
             "ceiling": {"samples": 8, "words": 8},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +14,7 @@ from clipmapper.errors import UserError
 from explain import Explainer
 from explain.sample.entry import chosen_explainers, explain
 from explain.sample.result import Explained
+from explain.sample.traced import Goal
 from perturbation.arrays import Array
 from perturbation.measures.base import ExplainedBatch, ScoredBy, TokenScores
 from perturbation.pairs.samples import Pair
@@ -78,14 +80,30 @@ def choose(explainers: Any, controls: Sequence[str], random_seeds: int, function
 
 
 def explained_pairs(
-    model: Any, processor: Any, pairs: Sequence[Pair], chosen: Chosen, start: int, seed: int
+    model: Any,
+    processor: Any,
+    pairs: Sequence[Pair],
+    chosen: Chosen,
+    start: int,
+    seed: int,
+    goals: Sequence[Goal] | None = None,
 ) -> tuple[ExplainedBatch, list[Units]]:
     """Score the cells and words of a batch of pairs by every explainer, all from one trace of each pair.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        pairs: B pairs.
+        chosen: The explainers.
+        start: Number of pairs in the batches before this one.
+        seed: Seed of random scores and of the order of equal scores.
+        goals: What is explained of each pair; None for the model's own answers.
 
     Raises:
         UserError: A pair cannot be explained, or scores have the wrong shape.
     """
-    rows = [_explained(model, processor, pair, chosen, seed) for pair in pairs]
+    goals = [None] * len(pairs) if goals is None else goals
+    rows = [_explained(model, processor, pair, chosen, seed, goal) for pair, goal in zip(pairs, goals, strict=True)]
     tokens: dict[Modality, TokenScores] = {}
     for modality in MODALITIES:
         found = [row.scores[modality] for row in rows]
@@ -111,13 +129,14 @@ class _Row:
     scores: Mapping[Modality, Mapping[ScoredBy, Array]]
 
 
-def _explained(model: Any, processor: Any, pair: Pair, chosen: Chosen, seed: int) -> _Row:
+def _explained(model: Any, processor: Any, pair: Pair, chosen: Chosen, seed: int, goal: Goal) -> _Row:
     scores: dict[Modality, dict[ScoredBy, Array]] = {"image": {}, "text": {}}
     own = {name: _own_scores(name, each, pair) for name, each in chosen.own.items()}
     units = _units_of_own(pair, own)
     if chosen.traced:
+        drawn = {name: _with_own_draws(each, f"{seed}/{pair.id}") for name, each in chosen.traced.items()}
         try:
-            found = explain(model, processor, pair.image, pair.text, explainer=chosen.traced)
+            found = explain(model, processor, pair.image, pair.text, explainer=drawn, target=goal)
         except ValueError as error:
             raise UserError(f"sample {pair.id}: {error}") from error
         units = _units_of(pair, found)
@@ -136,6 +155,11 @@ def _explained(model: Any, processor: Any, pair: Pair, chosen: Chosen, seed: int
         for modality, of_control in _control_scores(name, pair, units, chosen.random_seeds, seed).items():
             scores[modality] |= of_control
     return _Row(units, scores)
+
+
+def _with_own_draws(explainer: Explainer, name: str) -> Explainer:
+    """Return an explainer that draws other numbers for every name, if it draws at random."""
+    return explainer.with_seed(crc32(f"{explainer.seed}/{name}".encode())) if explainer.seeded else explainer
 
 
 def _units_of(pair: Pair, found: Explained) -> Units:

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from clipmapper.any_model.samples import Sample
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import normalize_answer, vqa_accuracy
 from explain.sample.entry import opened
@@ -47,13 +48,18 @@ def pairs_of(samples: Iterable[Sequence[Any]]) -> list[Pair]:
     pairs = [_pair(number, sample) for number, sample in enumerate(samples)]
     if not pairs:
         raise UserError("samples: there is none; give a list of (image, text) or (image, text, answers)")
+    check_parts(pairs)
+    return pairs
+
+
+def check_parts(samples: Sequence[Pair | Sample]) -> None:
+    """Raise UserError if some samples have an image or a text and others do not."""
     for name in ("image", "text"):
-        without = [pair.id for pair in pairs if getattr(pair, name) is None]
-        if 0 < len(without) < len(pairs):
+        without = [sample.id for sample in samples if getattr(sample, name) is None]
+        if 0 < len(without) < len(samples):
             raise UserError(
                 f"sample {without[0]} has no {name}, but others have one: give it to all samples or to none"
             )
-    return pairs
 
 
 def _pair(number: int, sample: Sequence[Any]) -> Pair:

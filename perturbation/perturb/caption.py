@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipmapper.choice import describe
 from clipmapper.console import progress
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.errors import UserError
@@ -34,7 +35,7 @@ from explain import Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
 from perturbation.perturb.candidates import Candidate, bind
-from perturbation.perturb.identity import CAPTIONS, digest
+from perturbation.perturb.identity import CAPTIONS, digest, digest_of_file
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
@@ -67,14 +68,15 @@ class CaptionTests:
         return self.trained.model
 
     @property
-    def checkpoint(self) -> Path:
-        """The file that the model was loaded from."""
-        return self.trained.checkpoint
+    def name(self) -> str:
+        """The checkpoint, with what is known about its training."""
+        return f"checkpoint: {describe(self.trained.checkpoint)}"
 
     @property
-    def samples(self) -> Mapping[str, str]:
-        """The digest of all images of the split, because CIDEr's document frequencies depend on all of them."""
-        return {"images": digest([image.image_id, image.captions] for image in self.trained.images)}
+    def content(self) -> Mapping[str, str]:
+        """Hashes of the checkpoint, and of all images: CIDEr's document frequencies depend on the whole split."""
+        images = digest([image.image_id, image.captions] for image in self.trained.images)
+        return {"checkpoint": digest_of_file(self.trained.checkpoint), "images": images}
 
     @property
     def about(self) -> str:

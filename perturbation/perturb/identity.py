@@ -23,7 +23,7 @@ CHOSEN, CAPTIONS = "engine.json", "captions.json"  # computed once; a resumed ru
 RECORDS = 2  # version of the records; it rises when their columns or the meaning of an explainer change
 
 # These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
-_IGNORED_KEYS = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls", "measure")
+_IGNORED_KEYS = ("paths", "logger", "trainer", "resume", "checkpoint", "model", "explainer", "controls", "measure")
 _TRAINING_KEYS = ("optim", "steps", "validate_every")  # keys of the task's config that only training reads
 
 Identity = dict[str, Any]
@@ -33,8 +33,7 @@ def identify(
     config: PerturbBaseConfig,
     explainers: Mapping[str, Any],
     measures: Mapping[str, Any],
-    checkpoint: Path,
-    samples: Mapping[str, str],
+    content: Mapping[str, str],
     lrp_precision: str | None = None,
 ) -> Identity:
     """Return config, checkpoint, samples and versions as plain values.
@@ -43,12 +42,12 @@ def identify(
         config: The config of the run.
         explainers: The config of each explainer, by name.
         measures: The config of each measure, by name.
-        checkpoint: The checkpoint file, whose content is hashed.
-        samples: The digest of the samples by their kind (``questions`` or ``images``).
+        content: Hashes of the checkpoint or the model's weights, and of the samples, by name.
         lrp_precision: Precision of the LRP pass; None if there is none.
     """
     whole = {key: value for key, value in asdict(config).items() if key not in _IGNORED_KEYS}
-    whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINING_KEYS}
+    if "task" in whole:
+        whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINING_KEYS}
     device = pick_device(config.trainer).type
     identity = {
         "config": {
@@ -59,8 +58,7 @@ def identify(
             "lrp_precision": lrp_precision,
             "device": device,
         },
-        "checkpoint": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
-        **samples,
+        **content,
         "records": RECORDS,
         "versions": versions(),
     }
@@ -110,6 +108,11 @@ def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(each, f"{key}.{name}" if key else name)
     else:
         yield key, value
+
+
+def digest_of_file(path: Path) -> str:
+    """Return a hash of a file's content."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def digest(samples: Iterable[Sequence[object]]) -> str:

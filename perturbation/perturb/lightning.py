@@ -32,16 +32,16 @@ class ExplanationTests(Protocol[Prepared]):
         """The model, on a device of the trainer's kind."""
 
     @property
-    def checkpoint(self) -> Path:
-        """The file that the model was loaded from."""
+    def name(self) -> str:
+        """The model, as text for the user."""
 
     @property
     def batches(self) -> Sequence[Sequence[int]]:
         """The batches of samples; a sample is given by its row number."""
 
     @property
-    def samples(self) -> Mapping[str, str]:
-        """The kind of the samples, and the digest of their content."""
+    def content(self) -> Mapping[str, str]:
+        """Hashes of the model (``checkpoint``) and of the samples (by their kind)."""
 
     @property
     def about(self) -> str:

@@ -34,7 +34,7 @@ def measure_configs(config: PerturbBaseConfig) -> dict[str, dict[str, Any]]:
             f"{GROUP}.{idle[0]}: {idle[0]} does not run; add it to {GROUP}.names, "
             f"or give options only for {', '.join(names)}"
         )
-    return named_configs(GROUP, names, options, OmegaConf.create(asdict(config)))
+    return named_configs(GROUP, names, options, OmegaConf.create({**asdict(config), "about": config.about}))
 
 
 def build_measures(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Measure]:

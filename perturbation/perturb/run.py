@@ -17,7 +17,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from clipmapper.choice import describe
 from clipmapper.config.groups import chosen_configs
 from clipmapper.explaining.explainers import build_explainers, lrp_precision, print_lrp_precision, scoring
 from clipmapper.training.trainer import base_trainer
@@ -28,7 +27,7 @@ from perturbation.perturb.lightning import PartWriter, RecordingModule
 from perturbation.perturb.measures import build_measures, measure_configs
 from perturbation.perturb.parts import merge
 from perturbation.perturb.results import write_results
-from perturbation.tasks import PERTURB_TASKS
+from perturbation.tasks import task_of
 
 
 def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]:
@@ -51,13 +50,13 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     measures = build_measures(configs_of_measures)
     # Built before the model is loaded, to report errors early. Explanations need gradients, so no inference mode.
     trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
-    task = PERTURB_TASKS[config.task.name].perturb
+    task = task_of(config).perturb
     tests = task.build_tests(config, candidates_of(explainers, config.random_seeds), measures)
     precision = lrp_precision(explainers.values(), tests.model)
-    identity = identify(config, explainer_configs, configs_of_measures, tests.checkpoint, tests.samples, precision)
+    identity = identify(config, explainer_configs, configs_of_measures, tests.content, precision)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
-        print(f"checkpoint: {describe(tests.checkpoint)}", flush=True)
+        print(tests.name, flush=True)
         print(f"{tests.about}; explainers: {', '.join(explainers)}", flush=True)
         print_lrp_precision(explainers.values(), tests.model)
     with ExitStack() as shown:

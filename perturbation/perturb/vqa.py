@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from clipmapper.choice import describe
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.explaining.partners import Partners
@@ -21,7 +22,7 @@ from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
 from perturbation.perturb.candidates import Candidate, bind
-from perturbation.perturb.identity import CHOSEN, digest
+from perturbation.perturb.identity import CHOSEN, digest, digest_of_file
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
@@ -53,14 +54,15 @@ class QuestionTests:
         return self.trained.model
 
     @property
-    def checkpoint(self) -> Path:
-        """The file that the model was loaded from."""
-        return self.trained.checkpoint
+    def name(self) -> str:
+        """The checkpoint, with what is known about its training."""
+        return f"checkpoint: {describe(self.trained.checkpoint)}"
 
     @property
-    def samples(self) -> Mapping[str, str]:
-        """The digest of the tested questions with their human answers."""
-        return {"questions": digest(_content(question) for question in self._questions)}
+    def content(self) -> Mapping[str, str]:
+        """Hashes of the checkpoint, and of the tested questions with their human answers."""
+        questions = digest(_content(question) for question in self._questions)
+        return {"checkpoint": digest_of_file(self.trained.checkpoint), "questions": questions}
 
     @property
     def about(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from clipmapper.choice import describe
 from clipmapper.config.explain import ExplainedConfig
 from clipmapper.tasks.caption.explaining import explain_words
 from clipmapper.tasks.caption.model import CLIPMapperCaption
@@ -20,9 +21,18 @@ from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from explain import AttentionTrace, Explainer, Needs
 from perturbation.measures.base import ScoredBy, TokenScores
+from perturbation.randomise.layers import layers_from_the_top
 
 MODALITIES = ("image",)
 UNIT = "images"  # word for the samples in messages
+
+
+layers = layers_from_the_top
+
+
+def name_of(trained: TrainedCaptioner) -> str:
+    """Return the checkpoint, with what is known about its training."""
+    return f"checkpoint: {describe(trained.checkpoint)}"
 
 
 def load(config: ExplainedConfig) -> TrainedCaptioner:

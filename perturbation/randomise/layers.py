@@ -7,7 +7,7 @@ is compared with that of the original model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,37 @@ def layers_from_the_top(model: Any) -> dict[str, list[Part]]:
     return found
 
 
+def registered_layers(model: nn.Module) -> dict[str, list[Part]]:
+    """Return the layers of any model by name, from the last that it registered to the first.
+
+    A layer is an entry of an outermost ``ModuleList`` or ``Sequential``, or all weights that are registered between two
+    such entries; its name is that of the last of them.
+    """
+    found: dict[str, list[Part]] = {}
+    between = ""
+    for name, part, listed in reversed(list(_registered("", model))):
+        if listed or not between:
+            found[name] = []
+        between = "" if listed else between or name
+        found[between or name].append(part)
+    return found
+
+
+def _registered(path: str, module: nn.Module) -> Iterator[tuple[str, Part, bool]]:
+    """Yield the parts of a module in the order of their registration: name, part, whether it is a list's entry."""
+    for name, parameter in module.named_parameters(prefix=path, recurse=False):
+        yield name, parameter, False
+    for name, child in module.named_children():
+        inner = f"{path}.{name}" if path else name
+        if isinstance(child, nn.ModuleList | nn.Sequential):
+            entries = [(f"{inner}.{k}", entry) for k, entry in child.named_children()]
+            yield from ((key, entry, True) for key, entry in entries if any(True for _ in entry.parameters()))
+        elif any(True for _ in child.children()):
+            yield from _registered(inner, child)
+        elif any(True for _ in child.parameters()):
+            yield inner, child, False
+
+
 def _numbered(name: str, layers: Sequence[list[Part]]) -> dict[str, list[Part]]:
     """Return the layers by ``{name} {number}``, the last layer first; the first layer has number 1."""
     return {f"{name} {number + 1}": list(layers[number]) for number in reversed(range(len(layers)))}
@@ -74,8 +105,9 @@ def _encoder_layers(vision: Sequence[nn.Module], text: Sequence[nn.Module]) -> l
 def redraw(parts: Sequence[Part], generator: torch.Generator) -> None:
     """Replace weights in place by random draws from a normal distribution with mean 0.
 
-    Every tensor keeps its standard deviation. Layer norms are reset to weight 1 and bias 0. ``generator`` is a CPU
-    generator, so the draws do not depend on the device.
+    Every tensor keeps its standard deviation; one whose values are all equal is kept. Layer norms are reset to weight 1
+    and bias 0, and parameters of other norms become their mean. ``generator`` is a CPU generator, so the draws do not
+    depend on the device.
     """
     for part in parts:
         if isinstance(part, nn.Parameter):
@@ -86,12 +118,17 @@ def redraw(parts: Sequence[Part], generator: torch.Generator) -> None:
                 module.reset_parameters()
                 continue
             for parameter in module.parameters(recurse=False):
-                _draw(parameter, generator)
+                if "Norm" in type(module).__name__:
+                    parameter.fill_(parameter.mean())
+                else:
+                    _draw(parameter, generator)
 
 
 def _draw(parameter: Tensor, generator: torch.Generator) -> None:
     spread = parameter.float().std(correction=0).cpu()
-    parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+    drawn = torch.randn(parameter.shape, generator=generator) * spread
+    if spread > 0:
+        parameter.copy_(drawn)
 
 
 def rank_correlation(original: NDArray[np.floating], other: NDArray[np.floating], eligible: NDArray[np.bool_]) -> Array:

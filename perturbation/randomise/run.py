@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from clipmapper.choice import describe
 from clipmapper.console import Advance, print_table, progress
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import print_lrp_precision, scoring
@@ -28,34 +27,35 @@ from clipmapper.training.batches import even_batches
 from explain import Explainer
 from explain.figures import save
 from perturbation.arrays import Array
-from perturbation.config import SanityConfig
+from perturbation.config import SanityBaseConfig
 from perturbation.measures.base import ScoredBy, TokenScores
 from perturbation.randomise.figure import draw_curves
-from perturbation.randomise.layers import layers_from_the_top, rank_correlation, redraw
+from perturbation.randomise.layers import rank_correlation, redraw
 from perturbation.randomise.samples import Curves, write_samples
 from perturbation.statistics import bootstrap_interval
-from perturbation.tasks import PERTURB_TASKS
+from perturbation.tasks import task_of
 
 UNTOUCHED = "none"  # name of the first point of a curve, where no layer is randomised
 
 
-def run_sanity(config: SanityConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
+def run_sanity(config: SanityBaseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
     """Run the test, and write ``sanity.json``, ``.csv``, ``.parquet`` and the figure ``sanity.png`` and ``.pdf``.
 
     Raises:
         UserError: No checkpoint fits, the split has fewer samples than ``config.samples``, or none can be explained.
     """
-    task = PERTURB_TASKS[config.task.name].randomise
+    task = task_of(config).randomise
     explainers = scoring(explainers, task.MODALITIES)
     trained = task.load(config)
-    print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
+    print(task.name_of(trained), flush=True)
+    explainers = task.usable(trained, explainers) if hasattr(task, "usable") else explainers
     print_lrp_precision(explainers.values(), trained.model)
     chosen = _draw_batches(task, trained, config)
-    total = sum(len(batch.ids) for batch in chosen) * (1 + len(layers_from_the_top(trained.model)))
+    total = sum(len(batch.ids) for batch in chosen) * (1 + len(task.layers(trained.model)))
     with progress(total, "explaining", task.UNIT) as advance:
         found = correlations(task, trained.model, chosen, explainers, config.seed, advance)
     with progress(None, "computing intervals"):
-        rows = curve_rows(found, config.mapper.name, config.seed)
+        rows = curve_rows(found, config.about, config.seed)
     write_samples(run / "sanity.parquet", [number for batch in chosen for number in batch.ids], found)
     write_metrics(run / "sanity.json", {"rows": rows, "checkpoint": str(trained.checkpoint)}, asdict(config))
     _write_csv(run / "sanity.csv", rows)
@@ -84,7 +84,7 @@ def _cell(row: Mapping[str, Any]) -> str:
     return f"{row['correlation']:.3f}{interval}"
 
 
-def _draw_batches(task: Any, trained: Any, config: SanityConfig) -> list[Any]:
+def _draw_batches(task: Any, trained: Any, config: SanityBaseConfig) -> list[Any]:
     """Draw ``config.samples`` samples and return them in batches, with the answers or captions to explain."""
     count, what = len(trained.ids), task.UNIT
     if config.samples > count:
@@ -129,7 +129,7 @@ def correlations(
     found: Curves = {(m, name): {} for m in originals[0] for name, each in explainers.items() if m in each.modalities}
     _compare(found, UNTOUCHED, originals, originals)
     generator = torch.Generator().manual_seed(seed)
-    for layer, parts in layers_from_the_top(model).items():
+    for layer, parts in task.layers(model).items():
         redraw(parts, generator)
         now = list(_explained(task, model, chosen, explainers, seed, f" {layer}", done))
         _compare(found, layer, originals, now)
@@ -147,9 +147,9 @@ def _explained(
 ) -> Iterator[Mapping[str, TokenScores]]:
     """Yield the scores of each batch; ``suffix`` follows the samples' ids in the names that seed random draws."""
     images = {number: image for batch in chosen for number, image in zip(batch.ids, batch.picture_ids, strict=True)}
-    partners = Partners(images, seed, partial(task.trace, model, chosen))
+    partners = Partners(images, seed, partial(task.trace, model, chosen)) if hasattr(task, "trace") else None
     for batch in chosen:
-        bound, _ = partners.bind(explainers, batch.items)
+        bound = explainers if partners is None else partners.bind(explainers, batch.items)[0]
         yield task.explained(model, batch, bound, [f"{number}{suffix}" for number in batch.ids])
         done(len(batch.ids))
 
@@ -168,7 +168,9 @@ def _compare(
         curve[layer] = np.concatenate(parts)
 
 
-def curve_rows(found: Mapping[tuple[str, str], Mapping[str, Array]], mapper: str, seed: int) -> list[dict[str, Any]]:
+def curve_rows(
+    found: Mapping[tuple[str, str], Mapping[str, Array]], about: Mapping[str, str], seed: int
+) -> list[dict[str, Any]]:
     """Return one row per curve and layer: the mean over samples and its 95 % bootstrap interval.
 
     Samples whose original scores are all equal are left out. The correlation is None if no sample remains; the interval
@@ -180,7 +182,8 @@ def curve_rows(found: Mapping[tuple[str, str], Mapping[str, Array]], mapper: str
         table = table[~np.isnan(table).any(1)]
         interval = bootstrap_interval(table, seed=seed) if len(table) > 1 else None
         for number, layer in enumerate(curve):
-            row = {"explainer": explainer, "mapper": mapper, "modality": modality, "layers": number, "layer": layer}
+            row: dict[str, Any] = {"explainer": explainer, **about, "modality": modality}
+            row |= {"layers": number, "layer": layer}
             row["correlation"] = float(table[:, number].mean()) if len(table) else None
             row["ci95"] = None if interval is None else interval[:, number].tolist()
             rows.append({**row, "samples": len(table)})

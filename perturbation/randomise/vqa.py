@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clipmapper.choice import describe
 from clipmapper.config.explain import ExplainedConfig
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
@@ -19,6 +20,7 @@ from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from explain import AttentionTrace, Explainer, Needs
 from explain.targets import given
 from perturbation.measures.base import ScoredBy, TokenScores
+from perturbation.randomise.layers import layers_from_the_top
 
 MODALITIES = ("image", "text")
 UNIT = "questions"  # word for the samples in messages
@@ -45,6 +47,14 @@ class FixedAnswers:
     def items(self) -> list[int]:
         """Ids of the questions, each of which is one item of a trace."""
         return self.batch.ids
+
+
+layers = layers_from_the_top
+
+
+def name_of(trained: TrainedVQA) -> str:
+    """Return the checkpoint, with what is known about its training."""
+    return f"checkpoint: {describe(trained.checkpoint)}"
 
 
 def load(config: ExplainedConfig) -> TrainedVQA:

@@ -153,7 +153,7 @@ def test_rows_are_means_and_paired_gains_over_questions_with_evidence() -> None:
     for column in table.values():
         column[[3, 7]] = np.nan
     kinds = ["a"] * 29 + ["b"]
-    found = localisation_rows({"image": table}, kinds, "b", seed=0)
+    found = localisation_rows({"image": table}, kinds, {"mapper": "b"}, seed=0)
     assert found["left_out"] == {"image": 2}
     assert [(row["explainer"], row["metric"]) for row in found["rows"]] == [(e, m) for e in table for m in METRICS]
     known = [k for k in range(30) if k not in (3, 7)]
@@ -172,7 +172,7 @@ def test_rows_are_means_and_paired_gains_over_questions_with_evidence() -> None:
 def test_the_table_marks_values_that_are_not_above_chance() -> None:
     steady = np.full((20, 3), 0.4)
     values = {"good": steady + 0.2, "none": steady, "chance": steady}
-    found = localisation_rows({"text": values}, ["a"] * 20, "b", seed=0)
+    found = localisation_rows({"text": values}, ["a"] * 20, {"mapper": "b"}, seed=0)
     lines = markdown(found["rows"], found["left_out"], "shapes test", 20).splitlines()
     assert lines[0] == "| explainer | text mass | text rank | text pointing |"
     assert lines[2] == "| good | 0.600 [0.600, 0.600] | 0.600 [0.600, 0.600] | 0.600 [0.600, 0.600] |"
@@ -217,7 +217,7 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
         assert rows["pointing_game"]["value"] == pytest.approx(np.mean([hit for _, hit in values]), abs=1e-5)
     ids, kinds, values = read_samples(tmp_path / "one" / "localisation.parquet")
     assert len(set(ids.tolist())) == 9
-    tables = localisation_rows(values, kinds, "b", 0)
+    tables = localisation_rows(values, kinds, {"mapper": "b"}, 0)
     assert {name: tables[name] for name in ("rows", "by_kind")} == {name: found[name] for name in ("rows", "by_kind")}
     again = command("evaluate_explanations", *arguments(tiny, trained, tmp_path / "two"))
     assert again[0] == 0

@@ -11,6 +11,8 @@ DRAWN = (
     "clipmapper.tasks.vqa.pictures.save",
     "clipmapper.tasks.caption.pictures.draw_caption",
     "clipmapper.tasks.caption.pictures.save",
+    "clipmapper.any_model.pictures.draw",
+    "clipmapper.any_model.pictures.save",
     "perturbation.measures.areas.curve_figure",
     "perturbation.measures.areas.save",
 )

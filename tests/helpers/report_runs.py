@@ -129,7 +129,7 @@ def write_localisation(folder: Path) -> Path:
     draw = np.random.default_rng(0)
     values = {name: draw.uniform(low, low + 0.2, (30, 3)) for name, low in (("near", 0.7), ("far", 0.1))}
     columns = {**values, "deletion": np.full((30, 3), 0.9), "chance": np.full((30, 3), 0.2)}
-    tables = localisation_rows({"image": columns}, ["color"] * 30, "b", 0)
+    tables = localisation_rows({"image": columns}, ["color"] * 30, {"mapper": "b"}, 0)
     about = {"questions": 30, "checkpoint": "best.ckpt", "config": CONFIG, "versions": VERSIONS}
     write_json(folder / "localisation.json", {**tables, **about})
     return folder
@@ -146,7 +146,7 @@ def write_sanity(folder: Path) -> Path:
         for name, last in (("stays", 0.6), ("falls", 0.0))
     }
     about = {"checkpoint": "best.ckpt", "config": CONFIG, "versions": VERSIONS}
-    write_json(folder / "sanity.json", {"rows": curve_rows(found, "b", 0), **about})
+    write_json(folder / "sanity.json", {"rows": curve_rows(found, {"mapper": "b"}, 0), **about})
     return folder
 
 

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 def table_of(
     relevance: dict[str, np.ndarray], evidence: np.ndarray, kinds: list[str], captions: list[int]
 ) -> dict[str, Any]:
-    return word_localisation_rows(word_values(relevance, evidence, 0), kinds, captions, "b", seed=0)
+    return word_localisation_rows(word_values(relevance, evidence, 0), kinds, captions, {"mapper": "b"}, seed=0)
 
 
 def rows_of(found: dict[str, Any]) -> dict[tuple[str, str, str], Row]:

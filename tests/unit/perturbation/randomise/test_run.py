@@ -138,7 +138,7 @@ def test_rows_leave_out_samples_without_an_order() -> None:
     nan = float("nan")
     curve = {"none": np.array([1.0, nan, 1.0]), "head": np.array([0.5, nan, 0.1])}
     lost = {"none": np.array([nan] * 3), "head": np.array([nan] * 3)}
-    rows = curve_rows({("image", "x"): curve, ("text", "x"): lost}, "a", seed=0)
+    rows = curve_rows({("image", "x"): curve, ("text", "x"): lost}, {"mapper": "a"}, seed=0)
     assert [row["correlation"] for row in rows] == pytest.approx([1, 0.3, None, None])
     assert [row["samples"] for row in rows] == [2, 2, 0, 0]
     assert [(row["layers"], row["layer"]) for row in rows] == [(0, "none"), (1, "head")] * 2

@@ -1,0 +1,90 @@
+"""Loading of the model that a config names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import nn
+
+from clipmapper.config.explain import AnyModelConfig
+from clipmapper.config.schema import HuggingFaceConfig, OpenClipConfig
+from clipmapper.encoder.load import fingerprint, load_open_clip, use
+from clipmapper.errors import UserError
+from explain.sample.hugging_face import DUAL, loaded
+
+#: Keys of the encoder, in messages of its loading, by those of a model.
+_KEYS = {"encoder.weights": "model.weights", "encoder.model": "model.architecture"}
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model and its processor, in the form that :func:`explain.explain` takes."""
+
+    model: nn.Module
+    processor: Any
+    source: str  #: where it was loaded from
+    dual: bool  #: whether it is a dual encoder, whose only value is the similarity of an image and a text
+
+    @property
+    def name(self) -> str:
+        """The model with its class and size, as text for the user."""
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"model: {self.source} ({type(self.model).__name__}, {count:,} parameters)"
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes with every weight, the model's config and the processor's settings."""
+        return fingerprint(self.model, f"{getattr(self.model, 'config', self.source)} {_settings(self.processor)}")
+
+
+def load_model(config: AnyModelConfig) -> LoadedModel:
+    """Load the model that the config names, on the device of its trainer, and seed torch's generators.
+
+    Raises:
+        UserError: There is no such model, its files are damaged, or there is no such device.
+    """
+    device = use(config)
+    torch.manual_seed(config.seed)  # some models draw at random, such as the order of ViLT's patches
+    if isinstance(config.model, OpenClipConfig):
+        found = _open_clip(config.model)
+    else:
+        assert isinstance(config.model, HuggingFaceConfig)
+        found = _hugging_face(config.model)
+    found.model.to(device)
+    return found
+
+
+def _hugging_face(config: HuggingFaceConfig) -> LoadedModel:
+    try:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # clipmapper.console shows the progress of all commands
+        model, processor = loaded(config.path, None)
+    except ImportError as error:
+        raise UserError("model=huggingface needs the package transformers; install clipmapper[transformers]") from error
+    except ValueError as error:
+        raise UserError(f"model.path={config.path}: {error}") from error
+    name = Path(config.path).name if Path(config.path).is_dir() else config.path
+    return LoadedModel(model, processor, name, model.config.model_type in DUAL)
+
+
+def _open_clip(config: OpenClipConfig) -> LoadedModel:
+    try:
+        model = load_open_clip(config.architecture, config.weights)
+    except UserError as error:
+        message = str(error)
+        for key, own in _KEYS.items():
+            message = message.replace(key, own)
+        raise UserError(message) from error
+    settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
+    preprocess = open_clip.transform.image_transform_v2(settings, is_train=False)
+    processor = (preprocess, open_clip.get_tokenizer(config.architecture))
+    return LoadedModel(model.eval(), processor, f"{config.architecture}, {config.weights}", dual=True)
+
+
+def _settings(processor: Any) -> str:
+    """Return the settings of a processor as text."""
+    return str(processor.to_dict()) if hasattr(processor, "to_dict") else str(processor)

@@ -1,0 +1,133 @@
+"""The explanations of any model's answers, compared with the evidence that the answers depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clipmapper.any_model.explainers import usable
+from clipmapper.any_model.load import LoadedModel, load_model
+from clipmapper.any_model.samples import Sample, load_samples
+from clipmapper.console import progress
+from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
+from clipmapper.errors import UserError
+from clipmapper.training.batches import even_batches
+from explain import Explainer
+from perturbation.arrays import Array, Mask
+from perturbation.config import LocaliseModelConfig
+from perturbation.localise.deletion import DELETION
+from perturbation.localise.metrics import METRICS, chance
+from perturbation.localise.tables import CHANCE
+from perturbation.localise.vqa import CORRECT, Localised, write_report
+from perturbation.measures.faithfulness import single_effects, single_removals
+from perturbation.pairs.explaining import Chosen, explained_pairs
+from perturbation.pairs.reader import PairReader
+from perturbation.pairs.samples import Pair
+from perturbation.pairs.scorers.choose import scorer_of
+from perturbation.pairs.units import Units
+from perturbation.perturb.any_model import opened
+from perturbation.removal.reader import Modality, read_together
+
+
+def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
+    """Compare explanations with the evidence; write ``localisation.json``, ``.md`` and ``.parquet``, print the table.
+
+    Raises:
+        UserError: The data has no evidence, the model gives no answers, or too few of them are correct.
+    """
+    evidence = read_evidence(config.data, config.split)
+    loaded = load_model(config)
+    if loaded.dual:
+        raise UserError("a dual encoder gives no answers, whose evidence is known: choose a model of questions")
+    print(loaded.name, flush=True)
+    reader = PairReader(scorer_of(loaded.model, loaded.processor), "mean", "drop", config.batch_size, correct=True)
+    samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader, config)
+    first = opened(samples[0])
+    explainers = usable(explainers, loaded, first.image, first.text)
+    parts: dict[str, dict[str, list[Array]]] = {}
+    with progress(len(samples), "explaining", "questions") as advance:
+        for rows in even_batches(range(len(samples)), config.batch_size):
+            batch = [samples[row] for row in rows]
+            found = _metrics(loaded, reader, batch, explainers, evidence, config.patch_share)
+            for modality, columns in found.items():
+                for name, metrics in columns.items():
+                    parts.setdefault(modality, {}).setdefault(name, []).append(metrics)
+            advance(len(rows))
+    values = {m: {name: np.concatenate(arrays) for name, arrays in columns.items()} for m, columns in parts.items()}
+    kinds, ids = tuple(sample.kind for sample in samples), tuple(sample.id for sample in samples)
+    write_report(Localised(values, kinds, ids), loaded.source, config, run)
+
+
+def correctly_answered(samples: Sequence[Sample], reader: PairReader, config: LocaliseModelConfig) -> list[Sample]:
+    """Return the first ``config.samples`` samples, in a random order, that the model answers correctly.
+
+    Raises:
+        UserError: The model answers fewer correctly.
+    """
+    order = np.random.default_rng(config.seed).permutation(len(samples)).tolist()
+    found: list[Sample] = []
+    with progress(config.samples, "looking for correct answers", "correct answers") as advance:
+        for rows in even_batches(order, config.batch_size):
+            pairs = [opened(samples[row]) for row in rows]
+            asked = reader.scorer.ask(pairs)
+            said = reader.scorer.score([p.image for p in pairs], [p.text for p in pairs], asked, say=True).said
+            for row, pair, answer in zip(rows, pairs, said, strict=True):
+                if pair.accuracy(answer) >= CORRECT and len(found) < config.samples:
+                    found.append(samples[row])
+                    advance()
+            if len(found) == config.samples:
+                return found
+    raise UserError(
+        f"samples={config.samples}: the model answers only {len(found)} of the {len(order)} questions of "
+        f"split={config.split} correctly; give samples={len(found)} or fewer"
+    )
+
+
+def _metrics(
+    loaded: LoadedModel,
+    reader: PairReader,
+    samples: Sequence[Sample],
+    explainers: Mapping[str, Explainer],
+    evidence: SplitEvidence,
+    patch_share: float,
+) -> dict[Modality, dict[str, Array]]:
+    """Return the metrics of a batch, [B, metrics], by modality and explainer, ``deletion`` or ``chance``."""
+    pairs = [opened(sample) for sample in samples]
+    explained, units = explained_pairs(loaded.model, loaded.processor, pairs, Chosen(explainers, {}, [], 1), 0, 0)
+    counted = {modality: tokens.removable for modality, tokens in explained.tokens.items()}
+    read_pairs, asked = reader.samples(pairs, units, 0), reader.scorer.ask(pairs)
+    outputs = read_together(lambda subsets: reader.read(read_pairs, subsets, asked), single_removals(counted))
+    found: dict[Modality, dict[str, Array]] = {}
+    for modality, tokens in explained.tokens.items():
+        eligible = tokens.removable
+        truth = np.zeros_like(eligible)
+        for b, (sample, pair, parts) in enumerate(zip(samples, pairs, units, strict=True)):
+            known = _evidence(evidence, sample, pair, parts, modality, patch_share)
+            truth[b, : len(known)] = known
+        scores = {by.name: values for by, values in tokens.scores.items()}
+        scores[DELETION] = single_effects(outputs, modality)
+        found[modality] = {
+            name: np.stack([measure(values, eligible, truth) for measure in METRICS.values()], 1)
+            for name, values in scores.items()
+        }
+        found[modality][CHANCE] = np.stack([chance(eligible, truth)] * len(METRICS), 1)
+    return found
+
+
+def _evidence(
+    evidence: SplitEvidence, sample: Sample, pair: Pair, units: Units, modality: Modality, patch_share: float
+) -> Mask:
+    """Return which cells, or which words, of one sample are evidence, bool [n]."""
+    if modality == "text":
+        spans = evidence.questions[sample.id].words
+        inside = [any(first <= start and end <= last for first, last in spans) for start, end in units.words]
+        return np.array(inside, dtype=np.bool_)
+    rows, cols = units.grid
+    assert pair.image is not None
+    whole = (0, 0, *pair.image.size)
+    seen = (*units.boxes.min(0)[:2], *units.boxes.max(0)[2:])
+    if rows != cols or tuple(map(int, seen)) != whole:
+        raise UserError(f"the model sees {rows} × {cols} cells in {seen} of an image; evidence needs a square grid")
+    return evidence.patches(sample.id, sample.image_id, rows, patch_share)

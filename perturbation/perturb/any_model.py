@@ -1,0 +1,127 @@
+"""The perturbation tests of any model (docs/method.md, Perturbation tests)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from clipmapper.any_model.explainers import usable
+from clipmapper.any_model.load import LoadedModel, load_model
+from clipmapper.any_model.samples import Sample, load_samples
+from clipmapper.data.images import BadImage, load_rgb
+from clipmapper.training.batches import even_batches
+from perturbation.config import CONTROLS, PerturbModelConfig
+from perturbation.measures.base import Measure
+from perturbation.pairs.explaining import Chosen
+from perturbation.pairs.reader import PairReader
+from perturbation.pairs.samples import Pair, check_parts
+from perturbation.pairs.scorers.choose import scorer_of
+from perturbation.pairs.tests import PairTests
+from perturbation.perturb.candidates import Candidate
+from perturbation.perturb.identity import digest
+from perturbation.perturb.parts import Tables
+from perturbation.perturb.samples import sample_rows, split_of
+
+
+@dataclass(frozen=True, eq=False)
+class ModelTests:
+    """The perturbation tests of any model; implements ``ExplanationTests``.
+
+    ``batches`` are rows of ``samples``. There are no prepared data.
+    """
+
+    unit = "samples"
+
+    loaded: LoadedModel
+    samples: Sequence[Sample]
+    batches: Sequence[Sequence[int]]
+    tests: PairTests
+    skip: bool  #: whether samples whose image cannot be read are left out
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.loaded.model
+
+    @property
+    def name(self) -> str:
+        """The model, with its size."""
+        return self.loaded.name
+
+    @property
+    def content(self) -> Mapping[str, str]:
+        """Hashes of the model, and of the tested samples with people's answers."""
+        rows = [row for rows in self.batches for row in rows]
+        return {
+            "checkpoint": self.loaded.fingerprint(),
+            "samples": digest([s.id, s.image and s.image.name, s.text, s.answers] for s in map(self._sample, rows)),
+        }
+
+    @property
+    def about(self) -> str:
+        """The number of tested samples and the values, as text for the user."""
+        reader = self.tests.reader
+        values = f"accuracy, {reader.scorer.value}" if reader.correct else reader.scorer.value
+        if reader.scorer.answers and not reader.correct:
+            values += " (no accuracy: not all samples have answers)"
+        return f"{sum(map(len, self.batches))} of {len(self.samples)} samples; values: {values}"
+
+    def prepare(self, run: Path) -> None:
+        """Return None: batches share no data."""
+
+    def record(self, number: int, prepared: None) -> Tables:
+        """Return the records of a batch; none if no image of it is readable."""
+        pairs = [pair for row in self.batches[number] if (pair := self._pair(row)) is not None]
+        return self.tests.record(pairs, sum(map(len, self.batches[:number]))) if pairs else {}
+
+    def _sample(self, row: int) -> Sample:
+        return self.samples[row]
+
+    def _pair(self, row: int) -> Pair | None:
+        sample = self._sample(row)
+        try:
+            return opened(sample)
+        except BadImage as error:
+            if not self.skip:
+                raise
+            print(f"skipped: {error}", file=sys.stderr)
+            return None
+
+
+def build_tests(
+    config: PerturbModelConfig, candidates: Sequence[Candidate], measures: Mapping[str, Measure]
+) -> ModelTests:
+    """Load the model, draw the samples to test, and return their tests.
+
+    Raises:
+        UserError: The model or the data cannot be loaded, there are fewer samples than ``config.samples``, or no
+            explainer can explain the model.
+    """
+    loaded = load_model(config)
+    samples = load_samples(config.data, split_of(config), loaded.dual)
+    check_parts(samples)
+    rows = sample_rows(len(samples), config.samples, config.seed, "samples")
+    scorer = scorer_of(loaded.model, loaded.processor)
+    known = all(samples[row].answers is not None for row in rows)
+    reader = PairReader(scorer, config.removal.image, config.removal.text, config.batch_size, known)  # type: ignore[arg-type]
+    named = {each.name.name: each.explainer for each in candidates}
+    first = opened(samples[rows[0]])
+    traced = usable({n: each for n, each in named.items() if n not in CONTROLS}, loaded, first.image, first.text)
+    chosen = Chosen(traced, {}, [name for name in named if name in CONTROLS], config.random_seeds)
+    tests = PairTests(loaded.model, loaded.processor, reader, chosen, measures, config.seed)
+    batches = even_batches(rows, config.batch_samples)
+    return ModelTests(loaded, samples, batches, tests, config.data.on_bad_image == "skip")
+
+
+def opened(sample: Sample) -> Pair:
+    """Return a sample with its image.
+
+    Raises:
+        BadImage: The image cannot be read.
+    """
+    image = None if sample.image is None else load_rgb(sample.image)
+    return Pair(sample.id, image, sample.text, sample.answers)

@@ -1,0 +1,122 @@
+"""Any model in the model randomisation test.
+
+The answers of the original model are explained throughout, also after layers are randomised. The layers are those that
+the model registered, from the last to the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from torch import nn
+
+from clipmapper.any_model.explainers import usable as usable_for_model
+from clipmapper.any_model.load import LoadedModel, load_model
+from clipmapper.any_model.samples import Sample, load_samples
+from clipmapper.config.explain import AnyModelConfig
+from explain import Explainer
+from explain.sample.entry import explain
+from explain.sample.traced import Goal
+from perturbation.measures.base import ScoredBy, TokenScores
+from perturbation.pairs.explaining import Chosen, explained_pairs
+from perturbation.pairs.samples import Pair
+from perturbation.perturb.any_model import opened
+from perturbation.randomise.layers import registered_layers
+
+MODALITIES = ("image", "text")
+UNIT = "samples"
+layers = registered_layers
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSamples:
+    """A model with the samples to explain."""
+
+    loaded: LoadedModel
+    samples: Sequence[Sample]
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.loaded.model
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the model was loaded from."""
+        return self.loaded.source
+
+    @property
+    def ids(self) -> list[int]:
+        """Id of each sample."""
+        return [sample.id for sample in self.samples]
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPairs:
+    """A batch of samples, and the answer to explain of each."""
+
+    processor: Any
+    pairs: Sequence[Pair]
+    goals: Sequence[Goal]
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of the samples."""
+        return [pair.id for pair in self.pairs]
+
+    @property
+    def picture_ids(self) -> list[int]:
+        """Ids of the samples, whose images may be the same."""
+        return self.ids
+
+
+def name_of(trained: ModelSamples) -> str:
+    """Return the model, with its size."""
+    return trained.loaded.name
+
+
+def load(config: AnyModelConfig) -> ModelSamples:
+    """Load the model and the samples of the config's data."""
+    loaded = load_model(config)
+    return ModelSamples(loaded, load_samples(config.data, config.split, loaded.dual))
+
+
+def usable(trained: ModelSamples, explainers: Mapping[str, Explainer]) -> Mapping[str, Explainer]:
+    """Return the explainers that can explain the model, and report the others on stderr."""
+    first = opened(trained.samples[0])
+    return usable_for_model(explainers, trained.loaded, first.image, first.text)
+
+
+def fixed(trained: ModelSamples, rows: Sequence[int]) -> FixedPairs | None:
+    """Return the samples of these rows with the model's answers; None if it gives no answer with a word to any."""
+    loaded = trained.loaded
+    pairs, goals = [], []
+    for pair in (opened(trained.samples[row]) for row in rows):
+        answer = explain(loaded.model, loaded.processor, pair.image, pair.text, explainer="rollout").answer
+        if answer.similarity is not None or answer.text:
+            pairs.append(pair)
+            goals.append(None if answer.similarity is not None else answer.text)
+    return FixedPairs(loaded.processor, pairs, goals) if pairs else None
+
+
+def explained(
+    model: nn.Module, samples: FixedPairs, explainers: Mapping[str, Explainer], names: Sequence[int | str]
+) -> dict[str, TokenScores]:
+    """Explain the answers and return the scores of cells and words by modality.
+
+    Args:
+        model: The model.
+        samples: The samples and the answers to explain.
+        explainers: Explainers by name.
+        names: Names of the samples; the part after a sample's id seeds random scores.
+    """
+    seed = crc32(str(names[0]).partition(" ")[2].encode())
+    chosen = Chosen(explainers, {}, [], 1)
+    batch, _ = explained_pairs(model, samples.processor, samples.pairs, chosen, 0, seed, samples.goals)
+    return {
+        modality: TokenScores(tokens.removable, {ScoredBy(by.name): each for by, each in tokens.scores.items()})
+        for modality, tokens in batch.tokens.items()
+    }
