@@ -24,7 +24,7 @@ class ImageRemovalConfig:
     image: str = MISSING
 
     def __post_init__(self) -> None:
-        _check_choices("removal.image", [self.image], ("mask", "mean"))
+        _check_choices("removal.image", [self.image], ("mask", *FILLS))
 
 
 @dataclass

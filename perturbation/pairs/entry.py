@@ -13,7 +13,6 @@ from clipmapper.console import progress
 from clipmapper.files import versions
 from perturbation.measures.base import Measure
 from perturbation.pairs.explaining import choose
-from perturbation.pairs.filling import Fill, check_fill
 from perturbation.pairs.reader import PairReader, WordRemoval
 from perturbation.pairs.result import Tested, tested
 from perturbation.pairs.samples import pairs_of
@@ -21,6 +20,7 @@ from perturbation.pairs.scorers.choose import ready, scorer_of
 from perturbation.pairs.tests import PairTests
 from perturbation.perturb.measures import build_measures
 from perturbation.perturb.parts import Tables
+from perturbation.removal.filling import Fill, check_fill
 
 
 def test(
@@ -57,7 +57,7 @@ def test(
         measures: Names of measures in ``configs/measure``.
         controls: Further rows: ``random``, ``first_to_last``, ``last_to_first``, ``centre_first``.
         image_removal: What is seen in the place of removed cells: ``mean``, ``zero``, ``blur``, ``noise`` or
-            ``noisy_linear`` (:class:`~perturbation.pairs.filling.Filler`).
+            ``noisy_linear`` (:class:`~perturbation.removal.filling.Filler`).
         text_removal: ``drop`` leaves removed words out; ``mask`` and ``pad`` put the tokenizer's token in their places.
         steps: Removed fractions, which rise from 0; or ``paper``.
         random_seeds: Number of random orders, over which the control ``random`` is averaged.

@@ -13,10 +13,10 @@ from PIL import Image
 
 from clipmapper.errors import UserError
 from perturbation.arrays import Array, Mask
-from perturbation.pairs.filling import Fill, Filler
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.base import Scored, Scorer
 from perturbation.pairs.units import Units, without_words
+from perturbation.removal.filling import Fill, Filler, rgb_image
 from perturbation.removal.reader import SubsetOutputs, Subsets
 
 WordRemoval = Literal["drop", "mask", "pad"]
@@ -62,7 +62,7 @@ class PairReader:
     def samples(self, pairs: Sequence[Pair], units: Sequence[Units], seed: int) -> ReadPairs:
         """Return samples with the means to remove parts of them."""
         fillers = [
-            None if pair.image is None else Filler(pair.image, each.boxes, self.fill, f"{seed}/{pair.id}")
+            None if pair.image is None else Filler(_colours(pair.image), each.boxes, self.fill, f"{seed}/{pair.id}")
             for pair, each in zip(pairs, units, strict=True)
         ]
         return ReadPairs(pairs, units, fillers)
@@ -140,9 +140,14 @@ class PairReader:
         return without_words(text, samples.units[b].words, np.frombuffer(read, dtype=np.bool_), self.replacement)
 
 
+def _colours(image: Image.Image) -> Array:
+    """Return the colours of an RGB image from 0 to 1, [H, W, 3]."""
+    return np.asarray(image, dtype=np.float64) / 255
+
+
 def _without_cells(samples: ReadPairs, b: int, seen: bytes) -> Image.Image | None:
     filler, kept = samples.fillers[b], np.frombuffer(seen, dtype=np.bool_)
-    return None if filler is None else samples.pairs[b].image if kept.all() else filler.without(kept)
+    return None if filler is None else samples.pairs[b].image if kept.all() else rgb_image(filler.without(kept))
 
 
 def _rows(masks: Mask | None, b: int, count: int, subsets: int) -> Mask:

@@ -114,11 +114,10 @@ class CaptionTests:
         partners = {name: each.partners for each in candidates for name in self._weighting_by_name(each.name)}
         seed = self.config.seed
         explained = ExplainedBatch("image", batch.ids, "captions", {"image": tokens}, start, seed, partners)
-        engine = CaptionEngine(
-            self.model, self.config.engine_batch or ENGINE_BATCH, self.trained.max_length, self.config.removal.image
-        )
+        size, length = self.config.engine_batch or ENGINE_BATCH, self.trained.max_length
+        engine = CaptionEngine(self.model, size, length, self.config.removal.image, seed)  # type: ignore[arg-type]
         texts = [self.model.vocabulary.text(ids) for ids in batch.captions]
-        samples = CaptionSamples(batch.pixels, [image.captions for image in batch.images], texts)
+        samples = CaptionSamples(batch.pixels, [image.captions for image in batch.images], texts, batch.ids)
         return record_batch(self.measures, explained, CaptionReader(engine), samples, None)
 
     def _score_patches(

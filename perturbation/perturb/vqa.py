@@ -94,7 +94,8 @@ class QuestionTests:
         batch = self.trained.batch(self.batches[number])
         if batch is None:
             return {}
-        removal = Removal(self.config.removal.image, self.config.removal.text)  # type: ignore[arg-type]
+        how = self.config.removal
+        removal = Removal(how.image, how.text, self.config.seed)  # type: ignore[arg-type]
         reader = VQAReader(Engine(self.model, prepared, removal))
         samples = reader.samples(batch)
         target = target_of(self.config.target, samples.inputs.logits)

@@ -21,6 +21,7 @@ from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.tracing import caption_inputs
 from perturbation.arrays import Array
 from perturbation.removal.engine import distinct, image_without
+from perturbation.removal.pixels import ImageRemoval, patch_filler
 from perturbation.removal.reader import SubsetOutputs, Subsets
 
 
@@ -29,35 +30,39 @@ class CaptionEngine:
     """A captioning model that reads subsets of an image's patches, with greedy decoding.
 
     Up to ``batch_size`` subsets with the same number of patches are captioned at once. A caption has at most
-    ``max_length`` sub-words. ``removal`` is ``mask`` or ``mean`` (``perturbation.removal.engine.Removal.image``).
+    ``max_length`` sub-words. ``removal`` and ``seed`` are ``image`` and ``seed`` of
+    :class:`~perturbation.removal.engine.Removal`.
     """
 
     model: CLIPMapperCaption
     batch_size: int
     max_length: int
-    removal: str = "mask"
+    removal: ImageRemoval = "mask"
+    seed: int = 0
 
     @torch.inference_mode()
-    def captions(self, pixels: Tensor, kept: Tensor, whole: Sequence[str]) -> list[list[str]]:
+    def captions(self, pixels: Tensor, kept: Tensor, whole: Sequence[str], ids: Sequence[int] = ()) -> list[list[str]]:
         """Return M captions of each of B images.
 
         Args:
             pixels: [B, 3, H, W].
             kept: Kept patches, bool [B, M, P]; the class token is always kept.
             whole: The B captions with nothing removed, which are not computed again.
+            ids: Ids of the B images; the removals ``mask`` and ``mean`` need none.
         """
         owners, subsets, places = _distinct_patches(kept)
         said = [whole[owner] for owner in owners.tolist()]
-        for rows, image in self._encoded(pixels, owners, subsets, ~subsets.all(1)):
-            for row, ids in zip(rows.tolist(), greedy(self.model, image, self.max_length), strict=True):
-                said[row] = self.model.vocabulary.text(ids)
+        for rows, image in self._encoded(pixels, ids, owners, subsets, ~subsets.all(1)):
+            for row, caption in zip(rows.tolist(), greedy(self.model, image, self.max_length), strict=True):
+                said[row] = self.model.vocabulary.text(caption)
         return [[said[place] for place in row] for row in places.tolist()]
 
     @torch.inference_mode()
     def token_probabilities(self, pixels: Tensor, kept: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
         """Return the probability of each token of given captions after the tokens before it, [B, M, T].
 
-        All tokens of a caption are read in one pass per subset; the values at padding have no meaning.
+        All tokens of a caption are read in one pass per subset; the values at padding have no meaning. The removal must
+        be ``mask`` or ``mean``.
 
         Args:
             pixels: [B, 3, H, W].
@@ -68,7 +73,7 @@ class CaptionEngine:
         text = self.model.encoder.text(inputs.text.ids, inputs.text.valid)
         owners, subsets, places = _distinct_patches(kept)
         found = torch.empty(len(owners), inputs.classes.shape[1], device=pixels.device)
-        for rows, image in self._encoded(pixels, owners, subsets, subsets.any(1)):
+        for rows, image in self._encoded(pixels, (), owners, subsets, subsets.any(1)):
             owner = owners[rows]
             words = Tokens(text.features[owner], text.valid[owner], text.index[owner])
             probability = self.model.trained(image, words)[:, :-1].float().softmax(-1)
@@ -76,15 +81,16 @@ class CaptionEngine:
         return found[places]
 
     def _encoded(
-        self, pixels: Tensor, owners: Tensor, subsets: Tensor, wanted: Tensor
+        self, pixels: Tensor, ids: Sequence[int], owners: Tensor, subsets: Tensor, wanted: Tensor
     ) -> Iterator[tuple[Tensor, Tokens]]:
         """Yield the indices and encoded images of the wanted subsets, in batches with the same number of patches."""
         vision = self.model.encoder.vision
         embedded = vision.embed(pixels)
+        filler = patch_filler(vision, pixels, self.removal, self.seed, ids)
         counts = subsets.sum(1)
         for count in counts[wanted].unique().tolist():
             for rows in (wanted & (counts == count)).nonzero()[:, 0].split(self.batch_size):
-                yield rows, image_without(vision, pixels, embedded, owners[rows], subsets[rows], self.removal)
+                yield rows, image_without(vision, embedded, owners[rows], subsets[rows], filler)
 
 
 def _distinct_patches(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,6 +105,7 @@ class CaptionSamples:
     pixels: Tensor  #: [B, 3, H, W]
     references: Sequence[Sequence[str]]  #: captions by people, one or more for each image
     captions: Sequence[str]  #: the model's caption of each image with nothing removed
+    ids: Sequence[int] = ()  #: ids of the images; the removals ``mask`` and ``mean`` need none
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +128,7 @@ class CaptionReader:
         batch, patches = len(samples.pixels), self.engine.model.encoder.vision.token_count - 1
         kept = np.ones((batch, 1, patches), dtype=np.bool_) if subsets.image is None else subsets.image
         on_device = torch.from_numpy(kept).to(samples.pixels.device)
-        captions = self.engine.captions(samples.pixels, on_device, samples.captions)
+        captions = self.engine.captions(samples.pixels, on_device, samples.captions, samples.ids)
         clip, ref = clip_scores(self.engine.model.encoder, samples.pixels, samples.references, captions)
         values = {"clip_score": clip, "ref_clip_score": ref}
         return SubsetOutputs(np.array(captions, dtype=object), values, "clip_score")

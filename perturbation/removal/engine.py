@@ -25,6 +25,7 @@ from clipmapper.nn import Tokens, TokenSubset
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch
 from perturbation.arrays import Array
+from perturbation.removal.pixels import ImageRemoval, PatchFiller, patch_filler
 from perturbation.removal.reader import SubsetOutputs, Subsets
 
 
@@ -33,12 +34,17 @@ class Removal:
     """The way in which a token is removed (docs/method.md, Perturbation tests).
 
     - ``mask``: nothing attends to the token, from the input of its encoder onwards; kept tokens keep their positions.
-    - ``mean`` (only for images): the pixels of the patch get the mean colour of the image.
+    - ``mean``, ``zero``, ``blur``, ``noise`` and ``noisy_linear`` (only for images): the pixels of the patch get other
+      colours (:class:`~perturbation.removal.filling.Filler`), those of the photo as the encoder sees it
+      (:class:`~perturbation.removal.pixels.PatchFiller`).
     - ``drop`` (only for text): the sub-word is deleted, and the positions of the others are numbered again.
+
+    Random colours and noise depend only on ``seed`` and the id of the sample.
     """
 
-    image: Literal["mask", "mean"] = "mask"
+    image: ImageRemoval = "mask"
     text: Literal["mask", "drop"] = "mask"
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,7 @@ class CachedInputs:
     image: Stream  #: after the encoder and the part of the mapper that does not read the text
     text: Stream  #: after the encoder and the part of the mapper that does not read the image
     logits: Tensor  #: [B, answers]
+    filler: PatchFiller | None  #: the fills of removed patches; None if nothing attends to removed patches
 
     @property
     def answers(self) -> Tensor:
@@ -80,12 +87,13 @@ class Engine:
     removal: Removal = Removal()
 
     @torch.inference_mode()
-    def cache(self, pixels: Tensor, questions: TextBatch) -> CachedInputs:
+    def cache(self, pixels: Tensor, questions: TextBatch, ids: Sequence[int] = ()) -> CachedInputs:
         """Read the samples with nothing removed.
 
         Args:
             pixels: [B, 3, H, W].
             questions: B questions.
+            ids: Ids of the B samples; the removals ``mask`` and ``mean`` need none.
         """
         encoder, mapper = self.model.encoder, self.model.trained.mapper
         image_embedded, text_embedded = encoder.vision.embed(pixels), encoder.text.embed(questions.ids)
@@ -97,7 +105,8 @@ class Engine:
             parts.append((image, text, self._finish(image, text)))
         images, texts, logits = zip(*parts, strict=True)
         streams = _concatenate(images), _concatenate(texts)
-        return CachedInputs(pixels, questions, image_embedded, text_embedded, *streams, torch.cat(logits))
+        filler = patch_filler(encoder.vision, pixels, self.removal.image, self.removal.seed, ids)
+        return CachedInputs(pixels, questions, image_embedded, text_embedded, *streams, torch.cat(logits), filler)
 
     @torch.inference_mode()
     def read(self, inputs: CachedInputs, image: Tensor | None, text: Tensor | None, asked: Tensor) -> SubsetAnswers:
@@ -145,8 +154,7 @@ class Engine:
         return self.model.trained.head(self.model.trained.mapper.finish(image, text))
 
     def _encode_image(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
-        vision = self.model.encoder.vision
-        return image_without(vision, inputs.pixels, inputs.image_embedded, owner, kept, self.removal.image)
+        return image_without(self.model.encoder.vision, inputs.image_embedded, owner, kept, inputs.filler)
 
     def _encode_text(self, inputs: CachedInputs, owner: Tensor, kept: Tensor) -> Tokens:
         text, subset = self.model.encoder.text, TokenSubset.from_mask(kept)
@@ -174,30 +182,28 @@ class Engine:
     def together(self, tokens: int, kept: int) -> int:
         """Return how many subsets are read at once if each keeps ``kept`` of ``tokens`` image tokens.
 
-        A batch has room for more subsets if each has fewer tokens; the removal ``mean`` keeps their number.
+        A batch has room for more subsets if each has fewer tokens; filled patches keep their number.
         """
-        return self.batch_size if self.removal.image == "mean" else self.batch_size * tokens // kept
+        return self.batch_size * tokens // kept if self.removal.image == "mask" else self.batch_size
 
 
 def image_without(
-    vision: VisionTower, pixels: Tensor, embedded: Tensor, owner: Tensor, kept: Tensor, removal: str
+    vision: VisionTower, embedded: Tensor, owner: Tensor, kept: Tensor, filler: PatchFiller | None
 ) -> Tokens:
     """Encode U subsets of the patches of B images.
 
     Args:
         vision: The image encoder.
-        pixels: [B, 3, H, W].
         embedded: [B, 1 + P, D], the input tokens of the encoder for the full images.
         owner: int [U], the image of each subset.
         kept: Kept tokens, bool [U, 1 + P].
-        removal: ``mask`` or ``mean``; see ``Removal.image``.
+        filler: The fills of removed patches; None if nothing attends to removed patches.
     """
     x = embedded[owner]
-    if removal == "mask":
+    if filler is None:
         return vision.encode(x, TokenSubset.from_mask(kept))
-    whole = pixels[owner]
-    blank = vision.embed(whole.mean((2, 3), keepdim=True).expand_as(whole))
-    return vision.encode(torch.where(kept[:, :, None], x, blank))
+    filled = vision.embed(filler.fills(owner, kept[:, 1:]))
+    return vision.encode(torch.where(kept[:, :, None], x, filled))
 
 
 def distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -272,7 +278,7 @@ class VQAReader:
 
     def samples(self, batch: QuestionBatch) -> QuestionSamples:
         """Read the questions with nothing removed."""
-        return QuestionSamples(batch.questions, self.engine.cache(batch.pixels, batch.text))
+        return QuestionSamples(batch.questions, self.engine.cache(batch.pixels, batch.text, batch.ids))
 
     def read(self, samples: QuestionSamples, subsets: Subsets, asked: Tensor) -> SubsetOutputs:
         """Answer the questions on every subset.

@@ -194,6 +194,24 @@ def test_a_resumed_run_has_the_same_bytes_and_weights_words_once(
     assert results(resumed) == results(whole)
 
 
+@pytest.mark.parametrize("how", ["noise", "noisy_linear"])
+def test_filled_patches_depend_on_neither_the_batches_nor_a_stop(
+    captioner: Captioner, tmp_path: Path, how: str
+) -> None:
+    reduced = (f"removal.image={how}", "controls=[]", "weightings=[equal]")
+    whole, stopped, other = (tmp_path / name for name in ("whole", "stopped", "other"))
+    captioner.perturb(whole, *reduced)
+    with killed_after(1):
+        captioner.perturb(stopped, *reduced)
+    captioner.perturb(stopped, *reduced)
+    assert results(stopped) == results(whole)
+    captioner.perturb(other, *reduced, "batch_samples=5", "engine_batch=3")
+    there = {(row["image_id"], row["direction"]): row for row in records(whole)}
+    assert len(there) == 5 * 2
+    for row in records(other):
+        assert row["captions"] == there[row["image_id"], row["direction"]]["captions"]
+
+
 def test_an_image_with_an_empty_caption_is_left_out_and_counted(
     captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,7 +241,10 @@ def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path) -
         (("task=caption", "weightings=[cider,cider]"), "contains a value twice"),
         (("task=caption", "target=margin"), "unknown config key target"),
         (("task=caption", "removal.text=drop"), "unknown config key removal.text"),
-        (("task=caption", "removal.image=drop"), "removal.image: drop is not one of: mask, mean"),
+        (
+            ("task=caption", "removal.image=drop"),
+            "removal.image: drop is not one of: mask, mean, zero, blur, noise, noisy_linear",
+        ),
         (("task=vqa", "weightings=[cider]"), "unknown config key weightings"),
         (("task=vqa", "task.name=songs"), "task.name=songs is not one of: vqa, caption"),
         (("task=caption", "task.sees=text"), "only models that see both"),

@@ -68,7 +68,7 @@ def test_scores_that_cannot_be_ranked_are_refused_with_their_place(trained: Trai
         ("modality=[]", "modality is an empty list"),
         ("modality=[audio]", "modality: audio is not one of: image, text"),
         ("direction=[positive,positive]", "contains a value twice"),
-        ("removal.image=drop", "removal.image: drop is not one of: mask, mean"),
+        ("removal.image=drop", "removal.image: drop is not one of: mask, mean, zero, blur, noise, noisy_linear"),
         ("controls=[nothing]", "nothing is not one of"),
         ("split=dev", "split=dev: this data has"),
         ("eraser=[0]", "must be above 0 and at most 1"),

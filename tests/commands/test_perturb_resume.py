@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from killed_runs import killed_after
-from perturb_runs import Trained, results
+from perturb_runs import Trained, key, records, results
 from tiny_runs import finish, start
 from watching import watched
 
@@ -34,6 +34,22 @@ def test_a_resumed_run_has_the_same_bytes(
         trained.perturb(resumed, "ceiling.samples=4", *(() if in_place else (f"resume={stopped}",)))
     assert written == list(range(parts, 2))  # no finished part is written again
     assert results(resumed) == results(whole)
+
+
+@pytest.mark.parametrize("how", ["mean", "zero", "blur", "noise", "noisy_linear"])
+def test_filled_patches_depend_on_neither_the_batches_nor_a_stop(trained: Trained, tmp_path: Path, how: str) -> None:
+    reduced = (f"removal.image={how}", "modality=[image]", "steps=[0,0.5,1]", "measure.names=[areas]", "controls=[]")
+    whole, stopped, other = (tmp_path / name for name in ("whole", "stopped", "other"))
+    trained.perturb(whole, *reduced)
+    with killed_after(1):
+        trained.perturb(stopped, *reduced)
+    trained.perturb(stopped, *reduced)
+    assert results(stopped) == results(whole)
+    trained.perturb(other, *reduced, "batch_samples=6", "engine_batch=5")
+    there = {key(row, "direction"): row for row in records(whole)}
+    assert len(there) == 6 * 2
+    for row in records(other):
+        assert row["probability"] == pytest.approx(there[key(row, "direction")]["probability"], abs=1e-5)
 
 
 def test_the_engine_s_batch_size_is_measured_once(trained: Trained, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from models import pictures, random_caption, slow_greedy
+from slow_fills import normalised, photo, slow_fill
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.errors import UserError
 from clipmapper.nn import TokenSubset
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from perturbation.removal.caption_engine import CaptionEngine, CaptionReader, CaptionSamples
+from perturbation.removal.pixels import ImageRemoval
 from perturbation.removal.reader import Subsets
 
 LENGTH = 6
@@ -19,11 +21,9 @@ LENGTH = 6
 
 @pytest.mark.parametrize("removal", ["mask", "mean"])
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_the_engine_captions_the_kept_patches(name: str, removal: str) -> None:
+def test_the_engine_captions_the_kept_patches(name: str, removal: ImageRemoval) -> None:
     model, pixels = random_caption(name, "learnt"), pictures(3).double()
-    for parameter, tensor in model.trained.named_parameters():
-        if parameter.endswith(("query.weight", "out.weight")):
-            tensor.mul_(8)  # so that the patches affect the words
+    make_patches_matter(model)
     kept = torch.rand(3, 5, 9, generator=torch.Generator().manual_seed(1)) < 0.5
     kept[:, 0], kept[:, 3] = True, kept[:, 2]
     found = CaptionEngine(model, 2, LENGTH, removal).captions(pixels, kept, ["x", "y", "z"])
@@ -33,6 +33,20 @@ def test_the_engine_captions_the_kept_patches(name: str, removal: str) -> None:
             expected = slow_masked(model, pixels[b], kept[b, m], removal)
             assert found[b][m] == model.vocabulary.text(expected)
     assert len({text for row in found for text in row}) >= 3 + 2  # not all captions are equal
+
+
+@pytest.mark.parametrize("how", ["zero", "noise", "noisy_linear"])
+def test_filled_patches_are_captioned_as_in_a_photo_filled_by_a_loop(how: ImageRemoval) -> None:
+    model, photos = random_caption("b", "learnt", seed=2), [photo(k) for k in range(3)]
+    make_patches_matter(model)
+    kept = torch.rand(3, 4, 9, generator=torch.Generator().manual_seed(1)) < 0.5
+    pixels = model.encoder.pixels(photos).double()
+    found = CaptionEngine(model, 2, LENGTH, how, seed=8).captions(pixels, kept, ["x", "y", "z"], [30, 31, 32])
+    for b in range(3):
+        for m in range(4):
+            filled = normalised(slow_fill(photos[b], kept[b, m].tolist(), how, f"8/{30 + b}"))
+            assert found[b][m] == model.vocabulary.text(slow_greedy(model, filled[None], LENGTH))
+    assert len({text for row in found for text in row}) > 5  # not all captions are equal
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -51,6 +65,12 @@ def test_the_engine_reads_given_captions_on_the_kept_patches(name: str) -> None:
             logits = model(pixels[b : b + 1], text, image_subset=subset)[0, :-1]
             expected = [row.softmax(0)[model.vocabulary.ids.index(i)] for row, i in zip(logits, caption, strict=True)]
             assert found[b, m, : len(caption)].tolist() == pytest.approx([float(p) for p in expected], rel=1e-5)
+
+
+def make_patches_matter(model: CLIPMapperCaption) -> None:
+    for parameter, tensor in model.trained.named_parameters():
+        if parameter.endswith(("query.weight", "out.weight")):
+            tensor.mul_(8)
 
 
 def slow_masked(model: CLIPMapperCaption, pixels: torch.Tensor, kept: torch.Tensor, removal: str) -> list[int]:

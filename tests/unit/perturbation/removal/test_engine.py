@@ -7,12 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import random_encoder, random_vqa, samples
+from slow_fills import normalised, photo, slow_fill
 from torch import Tensor
 
 from clipmapper.encoder.load import TextBatch
 from clipmapper.nn import TokenSubset
 from perturbation.benchmark.plain_loop import plain_logits
 from perturbation.removal.engine import Engine, Removal
+from perturbation.removal.pixels import ImageRemoval
 from perturbation.removal.reader import Modality
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -141,6 +143,24 @@ def test_removal_by_mean_equals_an_image_with_its_mean_colour_in_these_patches()
                     y, x = 8 * (patch // 3), 8 * (patch % 3)
                     blanked[:, y : y + 8, x : x + 8] = pixels[b].mean((1, 2))[:, None, None]
             logits = model(blanked[None], one)
+            torch.testing.assert_close(reading.probability[b, m], logits[0, asked[b]].sigmoid(), **CLOSE)
+
+
+@pytest.mark.parametrize("how", ["zero", "noise", "noisy_linear"])
+@pytest.mark.parametrize("batch_size", [2, 32])
+def test_filled_patches_equal_a_photo_filled_by_a_loop(how: ImageRemoval, batch_size: int) -> None:
+    model = random_vqa("b")
+    photos, questions = [photo(k) for k in range(3)], samples(3)[1]
+    kept = random_masks(questions, "image", 4, seed=5)
+    asked = torch.tensor([0, 1, 2])
+    engine = Engine(model, batch_size, Removal(image=how, seed=8))
+    inputs = engine.cache(model.encoder.pixels(photos), questions, [30, 31, 32])
+    reading = engine.read(inputs, kept, None, asked)
+    for b in range(3):
+        one = TextBatch(questions.ids[b : b + 1], questions.valid[b : b + 1], 0)
+        for m in range(4):
+            filled = normalised(slow_fill(photos[b], kept[b, m, 1:].tolist(), how, f"8/{30 + b}")).float()
+            logits = model(filled[None], one)
             torch.testing.assert_close(reading.probability[b, m], logits[0, asked[b]].sigmoid(), **CLOSE)
 
 

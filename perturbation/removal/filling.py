@@ -31,7 +31,7 @@ class Filler:
       little noise (ROAD, Rong et al. 2022).
 
     Args:
-        image: The image, in RGB.
+        pixels: The image's RGB colours from 0 (black) to 1, [H, W, 3].
         boxes: Left, top, right and bottom of each cell, [P, 4].
         how: One of the above.
         name: Name of the sample, from which random colours and noise are drawn.
@@ -40,31 +40,29 @@ class Filler:
         UserError: ``how`` is unknown.
     """
 
-    def __init__(self, image: Image.Image, boxes: NDArray[np.intp], how: Fill, name: str) -> None:
+    def __init__(self, pixels: Array, boxes: NDArray[np.intp], how: Fill, name: str) -> None:
         check_fill(how)
-        self.pixels: Array = np.asarray(image, dtype=np.float64) / 255
-        self.boxes, self.how = boxes, how
+        self.pixels, self.boxes, self.how = pixels, boxes, how
         self._random = np.random.default_rng(list(name.encode()))
         self._noise = self._random.normal(0, NOISE, self.pixels.shape) if how == "noisy_linear" else None
-        self._background = None if how == "noisy_linear" else self._filled(image)
+        self._background = None if how == "noisy_linear" else self._filled()
 
-    def without(self, kept: Mask) -> Image.Image:
-        """Return the image without the cells for which ``kept``, bool [P], is False."""
+    def without(self, kept: Mask) -> Array:
+        """Return the image without the cells for which ``kept``, bool [P], is False: colours from 0 to 1, [H, W, 3]."""
         removed = np.zeros(self.pixels.shape[:2], dtype=np.bool_)
         for left, top, right, bottom in self.boxes[~kept]:
             removed[top:bottom, left:right] = True
         background = self._imputed(removed) if self._background is None else self._background
-        found = np.where(removed[:, :, None], background, self.pixels)
-        return Image.fromarray(np.rint(255 * found.clip(0, 1)).astype(np.uint8))
+        return np.where(removed[:, :, None], background, self.pixels).clip(0, 1)
 
-    def _filled(self, image: Image.Image) -> Array:
+    def _filled(self) -> Array:
         if self.how == "zero":
             return np.zeros_like(self.pixels)
         if self.how == "noise":
             return self._random.random(self.pixels.shape)
         if self.how == "blur":
             side = int((self.boxes[:, 2:] - self.boxes[:, :2]).max(initial=1))
-            return np.asarray(image.filter(ImageFilter.GaussianBlur(side)), dtype=np.float64) / 255
+            return np.asarray(rgb_image(self.pixels).filter(ImageFilter.GaussianBlur(side)), dtype=np.float64) / 255
         return np.broadcast_to(self.pixels.mean((0, 1)), self.pixels.shape)
 
     def _imputed(self, removed: Mask) -> Array:
@@ -84,6 +82,11 @@ def check_fill(how: str) -> None:
     """Raise UserError if a way to fill removed cells is unknown."""
     if how not in get_args(Fill):
         raise UserError(f"removal of cells: {how} is not one of: {', '.join(get_args(Fill))}")
+
+
+def rgb_image(pixels: Array) -> Image.Image:
+    """Return colours from 0 to 1, [H, W, 3], as an 8-bit image."""
+    return Image.fromarray(np.rint(255 * pixels.clip(0, 1)).astype(np.uint8))
 
 
 def imputed(pixels: Array, removed: Mask) -> Array:
