@@ -24,7 +24,9 @@ import perturbation
 from clipmapper.any_model.load import load_model
 from clipmapper.any_model.samples import load_samples
 from clipmapper.cli import as_added, typed
-from clipmapper.config.schema import BaseConfig
+from clipmapper.config.schema import BaseConfig, EncoderConfig
+from clipmapper.encoder.hugging_face import write_hugging_face
+from clipmapper.encoder.load import load_encoder
 from clipmapper.errors import UserError
 from explain.lrp import mode
 from explain.sample.entry import explain
@@ -347,3 +349,16 @@ def test_bad_input_gets_one_line(command: Command, models: Path, table: Path, tm
     )
     assert "open_clip has no model ViT-B-3" in refused("model=open_clip", "model.architecture=ViT-B-3")
     assert "1.png: no such image" in refused("model=huggingface", f"model.path={vilt}", *named, name="explain")
+
+
+def test_the_exported_encoder_has_the_curves_of_the_original(tiny: Tiny, tmp_path: Path) -> None:
+    """One is read by open_clip, the other by transformers, and each is explained through an adapter of its own."""
+    write_hugging_face(load_encoder(EncoderConfig("shapes-tiny", "embedded", "float32", 8)), tmp_path / "clip")
+    scenes = [f"data.root={tiny.root / 'data' / 'shapes'}", *tiny.overrides[:4]]
+    options = [*scenes, *QUIET, *EXPLAINERS, "samples=4", "random_seeds=1"]
+    one = run_perturb(["model=open_clip", *options], tmp_path / "one")
+    other = run_perturb(["model=huggingface", f"model.path={tmp_path / 'clip'}", *options], tmp_path / "other")
+    for mine, theirs in zip(one["rows"], other["rows"], strict=True):
+        assert {**mine, "model": ""}.keys() == {**theirs, "model": ""}.keys()
+        assert (mine["explainer"], mine["modality"]) == (theirs["explainer"], theirs["modality"])
+        np.testing.assert_allclose(mine["similarity"], theirs["similarity"], atol=2e-3)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
+import sample_models
 import torch
 from pictures import saved_pictures
 from public import GOLDEN
@@ -55,8 +56,31 @@ def filled(line: CommandLine, root: Path, runs: Iterable[Path], folder: Path) ->
         return str({"FOLDER": folder, "PHOTO": photo}[name[0]] if name[0] != "RUN_FOLDER" else next(remaining))
 
     named = [re.sub("(.+)=FILE$", lambda m: f"{m[1]}=FOLDER/{FILES[m[1]]}", each) for each in line.arguments]
+    if "model=huggingface" in named:
+        named = [re.sub(r"^data\.file=.*", f"data.file={table(root)}", each) for each in named]
+        named = [re.sub(r"^model\.path=.*", f"model.path={answering_vilt(root)}", each) for each in named]
     kept = [each for each in named if "…" not in each and each != "checkpoint=shipped"]
     return [re.sub("RUN_FOLDER|FOLDER|PHOTO", path, each) for each in kept]
+
+
+def table(root: Path) -> Path:
+    """Write a table with four samples of an image, a question and an answer."""
+    path = root / "table.csv"
+    rows = [f"{image.name},what is {word} ?,{word}" for image in saved_pictures(root) for word in ("red", "blue")]
+    path.write_text("\n".join(["image,text,answer", *rows]))
+    return path
+
+
+def answering_vilt(root: Path) -> Path:
+    """Save a tiny random ViLT whose classes are answers to questions about scenes of ``shapes``."""
+    folder = root / "vilt"
+    if not folder.exists():
+        model, processor = sample_models.vilt()
+        model.config.id2label = dict(enumerate(("yes", "no", "1", "red")))
+        model.config.label2id = {label: number for number, label in model.config.id2label.items()}
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return folder
 
 
 def golden_run(line: CommandLine, root: Path) -> Path:

@@ -12,10 +12,15 @@ FILES = {
     "data=coco": (),
     "experiment=paper_vqa": ("data.reserved=4", "encoder=shapes_tiny"),
 }
-MODEL = (
-    *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "threads=1"),
-    *("mapper.width=16", "mapper.heads=2", "mapper.layers=1"),
-)
+QUIET = ("trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "threads=1")
+MODEL = (*QUIET, "mapper.width=16", "mapper.heads=2", "mapper.layers=1")
+#: The overrides of commands on other models.
+OF_MODEL = {
+    "explain": ("samples=2", "formats=[png]"),
+    "perturb": ("samples=4", "batch_samples=2", "random_seeds=1"),
+    "evaluate_explanations": ("samples=4",),
+    "sanity_check": ("samples=4",),
+}
 #: Commands without a model.
 BARE = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip")
 CAPTION = ("task.max_length=20",)
@@ -45,6 +50,9 @@ def small(script: str, arguments: Sequence[str]) -> list[str]:
     """Return the overrides that make a run of a command with these arguments small."""
     if script in BARE:
         return [*TINY[script]]
+    if any(each.startswith("model=") for each in arguments):
+        data = () if "data=table" in arguments else SCENES
+        return [*data, *QUIET, *OF_MODEL[script]]
     task = CAPTION if "task=caption" in arguments else ()
     data = next((overrides for choice, overrides in FILES.items() if choice in arguments), SCENES)
     judged = JUDGED if task and script == "evaluate_explanations" else ()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from slow_fills import solved_by_a_loop
 
 from clipmapper.errors import UserError
+from perturbation.config import FILLS
 from perturbation.pairs.units import cells
-from perturbation.removal.filling import NOISE, Filler, imputed
+from perturbation.removal.filling import NOISE, Fill, Filler, imputed
 
 
 def picture(size: tuple[int, int] = (12, 8), seed: int = 0) -> Image.Image:
@@ -79,3 +82,7 @@ def test_a_large_image_is_imputed_at_a_smaller_size() -> None:
 def test_an_unknown_way_is_one_line() -> None:
     with pytest.raises(UserError, match="removal of cells: grey is not one of: mean, zero, blur, noise, noisy_linear"):
         Filler(array(picture()), cells((1, 1), (0, 0, 12, 8)), "grey", "0/0")  # type: ignore[arg-type]
+
+
+def test_configs_know_every_way_to_fill() -> None:
+    assert get_args(Fill) == FILLS
