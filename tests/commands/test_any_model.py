@@ -269,7 +269,7 @@ def test_a_text_alone_has_a_page_instead_of_a_figure(command: Command, models: P
 
 
 def test_the_evidence_of_correct_answers(command: Command, models: Path, tiny: Tiny, tmp_path: Path) -> None:
-    """Of a model that gives one answer to everything, the questions with this answer are used."""
+    """A model that gives one answer to everything is judged on the questions with this answer."""
     scenes = [f"data.root={tiny.root / 'data' / 'shapes'}", *tiny.overrides[:4]]
     options = ["samples=3", "batch_size=4", "explainer.names=[rollout,random]", f"hydra.run.dir={tmp_path}"]
     model = ["model=huggingface", f"model.path={models / 'vilt'}"]
