@@ -60,7 +60,8 @@ class PairReader:
         self.replacement = None if words == "drop" else scorer.tokens[words]
 
     def samples(self, pairs: Sequence[Pair], units: Sequence[Units], seed: int) -> ReadPairs:
-        """Return samples with the means to remove parts of them."""
+        """Return samples with the means to remove parts of them, of which nothing was read so far."""
+        self.scorer.keep(pairs)
         fillers = [
             None if pair.image is None else Filler(_colours(pair.image), each.boxes, self.fill, f"{seed}/{pair.id}")
             for pair, each in zip(pairs, units, strict=True)

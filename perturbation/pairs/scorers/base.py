@@ -41,6 +41,9 @@ class Scorer(Protocol):
     def ask(self, pairs: Sequence[Pair]) -> list[Any]:
         """Return what is asked about each complete pair, such as the answer whose probability is read."""
 
+    def keep(self, pairs: Sequence[Pair]) -> None:
+        """Prepare for reading parts of these complete pairs; what was kept for earlier ones is forgotten."""
+
     def score(self, images: Images, texts: Texts, asked: Sequence[Any], say: bool) -> Scored:
         """Read n pairs.
 

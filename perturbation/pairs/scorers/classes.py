@@ -33,6 +33,9 @@ class ClassScorer:
         found: list[Any] = self.logits([p.image for p in pairs], [p.text for p in pairs]).argmax(-1).tolist()
         return found
 
+    def keep(self, pairs: Sequence[Pair]) -> None:
+        """Keep nothing: images and texts are read together."""
+
     @torch.inference_mode()
     def score(self, images: Images, texts: Texts, asked: Sequence[Any], say: bool) -> Scored:
         """Return the labels of n pairs, and the probabilities of the classes asked about."""

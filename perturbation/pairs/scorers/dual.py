@@ -16,12 +16,41 @@ from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.base import Images, Scored, Texts, tokens_of
 
 
+class Encoder:
+    """One of the two encoders: equal inputs of a batch are encoded once, and complete ones once for all batches.
+
+    Args:
+        embed: Encodes n inputs, [n, D].
+        key: Returns what equal inputs have in common. It may be their identity, because complete inputs are kept alive.
+    """
+
+    def __init__(self, embed: Callable[[list[Any]], Tensor], key: Callable[[Any], Any]) -> None:
+        self.embed, self.key = embed, key
+        self._complete: dict[Any, Any] = {}
+        self._kept: dict[Any, Tensor] = {}
+
+    def keep(self, complete: Sequence[Any]) -> None:
+        """Forget what was kept, and keep the embeddings of these inputs from now on."""
+        self._complete = {self.key(value): value for value in complete}
+        self._kept = {}
+
+    def __call__(self, values: Sequence[Any]) -> Tensor:
+        """Return the normalised embeddings of n inputs, [n, D]."""
+        keys = [self.key(value) for value in values]
+        new = {key: value for key, value in zip(keys, values, strict=True) if key not in self._kept}
+        found = dict(self._kept)
+        if new:
+            found |= zip(new, normalize(self.embed([*new.values()]), dim=-1), strict=True)
+        self._kept |= {key: found[key].clone() for key in new if key in self._complete}
+        return torch.stack([found[key] for key in keys])
+
+
 @dataclass(frozen=True, eq=False)
 class DualScorer:
     """A pair of encoders; an image or a text that several pairs share is encoded once."""
 
-    embed_images: Callable[[list[Any]], Tensor]  #: n images → [n, D]
-    embed_texts: Callable[[list[Any]], Tensor]  #: n texts → [n, D]
+    images: Encoder
+    texts: Encoder
     tokens: Mapping[str, str] = field(default_factory=dict)
     value: str = "similarity"
     answers: bool = False
@@ -30,13 +59,15 @@ class DualScorer:
         """Return None for each pair: a dual encoder has one similarity."""
         return [None] * len(pairs)
 
+    def keep(self, pairs: Sequence[Pair]) -> None:
+        """Keep the embeddings of these complete images and texts, until the next call."""
+        self.images.keep([pair.image for pair in pairs])
+        self.texts.keep([pair.text for pair in pairs])
+
     @torch.inference_mode()
     def score(self, images: Images, texts: Texts, asked: Sequence[Any], say: bool) -> Scored:
         """Return the cosines of n images and their texts."""
-        shown, image_of = _distinct(images, id)
-        written, text_of = _distinct(texts, str)
-        first, second = normalize(self.embed_images(shown), dim=-1), normalize(self.embed_texts(written), dim=-1)
-        cosines = (first[image_of] * second[text_of]).sum(-1).double().cpu().numpy()
+        cosines = (self.images(images) * self.texts(texts)).sum(-1).double().cpu().numpy()
         return Scored([""] * len(asked), cosines)
 
 
@@ -55,7 +86,7 @@ def hugging_face_dual(model: Any, processor: Any) -> DualScorer:
         found: Tensor = model.get_text_features(**inputs).pooler_output
         return found
 
-    return DualScorer(images, texts, tokens_of(processor.tokenizer))
+    return DualScorer(Encoder(images, id), Encoder(texts, str), tokens_of(processor.tokenizer))
 
 
 def open_clip_dual(model: Any, processor: Any) -> DualScorer:
@@ -72,12 +103,4 @@ def open_clip_dual(model: Any, processor: Any) -> DualScorer:
         found: Tensor = model.encode_text(tokenizer(batch).to(weight.device))
         return found
 
-    return DualScorer(images, texts)
-
-
-def _distinct(values: Sequence[Any], key: Callable[[Any], Any]) -> tuple[list[Any], list[int]]:
-    """Return the distinct values, and the place of each value among them."""
-    places: dict[Any, int] = {}
-    where = [places.setdefault(key(value), len(places)) for value in values]
-    first = {place: value for value, place in zip(reversed(values), reversed(where), strict=True)}
-    return [first[place] for place in range(len(places))], where
+    return DualScorer(Encoder(images, id), Encoder(texts, str))

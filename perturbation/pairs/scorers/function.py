@@ -32,6 +32,9 @@ class FunctionScorer:
         """Return None for each pair: a function has one score."""
         return [None] * len(pairs)
 
+    def keep(self, pairs: Sequence[Pair]) -> None:
+        """Keep nothing: images and texts are read together."""
+
     def score(self, images: Images, texts: Texts, asked: Sequence[Any], say: bool) -> Scored:
         """Return the scores of n pairs.
 

@@ -50,6 +50,9 @@ class GeneratingScorer:
         tokens = self._generated([pair.image for pair in pairs], [prompt.text for prompt in prompts], prompts[0])
         return [AskedAnswer(*each) for each in zip(prompts, tokens, strict=True)]
 
+    def keep(self, pairs: Sequence[Pair]) -> None:
+        """Keep nothing: images and texts are read together."""
+
     @torch.inference_mode()
     def score(self, images: Images, texts: Texts, asked: Sequence[AskedAnswer], say: bool) -> Scored:
         """Return the probabilities of the answers asked about, and the generated answers."""

@@ -15,9 +15,12 @@ from sample_models import QUESTION, photo
 
 import perturbation
 from clipmapper.api import load_pretrained
+from perturbation.pairs.reader import PairReader
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.choose import scorer_of
 from perturbation.pairs.scorers.generating import GeneratingScorer
+from perturbation.pairs.units import Units, cells, words_of
+from perturbation.removal.reader import Subsets
 
 pytest.importorskip("transformers")
 SCENE = Path(__file__).parents[4] / "docs" / "pictures" / "scene.png"
@@ -105,6 +108,66 @@ def test_a_dual_encoder_encodes_what_pairs_share_once(monkeypatch: pytest.Monkey
     scorer, image = scorer_of(model, processor), photo()
     scorer.score([image] * 3, TEXTS, [None] * 3, False)
     assert counts == [1]
+
+
+def encoded(patch: pytest.MonkeyPatch, model: Any, noise: float = 0) -> dict[str, int]:
+    """Return the numbers of images and texts that a dual encoder has encoded; add noise to each embedding."""
+    counts = {"image": 0, "text": 0}
+
+    def watch(name: str, key: str) -> None:
+        plain = getattr(model, f"get_{name}_features")
+
+        def counted(**inputs: Any) -> Any:
+            counts[name] += len(inputs[key])
+            made = plain(**inputs)
+            made.pooler_output = made.pooler_output + noise * torch.randn(made.pooler_output.shape)
+            return made
+
+        patch.setattr(model, f"get_{name}_features", counted)
+
+    watch("image", "pixel_values")
+    watch("text", "input_ids")
+    return counts
+
+
+def test_a_dual_encoder_encodes_what_is_not_removed_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = models.clip()
+    counts = encoded(monkeypatch, model)
+    reader = PairReader(scorer_of(model, processor), "mean", "drop", 2, correct=False)
+    units = [Units((2, 2), cells((2, 2), (0, 0, 30, 20)), words_of(text)) for text in TEXTS]
+    without = {"image": ~np.eye(4, dtype=np.bool_), "text": ~np.eye(2, 6, dtype=np.bool_)}
+    subsets = [Subsets.only(name, np.stack([kept] * 3)) for name, kept in without.items()]  # type: ignore[arg-type]
+    samples = reader.samples(pairs(), units, 0)
+    kept = [reader.read(samples, each, [None] * 3).responses for each in subsets]
+    # 3 × 4 images lack a cell and 3 × 2 texts a word; 3 of both are complete.
+    assert counts == {"image": 12 + 3, "text": 6 + 3}
+
+    samples = reader.samples(pairs(), units, 0)
+    reader.scorer.keep([])
+    for each, expected in zip(subsets, kept, strict=True):
+        np.testing.assert_allclose(reader.read(samples, each, [None] * 3).responses, expected, atol=1e-6)
+    # Now each batch of two pairs encodes a complete text or image, too: 6 batches lack cells, and 3 words.
+    assert counts == {"image": 15 + 12 + 3, "text": 9 + 6 + 6}
+
+
+def test_what_a_dual_encoder_keeps_is_forgotten_with_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = models.clip()
+    counts = encoded(monkeypatch, model)
+    scorer, (first, second, _) = scorer_of(model, processor), pairs()
+    for total, pair in enumerate((first, second, first), start=1):
+        scorer.keep([pair])
+        for _ in range(2):
+            scorer.score([pair.image], [pair.text], [None], False)
+        assert counts == {"image": total, "text": total}
+
+
+def test_a_dual_encoder_that_changes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = models.clip()
+    encoded(monkeypatch, model, noise=0.1)
+    with pytest.warns(UserWarning, match="the model is not deterministic: its similarity of the same sample differs"):
+        perturbation.test(
+            model, processor, [(photo(), QUESTION)], explainers={"own": lambda *_: (np.ones((2, 2)), None)}
+        )
 
 
 @torch.no_grad()
