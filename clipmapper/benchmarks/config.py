@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from omegaconf import MISSING
 
 from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
 
-WHAT = ("training", "explaining", "captioning", "perturbing")
+WHAT = ("training", "explaining", "captioning", "perturbing", "reading")
+TINY_ONLY = ("training", "reading")  # measured at the size tiny only
 SIZES = ("tiny", "vit_b_32")
 
 
@@ -17,8 +19,8 @@ SIZES = ("tiny", "vit_b_32")
 class BenchmarkConfig(Config):
     """Config of ``scripts/benchmark.py``.
 
-    ``what``: the benchmarks to run, from ``WHAT``. ``sizes``: the model sizes, from ``SIZES``; training is measured at
-    the tiny size only.
+    ``what``: the benchmarks to run, from ``WHAT``. ``sizes``: the model sizes, from ``SIZES``; those of
+    ``TINY_ONLY`` are measured at the tiny size only. ``reading`` needs ``transformers``.
     """
 
     what: list[str] = MISSING
@@ -30,3 +32,5 @@ class BenchmarkConfig(Config):
             wrong = [name for name in given if name not in known]
             if wrong or not given:
                 raise UserError(f"{key}={given}: choose from {', '.join(known)}")
+        if "reading" in self.what and find_spec("transformers") is None:
+            raise UserError('what=reading: transformers is not installed: pip install -e ".[transformers]"')

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from clipmapper.benchmarks.config import BenchmarkConfig
+from clipmapper.benchmarks.config import TINY_ONLY, BenchmarkConfig
 from clipmapper.cli import command, typed
 from clipmapper.console import print_table, progress
 
@@ -28,6 +28,7 @@ def main(config: DictConfig, run: Path) -> None:
     from clipmapper.encoder.load import use_threads
     from clipmapper.files import versions, write_json
     from perturbation.benchmark.perturbing import perturbing
+    from perturbation.benchmark.reading import reading
 
     use_threads(checked.threads)
     mapper = checked.mapper.name
@@ -36,8 +37,9 @@ def main(config: DictConfig, run: Path) -> None:
         "explaining": lambda size: explaining(size, mapper),
         "captioning": lambda size: captioning(size, mapper),
         "perturbing": lambda size: perturbing(checked, size),
+        "reading": lambda size: reading(),
     }
-    jobs = [(what, size) for what in checked.what for size in (["tiny"] if what == "training" else checked.sizes)]
+    jobs = [(what, size) for what in checked.what for size in (["tiny"] if what in TINY_ONLY else checked.sizes)]
     figures: dict[str, float] = {}
     with progress(len(jobs), "measuring", "benchmarks") as advance:
         for what, size in jobs:

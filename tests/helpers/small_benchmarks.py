@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clipmapper.benchmarks import captioning, explaining, training
-from perturbation.benchmark import perturbing
+from perturbation.benchmark import perturbing, reading
 
 
 def shrink_benchmarks(patch: pytest.MonkeyPatch) -> None:
@@ -18,3 +18,4 @@ def shrink_benchmarks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(captioning, "WORDS", 2)
     little = perturbing.Load(samples=2, plain_samples=1, engine_batch=32, rounds=1, product=64, many=4, few=2)
     patch.setattr(perturbing, "LOADS", {"tiny": little})
+    patch.setattr(reading, "LOAD", reading.Load(samples=1, rounds=1))
