@@ -46,7 +46,7 @@ class WordRemovalConfig:
     text: str = MISSING
 
     def __post_init__(self) -> None:
-        _check_choices("removal.image", [self.image], FILLS)
+        _check_choices("removal.image", [self.image], (*FILLS, "mask"))
         _check_choices("removal.text", [self.text], ("drop", "mask", "pad"))
 
 

@@ -13,14 +13,13 @@ from clipmapper.console import progress
 from clipmapper.files import versions
 from perturbation.measures.base import Measure
 from perturbation.pairs.explaining import choose
-from perturbation.pairs.reader import PairReader, WordRemoval
+from perturbation.pairs.reader import CellRemoval, PairReader, WordRemoval
 from perturbation.pairs.result import Tested, tested
 from perturbation.pairs.samples import pairs_of
 from perturbation.pairs.scorers.choose import ready, scorer_of
 from perturbation.pairs.tests import PairTests
 from perturbation.perturb.measures import build_measures
 from perturbation.perturb.parts import Tables
-from perturbation.removal.filling import Fill, check_fill
 
 
 def test(
@@ -31,7 +30,7 @@ def test(
     explainers: Any = ("weighted", "genatt"),
     measures: Sequence[str] = ("areas",),
     controls: Sequence[str] = ("random",),
-    image_removal: Fill = "mean",
+    image_removal: CellRemoval = "mean",
     text_removal: WordRemoval = "drop",
     steps: str | Sequence[float] = "paper",
     random_seeds: int = 3,
@@ -57,7 +56,8 @@ def test(
         measures: Names of measures in ``configs/measure``.
         controls: Further rows: ``random``, ``first_to_last``, ``last_to_first``, ``centre_first``.
         image_removal: What is seen in the place of removed cells: ``mean``, ``zero``, ``blur``, ``noise`` or
-            ``noisy_linear`` (:class:`~perturbation.removal.filling.Filler`).
+            ``noisy_linear`` (:class:`~perturbation.removal.filling.Filler`); or ``mask``, with which no token of an
+            open_clip model attends to the patch.
         text_removal: ``drop`` leaves removed words out; ``mask`` and ``pad`` put the tokenizer's token in their places.
         steps: Removed fractions, which rise from 0; or ``paper``.
         random_seeds: Number of random orders, over which the control ``random`` is averaged.
@@ -68,7 +68,6 @@ def test(
     Raises:
         UserError: An argument or a sample does not fit, or the model fails; one line names it.
     """
-    check_fill(image_removal)
     pairs = pairs_of(samples)
     model, processor = ready(model, processor)
     scorer = scorer_of(model, processor)

@@ -14,11 +14,12 @@ from PIL import Image
 from clipmapper.errors import UserError
 from perturbation.arrays import Array, Mask
 from perturbation.pairs.samples import Pair
-from perturbation.pairs.scorers.base import Scored, Scorer
+from perturbation.pairs.scorers.base import PartOfImage, Scored, Scorer
 from perturbation.pairs.units import Units, without_words
-from perturbation.removal.filling import Fill, Filler, rgb_image
+from perturbation.removal.filling import Fill, Filler, check_fill, rgb_image
 from perturbation.removal.reader import SubsetOutputs, Subsets
 
+CellRemoval = Fill | Literal["mask"]
 WordRemoval = Literal["drop", "mask", "pad"]
 Kept = tuple[int, bytes, bytes]  #: a sample's place, and its kept cells and words
 
@@ -29,7 +30,7 @@ class ReadPairs:
 
     pairs: Sequence[Pair]
     units: Sequence[Units]
-    fillers: Sequence[Filler | None]
+    fillers: Sequence[Filler | None]  #: None without an image, or if its tokens are removed
     found: dict[Kept, tuple[str, float]] = field(default_factory=dict)
 
 
@@ -41,16 +42,20 @@ class PairReader:
 
     Args:
         scorer: The model.
-        fill: What is seen in the place of removed cells.
+        fill: What is seen in the place of removed cells; or ``mask``, if the model reads only the tokens of the others.
         words: ``drop`` leaves removed words out; ``mask`` and ``pad`` put the tokenizer's token in their places.
         batch_size: Number of pairs that are read together. It is halved when they do not fit into memory.
         correct: Whether people's answers to all samples are known.
 
     Raises:
-        UserError: The tokenizer has no such token.
+        UserError: The tokenizer has no such token, or the model cannot read some patches of an image alone.
     """
 
-    def __init__(self, scorer: Scorer, fill: Fill, words: WordRemoval, batch_size: int, correct: bool) -> None:
+    def __init__(self, scorer: Scorer, fill: CellRemoval, words: WordRemoval, batch_size: int, correct: bool) -> None:
+        if fill == "mask" and not scorer.drops:
+            raise UserError("removal of cells: this model cannot read an image without some of its tokens; choose mean")
+        if fill != "mask":
+            check_fill(fill)
         if words not in get_args(WordRemoval):
             raise UserError(f"removal of words: {words} is not one of: {', '.join(get_args(WordRemoval))}")
         if words != "drop" and words not in scorer.tokens:
@@ -62,11 +67,13 @@ class PairReader:
     def samples(self, pairs: Sequence[Pair], units: Sequence[Units], seed: int) -> ReadPairs:
         """Return samples with the means to remove parts of them, of which nothing was read so far."""
         self.scorer.keep(pairs)
-        fillers = [
-            None if pair.image is None else Filler(_colours(pair.image), each.boxes, self.fill, f"{seed}/{pair.id}")
-            for pair, each in zip(pairs, units, strict=True)
-        ]
+        fillers = [self._filler(pair, each, seed) for pair, each in zip(pairs, units, strict=True)]
         return ReadPairs(pairs, units, fillers)
+
+    def _filler(self, pair: Pair, units: Units, seed: int) -> Filler | None:
+        if pair.image is None or self.fill == "mask":
+            return None
+        return Filler(_colours(pair.image), units.boxes, self.fill, f"{seed}/{pair.id}")
 
     def read(self, samples: ReadPairs, subsets: Subsets, asked: Sequence[Any]) -> SubsetOutputs:
         """Read every subset; one that was read before is not read again.
@@ -81,7 +88,7 @@ class PairReader:
         """
         wanted = [self._kept(samples, subsets, b) for b in range(len(samples.pairs))]
         new = list(dict.fromkeys(key for row in wanted for key in row if key not in samples.found))
-        images: dict[tuple[int, bytes], Image.Image | None] = {}
+        images: dict[tuple[int, bytes], Image.Image | PartOfImage | None] = {}
         while new:
             batch = new[: self.batch_size]
             scored = self._scored(samples, batch, asked, images)
@@ -107,7 +114,7 @@ class PairReader:
         samples: ReadPairs,
         batch: Sequence[Kept],
         asked: Sequence[Any],
-        images: dict[tuple[int, bytes], Image.Image | None],
+        images: dict[tuple[int, bytes], Image.Image | PartOfImage | None],
     ) -> Scored | None:
         """Return the model's answers and values for a batch of subsets; None if the batch was halved (memory)."""
         for b, seen, _ in batch:
@@ -146,9 +153,11 @@ def _colours(image: Image.Image) -> Array:
     return np.asarray(image, dtype=np.float64) / 255
 
 
-def _without_cells(samples: ReadPairs, b: int, seen: bytes) -> Image.Image | None:
-    filler, kept = samples.fillers[b], np.frombuffer(seen, dtype=np.bool_)
-    return None if filler is None else samples.pairs[b].image if kept.all() else rgb_image(filler.without(kept))
+def _without_cells(samples: ReadPairs, b: int, seen: bytes) -> Image.Image | PartOfImage | None:
+    image, filler, kept = samples.pairs[b].image, samples.fillers[b], np.frombuffer(seen, dtype=np.bool_)
+    if image is None or kept.all():
+        return image
+    return PartOfImage(image, kept) if filler is None else rgb_image(filler.without(kept))
 
 
 def _rows(masks: Mask | None, b: int, count: int, subsets: int) -> Mask:

@@ -336,7 +336,7 @@ def test_bad_input_gets_one_line(command: Command, models: Path, table: Path, tm
     ):
         broken.write_bytes(content.encode("utf-8", "surrogateescape"))
         assert message in refused(*of_table(vilt, broken)), content
-    assert "removal.image: mask is not one of: mean, zero" in refused(*of_table(vilt, table, "removal.image=mask"))
+    assert "removal.image: mask0 is not one of: mean, zero" in refused(*of_table(vilt, table, "removal.image=mask0"))
     assert "controls: weighted is not one of" in refused(*of_table(vilt, table, "controls=[weighted]"))
     assert "samples=9: the split has 5 samples" in refused(*of_table(vilt, table, "samples=9"))
     named = ["image=1.png", "question=what"]

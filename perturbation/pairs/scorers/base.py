@@ -8,10 +8,19 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from perturbation.arrays import Array
+from perturbation.arrays import Array, Mask
 from perturbation.pairs.samples import Pair
 
-Images = Sequence[Image.Image | None]
+
+@dataclass(frozen=True, eq=False)
+class PartOfImage:
+    """An image of which the model reads only some patches; the tokens of the others do not enter it."""
+
+    image: Image.Image
+    kept: Mask  #: the patches that it reads, row by row, bool [P]
+
+
+Images = Sequence[Image.Image | PartOfImage | None]
 Texts = Sequence[str | None]
 
 
@@ -33,6 +42,10 @@ class Scorer(Protocol):
     @property
     def answers(self) -> bool:
         """Whether its answers can be compared with those of people."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether it can read a :class:`PartOfImage`."""
 
     @property
     def tokens(self) -> Mapping[str, str]:

@@ -26,6 +26,7 @@ class ClassScorer:
     tokens: Mapping[str, str] = field(default_factory=dict)
     value: str = "probability"
     answers: bool = True
+    drops: bool = False
 
     @torch.inference_mode()
     def ask(self, pairs: Sequence[Pair]) -> list[Any]:

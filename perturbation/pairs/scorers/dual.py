@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clipmapper.encoder.towers import VisionTower
+from clipmapper.nn import TokenSubset
 from explain.sample.hugging_face import image_options
 from explain.sample.inputs import processed
 from perturbation.pairs.samples import Pair
-from perturbation.pairs.scorers.base import Images, Scored, Texts, tokens_of
+from perturbation.pairs.scorers.base import Images, PartOfImage, Scored, Texts, tokens_of
 
 
 class Encoder:
@@ -54,6 +56,7 @@ class DualScorer:
     tokens: Mapping[str, str] = field(default_factory=dict)
     value: str = "similarity"
     answers: bool = False
+    drops: bool = False
 
     def ask(self, pairs: Sequence[Pair]) -> list[Any]:
         """Return None for each pair: a dual encoder has one similarity."""
@@ -95,12 +98,21 @@ def open_clip_dual(model: Any, processor: Any) -> DualScorer:
     weight = next(model.parameters())
 
     def images(batch: list[Any]) -> Tensor:
-        pixels = torch.stack([preprocess(image) for image in batch])
-        found: Tensor = model.encode_image(pixels.to(weight.device, weight.dtype))
+        parts = [each if isinstance(each, PartOfImage) else None for each in batch]
+        whole = [each if part is None else part.image for each, part in zip(batch, parts, strict=True)]
+        pixels = torch.stack([preprocess(image) for image in whole]).to(weight.device, weight.dtype)
+        if any(parts):
+            tower = VisionTower(model.visual)
+            kept = torch.ones(len(batch), tower.token_count, dtype=torch.bool)  # the class token comes first
+            for row, part in enumerate(parts):
+                if part is not None:
+                    kept[row, 1:] = torch.tensor(part.kept)
+            return tower.pooled(tower(pixels, TokenSubset.from_mask(kept.to(weight.device))))
+        found: Tensor = model.encode_image(pixels)
         return found
 
     def texts(batch: list[Any]) -> Tensor:
         found: Tensor = model.encode_text(tokenizer(batch).to(weight.device))
         return found
 
-    return DualScorer(Encoder(images, id), Encoder(texts, str))
+    return DualScorer(Encoder(images, id), Encoder(texts, str), drops=True)

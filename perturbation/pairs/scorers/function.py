@@ -23,6 +23,7 @@ class FunctionScorer:
 
     value = "score"
     answers = False
+    drops = False
     tokens: Mapping[str, str] = {}
 
     def __init__(self, function: Callable[[list[Any], list[Any]], ArrayLike]) -> None:

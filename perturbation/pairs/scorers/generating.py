@@ -37,6 +37,7 @@ class GeneratingScorer:
 
     value = "probability"
     answers = True
+    drops = False
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor

@@ -15,9 +15,12 @@ from sample_models import QUESTION, photo
 
 import perturbation
 from clipmapper.api import load_pretrained
+from clipmapper.errors import UserError
 from perturbation.pairs.reader import PairReader
 from perturbation.pairs.samples import Pair
+from perturbation.pairs.scorers.base import PartOfImage
 from perturbation.pairs.scorers.choose import scorer_of
+from perturbation.pairs.scorers.dual import open_clip_dual
 from perturbation.pairs.scorers.generating import GeneratingScorer
 from perturbation.pairs.units import Units, cells, words_of
 from perturbation.removal.reader import Subsets
@@ -219,3 +222,44 @@ def test_a_clipmapper() -> None:
     logits = model(model.encoder.pixels(images), model.encoder.tokenize(questions))
     shown = [row["probability"][0] for row in result.content["rows"]]
     np.testing.assert_allclose(shown, float(logits.sigmoid().amax(1).mean()), rtol=1e-5)
+
+
+def test_dropped_patches_do_not_enter_an_open_clip_model() -> None:
+    """The reference runs open_clip's own transformer on the embedded tokens that are left."""
+    model, processor = models.open_clip()
+    preprocess, tokenizer = processor
+    image, text = photo(), "a red cat"
+    visual = model.visual
+    with torch.no_grad():
+        pixels = preprocess(image)[None]
+        patches = visual.conv1(pixels).flatten(2).mT
+        tokens = torch.cat([visual.class_embedding[None, None], patches], 1) + visual.positional_embedding
+        words = model.encode_text(tokenizer([text]), normalize=True)
+        count = patches.shape[1]
+        for kept in (np.arange(count) % 2 == 0, np.zeros(count, np.bool_), np.arange(count) == 3):
+            rows = [0, *(1 + np.flatnonzero(kept))]
+            left = visual.transformer(visual.ln_pre(tokens[:, rows]))
+            embedding = torch.nn.functional.normalize(visual.ln_post(left[:, 0]) @ visual.proj, dim=-1)
+            found = open_clip_dual(model, processor).score([PartOfImage(image, kept)], [text], [None], False)
+            assert found.value[0] == pytest.approx(float((embedding * words).sum()), abs=1e-5)
+
+
+def test_patches_are_masked_where_the_model_can() -> None:
+    options: dict[str, Any] = {"samples": [(photo(), "a red cat")], "random_seeds": 1, "image_removal": "mask"}
+    model, processor = models.open_clip()
+    masked = perturbation.test(model, processor, **options)
+    filled = perturbation.test(model, processor, **{**options, "image_removal": "mean"})
+    one, other = masked.records["samples"].to_pylist(), filled.records["samples"].to_pylist()
+    assert all(a["similarity"][0] == pytest.approx(b["similarity"][0]) for a, b in zip(one, other, strict=True))
+    same = {
+        modality: [
+            a["similarity"] == pytest.approx(b["similarity"], abs=1e-5)
+            for a, b in zip(one, other, strict=True)
+            if a["modality"] == modality
+        ]
+        for modality in ("image", "text")
+    }
+    assert all(same["text"])
+    assert not all(same["image"])
+    with pytest.raises(UserError, match="cannot read an image without some of its tokens; choose mean"):
+        perturbation.test(*models.clip(), **options)
