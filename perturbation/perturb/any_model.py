@@ -55,20 +55,21 @@ class ModelTests:
     @property
     def content(self) -> Mapping[str, str]:
         """Hashes of the model, and of the tested samples with people's answers."""
-        rows = [row for rows in self.batches for row in rows]
+        tested = [self.samples[row] for rows in self.batches for row in rows]
         return {
             "checkpoint": self.loaded.fingerprint(),
-            "samples": digest([s.id, s.image and s.image.name, s.text, s.answers] for s in map(self._sample, rows)),
+            "samples": digest([s.id, s.image and s.image.name, s.text, s.answers] for s in tested),
         }
 
     @property
     def about(self) -> str:
-        """The number of tested samples and the values, as text for the user."""
+        """The number of tested samples, the values and the explainers, as text for the user."""
         reader = self.tests.reader
         values = f"accuracy, {reader.scorer.value}" if reader.correct else reader.scorer.value
         if reader.scorer.answers and not reader.correct:
             values += " (no accuracy: not all samples have answers)"
-        return f"{sum(map(len, self.batches))} of {len(self.samples)} samples; values: {values}"
+        count = f"{sum(map(len, self.batches))} of {len(self.samples)} samples; values: {values}"
+        return f"{count}; explainers: {', '.join(self.tests.chosen.names)}"
 
     def prepare(self, run: Path) -> None:
         """Return None: batches share no data."""
@@ -78,13 +79,9 @@ class ModelTests:
         pairs = [pair for row in self.batches[number] if (pair := self._pair(row)) is not None]
         return self.tests.record(pairs, sum(map(len, self.batches[:number]))) if pairs else {}
 
-    def _sample(self, row: int) -> Sample:
-        return self.samples[row]
-
     def _pair(self, row: int) -> Pair | None:
-        sample = self._sample(row)
         try:
-            return opened(sample)
+            return opened(self.samples[row])
         except BadImage as error:
             if not self.skip:
                 raise

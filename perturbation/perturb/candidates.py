@@ -33,6 +33,11 @@ def candidates_of(explainers: Mapping[str, Explainer], random_seeds: int) -> lis
     return candidates
 
 
+def names_of(candidates: Sequence[Candidate]) -> str:
+    """Return the names of the explainers, each once, as text."""
+    return ", ".join(dict.fromkeys(each.name.name for each in candidates))
+
+
 def bind(candidates: Sequence[Candidate], partners: Partners, items: Sequence[int]) -> list[Candidate]:
     """Return the candidates with the weights of other samples, where they use such.
 

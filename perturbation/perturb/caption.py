@@ -34,7 +34,7 @@ from clipmapper.training.batches import even_batches
 from explain import Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
-from perturbation.perturb.candidates import Candidate, bind
+from perturbation.perturb.candidates import Candidate, bind, names_of
 from perturbation.perturb.identity import CAPTIONS, digest, digest_of_file
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
@@ -80,8 +80,9 @@ class CaptionTests:
 
     @property
     def about(self) -> str:
-        """The number of tested images, as text for the user."""
-        return f"{sum(map(len, self.batches))} of {len(_images_with_references(self.trained))} captioned images"
+        """The number of tested images and the explainers, as text for the user."""
+        count = f"{sum(map(len, self.batches))} of {len(_images_with_references(self.trained))} captioned images"
+        return f"{count}; explainers: {names_of(self.candidates)}"
 
     @cached_property
     def _partners(self) -> Partners:

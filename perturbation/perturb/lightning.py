@@ -45,7 +45,7 @@ class ExplanationTests(Protocol[Prepared]):
 
     @property
     def about(self) -> str:
-        """The number of tested samples, as text for the user."""
+        """The number of tested samples and the explainers, as text for the user."""
 
     def prepare(self, run: Path) -> Prepared:
         """Return the data that all batches share.

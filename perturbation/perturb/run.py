@@ -57,7 +57,7 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
         print(tests.name, flush=True)
-        print(f"{tests.about}; explainers: {', '.join(explainers)}", flush=True)
+        print(tests.about, flush=True)
         print_lrp_precision(explainers.values(), tests.model)
     with ExitStack() as shown:
         trainer.predict(RecordingModule(tests, run, shown), return_predictions=False)

@@ -21,7 +21,7 @@ from clipmapper.training.batches import even_batches
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
-from perturbation.perturb.candidates import Candidate, bind
+from perturbation.perturb.candidates import Candidate, bind, names_of
 from perturbation.perturb.identity import CHOSEN, digest, digest_of_file
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
@@ -66,8 +66,9 @@ class QuestionTests:
 
     @property
     def about(self) -> str:
-        """The number of tested questions, as text for the user."""
-        return f"{len(self._questions)} of {len(self.trained.questions)} questions"
+        """The number of tested questions and the explainers, as text for the user."""
+        count = f"{len(self._questions)} of {len(self.trained.questions)} questions"
+        return f"{count}; explainers: {names_of(self.candidates)}"
 
     @property
     def _questions(self) -> list[Question]:
