@@ -138,6 +138,7 @@ def _about(settings: dict[str, Any]) -> str:
     names = [settings["task"]["name"]] if "task" in settings else []
     names += [_data(settings)] if "data" in settings else []
     names += [f"mapper {settings['mapper']['name']}"] if "mapper" in settings else []
+    names += [str(settings["model"]["name"])] if "model" in settings else []
     return f" ({', '.join(names)})" if names else ""
 
 
@@ -146,6 +147,8 @@ def _data(settings: dict[str, Any]) -> str:
 
 
 def _model(settings: dict[str, Any]) -> str:
+    if "model" in settings:
+        return ", ".join(str(value) for value in settings["model"].values())
     if not {"mapper", "encoder"} <= settings.keys():
         return ""
     mapper, encoder = settings["mapper"], settings["encoder"]

@@ -22,6 +22,11 @@ def values_of(rows: Sequence[Row]) -> list[str]:
     return [name for name in rows[0] if f"{name}_ci95" in rows[0] and isinstance(rows[0][name], list)]
 
 
+NOUNS = {"vqa": ("question", "answer"), "caption": ("image", "caption")}  # a sample of a task, and the model's output
+TOKENS = {"image": "patches", "text": "words"}
+SAMPLES = ("questions", "images", "samples")  # names of the hash of the samples
+
+
 def identities(run: Run) -> list[Identity]:
     """Return the identity of a run of ``perturb``, or those of the runs that ``pool_seeds`` joined."""
     content = run.result()
@@ -32,7 +37,8 @@ def section(run: Run) -> Section:
     """Return the section of one run."""
     content, models = run.result(), identities(run)
     rows, gaps, values = content["rows"], content["gaps"], values_of(content["rows"])
-    over = counted(rows[0]["samples"], _noun(models[0]))
+    noun, output = _nouns(models[0])
+    over = counted(rows[0]["samples"], noun)
     over += f" and {len(models)} training seeds" if len(models) > 1 else ""
     controls = frozenset(row["explainer"] for row in rows if row["control"])
     parts: list[Part] = []
@@ -41,16 +47,17 @@ def section(run: Run) -> Section:
         parts += [*area_table(rows, gaps, scope), curve_chart(rows, value, scope.folded)]
         parts += control_table(gaps, scope) + pair_table(run.results.get("comparisons.json", ()), scope)
     parts += measure_tables(content, controls)
-    return Section(_asked(models[0]["config"], over, _noun(models[0])), _facts(models, rows), findings(run), parts)
+    tokens = listed([TOKENS[each] for each in dict.fromkeys(row["modality"] for row in rows)])
+    return Section(_asked(models[0]["config"], over, tokens, output), _facts(models, rows), findings(run), parts)
 
 
-def _noun(identity: Identity) -> str:
-    return "question" if identity["config"]["task"]["name"] == "vqa" else "image"
+def _nouns(identity: Identity) -> tuple[str, str]:
+    """Return what a sample and the model's output are called."""
+    task = identity["config"].get("task")  # other models than CLIPmapper have none
+    return NOUNS[task["name"]] if task else ("sample", "output")
 
 
-def _asked(config: Mapping[str, Any], over: str, noun: str) -> str:
-    tokens = listed([{"image": "patches", "text": "words"}[each] for each in config.get("modality", ["image"])])
-    output = "answer" if noun == "question" else "caption"
+def _asked(config: Mapping[str, Any], over: str, tokens: str, output: str) -> str:
     return (
         f"Which {tokens} did the model use for its {output}s? On {over} ({config['data']['name']}, {config['split']} "
         f"split), the {tokens} are removed step by step in the order of each explainer's scores, and the model gives "
@@ -64,10 +71,10 @@ def _facts(models: Sequence[Identity], rows: Sequence[Row]) -> list[tuple[str, s
     config = models[0]["config"]
     return [
         (f"{plain(value)} without removal, {unit(value)}", number(100 * rows[0][value][0])),
-        ("explained", f"{config['target']} answer" if "target" in config else "generated caption"),
+        ("explained", f"{config['target']} answer" if "target" in config else f"the model's {_nouns(models[0])[1]}"),
         ("removal", ", ".join(f"{name}: {how}" for name, how in config["removal"].items())),
         ("hash of the checkpoint", listed([model["checkpoint"] for model in models])),
-        ("hash of the samples", str(models[0].get("questions") or models[0].get("images"))),
+        ("hash of the samples", next(str(models[0][name]) for name in SAMPLES if name in models[0])),
     ]
 
 
@@ -129,8 +136,8 @@ def sample_key(content: Mapping[str, Any]) -> str:
     config = content["config"]
     keys = ("split", "samples", "seed", "removal", "target", "modality", "direction")
     about = {key: config.get(key) for key in keys} | {"steps": content["rows"][0]["steps"]}
-    about |= {"task": config["task"]["name"], "data": config["data"]["name"]}
-    return json.dumps([about, content.get("questions"), content.get("images")], sort_keys=True)
+    about |= {"task": config.get("task", {}).get("name"), "data": config["data"]["name"]}
+    return json.dumps([about, *(content.get(name) for name in SAMPLES)], sort_keys=True)
 
 
 def shared_tables(runs: Mapping[str, Run]) -> list[Table]:
@@ -156,7 +163,7 @@ def _shared(runs: Mapping[str, Run]) -> list[Table]:
         for row in content["gaps"]
         if row["measure"] == value
     }
-    samples = counted(first["rows"][0]["samples"], _noun(first))
+    samples = counted(first["rows"][0]["samples"], _nouns(first)[0])
     recipe = (
         f"Gap of the {plain(value)}: area in the negative order minus area in the positive order, {unit(value)}. "
         "↑ Larger is better. The recipe of the areas is with each run.",

@@ -23,7 +23,7 @@ CHOSEN, CAPTIONS = "engine.json", "captions.json"  # computed once; a resumed ru
 RECORDS = 2  # version of the records; it rises when their columns or the meaning of an explainer change
 
 # These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
-_IGNORED_KEYS = ("paths", "logger", "trainer", "resume", "checkpoint", "model", "explainer", "controls", "measure")
+_IGNORED_KEYS = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls", "measure")
 _TRAINING_KEYS = ("optim", "steps", "validate_every")  # keys of the task's config that only training reads
 
 Identity = dict[str, Any]
@@ -46,7 +46,9 @@ def identify(
         lrp_precision: Precision of the LRP pass; None if there is none.
     """
     whole = {key: value for key, value in asdict(config).items() if key not in _IGNORED_KEYS}
-    if "task" in whole:
+    if "model" in whole:
+        whole["model"] = {"name": whole["model"]["name"]}  # its weights are hashed, wherever they are
+    else:
         whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINING_KEYS}
     device = pick_device(config.trainer).type
     identity = {

@@ -74,7 +74,7 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
     if len({identity["checkpoint"] for identity in identities}) < len(runs) or len(runs) < 2:
         raise UserError("runs: give two or more runs, each with a different checkpoint")
     config = identities[0]["config"]
-    about = config["measures"]["areas"]["about"]
+    about = {key: config[key]["name"] for key in ("task", "mapper", "model") if key in config}
     areas = Areas(config["steps"], config["direction"], about, config["seed"])
     tables = [pq.read_table(folder / f"{SAMPLES}.parquet") for folder in runs]
     if old := [folder for folder, table in zip(runs, tables, strict=True) if "control" not in table.column_names]:

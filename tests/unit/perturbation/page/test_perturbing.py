@@ -157,3 +157,18 @@ def test_the_chart_has_the_curves_and_their_intervals(tmp_path: Path) -> None:
     assert len(good.band.split()) == 2 * len(STEPS)
     assert [key.style[0] for key in chart.legend] == ["c", "c", "g"]  # controls are grey
     assert "good, image, positive: 100.0 to 0.0, area 35.0" in chart.description
+
+
+def test_a_run_of_another_model(tmp_path: Path) -> None:
+    run = read_run(write_perturb(tmp_path / "run"))
+    content = run.result()
+    content["config"] = {
+        k: v for k, v in content["config"].items() if k not in ("task", "mapper", "target", "modality")
+    }
+    content["config"]["model"] = {"name": "huggingface"}
+    content["samples"] = content.pop("questions")
+    section = perturbing.section(run)
+    assert "Which patches and words did the model use for its outputs? On 40 samples" in section.asked
+    assert ("explained", "the model's output") in section.facts
+    assert ("hash of the samples", "first") in section.facts
+    assert perturbing.sample_key(content) != perturbing.sample_key({**content, "samples": "others"})
