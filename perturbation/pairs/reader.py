@@ -16,7 +16,7 @@ from perturbation.arrays import Array, Mask
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.base import PartOfImage, Scored, Scorer
 from perturbation.pairs.units import Units, without_words
-from perturbation.removal.filling import Fill, Filler, check_fill, rgb_image
+from perturbation.removal.filling import Fill, Filler, check_fill
 from perturbation.removal.reader import SubsetOutputs, Subsets
 
 CellRemoval = Fill | Literal["mask"]
@@ -157,7 +157,7 @@ def _without_cells(samples: ReadPairs, b: int, seen: bytes) -> Image.Image | Par
     image, filler, kept = samples.pairs[b].image, samples.fillers[b], np.frombuffer(seen, dtype=np.bool_)
     if image is None or kept.all():
         return image
-    return PartOfImage(image, kept) if filler is None else rgb_image(filler.without(kept))
+    return PartOfImage(image, kept) if filler is None else filler.image_without(kept)
 
 
 def _rows(masks: Mask | None, b: int, count: int, subsets: int) -> Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -49,11 +50,27 @@ class Filler:
 
     def without(self, kept: Mask) -> Array:
         """Return the image without the cells for which ``kept``, bool [P], is False: colours from 0 to 1, [H, W, 3]."""
+        removed = self._removed(kept)
+        background = self._imputed(removed) if self._background is None else self._background
+        return np.where(removed[:, :, None], background, self.pixels).clip(0, 1)
+
+    def image_without(self, kept: Mask) -> Image.Image:
+        """Return :meth:`without` as an 8-bit image; a background that is always the same is converted once."""
+        if self._background is None:
+            return rgb_image(self.without(kept))
+        return Image.fromarray(np.where(self._removed(kept)[:, :, None], *self._in_eight_bits))
+
+    @cached_property
+    def _in_eight_bits(self) -> list[NDArray[np.uint8]]:
+        """The background and the image."""
+        return [np.asarray(rgb_image(each)) for each in (self._background, self.pixels) if each is not None]
+
+    def _removed(self, kept: Mask) -> Mask:
+        """Return the pixels of the removed cells, [H, W]."""
         removed = np.zeros(self.pixels.shape[:2], dtype=np.bool_)
         for left, top, right, bottom in self.boxes[~kept]:
             removed[top:bottom, left:right] = True
-        background = self._imputed(removed) if self._background is None else self._background
-        return np.where(removed[:, :, None], background, self.pixels).clip(0, 1)
+        return removed
 
     def _filled(self) -> Array:
         if self.how == "zero":

@@ -86,3 +86,12 @@ def test_an_unknown_way_is_one_line() -> None:
 
 def test_configs_know_every_way_to_fill() -> None:
     assert get_args(Fill) == FILLS
+
+
+@pytest.mark.parametrize("how", FILLS)
+def test_eight_bit_images_are_the_rounded_colours(how: Fill) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (12, 15, 3)) / 255
+    filler = Filler(colours, cells((3, 5), (0, 0, 15, 12)), how, "x")
+    for kept in (np.arange(15) % 3 > 0, np.zeros(15, np.bool_), np.ones(15, np.bool_)):
+        found = np.asarray(filler.image_without(kept))
+        np.testing.assert_array_equal(found, np.rint(255 * filler.without(kept)))
