@@ -26,6 +26,8 @@ def load_data(config: DataConfig) -> Questions:
     Raises:
         UserError: The data cannot be read, or the dataset or one of its splits has no questions.
     """
+    if config.name == "table":
+        raise UserError("data=table is for other models than CLIPmapper: give model=huggingface or model=open_clip")
     if config.name not in QUESTIONS:
         raise UserError(f"data={config.name} has captions, but no questions; give task=caption, or other data")
     splits = QUESTIONS[config.name](config)

@@ -105,7 +105,7 @@ def _encoder_layers(vision: Sequence[nn.Module], text: Sequence[nn.Module]) -> l
 def redraw(parts: Sequence[Part], generator: torch.Generator) -> None:
     """Replace weights in place by random draws from a normal distribution with mean 0.
 
-    Every tensor keeps its standard deviation; one whose values are all equal is kept. Layer norms are reset to weight 1
+    Every tensor keeps its standard deviation, which is 0 if all values are equal. Layer norms are reset to weight 1
     and bias 0, and parameters of other norms become their mean. ``generator`` is a CPU generator, so the draws do not
     depend on the device.
     """
@@ -126,9 +126,7 @@ def redraw(parts: Sequence[Part], generator: torch.Generator) -> None:
 
 def _draw(parameter: Tensor, generator: torch.Generator) -> None:
     spread = parameter.float().std(correction=0).cpu()
-    drawn = torch.randn(parameter.shape, generator=generator) * spread
-    if spread > 0:
-        parameter.copy_(drawn)
+    parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
 
 
 def rank_correlation(original: NDArray[np.floating], other: NDArray[np.floating], eligible: NDArray[np.bool_]) -> Array:

@@ -325,6 +325,7 @@ def test_bad_input_gets_one_line(command: Command, models: Path, table: Path, tm
     assert "there is no model=other; choose one of: clipmapper, huggingface, open_clip" in refused("model=other")
     assert "task=… is for model=clipmapper only" in refused(*of_table(vilt, table), "task=caption")
     assert "data.file=" in refused(*of_table(vilt, tmp_path / "none.csv"))
+    assert "data=table is for other models than CLIPmapper" in refused("data=table", f"data.file={table}", name="train")
     for content, message in (
         ("a,b\n1,2\n", "has the columns a, b; name one image, one text, or both"),
         ("image,text\n", "has no rows"),

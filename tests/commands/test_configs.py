@@ -50,6 +50,7 @@ GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment"
 REPRODUCED = {path for path in (CONFIGS / "experiment").glob("*.yaml") if "\nstages:" in path.read_text()}
 FILES = [path for group in GROUPS for path in sorted((CONFIGS / group).glob("*.yaml")) if path not in REPRODUCED]
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in FILES]
+OF_OPTION = {"data=table": ("data.file=table.csv",)}  # keys that have no value in a group's file
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*vqa.yaml"))
 Command = Callable[..., tuple[int, str, list[str]]]
 
@@ -74,7 +75,7 @@ def test_every_command_is_checked() -> None:
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_is_accepted(name: str, option: str) -> None:
-    checked = typed(composed(name, option), SCHEMAS[name])
+    checked = typed(composed(name, option, *OF_OPTION.get(option, ())), SCHEMAS[name])
     assert type(checked.data) is DATA_SCHEMAS[checked.data.name]
 
 
@@ -98,7 +99,8 @@ def test_the_options_of_a_group_are_identified_by_their_names() -> None:
         for path in (CONFIGS / group).glob("*.yaml"):
             assert getattr(typed(composed("train", f"{group}={path.stem}"), TrainConfig), group).name == path.stem
     for path in (CONFIGS / "data").glob("*.yaml"):
-        assert typed(composed("train", f"data={path.stem}"), TrainConfig).data.name == path.stem
+        option = f"data={path.stem}"
+        assert typed(composed("train", option, *OF_OPTION.get(option, ())), TrainConfig).data.name == path.stem
 
 
 def test_the_default_is_the_embedded_setup() -> None:
@@ -133,7 +135,7 @@ WRONG = {
     "+task.optim.momentum=1": "unknown config key task.optim.momentum; ",
     "data.pixelz=64": "unknown config key data.pixelz; did you mean data.pixels?",
     "mapper=c": "there is no mapper=c; choose one of: a, b",
-    "data=nothing": "there is no data=nothing; choose one of: coco, easy_vqa, shapes, vqav2, vqav2_hub",
+    "data=nothing": "there is no data=nothing; choose one of: coco, easy_vqa, shapes, table, vqav2, vqav2_hub",
     "data=null": "Config group override must be a string or a list. Got NoneType",
     "experiment=nothing": "there is no experiment=nothing; choose one of: paper, paper_caption, paper_vqa",
     "trainer.max_steps=???": "config key trainer.max_steps has no value: give trainer.max_steps=…",

@@ -217,7 +217,7 @@ def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, co
         assert rows["pointing_game"]["value"] == pytest.approx(np.mean([hit for _, hit in values]), abs=1e-5)
     ids, kinds, values = read_samples(tmp_path / "one" / "localisation.parquet")
     assert len(set(ids.tolist())) == 9
-    tables = localisation_rows(values, kinds, {"mapper": "b"}, 0)
+    tables = localisation_rows(values, kinds, {"task": "vqa", "mapper": "b"}, 0)
     assert {name: tables[name] for name in ("rows", "by_kind")} == {name: found[name] for name in ("rows", "by_kind")}
     again = command("evaluate_explanations", *arguments(tiny, trained, tmp_path / "two"))
     assert again[0] == 0

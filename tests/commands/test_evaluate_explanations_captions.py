@@ -154,7 +154,7 @@ def test_the_command_writes_and_prints_the_table(
     run = Path(out.splitlines()[0].removeprefix("run folder: "))
     table, content = (run / "word_localisation.md").read_text(), read_json(run / "word_localisation.json")
     ids, kinds, values = read_samples(run / "word_localisation.parquet")
-    tables = word_localisation_rows(values["image"], kinds, ids.tolist(), {"mapper": "b"}, 0)
+    tables = word_localisation_rows(values["image"], kinds, ids.tolist(), {"task": "caption", "mapper": "b"}, 0)
     assert tables == {name: content[name] for name in tables}
     for row in [row for row in content["rows"] if row["kind"] == "all"]:
         lines = [line for line in out.splitlines() if line.startswith(f"{row['explainer']} ")]

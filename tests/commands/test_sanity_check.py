@@ -43,7 +43,7 @@ def test_the_command_writes_curves_and_a_figure(tiny: Tiny, trained: Path, comma
     # The trained model has one mapper layer less than random_vqa, but one encoder block more.
     assert len(rows) == 2 * 2 * (1 + len(layers_from_the_top(random_vqa("b"))))
     assert {row["samples"] for row in rows} == {7}
-    assert curve_rows(read_samples(tmp_path / "one" / "sanity.parquet"), {"mapper": "b"}, 0) == rows
+    assert curve_rows(read_samples(tmp_path / "one" / "sanity.parquet"), {"task": "vqa", "mapper": "b"}, 0) == rows
     with (tmp_path / "one" / "sanity.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
     assert [float(line["correlation"]) for line in written] == [row["correlation"] for row in rows]

@@ -28,7 +28,9 @@ from clipmapper.tasks.vqa.config import ExplainConfig, VQATaskConfig
 COMMANDS = (TrainConfig, EvaluateConfig, ExplainConfig, ExplainCaptionConfig, PretrainConfig, BenchmarkConfig)
 SECTIONS = (MapperConfig, EncoderConfig, TrainerConfig, LoggerConfig, PathsConfig, OptimConfig)
 TASKS = (VQATaskConfig, CaptionTaskConfig)
-NOT_IN_YAML = {("CocoConfig", key) for key in ("min_answer_questions", "answers_file", "reserved")}
+ONLY_OF_QUESTIONS = ("min_answer_questions", "answers_file", "reserved")
+NOT_IN_YAML = {("CocoConfig", key) for key in ONLY_OF_QUESTIONS}
+NOT_IN_YAML |= {("TableConfig", key) for key in (*ONLY_OF_QUESTIONS, "root", "seed")}
 
 
 def defaults(schema: type) -> Iterator[str]:
