@@ -9,7 +9,7 @@ import pytest
 import torch
 from caption_runs import Captioner, random_captioner
 from no_figures import without_figures
-from perturb_runs import Trained
+from perturb_runs import WHOLE, Trained
 from tiny_runs import Tiny
 
 from clipmapper.checkpoint import read_checkpoint
@@ -48,7 +48,7 @@ def make_undecided(checkpoint: Path) -> None:
 def whole(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was not interrupted."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    trained.perturb(run, "ceiling.samples=4", figures=True)
+    trained.perturb(run, *WHOLE, figures=True)
     return run
 
 

@@ -250,6 +250,7 @@ def test_explainers_have_rows_only_in_the_modalities_they_score(
     assert lines[3].startswith("| first_to_last | – | – | – | 0.")
 
 
+@pytest.mark.slow
 def test_controls_with_partners_do_not_depend_on_the_batches(
     tiny: Tiny, trained: Path, command: Command, tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_relevance_and_evidence_equal_those_of_each_word_alone(
     assert found.counts == {"pictures": TEST_IMAGES, "true": true, "captions": len(set(found.captions))}
 
 
+@pytest.mark.slow
 def test_controls_with_partners_do_not_depend_on_the_batches(
     overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,6 +213,7 @@ def test_a_failed_command_keeps_a_folder_with_results(tiny: Tiny, tmp_path: Path
     assert {path.name for path in run.iterdir() if path.is_file()} == {"config.yaml", "split.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trace", ["0", "1"])
 def test_messages_of_libraries_are_shown_only_on_demand(trace: str, tiny: Tiny, tmp_path: Path) -> None:
     """Lightning warns that the steps are fewer than the logging interval, and says which devices there are."""

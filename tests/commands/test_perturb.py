@@ -211,7 +211,7 @@ def test_tables_and_figures_are_written(whole: Path) -> None:
 
 
 def test_batch_sizes_change_only_rounding(trained: Trained, whole: Path, tmp_path: Path) -> None:
-    trained.perturb(tmp_path / "run", "ceiling.samples=4", "batch_samples=6", "engine_batch=3")
+    trained.perturb(tmp_path / "run", "measure.names=[areas]", "batch_samples=6", "engine_batch=3")
     there = {key(row, "direction"): row for row in records(whole)}
     for row in records(tmp_path / "run"):
         assert row["probability"] == pytest.approx(there[key(row, "direction")]["probability"], abs=1e-5)

@@ -167,9 +167,10 @@ def test_tables_and_figures_are_written(whole: Path) -> None:
     assert "ref_clip_score_auc/weighted cider/image_positive" in (whole / "log" / "metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_the_other_measures_use_the_clip_score(captioner: Captioner, tmp_path: Path) -> None:
-    named = "measure.names=[areas,eraser,faithfulness,ceiling,saco]"
-    content = captioner.perturb(tmp_path, named, "samples=4", "ceiling.samples=4", "controls=[]", "weightings=[equal]")
+    few = ("samples=4", "ceiling.samples=4", "engine_batch=64", "controls=[]", "weightings=[equal]")
+    content = captioner.perturb(tmp_path, "measure.names=[areas,eraser,faithfulness,ceiling,saco]", *few)
     assert [key for key in ("eraser", "faithfulness", "ceiling", "saco") if key not in content] == []
     whole = {row["image_id"]: row["clip_score"][0] for row in records(tmp_path)}
     for row in records(tmp_path, "faithfulness"):
@@ -181,7 +182,7 @@ def test_the_other_measures_use_the_clip_score(captioner: Captioner, tmp_path: P
     assert any(low < mean < high for low, mean, high in areas)
 
 
-@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("in_place", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_resumed_run_has_the_same_bytes_and_weights_words_once(
     captioner: Captioner, whole: Path, tmp_path: Path, in_place: bool
 ) -> None:

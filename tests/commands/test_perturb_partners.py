@@ -75,6 +75,7 @@ def test_answers_have_the_same_partners_and_scores_in_every_batch_size(trained: 
     assert all(found[0].scores[key] != found[0].scores[*key[:2], ScoredBy("weighted")] for key in differ)
 
 
+@pytest.mark.slow
 def test_captions_have_the_same_partners_and_scores_in_every_batch_size(captioner: Captioner, tmp_path: Path) -> None:
     found = []
     with pytest.MonkeyPatch.context() as patch:
@@ -94,7 +95,7 @@ def test_captions_have_the_same_partners_and_scores_in_every_batch_size(captione
     assert {row["partner_id"] for row in rows} - {None} <= {row["image_id"] for row in rows}
 
 
-@pytest.mark.parametrize("target", ["predicted", "margin"])
+@pytest.mark.parametrize("target", ["predicted", pytest.param("margin", marks=pytest.mark.slow)])
 def test_a_killed_and_resumed_run_has_the_same_bytes(trained: Trained, tmp_path: Path, target: str) -> None:
     run = (*LITTLE, BORROWING, f"target={target}", "samples=6", "batch_samples=2")
     trained.perturb(tmp_path / "whole", *run, explainer="paper")

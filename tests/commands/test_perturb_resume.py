@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from killed_runs import killed_after
-from perturb_runs import Trained, key, records, results
+from perturb_runs import WHOLE, Trained, key, records, results
 from tiny_runs import finish, start
 from watching import watched
 
@@ -20,18 +20,19 @@ from perturbation.perturb.parts import finished
 from perturbation.removal.batch_size import CANDIDATES
 
 
+@pytest.mark.slow  # a part of it is tested with the partners of samples
 @pytest.mark.parametrize(("parts", "in_place"), [(0, True), (1, True), (1, False), (2, False)])
 def test_a_resumed_run_has_the_same_bytes(
     trained: Trained, whole: Path, tmp_path: Path, parts: int, in_place: bool
 ) -> None:
     stopped, resumed = tmp_path / "stopped", tmp_path / ("stopped" if in_place else "resumed")
     with killed_after(parts):
-        trained.perturb(stopped, "ceiling.samples=4")
+        trained.perturb(stopped, *WHOLE)
     assert not (stopped / "perturbation.json").exists()
     assert finished(stopped, 2) == list(range(parts))
     written: list[int] = []
     with watched(lightning, "write_part", lambda _run, number, _tables: written.append(number)):
-        trained.perturb(resumed, "ceiling.samples=4", *(() if in_place else (f"resume={stopped}",)))
+        trained.perturb(resumed, *WHOLE, *(() if in_place else (f"resume={stopped}",)))
     assert written == list(range(parts, 2))  # no finished part is written again
     assert results(resumed) == results(whole)
 
@@ -70,9 +71,9 @@ def test_another_config_is_not_resumed(trained: Trained, whole: Path, tmp_path: 
         ("removal.text=drop", "removal.text"),
     ):
         with pytest.raises(UserError, match=f"contains a run with .*({named})"):
-            trained.perturb(tmp_path, "ceiling.samples=4", override, f"resume={whole}")
+            trained.perturb(tmp_path, *WHOLE, override, f"resume={whole}")
     with pytest.raises(UserError, match="explainers"):
-        trained.perturb(tmp_path, "ceiling.samples=4", f"resume={whole}", explainer="genatt")
+        trained.perturb(tmp_path, *WHOLE, f"resume={whole}", explainer="genatt")
     assert list(tmp_path.glob("parts/*")) == []
 
 
@@ -84,7 +85,7 @@ def test_keys_that_only_training_reads_do_not_change_the_identity(trained: Train
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_files(trained: Trained, whole: Path, tmp_path: Path) -> None:
-    arguments = [*trained.overrides, "ceiling.samples=4", "trainer.devices=2", "trainer.strategy=ddp"]
+    arguments = [*trained.overrides, *WHOLE, "trainer.devices=2", "trainer.strategy=ddp"]
     status, _, err = finish("perturb", [*arguments, f"hydra.run.dir={tmp_path}"])
     assert status == 0, err
     assert results(tmp_path, figures=True) == results(whole, figures=True)

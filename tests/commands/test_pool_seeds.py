@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from no_figures import without_figures
 from perturb_runs import Trained, records
 from tiny_runs import Tiny
 
@@ -37,20 +38,28 @@ def runs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
-def test_areas_are_the_means_over_runs(runs: list[Path], tmp_path: Path) -> None:
-    pooled = pool(runs, tmp_path)
+@pytest.fixture(scope="module")
+def whole(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pooled report of the runs."""
+    folder = tmp_path_factory.mktemp("pooled")
+    with without_figures():
+        assert pool(runs, folder) == read_json(folder / "pooled.json")
+    return folder
+
+
+def test_areas_are_the_means_over_runs(runs: list[Path], whole: Path) -> None:
+    pooled = read_json(whole / "pooled.json")
     singles = [json.loads((run / "perturbation.json").read_text())["rows"] for run in runs]
     for row, *each in zip(pooled["rows"], *singles, strict=True):
         for key in ("auc", "probability_auc"):
             assert row[key] == pytest.approx(np.mean([one[key] for one in each]))
         low, high = row["probability_auc_ci95"]
         assert low <= row["probability_auc"] <= high
-    assert {file.name for file in tmp_path.iterdir()} >= {"pooled.json", "comparisons.json", "areas_accuracy.md"}
-    assert json.loads((tmp_path / "pooled.json").read_text()) == pooled
+    assert {file.name for file in whole.iterdir()} >= {"pooled.json", "comparisons.json", "areas_accuracy.md"}
 
 
-def test_the_interval_covers_seeds_and_samples(runs: list[Path], tmp_path: Path) -> None:
-    row = pool(runs, tmp_path)["rows"][0]
+def test_the_interval_covers_seeds_and_samples(runs: list[Path], whole: Path) -> None:
+    row = read_json(whole / "pooled.json")["rows"][0]
     keys = ("explainer", "modality", "direction")
     values = [
         [r["probability"] for r in records(run) if all(r[key] == row[key] for key in keys)] for run in runs
@@ -59,9 +68,8 @@ def test_the_interval_covers_seeds_and_samples(runs: list[Path], tmp_path: Path)
     np.testing.assert_allclose(row["probability_ci95"], expected)
 
 
-def test_comparisons_contain_the_difference_of_each_run(runs: list[Path], tmp_path: Path) -> None:
-    pool(runs, tmp_path)
-    pooled = json.loads((tmp_path / "comparisons.json").read_text())
+def test_comparisons_contain_the_difference_of_each_run(runs: list[Path], whole: Path) -> None:
+    pooled = read_json(whole / "comparisons.json")
     singles = [json.loads((run / "comparisons.json").read_text()) for run in runs]
     assert len(pooled) == len(singles[0]) > 0
     for row, *each in zip(pooled, *singles, strict=True):

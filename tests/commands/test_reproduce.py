@@ -28,6 +28,7 @@ def configs(trained: Trained, tmp_path: Path) -> Path:
     return tmp_path / "configs"
 
 
+@pytest.mark.slow
 def test_a_failed_stage_is_on_the_page_and_runs_again(
     configs: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,7 @@ def test_bad_input_is_one_line(
     assert errors == [f"error: {message}"]
 
 
+@pytest.mark.slow
 def test_captions(tiny: Tiny, command: Command, tmp_path: Path) -> None:
     checkpoint = write_untrained(tiny, tmp_path)
     few = ("explainer.names=[weighted,random,last_to_first]", "samples=5", "batch_size=3", f"checkpoint={checkpoint}")

@@ -44,7 +44,7 @@ def killed_run(tiny: Tiny, run: Path, step: int, *overrides: str) -> None:
         tiny.train(run, *overrides)
 
 
-@pytest.mark.parametrize("mapper", ["a", "b"])
+@pytest.mark.parametrize("mapper", [pytest.param("a", marks=pytest.mark.slow), "b"])
 def test_a_small_dataset_is_memorised(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
     run = tmp_path / "run"
     steps = ("trainer.max_steps=150", "trainer.val_check_interval=150", "trainer.log_every_n_steps=10")
@@ -90,7 +90,7 @@ def test_the_same_config_and_seed_give_the_same_weights(tiny: Tiny, tmp_path: Pa
     assert not torch.equal(first["model.head.1.weight"], weights_of(tmp_path / "other")["model.head.1.weight"])
 
 
-@pytest.mark.parametrize("step", [4, 6, 11])
+@pytest.mark.parametrize("step", [pytest.param(4, marks=pytest.mark.slow), 6, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_one_that_was_not_killed(tiny: Tiny, tmp_path: Path, step: int) -> None:
     """The run is killed right after a validation, between two, and after the second one.
 

@@ -115,6 +115,7 @@ def test_truncated_captions_are_counted(tiny: Tiny) -> None:
     assert {text: len(ids) for text, ids in encoded.items()} == {texts[0]: 40, "one": 3, "two 🎉": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapper", ["a", "b"])
 def test_a_small_dataset_is_memorised(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
     steps = ("trainer.max_steps=150", "trainer.val_check_interval=150", "trainer.log_every_n_steps=10")
@@ -124,7 +125,7 @@ def test_a_small_dataset_is_memorised(tiny: Tiny, tmp_path: Path, mapper: str) -
     assert losses[-1] < losses[0] / 3
 
 
-@pytest.mark.parametrize("step", [4, 6])
+@pytest.mark.parametrize("step", [4, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_one_that_was_not_killed(tiny: Tiny, tmp_path: Path, step: int) -> None:
     """The run is killed right after a validation, and between two; weights, losses and scores are compared."""
     whole, stopped, resumed = (tmp_path / name for name in ("whole", "stopped", "resumed"))

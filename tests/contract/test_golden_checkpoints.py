@@ -117,7 +117,7 @@ def test_explained_answers(mapper: str, run: Callable[..., Path], tmp_path: Path
     assert_close(answer_scores(run(*explain_vqa(mapper, image, QUESTIONS[0]))), golden("outputs")[f"answer {mapper}"])
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_explained_captions(number: int, run: Callable[..., Path], tmp_path: Path) -> None:
     image = saved_pictures(tmp_path)[number]
     assert_close(word_scores(run(*explain_caption(image))), golden("outputs")[f"caption {number}"])

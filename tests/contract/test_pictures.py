@@ -76,6 +76,7 @@ def test_the_scene_is_that_of_the_question(subject: Subject) -> None:
         assert np.array_equal(np.asarray(scene.convert("RGB")), np.asarray(subject.batch.images[0]))
 
 
+@pytest.mark.slow
 def test_the_curves_are_current(tmp_path: Path) -> None:
     """Only the curves of the first scenes are computed again."""
     old = stored("curves")

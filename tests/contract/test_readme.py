@@ -41,8 +41,9 @@ PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(),
 
 
 def runnable() -> list[Any]:
-    """Return all lines; those in docs and in the text are slow."""
-    fast = [line for line in LINES if line.in_block and line.page == "README.md"]
+    """Return all lines, which are slow except for the first ones of README.md."""
+    fast = [line for line in LINES if line.page == "README.md" and line.script in ("reproduce", "train", "explain")]
+    fast = [line for line in fast if line.in_block]
     return [pytest.param(line, id=str(line), marks=[] if line in fast else [pytest.mark.slow]) for line in LINES]
 
 
@@ -126,7 +127,13 @@ def named_file(block: Block) -> str | None:
     return found[1] if found else None
 
 
-@pytest.mark.parametrize("block", [each for each in PYTHON if named_file(each) is None], ids=str)
+def unnamed() -> list[Any]:
+    """Return the blocks that are no files; those of the how-to pages are slow."""
+    found = [each for each in PYTHON if named_file(each) is None]
+    return [pytest.param(each, id=str(each), marks=[pytest.mark.slow] * (each.page in HOW_TO)) for each in found]
+
+
+@pytest.mark.parametrize("block", unnamed())
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     place_files(block.code, tmp_path)
@@ -228,6 +235,7 @@ def test_a_session_prints_the_shown_line(line: CommandLine, printed: str, comman
     assert errors[0].startswith(printed.split("…")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", YAML, ids=str)
 def test_a_custom_config(block: Block, root: Path, tmp_path: Path) -> None:
     """Run the command in the block's comment, with the Python blocks that are files; its scores must vary."""

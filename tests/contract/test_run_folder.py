@@ -59,6 +59,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "pool_seeds": ("pool_seeds", "paths.root={root}", "runs=[{perturb-pooled},{perturb-pooled-other}]"),
     "report": ("report", "paths.root={root}", "runs=[{explain-vqa},{perturb-pooled}]"),
 }
+#: The other runs are slow.
+FAST = ("train-vqa", "evaluate-vqa", "explain-vqa", "perturb-vqa", "evaluate_explanations-vqa", "sanity_check")
 JAVA = ("train-caption", "evaluate-caption", "evaluate-caption-file")  # METEOR and the PTB tokenizer
 
 #: JSON keys that are in ``config_keys.json``, or that depend on the machine: the Git commit, and SPICE's models.
@@ -143,7 +145,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(tmp_path_factory.mktemp("contract"))
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in RUNS]
+)
 def test_a_run_folder_contains_everything_in_the_golden_file(name: str, runs: Runs, command: Command) -> None:
     if name in JAVA and shutil.which("java") is None:
         pytest.skip("there is no Java")

@@ -22,6 +22,7 @@ def rows(table: str) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
 
 
+@pytest.mark.slow
 def test_the_tables_are_current() -> None:
     old = [table for table in tables() if f"\n\n{table}\n" not in PAGE]
     assert not old, "docs/reference/shapes.md is old: run python -m clipmapper.data.shapes.card"
@@ -81,6 +82,7 @@ def test_agreement_is_counted_by_answer_type() -> None:
         assert float(other_label) == pytest.approx(100 * np.mean([k % 3 == 0 for k in chosen]), abs=0.051)
 
 
+@pytest.mark.slow
 def test_both_draws_differ_in_answers_only() -> None:
     (scenes, plain), (same, mixed) = draw("none"), draw("vqav2")
     assert scenes == same

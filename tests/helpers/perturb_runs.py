@@ -20,6 +20,8 @@ from perturbation.perturb.run import perturb
 
 # The six samples are divided into two batches of 3.
 SMALL = ("samples=6", "batch_samples=4", "engine_batch=16", "random_seeds=2", "controls=[random]")
+# Those of the fixture ``whole``. The search of the ceiling reads up to 3 × 36 subsets at each step.
+WHOLE = ("ceiling.samples=4", "engine_batch=64")
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from no_figures import without_figures
 from PIL import Image
 
 from clipmapper.explaining.output import CONTENTS
@@ -24,6 +27,7 @@ from perturbation.perturb.results import pool
 from perturbation.randomise.run import curve_rows
 
 STEPS = [0.0, 0.5, 1.0]
+Report = tuple[str, dict[str, bytes]]
 GAPS = {"good": 30.0, "similar": 29.9, "random": 0.0}  #: gap of each explainer, in points of area; random is a control
 CONFIG: dict[str, Any] = {
     "task": {"name": "vqa"},
@@ -67,18 +71,29 @@ def write_perturb(
     questions: str = "first",
     seed: int = 0,
 ) -> Path:
-    """Write a finished run of ``perturb``; ``questions`` is the digest of its samples."""
+    """Write a finished run of ``perturb``, without figures; ``questions`` is the digest of its samples."""
     write_config(folder, "perturb", "explainer=all")
-    about = {"task": "vqa", "mapper": "b"}
     table = samples_table(gaps, modalities, samples, seed)
-    content = Areas(STEPS, ["positive", "negative"], about).report_runs([table], folder)
+    content, files = _areas(tuple(gaps.items()), modalities, samples, seed)
+    for name, written in files.items():
+        (folder / name).write_bytes(written)
     more = {"steps": STEPS, "samples": samples, "direction": ["positive", "negative"], "target": "predicted"}
     config = {**CONFIG, **more, "modality": [*modalities], "removal": {"image": "mask", "text": "mask"}}
     identity = {"config": config, "checkpoint": f"model {seed}", "questions": questions, "versions": VERSIONS}
     pa.parquet.write_table(table, folder / "samples.parquet")
     write_json(folder / "identity.json", identity)
-    write_json(folder / "perturbation.json", {**content, **identity})
+    write_json(folder / "perturbation.json", {**json.loads(content), **identity})
     return folder
+
+
+@cache
+def _areas(gaps: tuple[tuple[str, float], ...], modalities: tuple[str, ...], samples: int, seed: int) -> Report:
+    """Return the report of the areas as JSON, and the files that it writes; the bootstrap takes a second."""
+    table = samples_table(dict(gaps), modalities, samples, seed)
+    with TemporaryDirectory() as folder, without_figures():
+        areas = Areas(STEPS, ["positive", "negative"], {"task": "vqa", "mapper": "b"})
+        content = areas.report_runs([table], Path(folder))
+        return json.dumps(content), {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def write_pooled(folder: Path, root: Path) -> Path:

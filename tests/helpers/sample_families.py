@@ -36,15 +36,10 @@ def llava_onevision():
     """Return a LLaVA-OneVision that reads an image, and two tiles side by side or one above the other."""
     import transformers
 
-    points = [[12, 24], [24, 12]]
-    config = transformers.LlavaOnevisionConfig(
-        vision_config=transformers.SiglipVisionConfig(**tiny.VISION),
-        text_config=transformers.Qwen2Config(**tiny.LANGUAGE),
-        image_token_id=3,
-        image_grid_pinpoints=points,
-        vision_aspect_ratio="anyres_max_9",
-    )
-    images = transformers.LlavaOnevisionImageProcessor(image_grid_pinpoints=points, size={"height": 12, "width": 12})
+    model = samples.with_image_token("llava_onevision")
+    model.config.vision_aspect_ratio = "anyres_max_9"
+    points, size = model.config.image_grid_pinpoints, {"height": 12, "width": 12}
+    images = transformers.LlavaOnevisionImageProcessor(image_grid_pinpoints=points, size=size)
     processor = transformers.LlavaOnevisionProcessor(
         images,
         tokenizer(),
@@ -55,7 +50,7 @@ def llava_onevision():
         image_token="<image>",
         video_token="<unk>",
     )
-    return randomise(transformers.LlavaOnevisionForConditionalGeneration(config)), processor
+    return model, processor
 
 
 def siglip2():
@@ -77,7 +72,7 @@ SAMPLES = {
     "siglip": samples.siglip,
     "vit": samples.vit,
     "dinov2": samples.dinov2,
-    "dinov2_with_registers": samples.dinov2_with_registers,
+    "dinov2_with_registers": partial(samples.dinov2, "dinov2_with_registers"),
     "bert": samples.bert,
     "llava": samples.llava,
     "qwen2_vl": partial(samples.packed, "qwen2_vl", "Qwen2VLProcessor"),

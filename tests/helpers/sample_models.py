@@ -46,13 +46,6 @@ def image_processor(side=12, **options):
 def llava(template=TEMPLATE):
     import transformers
 
-    config = transformers.LlavaConfig(
-        vision_config=transformers.CLIPVisionConfig(**tiny.VISION),
-        text_config=transformers.LlamaConfig(**tiny.LANGUAGE),
-        image_token_id=3,
-        vision_feature_select_strategy="default",
-    )
-    model = randomise(transformers.LlavaForConditionalGeneration(config))
     processor = transformers.LlavaProcessor(
         image_processor(),
         tokenizer(),
@@ -62,7 +55,7 @@ def llava(template=TEMPLATE):
         image_token="<image>",
         chat_template=template,
     )
-    return model, processor
+    return with_image_token("llava"), processor
 
 
 def qwen():
@@ -128,20 +121,9 @@ def siglip():
 def blip2():
     import transformers
 
-    qformer = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    qformer |= {"cross_attention_frequency": 2, "encoder_hidden_size": 16, "vocab_size": 30}
-    text = {"vocab_size": 40, "hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text |= {"word_embed_proj_dim": 16, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1}
-    config = transformers.Blip2Config(
-        vision_config=transformers.Blip2VisionConfig(**tiny.VISION),
-        qformer_config=transformers.Blip2QFormerConfig(**qformer),
-        text_config=transformers.OPTConfig(**text),
-        num_query_tokens=3,
-        image_token_index=3,
-    )
     images = transformers.BlipImageProcessor(size={"height": 12, "width": 12})
     processor = transformers.Blip2Processor(images, tokenizer(), num_query_tokens=3)
-    return randomise(transformers.Blip2ForConditionalGeneration(config)), processor
+    return with_image_token("blip2"), processor
 
 
 def matching(kind):
@@ -185,28 +167,16 @@ def bert_like():
 def vit():
     import transformers
 
-    model = transformers.ViTForImageClassification(transformers.ViTConfig(**tiny.VISION, num_labels=4))
-    return randomise(model), transformers.ViTImageProcessor(size={"height": 12, "width": 12})
+    return tiny.vit()[0], transformers.ViTImageProcessor(size={"height": 12, "width": 12})
 
 
-def dinov2():
+def dinov2(name="dinov2"):
+    """Return a DINOv2, or one with registers."""
     import transformers
 
-    config = transformers.Dinov2Config(**{**tiny.VISION, "mlp_ratio": 2}, num_labels=4)
-    return randomise(transformers.Dinov2ForImageClassification(config)), square_images()
-
-
-def dinov2_with_registers():
-    import transformers
-
-    config = transformers.Dinov2WithRegistersConfig(**{**tiny.VISION, "mlp_ratio": 2}, num_labels=4)
-    return randomise(transformers.Dinov2WithRegistersForImageClassification(config)), square_images()
-
-
-def square_images():
-    import transformers
-
-    return transformers.BitImageProcessor(size={"shortest_edge": 12}, crop_size={"height": 12, "width": 12})
+    return tiny.MODELS[name]()[0], transformers.BitImageProcessor(
+        size={"shortest_edge": 12}, crop_size={"height": 12, "width": 12}
+    )
 
 
 def bert():
@@ -309,15 +279,9 @@ def llava_next():
     """Return a LLaVA-Next that reads an image, and two tiles side by side or one above the other."""
     import transformers
 
-    points = [[12, 24], [24, 12]]
-    config = transformers.LlavaNextConfig(
-        vision_config=transformers.CLIPVisionConfig(**tiny.VISION),
-        text_config=transformers.LlamaConfig(**tiny.LANGUAGE),
-        image_token_id=3,
-        image_grid_pinpoints=points,
-    )
+    model = with_image_token("llava_next")
     size = {"size": {"shortest_edge": 12}, "crop_size": {"height": 12, "width": 12}}
-    images = transformers.LlavaNextImageProcessor(image_grid_pinpoints=points, **size)
+    images = transformers.LlavaNextImageProcessor(image_grid_pinpoints=model.config.image_grid_pinpoints, **size)
     processor = transformers.LlavaNextProcessor(
         images,
         tokenizer(),
@@ -327,19 +291,15 @@ def llava_next():
         image_token="<image>",
         chat_template=TEMPLATE,
     )
-    return randomise(transformers.LlavaNextForConditionalGeneration(config)), processor
+    return model, processor
 
 
 def internvl():
     """Return an InternVL that reads tiles of 16 × 16 pixels, at most four, and the whole photo."""
     import transformers
 
-    vision = transformers.InternVLVisionConfig(**{**tiny.VISION, "image_size": [16, 16], "patch_size": [4, 4]})
-    config = transformers.InternVLConfig(
-        vision_config=vision, text_config=transformers.Qwen2Config(**tiny.LANGUAGE), image_token_id=3
-    )
     words = marked(start_image="<vs>", end_image="<ve>", context_image="<image>", video="<unk>")
     images = transformers.GotOcr2ImageProcessor(size={"height": 16, "width": 16}, min_patches=2, max_patches=4)
     video = transformers.InternVLVideoProcessor()
     processor = transformers.InternVLProcessor(images, words, video, image_seq_length=4, chat_template=TEMPLATE)
-    return randomise(transformers.InternVLForConditionalGeneration(config)), processor
+    return with_image_token("internvl"), processor

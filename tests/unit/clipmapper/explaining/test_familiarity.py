@@ -87,6 +87,7 @@ def far_images() -> dict[str, Image.Image]:
     return {"noise": Image.fromarray(noise), "blurred": blurred, "gradient": Image.fromarray(gradient)}
 
 
+@pytest.mark.slow
 def test_scenes_pass(model: Model) -> None:
     assert warned(model, scenes("test", 200)) <= 0.02
 

@@ -1,6 +1,7 @@
 """Traces of tiny random models of each family: the untouched forward pass, correct gradients, nothing left behind."""
 
 from contextlib import contextmanager
+from functools import lru_cache
 
 import pytest
 import torch
@@ -244,12 +245,23 @@ def add_nothing(model):
 NEEDED = [*TRACE_ONLY, explainers.Random(), explainers.IntegratedGradients(2)]
 
 
-@families
+@lru_cache(1)
+def built(name):
+    """Return a model and its inputs; the tests of one model follow each other."""
+    return MODELS[name](torch.float64)
+
+
+@lru_cache(16)
+def traced_with(name, needs):
+    """Return a trace; explainers that read the same fields share it."""
+    return trace_hugging_face(*built(name), needs=needs)
+
+
 @pytest.mark.parametrize("explainer", NEEDED, ids=lambda explainer: type(explainer).__name__)
+@families
 def test_a_trace_of_only_what_is_needed_gives_the_same_scores(name, explainer):
-    model, inputs = MODELS[name](torch.float64)
-    whole = trace_hugging_face(model, inputs).explain(explainer)
-    needed = trace_hugging_face(model, inputs, needs=Needs.of([explainer])).explain(explainer)
+    whole = traced_with(name, Needs.everything()).explain(explainer)
+    needed = traced_with(name, Needs.of([explainer])).explain(explainer)
     for modality, scores in whole.items():
         torch.testing.assert_close(needed[modality], scores, rtol=1e-4, atol=1e-6)
 

@@ -152,7 +152,7 @@ def assert_planted(traced, boxes, accumulating=ACCUMULATING):
         assert bool((inside / scores.sum(-1) > 0.99).all()), type(explainer).__name__
 
 
-@pytest.mark.parametrize("slot", [0, 2, 3])
+@pytest.mark.parametrize("slot", [pytest.param(0, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", DECODERS)
 def test_the_relevance_of_a_word_reaches_the_patch_behind_the_only_visible_slot(name, slot):
     model, inputs = MODELS[name]()

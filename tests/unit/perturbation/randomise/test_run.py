@@ -122,7 +122,7 @@ def parts_of(task: str) -> tuple[nn.Module, list[Any], list[Any]]:
     return captioner, [batch], [batch.part([0]), batch.part([1, 2])]
 
 
-@pytest.mark.parametrize("task", ["vqa", "caption"])
+@pytest.mark.parametrize("task", ["vqa", pytest.param("caption", marks=pytest.mark.slow)])
 def test_controls_with_partners_do_not_depend_on_the_batches(task: str) -> None:
     every = {"shuffled": explainers.Shuffled(), "depth_matched": explainers.DepthMatched()}
     model, whole, parts = parts_of(task)
