@@ -39,7 +39,7 @@ class RemovalConfig(ImageRemovalConfig):
 
 
 @dataclass
-class WordRemovalConfig:
+class PairRemovalConfig:
     """How a cell of the image and a word of the text are removed; see ``perturbation.test``."""
 
     image: str = MISSING
@@ -111,7 +111,7 @@ class PerturbMapperConfig(PerturbBaseConfig, ExplainedConfig):
 class PerturbModelConfig(PerturbBaseConfig, AnyModelConfig):
     """Options of the perturbation tests of any model; ``configs/perturb/huggingface.yaml`` explains each value."""
 
-    removal: WordRemovalConfig = MISSING
+    removal: PairRemovalConfig = MISSING
     batch_size: int = MISSING
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from clipmapper.cli import named
-from clipmapper.config.explain import AnyModelConfig, BaseExplainedConfig
+from clipmapper.config.explain import BaseExplainedConfig, ExplainedConfig
 from perturbation.config import (
     LocaliseBaseConfig,
     LocaliseConfig,
@@ -65,4 +65,4 @@ def task_in(config: DictConfig) -> PerturbTask:
 
 def task_of(config: BaseExplainedConfig) -> PerturbTask:
     """Return the task of a checked config."""
-    return ANY_MODEL if isinstance(config, AnyModelConfig) else PERTURB_TASKS[config.task.name]  # type: ignore[attr-defined]
+    return PERTURB_TASKS[config.task.name] if isinstance(config, ExplainedConfig) else ANY_MODEL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import pyarrow as pa
 
 from clipmapper.any_model.explainers import usable
 from clipmapper.any_model.load import LoadedModel
-from clipmapper.any_model.samples import Sample, load_samples
+from clipmapper.any_model.samples import Sample, load_samples, readable
 from clipmapper.config.explain import ModelPictureConfig
 from clipmapper.console import print_table, progress
-from clipmapper.data.images import BadImage, FileImage, load_rgb
+from clipmapper.data.images import FileImage
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import PICTURES, result_files
 from clipmapper.explaining.selection import drawn_rows, rows_of_ids
@@ -60,14 +59,7 @@ def write_pictures(
     samples = _chosen(config, loaded)
     answers: list[list[str]] = []
     with result_files(run, SCHEMA) as write, progress(len(samples), "explaining", "samples") as advance:
-        for sample in samples:
-            try:
-                image = None if sample.image is None else load_rgb(sample.image)
-            except BadImage as error:
-                if config.data.on_bad_image == "fail":
-                    raise
-                print(f"skipped: {error}", file=sys.stderr)
-                continue
+        for sample, image in readable(samples, config.data.on_bad_image):
             if not answers:
                 explainers = usable(explainers, loaded, image, sample.text)
             found = _explained(loaded, explainers, config, sample, image)
@@ -98,11 +90,11 @@ def _explained(
     loaded: LoadedModel, explainers: Mapping[str, Explainer], config: ModelPictureConfig, sample: Sample, image: Any
 ) -> Explained:
     target: Any = config.answer
-    if config.against is not None:
-        if config.answer is None:
-            target = explain(loaded.model, loaded.processor, image, sample.text).answer.text
-        target = (target, config.against)
     try:
+        if config.against is not None:
+            if config.answer is None:
+                target = explain(loaded.model, loaded.processor, image, sample.text).answer.text
+            target = (target, config.against)
         return explain(loaded.model, loaded.processor, image, sample.text, explainer=explainers, target=target)
     except ValueError as error:
         key = "against" if repr(config.against) in str(error) else "answer"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from clipmapper.config.schema import DataConfig, TableConfig
 from clipmapper.data.datasets import CAPTIONS, QUESTIONS, load_captions_of, load_questions_of
-from clipmapper.data.images import FileImage
+from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
 
@@ -58,6 +61,27 @@ def load_samples(config: DataConfig, split: str, dual: bool) -> list[Sample]:
         )
         for each in data.questions
     ]
+
+
+def readable(samples: Iterable[Sample], on_bad_image: str) -> Iterator[tuple[Sample, Image.Image | None]]:
+    """Yield the samples with their images, which are read one by one.
+
+    Args:
+        samples: The samples.
+        on_bad_image: ``skip`` leaves samples whose image cannot be read out, and reports them on stderr.
+
+    Raises:
+        BadImage: An image cannot be read, and ``on_bad_image`` is ``fail``.
+    """
+    for sample in samples:
+        try:
+            image = None if sample.image is None else load_rgb(sample.image)
+        except BadImage as error:
+            if on_bad_image == "fail":
+                raise
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        yield sample, image
 
 
 def read_table(path: Path) -> list[Sample]:

@@ -20,14 +20,14 @@ from perturbation.config import LocaliseModelConfig
 from perturbation.localise.deletion import DELETION
 from perturbation.localise.metrics import METRICS, chance
 from perturbation.localise.tables import CHANCE
-from perturbation.localise.vqa import CORRECT, Localised, write_report
+from perturbation.localise.vqa import CORRECT, Localised, too_few_correct, write_report
 from perturbation.measures.faithfulness import single_effects, single_removals
 from perturbation.pairs.explaining import Chosen, explained_pairs
 from perturbation.pairs.reader import PairReader
-from perturbation.pairs.samples import Pair
+from perturbation.pairs.samples import Pair, read_pairs
+from perturbation.pairs.scorers.base import Scorer
 from perturbation.pairs.scorers.choose import scorer_of
 from perturbation.pairs.units import Units
-from perturbation.perturb.any_model import opened
 from perturbation.removal.reader import Modality, read_together
 
 
@@ -43,14 +43,14 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
         raise UserError("a dual encoder gives no answers, whose evidence is known: choose a model of questions")
     print(loaded.name, flush=True)
     reader = PairReader(scorer_of(loaded.model, loaded.processor), "mean", "drop", config.batch_size, correct=True)
-    samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader, config)
-    first = opened(samples[0])
+    samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader.scorer, config)
+    first = next(read_pairs(samples, "fail"))
     explainers = usable(explainers, loaded, first.image, first.text)
     parts: dict[str, dict[str, list[Array]]] = {}
     with progress(len(samples), "explaining", "questions") as advance:
         for rows in even_batches(range(len(samples)), config.batch_size):
             batch = [samples[row] for row in rows]
-            found = _metrics(loaded, reader, batch, explainers, evidence, config.patch_share)
+            found = _metrics(loaded, reader, batch, explainers, evidence, config)
             for modality, columns in found.items():
                 for name, metrics in columns.items():
                     parts.setdefault(modality, {}).setdefault(name, []).append(metrics)
@@ -60,7 +60,7 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
     write_report(Localised(values, kinds, ids), loaded.source, config, run)
 
 
-def correctly_answered(samples: Sequence[Sample], reader: PairReader, config: LocaliseModelConfig) -> list[Sample]:
+def correctly_answered(samples: Sequence[Sample], scorer: Scorer, config: LocaliseModelConfig) -> list[Sample]:
     """Return the first ``config.samples`` samples, in a random order, that the model answers correctly.
 
     Raises:
@@ -70,19 +70,15 @@ def correctly_answered(samples: Sequence[Sample], reader: PairReader, config: Lo
     found: list[Sample] = []
     with progress(config.samples, "looking for correct answers", "correct answers") as advance:
         for rows in even_batches(order, config.batch_size):
-            pairs = [opened(samples[row]) for row in rows]
-            asked = reader.scorer.ask(pairs)
-            said = reader.scorer.score([p.image for p in pairs], [p.text for p in pairs], asked, say=True).said
-            for row, pair, answer in zip(rows, pairs, said, strict=True):
-                if pair.accuracy(answer) >= CORRECT and len(found) < config.samples:
-                    found.append(samples[row])
+            read = {sample.id: sample for sample in (samples[row] for row in rows)}
+            pairs = list(read_pairs(read.values(), config.data.on_bad_image))
+            for pair, asked in zip(pairs, scorer.ask(pairs) if pairs else (), strict=True):
+                if pair.accuracy(scorer.text(asked)) >= CORRECT and len(found) < config.samples:
+                    found.append(read[pair.id])
                     advance()
             if len(found) == config.samples:
                 return found
-    raise UserError(
-        f"samples={config.samples}: the model answers only {len(found)} of the {len(order)} questions of "
-        f"split={config.split} correctly; give samples={len(found)} or fewer"
-    )
+    raise too_few_correct(config, len(found), len(order))
 
 
 def _metrics(
@@ -91,20 +87,21 @@ def _metrics(
     samples: Sequence[Sample],
     explainers: Mapping[str, Explainer],
     evidence: SplitEvidence,
-    patch_share: float,
+    config: LocaliseModelConfig,
 ) -> dict[Modality, dict[str, Array]]:
     """Return the metrics of a batch, [B, metrics], by modality and explainer, ``deletion`` or ``chance``."""
-    pairs = [opened(sample) for sample in samples]
-    explained, units = explained_pairs(loaded.model, loaded.processor, pairs, Chosen(explainers, {}, [], 1), 0, 0)
+    pairs = list(read_pairs(samples, "fail"))
+    chosen = Chosen(explainers, {}, [], 1)
+    explained, units = explained_pairs(loaded.model, loaded.processor, pairs, chosen, 0, config.seed)
     counted = {modality: tokens.removable for modality, tokens in explained.tokens.items()}
-    read_pairs, asked = reader.samples(pairs, units, 0), reader.scorer.ask(pairs)
-    outputs = read_together(lambda subsets: reader.read(read_pairs, subsets, asked), single_removals(counted))
+    whole, asked = reader.samples(pairs, units, 0), reader.scorer.ask(pairs)
+    outputs = read_together(lambda subsets: reader.read(whole, subsets, asked), single_removals(counted))
     found: dict[Modality, dict[str, Array]] = {}
     for modality, tokens in explained.tokens.items():
         eligible = tokens.removable
         truth = np.zeros_like(eligible)
         for b, (sample, pair, parts) in enumerate(zip(samples, pairs, units, strict=True)):
-            known = _evidence(evidence, sample, pair, parts, modality, patch_share)
+            known = _evidence(evidence, sample, pair, parts, modality, config.patch_share)
             truth[b, : len(known)] = known
         scores = {by.name: values for by, values in tokens.scores.items()}
         scores[DELETION] = single_effects(outputs, modality)

@@ -99,9 +99,14 @@ def correctly_answered(trained: TrainedVQA, config: LocaliseConfig) -> list[int]
                 advance()
             if len(found) == config.samples:
                 return found
-    raise UserError(
-        f"samples={config.samples}: the model answers only {len(found)} of the {len(order)} questions of "
-        f"split={config.split} correctly; give samples={len(found)} or fewer"
+    raise too_few_correct(config, len(found), len(order))
+
+
+def too_few_correct(config: LocaliseBaseConfig, correct: int, questions: int) -> UserError:
+    """Return the error of a model that answers fewer than ``config.samples`` questions of the split correctly."""
+    return UserError(
+        f"samples={config.samples}: the model answers only {correct} of the {questions} questions of "
+        f"split={config.split} correctly; give samples={correct} or fewer"
     )
 
 

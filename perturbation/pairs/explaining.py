@@ -16,6 +16,7 @@ from explain.sample.entry import chosen_explainers, explain
 from explain.sample.result import Explained
 from explain.sample.traced import Goal
 from perturbation.arrays import Array
+from perturbation.config import CONTROLS
 from perturbation.measures.base import ExplainedBatch, ScoredBy, TokenScores
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.units import Units, cells, spans_of, words_of
@@ -25,7 +26,6 @@ from perturbation.removal.reader import Modality
 Given = tuple[ArrayLike | None, ArrayLike | None]  #: scores of cells [rows, cols] and of words [W]; None without
 Own = Callable[[Any, Any], Given] | Sequence[Given]  #: a function (image, text) → scores, or the scores of each sample
 MODALITIES: tuple[Modality, Modality] = ("image", "text")
-CONTROLS = ("random", "first_to_last", "last_to_first", "centre_first")
 
 
 @dataclass(frozen=True, eq=False)

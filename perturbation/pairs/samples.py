@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
-from clipmapper.any_model.samples import Sample
+from clipmapper.any_model.samples import Sample, readable
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import normalize_answer, vqa_accuracy
 from explain.sample.entry import opened
@@ -60,6 +60,23 @@ def check_parts(samples: Sequence[Pair | Sample]) -> None:
             raise UserError(
                 f"sample {without[0]} has no {name}, but others have one: give it to all samples or to none"
             )
+
+
+def read_pairs(samples: Iterable[Sample], on_bad_image: str) -> Iterator[Pair]:
+    """Yield the samples of a dataset as pairs; the arguments and errors are those of ``readable``."""
+    for sample, image in readable(samples, on_bad_image):
+        yield Pair(sample.id, image, sample.text, sample.answers)
+
+
+def first_pair(samples: Iterable[Sample], on_bad_image: str) -> Pair:
+    """Return the first sample as a pair; the arguments are those of ``readable``.
+
+    Raises:
+        UserError: The first image cannot be read, or no image can if ``on_bad_image`` is ``skip``.
+    """
+    for pair in read_pairs(samples, on_bad_image):
+        return pair
+    raise UserError("none of the chosen images could be read; check the data")
 
 
 def _pair(number: int, sample: Sequence[Any]) -> Pair:

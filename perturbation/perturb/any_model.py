@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from torch import nn
 from clipmapper.any_model.explainers import usable
 from clipmapper.any_model.load import LoadedModel, load_model
 from clipmapper.any_model.samples import Sample, load_samples
-from clipmapper.data.images import BadImage, load_rgb
 from clipmapper.training.batches import even_batches
+from explain import Explainer
 from perturbation.config import CONTROLS, PerturbModelConfig
 from perturbation.measures.base import Measure
 from perturbation.pairs.explaining import Chosen
 from perturbation.pairs.reader import PairReader
-from perturbation.pairs.samples import Pair, check_parts
+from perturbation.pairs.samples import check_parts, first_pair, read_pairs
 from perturbation.pairs.scorers.choose import scorer_of
 from perturbation.pairs.tests import PairTests
 from perturbation.perturb.candidates import Candidate
@@ -40,7 +39,7 @@ class ModelTests:
     samples: Sequence[Sample]
     batches: Sequence[Sequence[int]]
     tests: PairTests
-    skip: bool  #: whether samples whose image cannot be read are left out
+    on_bad_image: str  #: ``skip`` leaves samples whose image cannot be read out
 
     @property
     def model(self) -> nn.Module:
@@ -51,6 +50,11 @@ class ModelTests:
     def name(self) -> str:
         """The model, with its size."""
         return self.loaded.name
+
+    @property
+    def explainers(self) -> Iterable[Explainer]:
+        """The explainers that can explain the model, without the controls."""
+        return self.tests.chosen.traced.values()
 
     @property
     def content(self) -> Mapping[str, str]:
@@ -76,17 +80,8 @@ class ModelTests:
 
     def record(self, number: int, prepared: None) -> Tables:
         """Return the records of a batch; none if no image of it is readable."""
-        pairs = [pair for row in self.batches[number] if (pair := self._pair(row)) is not None]
+        pairs = list(read_pairs((self.samples[row] for row in self.batches[number]), self.on_bad_image))
         return self.tests.record(pairs, sum(map(len, self.batches[:number]))) if pairs else {}
-
-    def _pair(self, row: int) -> Pair | None:
-        try:
-            return opened(self.samples[row])
-        except BadImage as error:
-            if not self.skip:
-                raise
-            print(f"skipped: {error}", file=sys.stderr)
-            return None
 
 
 def build_tests(
@@ -106,19 +101,9 @@ def build_tests(
     known = all(samples[row].answers is not None for row in rows)
     reader = PairReader(scorer, config.removal.image, config.removal.text, config.batch_size, known)  # type: ignore[arg-type]
     named = {each.name.name: each.explainer for each in candidates}
-    first = opened(samples[rows[0]])
+    first = first_pair((samples[row] for row in rows), config.data.on_bad_image)
     traced = usable({n: each for n, each in named.items() if n not in CONTROLS}, loaded, first.image, first.text)
     chosen = Chosen(traced, {}, [name for name in named if name in CONTROLS], config.random_seeds)
     tests = PairTests(loaded.model, loaded.processor, reader, chosen, measures, config.seed)
     batches = even_batches(rows, config.batch_samples)
-    return ModelTests(loaded, samples, batches, tests, config.data.on_bad_image == "skip")
-
-
-def opened(sample: Sample) -> Pair:
-    """Return a sample with its image.
-
-    Raises:
-        BadImage: The image cannot be read.
-    """
-    image = None if sample.image is None else load_rgb(sample.image)
-    return Pair(sample.id, image, sample.text, sample.answers)
+    return ModelTests(loaded, samples, batches, tests, config.data.on_bad_image)

@@ -8,7 +8,7 @@ model's caption has at least one word; the number of images without a word is pr
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, s
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from clipmapper.training.batches import even_batches
-from explain import Needs, TraceError
+from explain import Explainer, Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
@@ -71,6 +71,11 @@ class CaptionTests:
     def name(self) -> str:
         """The checkpoint, with what is known about its training."""
         return f"checkpoint: {describe(self.trained.checkpoint)}"
+
+    @property
+    def explainers(self) -> Iterable[Explainer]:
+        """The explainers under test."""
+        return [each.explainer for each in self.candidates]
 
     @property
     def content(self) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ Each process takes a share of the batches and writes the records of a batch as s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from clipmapper.console import progress
+from explain import Explainer
 from perturbation.perturb.parts import Tables, finished, write_part
 
 Prepared = TypeVar("Prepared")
@@ -38,6 +39,10 @@ class ExplanationTests(Protocol[Prepared]):
     @property
     def batches(self) -> Sequence[Sequence[int]]:
         """The batches of samples; a sample is given by its row number."""
+
+    @property
+    def explainers(self) -> Iterable[Explainer]:
+        """The explainers that explain the samples."""
 
     @property
     def content(self) -> Mapping[str, str]:

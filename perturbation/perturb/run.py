@@ -52,13 +52,13 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
     task = task_of(config).perturb
     tests = task.build_tests(config, candidates_of(explainers, config.random_seeds), measures)
-    precision = lrp_precision(explainers.values(), tests.model)
+    precision = lrp_precision(tests.explainers, tests.model)
     identity = identify(config, explainer_configs, configs_of_measures, tests.content, precision)
     open_run(run, config.resume, identity)
     if trainer.is_global_zero:
         print(tests.name, flush=True)
         print(tests.about, flush=True)
-        print_lrp_precision(explainers.values(), tests.model)
+        print_lrp_precision(tests.explainers, tests.model)
     with ExitStack() as shown:
         trainer.predict(RecordingModule(tests, run, shown), return_predictions=False)
     if not trainer.is_global_zero:

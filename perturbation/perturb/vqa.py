@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from clipmapper.training.batches import even_batches
+from explain import Explainer
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
@@ -57,6 +58,11 @@ class QuestionTests:
     def name(self) -> str:
         """The checkpoint, with what is known about its training."""
         return f"checkpoint: {describe(self.trained.checkpoint)}"
+
+    @property
+    def explainers(self) -> Iterable[Explainer]:
+        """The explainers under test."""
+        return [each.explainer for each in self.candidates]
 
     @property
     def content(self) -> Mapping[str, str]:

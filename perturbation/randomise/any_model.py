@@ -22,8 +22,7 @@ from explain.sample.entry import explain
 from explain.sample.traced import Goal
 from perturbation.measures.base import ScoredBy, TokenScores
 from perturbation.pairs.explaining import Chosen, explained_pairs
-from perturbation.pairs.samples import Pair
-from perturbation.perturb.any_model import opened
+from perturbation.pairs.samples import Pair, first_pair, read_pairs
 from perturbation.randomise.layers import registered_layers
 
 MODALITIES = ("image", "text")
@@ -37,6 +36,7 @@ class ModelSamples:
 
     loaded: LoadedModel
     samples: Sequence[Sample]
+    on_bad_image: str
 
     @property
     def model(self) -> nn.Module:
@@ -67,11 +67,6 @@ class FixedPairs:
         """Ids of the samples."""
         return [pair.id for pair in self.pairs]
 
-    @property
-    def picture_ids(self) -> list[int]:
-        """Ids of the samples, whose images may be the same."""
-        return self.ids
-
 
 def name_of(trained: ModelSamples) -> str:
     """Return the model, with its size."""
@@ -81,20 +76,20 @@ def name_of(trained: ModelSamples) -> str:
 def load(config: AnyModelConfig) -> ModelSamples:
     """Load the model and the samples of the config's data."""
     loaded = load_model(config)
-    return ModelSamples(loaded, load_samples(config.data, config.split, loaded.dual))
+    return ModelSamples(loaded, load_samples(config.data, config.split, loaded.dual), config.data.on_bad_image)
 
 
 def usable(trained: ModelSamples, explainers: Mapping[str, Explainer]) -> Mapping[str, Explainer]:
     """Return the explainers that can explain the model, and report the others on stderr."""
-    first = opened(trained.samples[0])
+    first = first_pair(trained.samples, trained.on_bad_image)
     return usable_for_model(explainers, trained.loaded, first.image, first.text)
 
 
 def fixed(trained: ModelSamples, rows: Sequence[int]) -> FixedPairs | None:
-    """Return the samples of these rows with the model's answers; None if it gives no answer with a word to any."""
+    """Return the samples of these rows with the model's answers; None if no sample has an answer with a word."""
     loaded = trained.loaded
     pairs, goals = [], []
-    for pair in (opened(trained.samples[row]) for row in rows):
+    for pair in read_pairs((trained.samples[row] for row in rows), trained.on_bad_image):
         answer = explain(loaded.model, loaded.processor, pair.image, pair.text, explainer="rollout").answer
         if answer.similarity is not None or answer.text:
             pairs.append(pair)

@@ -40,6 +40,11 @@ def load(config: ExplainedConfig) -> TrainedCaptioner:
     return load_trained(config, config.split, config.checkpoint)
 
 
+def usable(trained: TrainedCaptioner, explainers: Mapping[str, Explainer]) -> Mapping[str, Explainer]:
+    """Return the explainers that can explain the model: all."""
+    return explainers
+
+
 def fixed(trained: TrainedCaptioner, rows: Sequence[int]) -> CaptionedBatch | None:
     """Return the images of these rows with the model's captions, or None if no image has a caption with a word."""
     batch = trained.batch(rows)

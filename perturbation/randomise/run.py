@@ -45,10 +45,9 @@ def run_sanity(config: SanityBaseConfig, explainers: Mapping[str, Explainer], ru
         UserError: No checkpoint fits, the split has fewer samples than ``config.samples``, or none can be explained.
     """
     task = task_of(config).randomise
-    explainers = scoring(explainers, task.MODALITIES)
     trained = task.load(config)
     print(task.name_of(trained), flush=True)
-    explainers = task.usable(trained, explainers) if hasattr(task, "usable") else explainers
+    explainers = task.usable(trained, scoring(explainers, task.MODALITIES))
     print_lrp_precision(explainers.values(), trained.model)
     chosen = _draw_batches(task, trained, config)
     total = sum(len(batch.ids) for batch in chosen) * (1 + len(task.layers(trained.model)))
@@ -146,8 +145,10 @@ def _explained(
     done: Advance,
 ) -> Iterator[Mapping[str, TokenScores]]:
     """Yield the scores of each batch; ``suffix`` follows the samples' ids in the names that seed random draws."""
-    images = {number: image for batch in chosen for number, image in zip(batch.ids, batch.picture_ids, strict=True)}
-    partners = Partners(images, seed, partial(task.trace, model, chosen)) if hasattr(task, "trace") else None
+    partners = None
+    if any(each.partners for each in explainers.values()):
+        images = {n: image for batch in chosen for n, image in zip(batch.ids, batch.picture_ids, strict=True)}
+        partners = Partners(images, seed, partial(task.trace, model, chosen))
     for batch in chosen:
         bound = explainers if partners is None else partners.bind(explainers, batch.items)[0]
         yield task.explained(model, batch, bound, [f"{number}{suffix}" for number in batch.ids])

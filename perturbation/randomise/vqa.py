@@ -62,6 +62,11 @@ def load(config: ExplainedConfig) -> TrainedVQA:
     return load_trained(config, config.split, config.checkpoint)
 
 
+def usable(trained: TrainedVQA, explainers: Mapping[str, Explainer]) -> Mapping[str, Explainer]:
+    """Return the explainers that can explain the model: all."""
+    return explainers
+
+
 @torch.no_grad()
 def fixed(trained: TrainedVQA, rows: Sequence[int]) -> FixedAnswers | None:
     """Return the questions of these rows with the model's answers, or None if none of their images is readable."""

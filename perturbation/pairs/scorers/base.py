@@ -54,6 +54,9 @@ class Scorer(Protocol):
     def ask(self, pairs: Sequence[Pair]) -> list[Any]:
         """Return what is asked about each complete pair, such as the answer whose probability is read."""
 
+    def text(self, asked: Any) -> str:
+        """Return the answer that is asked about (one of :meth:`ask`); empty if the model gives none."""
+
     def keep(self, pairs: Sequence[Pair]) -> None:
         """Prepare for reading parts of these complete pairs; what was kept for earlier ones is forgotten."""
 

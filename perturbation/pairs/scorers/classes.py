@@ -34,6 +34,10 @@ class ClassScorer:
         found: list[Any] = self.logits([p.image for p in pairs], [p.text for p in pairs]).argmax(-1).tolist()
         return found
 
+    def text(self, asked: Any) -> str:
+        """Return the label of a class."""
+        return self.labels[asked]
+
     def keep(self, pairs: Sequence[Pair]) -> None:
         """Keep nothing: images and texts are read together."""
 

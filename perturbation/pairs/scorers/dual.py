@@ -62,6 +62,10 @@ class DualScorer:
         """Return None for each pair: a dual encoder has one similarity."""
         return [None] * len(pairs)
 
+    def text(self, asked: Any) -> str:
+        """Return no text."""
+        return ""
+
     def keep(self, pairs: Sequence[Pair]) -> None:
         """Keep the embeddings of these complete images and texts, until the next call."""
         self.images.keep([pair.image for pair in pairs])

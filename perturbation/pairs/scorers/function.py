@@ -33,6 +33,10 @@ class FunctionScorer:
         """Return None for each pair: a function has one score."""
         return [None] * len(pairs)
 
+    def text(self, asked: Any) -> str:
+        """Return no text."""
+        return ""
+
     def keep(self, pairs: Sequence[Pair]) -> None:
         """Keep nothing: images and texts are read together."""
 

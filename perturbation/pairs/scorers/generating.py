@@ -51,6 +51,10 @@ class GeneratingScorer:
         tokens = self._generated([pair.image for pair in pairs], [prompt.text for prompt in prompts], prompts[0])
         return [AskedAnswer(*each) for each in zip(prompts, tokens, strict=True)]
 
+    def text(self, asked: AskedAnswer) -> str:
+        """Return the text of an answer."""
+        return self._text(asked.tokens)
+
     def keep(self, pairs: Sequence[Pair]) -> None:
         """Keep nothing: images and texts are read together."""
 
