@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sample_models
 import torch
+from any_model_runs import answering_vilt, write_table
 from caption_runs import Captioner, random_captioner
 from no_figures import without_figures
 from perturb_runs import WHOLE, Trained
@@ -56,3 +58,20 @@ def whole(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def captioner(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Captioner:
     """A captioner with random weights."""
     return random_captioner(tiny, tmp_path_factory.mktemp("captioner") / "best.ckpt")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models of transformers, each in a folder of its own."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("vilt", "llava", "clip", "vit", "bert"):
+        model, processor = answering_vilt() if name == "vilt" else getattr(sample_models, name)()
+        model.save_pretrained(folder / name)
+        processor.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with the samples of any model, and people's answers."""
+    return write_table(tmp_path_factory.mktemp("table") / "table.csv", answers=True)
