@@ -116,7 +116,10 @@ def load_open_clip(name: str, weights: str) -> Any:
         weights: ``embedded``, a local file, or a tag of open_clip.
 
     Raises:
-        UserError: As :func:`load_encoder`; the message calls the arguments encoder.model and encoder.weights.
+        UserError: open_clip has no architecture ``name``, its tokenizer is not CLIP's own BPE, or its towers are not
+            supported (:mod:`clipmapper.encoder.towers`); the weights are ``embedded`` and belong to another
+            architecture; or they are missing, damaged, of another architecture or activation, or cannot be downloaded.
+            The message calls the arguments ``encoder.model`` and ``encoder.weights``, as the config does.
     """
     register_embedded()
     _check_name(name)
