@@ -48,11 +48,17 @@ def registered_layers(model: nn.Module) -> dict[str, list[Part]]:
     """Return the layers of any model by name, from the last that it registered to the first.
 
     A layer is an entry of an outermost ``ModuleList`` or ``Sequential``, or all weights that are registered between two
-    such entries; its name is that of the last of them.
+    such entries; its name is that of the last of them. A part whose weights are all registered again later, such as
+    word embeddings that the head shares, belongs to the last of these layers alone.
     """
     found: dict[str, list[Part]] = {}
     between = ""
+    placed: set[nn.Parameter] = set()
     for name, part, listed in reversed(list(_registered("", model))):
+        own = {part} if isinstance(part, nn.Parameter) else set(part.parameters())
+        if own <= placed:
+            continue
+        placed |= own
         if listed or not between:
             found[name] = []
         between = "" if listed else between or name
