@@ -25,7 +25,6 @@ from perturbation.measures.faithfulness import single_effects, single_removals
 from perturbation.pairs.explaining import Chosen, explained_pairs
 from perturbation.pairs.reader import PairReader
 from perturbation.pairs.samples import Pair, read_pairs
-from perturbation.pairs.scorers.base import Scorer
 from perturbation.pairs.scorers.choose import scorer_of
 from perturbation.pairs.units import Units
 from perturbation.removal.reader import Modality, read_together
@@ -43,7 +42,7 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
         raise UserError("a dual encoder gives no answers, whose evidence is known: choose a model of questions")
     print(loaded.name, flush=True)
     reader = PairReader(scorer_of(loaded.model, loaded.processor), "mean", "drop", config.batch_size, correct=True)
-    samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader.scorer, config)
+    samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader, config)
     first = next(read_pairs(samples, "fail"))
     explainers = usable(explainers, loaded, first.image, first.text)
     parts: dict[str, dict[str, list[Array]]] = {}
@@ -60,11 +59,11 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
     write_report(Localised(values, kinds, ids), loaded.source, config, run)
 
 
-def correctly_answered(samples: Sequence[Sample], scorer: Scorer, config: LocaliseModelConfig) -> list[Sample]:
+def correctly_answered(samples: Sequence[Sample], reader: PairReader, config: LocaliseModelConfig) -> list[Sample]:
     """Return the first ``config.samples`` samples, in a random order, that the model answers correctly.
 
     Raises:
-        UserError: The model answers fewer correctly.
+        UserError: The model answers fewer correctly, or it fails.
     """
     order = np.random.default_rng(config.seed).permutation(len(samples)).tolist()
     found: list[Sample] = []
@@ -72,8 +71,8 @@ def correctly_answered(samples: Sequence[Sample], scorer: Scorer, config: Locali
         for rows in even_batches(order, config.batch_size):
             read = {sample.id: sample for sample in (samples[row] for row in rows)}
             pairs = list(read_pairs(read.values(), config.data.on_bad_image))
-            for pair, asked in zip(pairs, scorer.ask(pairs) if pairs else (), strict=True):
-                if pair.accuracy(scorer.text(asked)) >= CORRECT and len(found) < config.samples:
+            for pair, asked in zip(pairs, reader.ask(pairs) if pairs else (), strict=True):
+                if pair.accuracy(reader.scorer.text(asked)) >= CORRECT and len(found) < config.samples:
                     found.append(read[pair.id])
                     advance()
             if len(found) == config.samples:
@@ -94,7 +93,7 @@ def _metrics(
     chosen = Chosen(explainers, {}, [], 1)
     explained, units = explained_pairs(loaded.model, loaded.processor, pairs, chosen, 0, config.seed)
     counted = {modality: tokens.removable for modality, tokens in explained.tokens.items()}
-    whole, asked = reader.samples(pairs, units, 0), reader.scorer.ask(pairs)
+    whole, asked = reader.samples(pairs, units, 0), reader.ask(pairs)
     outputs = read_together(lambda subsets: reader.read(whole, subsets, asked), single_removals(counted))
     found: dict[Modality, dict[str, Array]] = {}
     for modality, tokens in explained.tokens.items():
@@ -124,7 +123,7 @@ def _evidence(
     rows, cols = units.grid
     assert pair.image is not None
     whole = (0, 0, *pair.image.size)
-    seen = (*units.boxes.min(0)[:2], *units.boxes.max(0)[2:])
-    if rows != cols or tuple(map(int, seen)) != whole:
+    seen = (*units.boxes.min(0)[:2].tolist(), *units.boxes.max(0)[2:].tolist())
+    if rows != cols or seen != whole:
         raise UserError(f"the model sees {rows} × {cols} cells in {seen} of an image; evidence needs a square grid")
     return evidence.patches(sample.id, sample.image_id, rows, patch_share)

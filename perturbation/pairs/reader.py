@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -64,6 +65,15 @@ class PairReader:
         self.correct = correct and scorer.answers
         self.replacement = None if words == "drop" else scorer.tokens[words]
 
+    def ask(self, pairs: Sequence[Pair]) -> list[Any]:
+        """Return what is asked about each complete pair, such as the answer whose probability is read.
+
+        Raises:
+            UserError: The model fails.
+        """
+        with _failures_told(pairs):
+            return self.scorer.ask(pairs)
+
     def samples(self, pairs: Sequence[Pair], units: Sequence[Units], seed: int) -> ReadPairs:
         """Return samples with the means to remove parts of them, of which nothing was read so far."""
         self.scorer.keep(pairs)
@@ -122,20 +132,15 @@ class PairReader:
                 images[b, seen] = _without_cells(samples, b, seen)
         shown = [images[b, seen] for b, seen, _ in batch]
         texts = [self._text(samples, b, read) for b, _, read in batch]
-        try:
-            scored = self.scorer.score(shown, texts, [asked[b] for b, *_ in batch], self.correct)
-        except torch.OutOfMemoryError as error:
-            if self.batch_size == 1:
-                raise UserError("the model does not fit into memory, even with one pair at a time") from error
-            self.batch_size = max(1, self.batch_size // 2)
-            print(f"out of memory: from here on, {self.batch_size} pairs are read together", file=sys.stderr)
-            return None
-        except UserError:
-            raise
-        except Exception as error:  # models raise whatever they like
-            numbers = sorted({samples.pairs[b].id for b, *_ in batch})
-            line = str(error).strip().split("\n")[0]
-            raise UserError(f"samples {numbers}: the model failed: {type(error).__name__}: {line}") from error
+        with _failures_told(samples.pairs[b] for b, *_ in batch):
+            try:
+                scored = self.scorer.score(shown, texts, [asked[b] for b, *_ in batch], self.correct)
+            except torch.OutOfMemoryError as error:
+                if self.batch_size == 1:
+                    raise UserError("the model does not fit into memory, even with one pair at a time") from error
+                self.batch_size = max(1, self.batch_size // 2)
+                print(f"out of memory: from here on, {self.batch_size} pairs are read together", file=sys.stderr)
+                return None
         if not np.isfinite(scored.value).all():
             b = batch[int(np.argmin(np.isfinite(scored.value)))][0]
             raise UserError(f"sample {samples.pairs[b].id}: the model's {self.scorer.value} is NaN or infinite")
@@ -146,6 +151,19 @@ class PairReader:
         if text is None:
             return None
         return without_words(text, samples.units[b].words, np.frombuffer(read, dtype=np.bool_), self.replacement)
+
+
+@contextmanager
+def _failures_told(pairs: Iterable[Pair]) -> Iterator[None]:
+    """Turn any error of a model into a UserError that names the pairs which it read."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # models raise whatever they like
+        numbers = sorted({pair.id for pair in pairs})
+        line = str(error).strip().split("\n")[0]
+        raise UserError(f"samples {numbers}: the model failed: {type(error).__name__}: {line}") from error
 
 
 def _colours(image: Image.Image) -> Array:

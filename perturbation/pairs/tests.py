@@ -55,7 +55,7 @@ class PairTests:
 
     def _record(self, pairs: Sequence[Pair], start: int) -> Tables:
         explained, units = explained_pairs(self.model, self.processor, pairs, self.chosen, start, self.seed)
-        asked = self.reader.scorer.ask(pairs)
+        asked = self.reader.ask(pairs)
         if start == 0:
             self._tell_changes(pairs, units, asked)
         samples = self.reader.samples(pairs, units, self.seed)
