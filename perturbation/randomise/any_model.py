@@ -17,12 +17,13 @@ from clipmapper.any_model.explainers import usable as usable_for_model
 from clipmapper.any_model.load import LoadedModel, load_model
 from clipmapper.any_model.samples import Sample, load_samples
 from clipmapper.config.explain import AnyModelConfig
+from clipmapper.errors import UserError
 from explain import Explainer
 from explain.sample.entry import explain
 from explain.sample.traced import Goal
 from perturbation.measures.base import ScoredBy, TokenScores
 from perturbation.pairs.explaining import Chosen, explained_pairs
-from perturbation.pairs.samples import Pair, first_pair, read_pairs
+from perturbation.pairs.samples import Pair, read_pairs
 from perturbation.randomise.layers import registered_layers
 
 MODALITIES = ("image", "text")
@@ -79,18 +80,27 @@ def load(config: AnyModelConfig) -> ModelSamples:
     return ModelSamples(loaded, load_samples(config.data, config.split, loaded.dual), config.data.on_bad_image)
 
 
-def usable(trained: ModelSamples, explainers: Mapping[str, Explainer]) -> Mapping[str, Explainer]:
+def usable(
+    trained: ModelSamples, chosen: Sequence[FixedPairs], explainers: Mapping[str, Explainer]
+) -> Mapping[str, Explainer]:
     """Return the explainers that can explain the model, and report the others on stderr."""
-    first = first_pair(trained.samples, trained.on_bad_image)
+    first = chosen[0].pairs[0]
     return usable_for_model(explainers, trained.loaded, first.image, first.text)
 
 
 def fixed(trained: ModelSamples, rows: Sequence[int]) -> FixedPairs | None:
-    """Return the samples of these rows with the model's answers; None if no sample has an answer with a word."""
+    """Return the samples of these rows with the model's answers; None if no sample has an answer with a word.
+
+    Raises:
+        UserError: A sample cannot be read or explained.
+    """
     loaded = trained.loaded
     pairs, goals = [], []
     for pair in read_pairs((trained.samples[row] for row in rows), trained.on_bad_image):
-        answer = explain(loaded.model, loaded.processor, pair.image, pair.text, explainer="rollout").answer
+        try:
+            answer = explain(loaded.model, loaded.processor, pair.image, pair.text, explainer="rollout").answer
+        except ValueError as error:
+            raise UserError(f"sample {pair.id}: {error}") from error
         if answer.similarity is not None or answer.text:
             pairs.append(pair)
             goals.append(None if answer.similarity is not None else answer.text)

@@ -40,7 +40,9 @@ def load(config: ExplainedConfig) -> TrainedCaptioner:
     return load_trained(config, config.split, config.checkpoint)
 
 
-def usable(trained: TrainedCaptioner, explainers: Mapping[str, Explainer]) -> Mapping[str, Explainer]:
+def usable(
+    trained: TrainedCaptioner, chosen: Sequence[CaptionedBatch], explainers: Mapping[str, Explainer]
+) -> Mapping[str, Explainer]:
     """Return the explainers that can explain the model: all."""
     return explainers
 

@@ -47,9 +47,9 @@ def run_sanity(config: SanityBaseConfig, explainers: Mapping[str, Explainer], ru
     task = task_of(config).randomise
     trained = task.load(config)
     print(task.name_of(trained), flush=True)
-    explainers = task.usable(trained, scoring(explainers, task.MODALITIES))
-    print_lrp_precision(explainers.values(), trained.model)
     chosen = _draw_batches(task, trained, config)
+    explainers = task.usable(trained, chosen, scoring(explainers, task.MODALITIES))
+    print_lrp_precision(explainers.values(), trained.model)
     total = sum(len(batch.ids) for batch in chosen) * (1 + len(task.layers(trained.model)))
     with progress(total, "explaining", task.UNIT) as advance:
         found = correlations(task, trained.model, chosen, explainers, config.seed, advance)

@@ -62,7 +62,9 @@ def load(config: ExplainedConfig) -> TrainedVQA:
     return load_trained(config, config.split, config.checkpoint)
 
 
-def usable(trained: TrainedVQA, explainers: Mapping[str, Explainer]) -> Mapping[str, Explainer]:
+def usable(
+    trained: TrainedVQA, chosen: Sequence[FixedAnswers], explainers: Mapping[str, Explainer]
+) -> Mapping[str, Explainer]:
     """Return the explainers that can explain the model: all."""
     return explainers
 
