@@ -250,6 +250,22 @@ def test_questions_about_an_unreadable_image_are_left_out_and_told(
         run(monkeypatch, yes_or_no(), copy, tmp_path / "failed", "samples=2")
 
 
+def test_random_scores_depend_on_the_seed_and_not_on_the_batches(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(any_model, "correctly_answered", lambda samples, *_: samples[:4])
+
+    def values(*overrides: str) -> pd.DataFrame:
+        by: dict[str, Explainer] = {"random": explainers.Random()}
+        found = run(monkeypatch, yes_or_no(), root, tmp_path, "samples=4", *overrides, by=by)
+        return found[found["explainer"] == "random"].set_index(["question_id", "modality"])["mass_accuracy"].dropna()
+
+    first = values("batch_size=4")
+    assert first.nunique() == len(first) > 4
+    pd.testing.assert_series_equal(values("batch_size=1"), first)
+    assert (values("batch_size=4", "seed=1") != first).all()
+
+
 def test_models_that_cannot_be_judged_are_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"^samples \[.*\]: the model failed: ValueError: processor BertTokenizer"):
         run(monkeypatch, sample_models.bert(), root, tmp_path, "samples=2")
