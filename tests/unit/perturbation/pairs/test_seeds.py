@@ -108,7 +108,7 @@ def values_of(result: Any) -> Array:
 
 
 def test_a_model_that_draws_draws_the_same_whatever_was_drawn_before() -> None:
-    """So a resumed run has the numbers of a whole one; the state of torch's generator is left as it was."""
+    """A resumed run has the numbers of a whole one; the state of torch's generator is left as it was."""
 
     def draws(images: Sequence[Any], _texts: Sequence[Any]) -> ArrayLike:
         return torch.rand(len(images)).numpy()
