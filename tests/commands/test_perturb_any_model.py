@@ -109,9 +109,11 @@ def test_explainers_that_do_not_fit_are_left_out(
     overrides = of_table(models / "llava", table, "explainer.names=[weighted,shuffled,trans_att]")
     found = run_perturb(overrides, tmp_path / "run")
     assert {row["explainer"] for row in found["rows"]} == {"weighted", "random"}
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
     assert "explainer shuffled is left out: it needs samples of other images" in err
     assert "explainer trans_att is left out: LRP has no rule for a layer of this model" in err
+    assert "LRP runs" not in out  # no explainer that is left uses it
+    assert found["config"]["lrp_precision"] is None
 
 
 def test_the_embedded_encoder_is_tested_and_explained(tiny: Tiny, tmp_path: Path) -> None:
