@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clipmapper import console
+from clipmapper.arguments import argument_problem, as_added, quoted
 from clipmapper.config.checks import key_problem, unknown_key
 from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, Config
 from clipmapper.errors import UserError
@@ -34,9 +35,6 @@ from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
 from clipmapper.tasks import TASKS
 
-_SEVERAL = ("explainer", "measure")  # groups of which several members can run
-# Matches ``group.names=…``, ``group.NAME={…}`` and ``group.NAME.KEY=…`` for these groups.
-_BY_NAME = re.compile(rf"({'|'.join(_SEVERAL)})\.(names=|[^.=]+=\{{|[^.=]+\.[^=]+=)")
 # Where warnings are not shown from: libraries, code without a file, and this project, whose own messages are printed.
 _FOREIGN = (
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
@@ -142,18 +140,6 @@ def write_config(folder: Path, config: DictConfig, line: str) -> None:
     (folder / "config.yaml").write_text(f"# python {comment}\n{OmegaConf.to_yaml(config, resolve=True)}", "utf-8")
 
 
-def quoted(argument: str, keys: tuple[str, ...]) -> str:
-    """Quote the value of an override of one of ``keys`` for Hydra; return any other argument unchanged.
-
-    Values that are already quoted, and ``null``, also stay unchanged.
-    """
-    key, _, value = argument.partition("=")
-    if key not in keys or value == "null" or value[:1] in ("'", '"'):
-        return argument
-    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
-    return f"{key}='{escaped}'"
-
-
 def _leave_scripts_folder() -> None:
     """Remove ``scripts`` from the start of ``sys.path``, since scripts/explain.py would hide the package explain."""
     if CHECKOUT and Path(sys.path[0]).resolve() == CHECKOUT / "scripts":
@@ -201,18 +187,7 @@ def _one_line(error: Exception, folder: Path | None) -> str:
     text = " ".join(str(error).split())
     if foreign := re.match(r"Could not override '(task|mapper|encoder)'", text):
         return f"{foreign[1]}=… is for model=clipmapper only; leave it out"
-    several = re.match(r"Ambiguous value for argument '\+*([^=]+)=(.*?)' 1\. ", text)
-    return _several_values(*several.groups()) if several else text
-
-
-def _several_values(key: str, values: str) -> str:
-    """Return what to write instead of ``KEY=A,B``, which Hydra accepts only in a sweep."""
-    ways = ["to run the command once for each of them, add --multirun"]
-    if key in _SEVERAL:
-        ways.append(f"to use them in one run, give {key}.names=[{values}]")
-    elif not (CONFIGS / key).is_dir():
-        ways.append(f"a list is written {key}=[{values}]")
-    return f"{key}={values}: {'; '.join(ways)}"
+    return argument_problem(text)
 
 
 def _missing_choice(error: MissingConfigException) -> str:
@@ -265,11 +240,3 @@ def named(config: DictConfig, section: str, members: Mapping[str, Member]) -> Me
     if name not in members:
         raise UserError(f"{section}.name={name} is not one of: {', '.join(members)}")
     return members[name]
-
-
-def as_added(argument: str) -> str:
-    """Prefix an option given by name with ``++``; return any other argument unchanged.
-
-    The prefix makes Hydra accept the key, which no composed config contains.
-    """
-    return f"++{argument}" if _BY_NAME.match(argument) else argument

@@ -13,7 +13,8 @@ from sample_models import photo
 from tiny_runs import QUIET, Tiny, composed
 
 from clipmapper.any_model.samples import Sample, load_samples
-from clipmapper.cli import as_added, typed
+from clipmapper.arguments import as_added
+from clipmapper.cli import typed
 from perturbation.config import PerturbModelConfig
 from perturbation.perturb.run import perturb
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from clipmapper.cli import as_added
+from clipmapper.arguments import as_added
 from clipmapper.config.groups import chosen_configs, named_configs
 from clipmapper.errors import UserError
 

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 from tiny_runs import composed
 
-from clipmapper.cli import as_added
+from clipmapper.arguments import as_added
 from clipmapper.errors import UserError
 from perturbation.reproduce import run
 from perturbation.reproduce.run import run_stages
