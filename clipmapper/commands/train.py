@@ -93,7 +93,7 @@ def _checkpoint_to_resume(config: TrainConfig, card: dict[str, Any], run: Path) 
         UserError: The run has no checkpoint, or was trained with another config or other data.
     """
     from clipmapper.checkpoint import CARD, read_checkpoint
-    from clipmapper.training.trainer import LAST, copy_best
+    from clipmapper.training.trainer import LAST, copy_checkpoints
 
     if config.resume is None:
         return None
@@ -104,8 +104,7 @@ def _checkpoint_to_resume(config: TrainConfig, card: dict[str, Any], run: Path) 
         raise UserError(
             f"resume={config.resume}: that run differs in {differing[0]}; resume with the config of that run"
         )
-    copy_best(Path(config.resume), run)
-    return str(last)
+    return str(copy_checkpoints(Path(config.resume), run))
 
 
 def _portable(scores: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -135,7 +134,7 @@ class KeptCheckpoint(ModelCheckpoint):
 
     It holds the newest checkpoint, or the one with the greatest value of ``monitor``. A resumed run writes into a new
     folder, and Lightning forgets the best checkpoint when the folder changes. This class keeps the best checkpoint,
-    which :func:`copy_best` copies, and its score.
+    which :func:`copy_checkpoints` copies, and its score.
 
     Args:
         run: The run folder.
@@ -163,12 +162,20 @@ class KeptCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
 
 
-def copy_best(stopped: Path, run: Path) -> None:
-    """Copy the best checkpoint of a stopped run, if it has one, into the folder of the run that continues it."""
-    source, target = (folder / "checkpoints" / f"{BEST}.ckpt" for folder in (stopped, run))
-    if source.is_file() and source.resolve() != target.resolve():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+def copy_checkpoints(stopped: Path, run: Path) -> Path:
+    """Copy the checkpoints of a stopped run into the folder of the run that continues it, the last one at the end.
+
+    Whenever the new run is stopped, its folder then holds the newest checkpoint.
+
+    Returns:
+        The path of the last checkpoint in the new folder.
+    """
+    for name in (BEST, LAST):
+        source, target = (folder / "checkpoints" / f"{name}.ckpt" for folder in (stopped, run))
+        if source.is_file() and source.resolve() != target.resolve():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, source.read_bytes())
+    return run / "checkpoints" / f"{LAST}.ckpt"
 
 
 def build_logger(config: LoggerConfig, folder: Path) -> Logger:

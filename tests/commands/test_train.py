@@ -112,6 +112,15 @@ def test_a_resumed_run_equals_one_that_was_not_killed(tiny: Tiny, tmp_path: Path
         assert logged(resumed, column) == expected
 
 
+def test_a_resumed_run_that_is_killed_at_once_has_the_newest_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
+    killed_run(tiny, tmp_path / "first", 6)
+    killed_run(tiny, tmp_path / "second", 4, f"resume={tmp_path / 'first'}")
+    tiny.train(tmp_path / "third", f"resume={tmp_path / 'second'}")
+    tiny.train(tmp_path / "whole")
+    for name in ("best", "last"):
+        assert_same_weights(weights_of(tmp_path / "third", name), weights_of(tmp_path / "whole", name))
+
+
 def test_a_resumed_run_keeps_the_best_checkpoint_of_the_stopped_one(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
