@@ -1,0 +1,110 @@
+"""The documentation site builds without a warning, loads nothing from another host, and shows what the pages say.
+
+Lists and tables are compared with CommonMark, by which repositories show the same files: the two kinds of Markdown
+differ in where a list begins.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+from hooks import formulas, outside
+from markdown_it import MarkdownIt
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+from mkdocs.exceptions import Abort
+from public import PROJECT
+
+PAGES = [*outside.ROOT_PAGES, *(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "docs").rglob("*.md"))]
+TAGS = ("h1", "h2", "h3", "li", "ol", "td", "pre", "em", "strong", "blockquote")
+#: What makes a browser load a file: these attributes, and url() and @import in style sheets.
+LOADS = re.compile(
+    r"<(?:script|img|iframe|source|video|link)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\s\"'>]+)"
+    r"|(?:url\(|@import )[\"']?((?:https?:)?//[^\s\"')]+)"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the site, which is built as ``mkdocs build --strict`` does it."""
+    folder = tmp_path_factory.mktemp("site")
+    build(load_config(str(PROJECT / "mkdocs.yml"), site_dir=str(folder), strict=True))
+    return folder
+
+
+def content(site: Path, page: str) -> str:
+    """Return the HTML of a page's text, without that of its navigation."""
+    page_html = (site / outside.place(page)).with_suffix(".html").read_text(encoding="utf-8")
+    return page_html[page_html.index("<article") : page_html.index("</article>")]
+
+
+def counts(text: str) -> dict[str, int]:
+    """Return how often each of ``TAGS`` is in HTML."""
+    return {tag: len(re.findall(rf"<{tag}[ >]", text)) for tag in TAGS}
+
+
+def test_nothing_is_loaded_from_another_host(site: Path) -> None:
+    files = [path for suffix in ("html", "css") for path in site.rglob(f"*.{suffix}")]
+    assert len(files) > 100
+    found = {path.name: LOADS.findall(path.read_text(encoding="utf-8")) for path in files}
+    assert {name: urls for name, urls in found.items() if urls} == {}
+
+
+def test_no_diagram_needs_a_script_of_another_host(site: Path) -> None:
+    assert [path.name for path in site.rglob("*.html") if 'class="mermaid"' in path.read_text(encoding="utf-8")] == []
+    assert [page for page in PAGES if "```mermaid" in (PROJECT / page).read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_the_same_structure_as_in_the_repository(site: Path, page: str) -> None:
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    if "\n::: " in text:
+        pytest.skip("the site adds docstrings")
+    assert counts(content(site, page)) == counts(MarkdownIt("commonmark").enable("table").render(text))
+
+
+def test_every_formula_is_drawn(site: Path) -> None:
+    method = content(site, "docs/method.md")
+    assert method.count("<math") == method.count('class="arithmatex"') > 100
+    assert [page for page in PAGES if re.search(r'class="arithmatex">\\', content(site, page))] == []
+
+
+def build_page(folder: Path, text: str) -> None:
+    """Build a site of one page with the settings of the project, without its other pages."""
+    (folder / "docs").mkdir()
+    (folder / "docs" / "page.md").write_text(f"# One\n\n{text}\n")
+    places = {"docs_dir": str(folder / "docs"), "site_dir": str(folder / "site")}
+    config = load_config(str(PROJECT / "mkdocs.yml"), strict=True, **places)
+    config.nav, config.extra_css = None, []
+    config.plugins.events["files"].clear()  # the hook that adds the pages of the project
+    build(config)
+
+
+@pytest.mark.parametrize("text", ["[1](nothing.md)", "[1](#nothing)", "[1](page.md#nothing)", "![1](nothing.png)"])
+def test_a_link_that_leads_nowhere_stops_the_build(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Abort):
+        build_page(tmp_path, text)
+
+
+def test_a_link_to_a_heading_does_not_stop_the_build(tmp_path: Path) -> None:
+    build_page(tmp_path, "[1](#one) [2](page.md#one)")
+
+
+def test_links_are_moved_with_their_page() -> None:
+    text = "[a](../../explain/trace.py) [b](../../README.md#top) [c](open-clip.md) ![](../pictures/hero.png) [d](#x)"
+    assert outside.moved(text, "docs/how-to/index.md") == (
+        "[a](../source/explain/trace.py.md) [b](../index.md#top) [c](open-clip.md) ![](../pictures/hero.png) [d](#x)"
+    )
+    text = '[a](docs/method.md#x) [b](https://example.org) `[c](docs/method.md)` <img src="docs/pictures/hero.png">'
+    assert outside.moved(text, "README.md") == (
+        '[a](method.md#x) [b](https://example.org) `[c](docs/method.md)` <img src="pictures/hero.png">'
+    )
+
+
+def test_a_formula_becomes_mathml() -> None:
+    drawn = formulas.on_page_content('<span class="arithmatex">\\(a &lt; b\\)</span>', None, None, None)  # type: ignore[arg-type]
+    assert drawn.startswith('<span class="arithmatex"><math')
+    assert html.unescape(re.sub(r"<[^>]+>", "", drawn)) == "a<b"
