@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from clipmapper import console
 from clipmapper.arguments import argument_problem, as_added, quoted
 from clipmapper.config.checks import key_problem, unknown_key
+from clipmapper.config.run_folder import CONFIG, may_write
 from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, Config
 from clipmapper.errors import UserError
 from clipmapper.help import help_of
@@ -41,17 +42,19 @@ _FOREIGN = (
     "<",
     *(str(PACKAGE.parent / name) for name in ("clipmapper", "explain", "perturbation")),
 )
-CONFIG = "config.yaml"  # the resolved config, in the run folder
 Task = Callable[[DictConfig, Path], None]
 Member = TypeVar("Member")
 
 
-def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task], Callable[..., None]]:
+def command(
+    config_name: str, as_typed: tuple[str, ...] = (), continued: str | None = None
+) -> Callable[[Task], Callable[..., None]]:
     """Return a decorator that turns a function of (composed config, run folder) into a command.
 
     Args:
         config_name: The command's config, ``configs/{config_name}.yaml``.
         as_typed: Keys whose values are taken literally, with spaces, commas and apostrophes.
+        continued: File by which the command recognises a run of its own in its folder, which it continues.
 
     Returns:
         A decorator. The decorated function takes the list of overrides; by default these are ``sys.argv[1:]``.
@@ -70,7 +73,8 @@ def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task]
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
                 with _without_foreign_messages(), _errors_in_one_line():
-                    frame(_in_run_folder(task, typed_in, shlex.join([f"scripts/{config_name}.py", *given])))()
+                    line = shlex.join([f"scripts/{config_name}.py", *given])
+                    frame(_in_run_folder(task, typed_in, line, continued))()
             finally:
                 sys.argv[:] = typed_in
 
@@ -80,7 +84,7 @@ def command(config_name: str, as_typed: tuple[str, ...] = ()) -> Callable[[Task]
     return decorate
 
 
-def _in_run_folder(task: Task, typed_in: list[str], line: str) -> Callable[[DictConfig], None]:
+def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | None) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
         sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
         name, folder = HydraConfig.get().job.config_name, Path(HydraConfig.get().runtime.output_dir)
@@ -89,8 +93,12 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str) -> Callable[[Dict
         print(f"run folder: {folder}", flush=True)
         # Errors are handled here, since Hydra would print an additional line above ours.
         with _errors_in_one_line(folder), _without_bare_folder(folder), console.progress(None, f"{name} is running"):
-            write_config(folder, config, line)
+            new = first and may_write(folder, OmegaConf.select(config, "resume"), continued)
+            if new:
+                write_config(folder, config, line)
             task(config, folder)
+            if first and not new:  # a run that was continued: only now is the config that of its results
+                write_config(folder, config, line)
         print(f"results are in {folder}", flush=True)
 
     return run
@@ -137,7 +145,7 @@ def _without_foreign_messages() -> Iterator[None]:
 def write_config(folder: Path, config: DictConfig, line: str) -> None:
     """Write the resolved config to ``config.yaml``, with the command line in its first line, as a comment."""
     comment = " ".join(line.splitlines())  # a line break in an argument would end the comment
-    (folder / "config.yaml").write_text(f"# python {comment}\n{OmegaConf.to_yaml(config, resolve=True)}", "utf-8")
+    (folder / CONFIG).write_text(f"# python {comment}\n{OmegaConf.to_yaml(config, resolve=True)}", "utf-8")
 
 
 def _leave_scripts_folder() -> None:

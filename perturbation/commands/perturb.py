@@ -12,11 +12,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from clipmapper.cli import choice, command, typed
+from clipmapper.config.run_folder import IDENTITY
 from perturbation.config import PerturbBaseConfig
 from perturbation.tasks import task_in
 
 
-@command("perturb")
+@command("perturb", continued=IDENTITY)
 def main(config: DictConfig, run: Path) -> None:
     """Run the perturbation tests of one model."""
     checked: PerturbBaseConfig = typed(config, task_in(config).perturb_schema)

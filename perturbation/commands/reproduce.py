@@ -9,9 +9,10 @@ from omegaconf import DictConfig
 from clipmapper.cli import command, typed
 from clipmapper.errors import UserError
 from perturbation.config import ReproduceConfig
+from perturbation.reproduce.stages import STAGES, planned
 
 
-@command("reproduce")
+@command("reproduce", continued=STAGES)
 def main(config: DictConfig, run: Path) -> None:
     """Run the stages of an experiment in order, and write the page of their results.
 
@@ -21,7 +22,6 @@ def main(config: DictConfig, run: Path) -> None:
     from perturbation.page.assemble import write_page
     from perturbation.page.runs import runs_of
     from perturbation.reproduce.run import LOGS, run_stages
-    from perturbation.reproduce.stages import planned
 
     stages = planned(checked.stages, checked.shared)
     bad = run_stages(stages, run, checked.jobs)

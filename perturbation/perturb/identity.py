@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from clipmapper.config.run_folder import IDENTITY
 from clipmapper.encoder.load import pick_device
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, versions, write_json
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
 
-IDENTITY = "identity.json"
 CHOSEN, CAPTIONS = "engine.json", "captions.json"  # computed once; a resumed run copies them
 RECORDS = 2  # version of the records; it rises when their columns or the meaning of an explainer change
 
@@ -80,10 +80,10 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
         check_same(source, read_json(source / IDENTITY), identity)
     elif resume is not None:
         raise UserError(f"resume={resume}: no perturbation run found; give the run folder of a run that was stopped")
+    if (run / "metrics.json").exists() or (run / "checkpoints").exists():
+        raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if (run / IDENTITY).is_file():
         check_same(run, read_json(run / IDENTITY), identity)
-    elif (run / "metrics.json").exists() or (run / "checkpoints").exists():
-        raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if source.resolve() != run.resolve():
         for name in (CHOSEN, CAPTIONS):
             if (source / name).is_file():

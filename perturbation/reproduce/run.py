@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from clipmapper.config.run_folder import IDENTITY
 from clipmapper.console import clock, progress
 from perturbation.reproduce.stages import DONE, FAILED, SKIPPED, WAITING, Stage, restore, save
 
 LOGS = "logs"  # folder of the stages' output
 COMMAND = (sys.executable, "-m", "perturbation.cli")
+_STATES = {"train": "checkpoints/last.ckpt", "perturb": IDENTITY}  # what a stopped run is continued from
 _POLL = 0.1  # seconds
 
 
@@ -48,11 +50,11 @@ def run_stages(stages: Sequence[Stage], folder: Path, jobs: int) -> list[Stage]:
     Returns:
         The stages that failed or were skipped.
     """
-    (folder / LOGS).mkdir(parents=True, exist_ok=True)
-    restore(stages, folder)
+    changed = restore(stages, folder)
     for stage in stages:
         stage.status = DONE if stage.status == DONE and (folder / stage.name).is_dir() else WAITING
     save(stages, folder)
+    (folder / LOGS).mkdir(exist_ok=True)
     if before := sum(stage.status == DONE for stage in stages):
         print(f"{before} of {len(stages)} stages were done before", flush=True)
     running: list[_Running] = []
@@ -63,7 +65,7 @@ def run_stages(stages: Sequence[Stage], folder: Path, jobs: int) -> list[Stage]:
                 for stage in _skipped(stages):
                     _tell(stage, stages, f"{SKIPPED}: {stage.error}")
                     advance()
-                running += [_start(stage, folder) for stage in _next(stages, running, jobs)]
+                running += [_start(stage, folder, stage.name in changed) for stage in _next(stages, running, jobs)]
                 advance(0, ", ".join(each.stage.name for each in running))
                 time.sleep(_POLL)
                 for each in [each for each in running if each.process.poll() is not None]:
@@ -105,8 +107,8 @@ def _next(stages: Sequence[Stage], running: Sequence[_Running], jobs: int) -> li
     return ready[: jobs - len(running)]
 
 
-def _start(stage: Stage, folder: Path) -> _Running:
-    arguments = [*stage.filled(folder), *_continued(stage, folder), f"hydra.run.dir={folder / stage.name}"]
+def _start(stage: Stage, folder: Path, changed: bool) -> _Running:
+    arguments = [*stage.filled(folder), *_continued(stage, folder, changed), f"hydra.run.dir={folder / stage.name}"]
     log = folder / LOGS / f"{stage.name}.txt"
     with log.open("w", encoding="utf-8") as output:
         line = [*COMMAND, stage.command, *arguments]
@@ -114,13 +116,15 @@ def _start(stage: Stage, folder: Path) -> _Running:
     return _Running(stage, process, log, time.monotonic())
 
 
-def _continued(stage: Stage, folder: Path) -> list[str]:
-    """Return the argument that continues a stopped training; others use their folder again."""
+def _continued(stage: Stage, folder: Path, changed: bool) -> list[str]:
+    """Rename the folder of an earlier run of a stage; return the argument that continues it, if it can be continued."""
     run = folder / stage.name
-    if stage.command != "train" or not (run / "checkpoints" / "last.ckpt").is_file():
+    if not any(path.is_file() for path in run.rglob("*")):
         return []
     number = next(n for n in count(1) if not run.with_name(f"{stage.name}.stopped-{n}").exists())
-    return [f"resume={run.rename(run.with_name(f'{stage.name}.stopped-{number}'))}"]
+    before = run.rename(run.with_name(f"{stage.name}.stopped-{number}"))
+    state = _STATES.get(stage.command)
+    return [f"resume={before}"] if state and (before / state).is_file() and not changed else []
 
 
 def _last_line(log: Path) -> str:

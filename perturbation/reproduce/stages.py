@@ -82,17 +82,24 @@ def read_stages(folder: Path) -> list[Stage]:
         raise UserError(f"{path}: not a list of stages; remove it to run all stages again") from error
 
 
-def restore(stages: Iterable[Stage], folder: Path) -> None:
+def restore(stages: Iterable[Stage], folder: Path) -> list[str]:
     """Set the state of stages that ran before with the same command and arguments.
+
+    Returns:
+        The names of the stages that ran before with another command or other arguments.
 
     Raises:
         UserError: The state file is damaged.
     """
     known = {stage.name: stage for stage in read_stages(folder)}
+    changed = []
     for stage in stages:
-        before = known.get(stage.name)
-        if before is not None and (before.command, before.arguments) == (stage.command, stage.arguments):
+        before = known.get(stage.name, stage)
+        if (before.command, before.arguments) == (stage.command, stage.arguments):
             stage.status, stage.seconds, stage.error = before.status, before.seconds, before.error
+        else:
+            changed.append(stage.name)
+    return changed
 
 
 def save(stages: Iterable[Stage], folder: Path) -> None:

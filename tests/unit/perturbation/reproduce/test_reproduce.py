@@ -146,6 +146,24 @@ def test_a_stopped_training_is_resumed(tmp_path: Path) -> None:
     assert (stopped / "checkpoints" / "last.ckpt").exists()
 
 
+def test_a_folder_with_files_is_never_used_again(tmp_path: Path) -> None:
+    """A stopped test is continued, another stage starts again, and other arguments continue nothing."""
+    for name in ("second/identity.json", "third/sanity.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("{}")
+    reproduce(three(), tmp_path)
+    second, third = calls(tmp_path)[1:]
+    assert f" resume={tmp_path / 'second.stopped-1'} " in second
+    assert "resume=" not in third
+    assert (tmp_path / "third.stopped-1" / "sanity.csv").exists()
+    (tmp_path / "second" / "identity.json").write_text("{}")
+    changed = three()
+    changed[1].arguments.append("samples=2")
+    reproduce(changed, tmp_path)
+    assert "resume=" not in calls(tmp_path)[3]
+    assert (tmp_path / "second.stopped-2" / "identity.json").exists()
+
+
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
