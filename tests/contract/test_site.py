@@ -18,6 +18,11 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 from public import PROJECT
 
+import clipmapper.api
+import explain
+import perturbation
+from explain import adapters, explainers, figures, targets
+
 PAGES = [*outside.ROOT_PAGES, *(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "docs").rglob("*.md"))]
 TAGS = ("h1", "h2", "h3", "li", "ol", "td", "pre", "em", "strong", "blockquote")
 #: What makes a browser load a file: these attributes, and url() and @import in style sheets.
@@ -81,6 +86,32 @@ def build_page(folder: Path, text: str) -> None:
     config.nav, config.extra_css = None, []
     config.plugins.events["files"].clear()  # the hook that adds the pages of the project
     build(config)
+
+
+def names() -> dict[str, set[str]]:
+    """Return the last parts of the names that each page of the Python interface must describe."""
+    api = {name for name, each in vars(clipmapper.api).items() if getattr(each, "__module__", "") == "clipmapper.api"}
+    of_explain = {*explain.__all__, *explainers.__all__, *adapters.__all__, *figures.__all__}
+    of_targets = {name for name, each in vars(targets).items() if getattr(each, "__module__", "") == targets.__name__}
+    return {
+        "explain": of_explain - {"explainers", "targets"} | {name for name in of_targets if not name.startswith("_")},
+        "perturbation": {*perturbation.__all__, "Measure", "Reader"},
+        "clipmapper": {name for name in api if not name.startswith("_")},
+    }
+
+
+@pytest.mark.parametrize("page", ["explain", "perturbation", "clipmapper"])
+def test_every_public_name_is_described(site: Path, page: str) -> None:
+    text = content(site, f"docs/reference/python/{page}.md")
+    described = {name.rpartition(".")[2] for name in re.findall(r'<h\d id="([\w.]+)"', text)}
+    assert names()[page] - described == set()
+    assert names()[page]
+
+
+def test_references_in_docstrings_are_names(site: Path) -> None:
+    pages = [content(site, f"docs/reference/python/{page}.md") for page in names()]
+    assert [found for text in pages for found in re.findall(r":(?:func|class|mod|meth|attr|data):", text)] == []
+    assert '<a class="autorefs autorefs-internal"' in pages[0]
 
 
 @pytest.mark.parametrize("text", ["[1](nothing.md)", "[1](#nothing)", "[1](page.md#nothing)", "![1](nothing.png)"])
