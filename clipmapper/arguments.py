@@ -14,13 +14,21 @@ _BY_NAME = re.compile(rf"({'|'.join(_SEVERAL)})\.(names=|[^.=]+=\{{|[^.=]+\.[^=]
 def quoted(argument: str, keys: tuple[str, ...]) -> str:
     """Quote the value of an override of one of ``keys`` for Hydra; return any other argument unchanged.
 
-    Values that are already quoted, and ``null``, also stay unchanged.
+    ``${`` in the value is no interpolation. Values that are already quoted, and ``null``, stay unchanged otherwise.
     """
     key, _, value = argument.partition("=")
-    if key not in keys or value == "null" or value[:1] in ("'", '"'):
+    if key not in keys or value == "null":
         return argument
-    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
+    if value[:1] in ("'", '"'):
+        return re.sub(r"(?<!\\)\$\{", r"\\${", argument)
+    escaped = without_interpolation(value)
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), escaped)
     return f"{key}='{escaped}'"
+
+
+def without_interpolation(text: str) -> str:
+    r"""Return a text that OmegaConf reads as ``text``: ``${`` is escaped as ``\${``, and backslashes before it too."""
+    return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
 
 
 def as_added(argument: str) -> str:

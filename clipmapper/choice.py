@@ -20,6 +20,7 @@ from clipmapper.config.schema import Config
 from clipmapper.encoder.load import use
 from clipmapper.errors import UserError
 from clipmapper.pretrained import FOLDER, pretrained_file
+from clipmapper.text import check_text
 
 SHIPPED = "shipped"  # checkpoint=shipped
 BEHIND = 5.0  # points of test accuracy below the best of its kind from which a checkpoint is not chosen by itself
@@ -177,6 +178,7 @@ def load_found(config: Config, given: str | None, load: Callable[[Path, Config],
     """
     device = use(config)
     path = find_checkpoint(config, given)
+    check_text(str(path), "the path of the checkpoint", "rename its folder")
     return load(path, config).to(device), path
 
 

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clipmapper import console
-from clipmapper.arguments import argument_problem, as_added, quoted
+from clipmapper.arguments import argument_problem, as_added, quoted, without_interpolation
 from clipmapper.config.checks import key_problem, unknown_key
 from clipmapper.config.run_folder import CONFIG, may_write
 from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, Config
@@ -35,6 +36,7 @@ from clipmapper.errors import UserError
 from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
 from clipmapper.tasks import TASKS
+from clipmapper.text import check_text, check_texts, printable
 
 # Where warnings are not shown from: libraries, code without a file, and this project, whose own messages are printed.
 _FOREIGN = (
@@ -63,6 +65,7 @@ def command(
     def decorate(task: Task) -> Callable[..., None]:
         def main(overrides: Sequence[str] | None = None) -> None:
             _leave_scripts_folder()
+            _print_any_text()
             typed_in = list(sys.argv)
             given = typed_in[1:] if overrides is None else overrides
             if {"-h", "--help"} & {*given}:
@@ -73,6 +76,7 @@ def command(
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
                 with _without_foreign_messages(), _errors_in_one_line():
+                    _check_typed(given)
                     line = shlex.join([f"scripts/{config_name}.py", *given])
                     frame(_in_run_folder(task, typed_in, line, continued))()
             finally:
@@ -142,10 +146,41 @@ def _without_foreign_messages() -> Iterator[None]:
         logging.disable(level)
 
 
+def _print_any_text() -> None:
+    """Print characters that the terminal's encoding does not have as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _check_typed(arguments: Sequence[str]) -> None:
+    """Raise UserError if UTF-8 cannot hold an argument, or the name of the current folder, below which runs are."""
+    for argument in arguments:
+        key = argument.partition("=")[0] if "=" in argument else "an argument"
+        check_text(argument, printable(key), "use a terminal in UTF-8, or rename the file that it names")
+    check_text(os.getcwd(), "the current folder", "rename the folder")
+
+
 def write_config(folder: Path, config: DictConfig, line: str) -> None:
-    """Write the resolved config to ``config.yaml``, with the command line in its first line, as a comment."""
-    comment = " ".join(line.splitlines())  # a line break in an argument would end the comment
-    (folder / CONFIG).write_text(f"# python {comment}\n{OmegaConf.to_yaml(config, resolve=True)}", "utf-8")
+    """Write the resolved config to ``config.yaml``, with the command line in its first line, as a comment.
+
+    Raises:
+        UserError: UTF-8 cannot hold a value.
+    """
+    comment = printable(" ".join(line.splitlines()))  # a line break in an argument would end the comment
+    resolved = OmegaConf.to_container(config, resolve=True)
+    check_texts(resolved, "config key ", "correct it")
+    text = OmegaConf.to_yaml(OmegaConf.create(_without_interpolations(resolved)))
+    (folder / CONFIG).write_text(f"# python {comment}\n{text}", "utf-8")
+
+
+def _without_interpolations(value: Any) -> Any:
+    """Return a resolved value with ``${`` escaped in all texts, so that OmegaConf reads the same texts again."""
+    if isinstance(value, dict):
+        return {key: _without_interpolations(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_interpolations(each) for each in value]
+    return without_interpolation(value) if isinstance(value, str) else value
 
 
 def _leave_scripts_folder() -> None:
@@ -173,7 +208,7 @@ def _errors_in_one_line(folder: Path | None = None) -> Iterator[None]:
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         if os.environ.get("CLIPMAPPER_TRACE") == "1" or not _is_user_error(error):
             raise
-        print(f"error: {_one_line(error, folder)}", file=sys.stderr)
+        print(f"error: {printable(_one_line(error, folder))}", file=sys.stderr)
         sys.exit(1)
 
 

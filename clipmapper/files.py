@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from clipmapper.errors import UserError
+from clipmapper.text import check_texts
 
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
@@ -37,16 +38,43 @@ def read_json(path: Path) -> Any:
     """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        UserError: The file is missing, unreadable, empty, cut off or not JSON.
+        UserError: The file is missing, unreadable, empty, cut off or not JSON, or holds text that UTF-8 cannot hold.
     """
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; correct the path or put the file there") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable JSON file") from error
-    except (ValueError, RecursionError) as error:  # JSON and text decoding errors are ValueErrors
-        raise UserError(f"{path}: not valid JSON ({error}); it may be cut off, so copy or download it again") from error
+
+
+# The escape of half of a surrogate pair; two of them can be one character, such as an emoji.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_json(encoded: bytes, at: str) -> Any:
+    """Return the content of JSON text in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Args:
+        encoded: The text.
+        at: Its place for error messages, such as ``file.json``.
+
+    Raises:
+        UserError: It is not JSON, or holds text that UTF-8 cannot hold.
+    """
+    try:
+        text = encoded.decode(json.detect_encoding(encoded))
+        content = json.loads(text)
+    except UnicodeDecodeError as error:
+        where = f"{error.reason} at byte {error.start}"
+        raise UserError(
+            f"{at}: not valid JSON in UTF-8 ({where}); save it in UTF-8, or copy or download it again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{at}: not valid JSON ({error}); it may be cut off, so copy or download it again") from error
+    if _SURROGATE.search(text):  # only then, since the check of VQAv2's millions of texts takes seconds
+        check_texts(content, f"{at}: ")
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -98,6 +126,18 @@ def read_field(entry: Any, name: str, kind: type[_T], at: str) -> _T:
     raise UserError(f'{at}: "{name}" is {reprlib.repr(value)}, not {_KINDS[kind]}; correct it')
 
 
+def read_id(entry: Any, name: str, at: str) -> int:
+    """Return a field that is an id: a whole number of 64 bits with sign, as all files of results can hold it.
+
+    Raises:
+        UserError: The field is missing, has another type (see :func:`read_field`), or has more bits.
+    """
+    value = read_field(entry, name, int, at)
+    if not -(2**63) <= value < 2**63:
+        raise UserError(f'{at}: "{name}" is {reprlib.repr(value)}, but ids have at most 63 bits; give a smaller number')
+    return value
+
+
 def read_text(entry: Any, name: str, at: str) -> str:
     """Return a string field that is not blank.
 
@@ -134,7 +174,7 @@ def read_results(path: Path, fields: ResultFields) -> dict[int, str]:
     results: dict[int, str] = {}
     for number, entry in enumerate(content):
         at = f"{path}: [{number}]"
-        id_ = read_field(entry, fields.id, int, at)
+        id_ = read_id(entry, fields.id, at)
         if id_ in results:
             raise UserError(f"{at}: {fields.id} {id_} occurs twice; remove one of the two")
         results[id_] = read_field(entry, fields.text, str, at)

@@ -14,7 +14,7 @@ from typing import Any
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
-from clipmapper.files import read_field, read_json, read_text
+from clipmapper.files import read_field, read_id, read_json, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +77,16 @@ def read_coco_captions(captions: Path, images: Path) -> CaptionData:
     content, source = read_json(captions), str(captions)
     files: dict[int, str] = {}
     for at, entry in _entries(content, "images", source):
-        _add_unique(files, read_field(entry, "id", int, at), read_field(entry, "file_name", str, at), at)
+        _add_unique(files, read_id(entry, "id", at), read_field(entry, "file_name", str, at), at)
     texts: dict[int, list[str]] = {image_id: [] for image_id in files}
     seen: dict[int, str] = {}
     for at, entry in _entries(content, "annotations", source):
-        image_id = read_field(entry, "image_id", int, at)
+        image_id = read_id(entry, "image_id", at)
         if image_id not in texts:
             raise UserError(
                 f'{at}: "image_id" {image_id} is not in the file\'s images; add the image or remove the caption'
             )
-        _add_unique(seen, read_field(entry, "id", int, at), at, at)
+        _add_unique(seen, read_id(entry, "id", at), at, at)
         texts[image_id].append(read_text(entry, "caption", at))
     records = (CaptionImage(i, tuple(texts[i]), FileImage(images / name)) for i, name in files.items())
     return _nonempty_data(records, source)
@@ -112,7 +112,7 @@ def read_karpathy(path: Path, images: Path, split: str, restval_in_train: bool =
     sentences: dict[int, str] = {}
     records = []
     for at, entry in _entries(content, "images", source):
-        image_id, part = read_field(entry, "cocoid", int, at), read_field(entry, "split", str, at)
+        image_id, part = read_id(entry, "cocoid", at), read_field(entry, "split", str, at)
         _add_unique(places, image_id, at, at)
         captions = _karpathy_captions(entry, sentences, at)
         file = images / read_field(entry, "filepath", str, at) / read_field(entry, "filename", str, at)
@@ -127,7 +127,7 @@ def read_karpathy(path: Path, images: Path, split: str, restval_in_train: bool =
 def _karpathy_captions(entry: Mapping[str, Any], seen: dict[int, str], at: str) -> tuple[str, ...]:
     captions = []
     for where, sentence in _entries(entry, "sentences", at):
-        _add_unique(seen, read_field(sentence, "sentid", int, where), where, where)
+        _add_unique(seen, read_id(sentence, "sentid", where), where, where)
         captions.append(read_text(sentence, "raw", where))
     return tuple(captions)
 

@@ -15,7 +15,7 @@ from typing import Any
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question, VQAData, merge
 from clipmapper.errors import UserError
-from clipmapper.files import read_field, read_json, read_text
+from clipmapper.files import read_field, read_id, read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _image_template(root: Path, folder: str, layout: VQALayout) -> str:
 def _by_question_id(entries: Iterable[Any], source: str) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for number, entry in enumerate(entries, start=1):
-        question_id = read_field(entry, "question_id", int, f"{source}: entry {number}")
+        question_id = read_id(entry, "question_id", f"{source}: entry {number}")
         if question_id in found:
             raise UserError(f"{source}: question_id {question_id} occurs twice (again in entry {number}); remove one")
         found[question_id] = entry
@@ -161,7 +161,7 @@ def _by_question_id(entries: Iterable[Any], source: str) -> dict[int, Any]:
 
 def _question(question_id: int, entry: Any, source: str) -> Question:
     at = f"{source}: question_id {question_id}"
-    return Question(question_id, read_field(entry, "image_id", int, at), read_text(entry, "question", at))
+    return Question(question_id, read_id(entry, "image_id", at), read_text(entry, "question", at))
 
 
 def _annotated(question: Question, entry: Any, source: str) -> Question:

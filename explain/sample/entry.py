@@ -57,11 +57,20 @@ def explain(
         ValueError: The input does not fit, or an explainer cannot explain the model; one line names the fix. It is a
             :class:`~explain.TraceError` if the model could not be traced.
     """
+    _check_texts({"text": text, "target": target})
     chosen = chosen_explainers(explainer)
     photos = [opened(each) for each in ([image] if isinstance(image, str | Path | Image.Image) else image or [])]
     needs = Needs.of(chosen.values())
     asked = Asked(photos=photos, text=text, target=target, needs=needs, context=context, layers=layers)
     return _explained(model, processor, asked, chosen)
+
+
+def _check_texts(given: Mapping[str, Any]) -> None:
+    """Raise ValueError if UTF-8, which tokenizers need, cannot hold one of the texts."""
+    for name, value in given.items():
+        for text in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"{name}={text!r} holds half of a character, which UTF-8 cannot hold: correct it")
 
 
 def _explained(model: Any, processor: Any, asked: Asked, chosen: Mapping[str, Explainer]) -> Explained:

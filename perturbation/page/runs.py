@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from yaml import YAMLError
 
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import CONTENTS, WARNINGS
-from clipmapper.files import read_json
+from clipmapper.files import parse_json, read_json
 from perturbation.reproduce.stages import DONE, Stage, read_stages
 
 CONFIG, OWN = "config.yaml", "report"
@@ -50,7 +49,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The config as nested dicts; empty if it cannot be read."""
         try:
-            found = OmegaConf.to_container(OmegaConf.create(self.config))
+            found = OmegaConf.to_container(OmegaConf.create(self.config), resolve=True)
         except (YAMLError, OmegaConfBaseException, OSError):
             return {}
         return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
@@ -119,9 +118,10 @@ def _content(path: Path) -> Any:
     if path.suffix != ".jsonl":
         return read_json(path)
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not valid JSON in each line ({error})") from error
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
+    return [parse_json(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
 
 
 def newest_runs(root: Path) -> list[Run]:

@@ -11,6 +11,7 @@ from PIL import Image
 from clipmapper.any_model.samples import Sample, readable
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import normalize_answer, vqa_accuracy
+from clipmapper.text import check_text
 from explain.sample.entry import opened
 
 ANNOTATORS = 10  # the official VQA accuracy is defined for this number of answers
@@ -87,10 +88,14 @@ def _pair(number: int, sample: Sequence[Any]) -> Pair:
         raise UserError(f"sample {number} has neither an image nor a text")
     if text is not None and (not isinstance(text, str) or not text.strip()):
         raise UserError(f"sample {number}: its text is {text!r}; give a text, or None")
+    if text is not None:
+        check_text(text, f"sample {number}: its text", "correct it")
     if isinstance(answers, str):
         answers = [answers]
     if answers is not None and (not answers or isinstance(answers, Mapping) or not all(map(_is_text, answers))):
         raise UserError(f"sample {number}: its answers are {answers!r}; give texts, or None")
+    for answer in answers or ():
+        check_text(answer, f"sample {number}: an answer", "correct it")
     try:
         return Pair(number, None if image is None else opened(image), text, answers)
     except ValueError as error:
