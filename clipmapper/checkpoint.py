@@ -17,6 +17,7 @@ from torch import nn
 from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
+from clipmapper.finite import check_finite
 from clipmapper.weights import SUFFIX, read_weights
 
 CARD = "clipmapper"
@@ -38,7 +39,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint file, or of a weights file (:mod:`clipmapper.weights`).
 
     Raises:
-        UserError: The file is missing or damaged, or another program wrote it.
+        UserError: The file is missing or damaged, another program wrote it, or its weights are no numbers.
     """
     try:
         content: Any
@@ -55,6 +56,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     about = content.get(CARD) if isinstance(content, dict) else None
     if not isinstance(about, dict) or not about.keys() >= _FIELDS:
         raise UserError(f"checkpoint {path} was not written by this project; give one that scripts/train.py wrote")
+    check_finite(content["state_dict"].items(), f"checkpoint {path}")
     return content
 
 

@@ -64,8 +64,8 @@ class Candidate:
         """Name, value in percent and split of the score that compares checkpoints; None without one."""
         for split in ("test", "val"):
             for key, name, factor in HEADLINES:
-                if key in self._metrics.get(split, {}):
-                    return name, factor * self._metrics[split][key], split
+                if (value := self._metrics.get(split, {}).get(key)) is not None:
+                    return name, factor * value, split
         return None
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -80,9 +81,12 @@ def parse_json(encoded: bytes, at: str) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON with :func:`write_atomic`, and create the folder if needed.
 
+    Undefined numbers (NaN, infinities), which JSON does not have, become null.
+
     Raises:
         UserError: The file cannot be written.
     """
+    content = finite(content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, indented(content).encode())
@@ -96,7 +100,17 @@ _NUMBERS = re.compile(r'\[\n[^\[\]{}"]*?\n *\]')
 
 def indented(content: Any) -> str:
     """Return ``content`` as JSON with an indentation of two spaces, and lists of numbers on one line."""
-    return _NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", json.dumps(content, indent=2)) + "\n"
+    text = json.dumps(content, indent=2, allow_nan=False)
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", text) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """Replace every NaN or infinite number in nested dicts, lists and tuples by None; tuples become lists."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _T = TypeVar("_T", int, str, list)

@@ -26,6 +26,7 @@ from clipmapper.console import progress
 from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import FrozenClip, load_encoder, use
+from clipmapper.errors import UserError
 from clipmapper.nn import Tokens
 
 
@@ -244,6 +245,9 @@ def write_store(folder: Path, batches: Iterable[list[np.ndarray]], dtype: str) -
     """Write batches of items, [rows, D] each, as a feature store.
 
     The store is written to a temporary folder, which is renamed when all items are written.
+
+    Raises:
+        UserError: A value is NaN or infinite, or too large for ``dtype``.
     """
     half = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(half, ignore_errors=True)
@@ -255,7 +259,13 @@ def write_store(folder: Path, batches: Iterable[list[np.ndarray]], dtype: str) -
                 for item in batch:
                     offsets.append(offsets[-1] + len(item))
                     width = item.shape[1]
-                    rows.write(np.ascontiguousarray(item, dtype).data)
+                    stored = np.ascontiguousarray(item, dtype)
+                    if not np.isfinite(stored).all():
+                        raise UserError(
+                            f"the encoder's features are NaN or infinite in {dtype}; "
+                            "give encoder.feature_dtype=float32, or other encoder.weights"
+                        )
+                    rows.write(stored.data)
         np.save(half / "offsets.npy", np.array(offsets, np.int64))
         meta = {"dtype": dtype, "width": width}
         checksums = {"rows": _checksum(half / "rows.bin"), "offsets": _checksum(half / "offsets.npy")}

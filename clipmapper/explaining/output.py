@@ -15,7 +15,7 @@ from PIL import Image
 
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import Finding
-from clipmapper.files import write_json
+from clipmapper.files import finite, write_json
 from explain.figures.photo import Box, Photo
 from explain.sample.maps import cropped_box
 
@@ -76,7 +76,7 @@ def result_files(run: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Ma
         def write(rows: Iterable[Mapping[str, Any]], content: Any) -> None:
             writer.write_table(pa.Table.from_pylist(list(rows), schema))
             if content is not None:
-                lines.write(f"{json.dumps(content)}\n")
+                lines.write(f"{json.dumps(finite(content), allow_nan=False)}\n")
 
         try:
             yield write

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from clipmapper.config.schema import BaseConfig, Config, LoggerConfig, TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.files import write_atomic
+from clipmapper.training.divergence import StopAtDivergence
 from clipmapper.training.logged import log_config
 from clipmapper.training.progress import FitProgress
 
@@ -72,6 +73,7 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         KeptCheckpoint(run, BEST, monitor),
         KeptCheckpoint(run, LAST),
         FitProgress(t.log_every_n_steps),
+        StopAtDivergence(config, run / "checkpoints" / f"{LAST}.ckpt"),
     ]
     if t.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=t.patience))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from clipmapper.files import write_atomic, write_json
+from clipmapper.files import finite, write_atomic, write_json
 from explain.figures.saving import save
 from perturbation.measures.base import SAMPLES, ExplainedBatch, Measure, Name, Rows, about_row
 from perturbation.removal.order import Direction, kept_masks
@@ -20,7 +20,6 @@ from perturbation.removal.reader import Read, SubsetOutputs, Subsets
 from perturbation.removal.steps import parse_steps
 from perturbation.report.curves import Curves, area_rows, comparison_rows, curves_of, gap_rows
 from perturbation.report.figures import curve_figure
-from perturbation.report.rows import finite
 from perturbation.report.tables import area_table
 
 

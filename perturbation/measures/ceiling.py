@@ -19,14 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from clipmapper.errors import UserError
-from clipmapper.files import write_atomic
+from clipmapper.files import finite, write_atomic
 from perturbation.arrays import Array, Mask
 from perturbation.measures.base import SAMPLES, ExplainedBatch, Measure, Name, Rows, TokenScores
 from perturbation.removal.greedy import greedy_masks
 from perturbation.removal.reader import Modality, Read, SubsetOutputs, Subsets
 from perturbation.removal.steps import parse_steps, removed_count
 from perturbation.report.curves import area_under_mean, curves_of_run, value_columns
-from perturbation.report.rows import Row, finite, matrix
+from perturbation.report.rows import Row, matrix
 from perturbation.report.tables import ARROWS, markdown_table
 
 CEILING = "ceiling"  # name of the table

@@ -13,11 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmapper.files import write_json
+from clipmapper.files import finite, write_json
 from perturbation.measures.base import Measure
 from perturbation.perturb.results import reports
 from perturbation.report.figures import curve_figure
-from perturbation.report.rows import finite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,12 +12,11 @@ from pytorch_lightning.loggers import Logger
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
-from clipmapper.files import read_json, write_json
+from clipmapper.files import finite, read_json, write_json
 from perturbation.measures.areas import Areas
 from perturbation.measures.base import SAMPLES, Measure
 from perturbation.perturb.identity import IDENTITY, Identity, check_same
 from perturbation.perturb.logged import log_results
-from perturbation.report.rows import finite
 from perturbation.report.terminal import print_areas
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -96,12 +95,3 @@ def summary_rows(table: pa.Table, names: Sequence[str], seed: int) -> list[Row]:
         {"explainer": explainer, "modality": modality} | {name: next(found) for name in names}
         for explainer, modality, _ in grouped
     ]
-
-
-def finite(value: Any) -> Any:
-    """Replace every NaN or infinite number in nested dicts and lists by None, because JSON has no such numbers."""
-    if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,6 +12,7 @@ from clipmapper.choice import describe, find_checkpoint
 from clipmapper.config.schema import EvaluateConfig
 from clipmapper.console import progress
 from clipmapper.data.records import ImageSource
+from clipmapper.errors import UserError
 from clipmapper.files import ANSWERS, read_json, write_json, write_metrics, write_results
 from clipmapper.metrics.vqa import VQAScore, print_score, score_predictions, summary
 from clipmapper.tasks.vqa.data import AnswerVocabulary, TaskData, VQADataset, prepare_split
@@ -21,7 +22,11 @@ from clipmapper.training.batches import in_order
 
 @torch.inference_mode()
 def predict(model: VQAMapper, dataset: VQADataset, batch_size: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the predicted class of every question and its probability (the sigmoid of its logit), [n] each."""
+    """Return the predicted class of every question and its probability (the sigmoid of its logit), [n] each.
+
+    Raises:
+        UserError: A logit is NaN.
+    """
     device = next(model.parameters()).device
     model.eval()
     answers, probabilities = [], []
@@ -29,6 +34,8 @@ def predict(model: VQAMapper, dataset: VQADataset, batch_size: int = 256) -> tup
         for rows in in_order(len(dataset), batch_size):
             batch = dataset[rows].to(device)
             best = model(batch.image, batch.text).max(1)
+            if best.values.isnan().any():
+                raise UserError("the model's outputs are no numbers (NaN): its weights or the features are damaged")
             answers.append(best.indices.cpu())
             probabilities.append(best.values.sigmoid().cpu())
             advance(len(rows))

@@ -1,0 +1,84 @@
+"""The end of a training whose loss or weights are no numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from clipmapper.config.schema import Config
+from clipmapper.errors import UserError
+
+_NEVER = 2**62
+
+
+class StopAtDivergence(Callback):
+    """Callback that ends a training with an error when its loss or a weight is NaN or infinite.
+
+    The first step with such a loss is kept on the device. It is read, with the weights, when values are logged, before
+    a validation, before a checkpoint is written and at the end, so a GPU does not wait at every step, and no checkpoint
+    ever has such weights.
+
+    Args:
+        config: The config of the training.
+        last: File of the last checkpoint.
+    """
+
+    def __init__(self, config: Config, last: Path) -> None:
+        self._config, self._last = config, last
+        self._first = torch.tensor(_NEVER)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to watch the loss."""
+        self._first = torch.tensor(_NEVER, device=pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the step if its loss is the first that is no number."""
+        step = trainer.global_step
+        self._first = torch.where(torch.isfinite(outputs["loss"]), self._first, self._first.clamp(max=step))
+        if step % self._config.trainer.log_every_n_steps == 0:
+            self._check(trainer, pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raise UserError if the training has diverged."""
+        self._check(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Raise UserError if the training has diverged."""
+        self._check(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raise UserError if the training has diverged."""
+        self._check(trainer, pl_module)
+
+    def _check(self, trainer: pl.Trainer, module: nn.Module) -> None:
+        """Raise UserError if the training has diverged, in all processes of a run at once."""
+        weights = torch.where(all_finite(module), _NEVER, trainer.global_step)
+        steps = torch.stack([self._first, weights])
+        first, bad = trainer.strategy.reduce(steps, reduce_op="min").tolist()
+        if first < _NEVER or bad < _NEVER:
+            raise UserError(self._message(first, bad))
+
+    def _message(self, first: int, bad: int) -> str:
+        what = f"the loss of step {first} is" if first <= bad else f"weights after step {bad} are"
+        clip = self._config.trainer.gradient_clip_val
+        ways = f"lower task.optim.lr={self._config.task.optim.lr}"
+        ways += f" or trainer.gradient_clip_val={clip}" if clip else ", or clip gradients, trainer.gradient_clip_val=1"
+        kept = "no checkpoint was written yet"
+        if self._last.is_file():
+            step = torch.load(self._last, map_location="cpu", weights_only=True)["global_step"]
+            kept = f"the weights of step {step} are kept in {self._last}"
+        return f"the training diverged: {what} NaN or infinite; {ways}; {kept}"
+
+
+def all_finite(module: nn.Module) -> Tensor:
+    """Return whether all weights of a module are finite, as a bool tensor on its device."""
+    return torch.stack([torch.isfinite(weight).all() for weight in module.parameters()]).all()
