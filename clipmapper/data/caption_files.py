@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
-from clipmapper.data.images import FileImage
+from clipmapper.data.images import FileImage, image_in
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
 from clipmapper.files import read_field, read_id, read_json, read_text
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,10 @@ def read_coco_captions(captions: Path, images: Path) -> CaptionData:
             occurs twice, a caption is empty or belongs to an unknown image, or there are no images.
     """
     content, source = read_json(captions), str(captions)
-    files: dict[int, str] = {}
+    files: dict[int, FileImage] = {}
     for at, entry in _entries(content, "images", source):
-        _add_unique(files, read_id(entry, "id", at), read_field(entry, "file_name", str, at), at)
+        image_id, name = read_id(entry, "id", at), read_field(entry, "file_name", str, at)
+        _add_unique(files, image_id, image_in(images, name, f'{at}: "file_name"'), at)
     texts: dict[int, list[str]] = {image_id: [] for image_id in files}
     seen: dict[int, str] = {}
     for at, entry in _entries(content, "annotations", source):
@@ -88,7 +91,7 @@ def read_coco_captions(captions: Path, images: Path) -> CaptionData:
             )
         _add_unique(seen, read_id(entry, "id", at), at, at)
         texts[image_id].append(read_text(entry, "caption", at))
-    records = (CaptionImage(i, tuple(texts[i]), FileImage(images / name)) for i, name in files.items())
+    records = (CaptionImage(i, tuple(texts[i]), image) for i, image in files.items())
     return _nonempty_data(records, source)
 
 
@@ -115,10 +118,11 @@ def read_karpathy(path: Path, images: Path, split: str, restval_in_train: bool =
         image_id, part = read_id(entry, "cocoid", at), read_field(entry, "split", str, at)
         _add_unique(places, image_id, at, at)
         captions = _karpathy_captions(entry, sentences, at)
-        file = images / read_field(entry, "filepath", str, at) / read_field(entry, "filename", str, at)
+        name = PurePosixPath(read_field(entry, "filepath", str, at), read_field(entry, "filename", str, at))
+        image = image_in(images, str(name), f'{at}: "filepath" and "filename"')
         found.add(part)
         if part in parts:
-            records.append(CaptionImage(image_id, captions, FileImage(file)))
+            records.append(CaptionImage(image_id, captions, image))
     if found and split not in found:
         raise UserError(f"{source}: has no split {split}; choose one of: {', '.join(sorted(found))}")
     return _nonempty_data(records, f"{source} ({split})")
@@ -144,7 +148,7 @@ def _entries(content: Any, name: str, source: str) -> Iterable[tuple[str, Any]]:
     return ((f"{source}: {name}[{i}]", entry) for i, entry in enumerate(read_field(content, name, list, source)))
 
 
-def _add_unique(known: dict[int, str], key: int, value: str, at: str) -> None:
+def _add_unique(known: dict[int, Value], key: int, value: Value, at: str) -> None:
     if key in known:
         raise UserError(f"{at}: id {key} occurs twice; remove one of the two")
     known[key] = value

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
-
-MAX_PIXELS = 89_478_485  # above this size (256 MiB as RGB), Pillow warns about a decompression bomb
+from explain.sample.image import check_size
 
 
 class BadImage(UserError):
@@ -43,6 +42,28 @@ class FileImage:
             raise BadImage(f"{self.path}: no such image; put the file there or correct the image folder") from None
         except OSError as error:
             raise BadImage(f"{self.path}: cannot be read ({error.strerror}); give a readable image file") from error
+        except ValueError as error:  # a null character in the path
+            raise BadImage(f"{str(self.path)!r}: cannot be read ({error}); correct the path") from error
+
+
+def image_in(folder: Path, name: str, at: str) -> FileImage:
+    """Return the image of a file name that a data file gives.
+
+    Links in the folder are followed, since only the user can have made them.
+
+    Args:
+        folder: The folder of the images.
+        name: The file name, with ``/`` between folders.
+        at: Its place in the data file, for the message.
+
+    Raises:
+        UserError: The name leads out of the folder, or is no file name.
+    """
+    if not name.strip() or "\0" in name:
+        raise UserError(f"{at}: {name!r} is no file name; correct it or remove the entry")
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise UserError(f"{at}: {name!r} leads out of the image folder {folder}; give a name below that folder")
+    return FileImage(folder / name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +87,8 @@ def load_rgb(source: ImageSource) -> Image.Image:
     greyscale is scaled to 8 bits (Pillow's own conversion clips at 255).
 
     Raises:
-        BadImage: The image is missing, empty, cut off, larger than ``MAX_PIXELS``, not an image, or has pixels without
-            a known range.
+        BadImage: The image is missing, empty, cut off, too large (:func:`~explain.sample.image.check_size`), not an
+            image, or has pixels without a known range.
     """
     encoded = source.read()
     if not encoded:
@@ -86,8 +107,7 @@ def _bad_image(source: ImageSource, reason: str) -> BadImage:
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:  # so far only the header has been read
-        raise ValueError(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS}, scale it down")
+    check_size(*image.size)  # so far only the header has been read
     ImageOps.exif_transpose(image, in_place=True)
     return image
 

@@ -7,19 +7,19 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import nn
 
 import explain.explainers as explainers
 from explain.adapters.watching import Layers
 from explain.capture.needs import Needs
 from explain.explainers.base.explainer import Explainer
+from explain.sample.image import Picture, opened
 from explain.sample.result import Explained
 from explain.sample.scores import Scores
 from explain.sample.traced import Asked, Goal, TracedSample
 from explain.trace import TraceError
 
-Picture = str | Path | Image.Image
 Choice = str | Explainer | Sequence[str | Explainer] | Mapping[str, Explainer]
 
 
@@ -119,25 +119,6 @@ def _named(name: str) -> Explainer:
         raise ValueError(f"explainer={name!r} is unknown: choose one of {', '.join(sorted(classes))}")
     made: Explainer = getattr(explainers, known)()
     return made
-
-
-def opened(picture: Picture) -> Image.Image:
-    """Return an image in RGB.
-
-    Raises:
-        ValueError: The file is missing or no image, or the object is of another kind.
-    """
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    if not isinstance(picture, str | Path):
-        raise ValueError(f"image is a {type(picture).__name__}: give a file or a PIL image, or a list of them")
-    try:
-        with Image.open(picture) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError as error:
-        raise ValueError(f"{picture}: no such image") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{picture}: cannot be read as an image") from error
 
 
 @singledispatch

@@ -12,7 +12,7 @@ from clipmapper.any_model.samples import Sample, readable
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import normalize_answer, vqa_accuracy
 from clipmapper.text import check_text
-from explain.sample.entry import opened
+from explain.sample.image import opened
 
 ANNOTATORS = 10  # the official VQA accuracy is defined for this number of answers
 

@@ -49,6 +49,10 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def thin(path: Path) -> None:
+    Image.new("L", (1, 60_000)).save(path)
+
+
 def edit(path: Path, change: Callable[[Any], None]) -> None:
     content = json.loads(path.read_text())
     change(content)
@@ -65,6 +69,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "truncated JPEG": (lambda root: truncate(image_file(root, 3)), "COCO_train2014_000000000003.jpg: "),
     "empty image": (lambda root: image_file(root, 3).write_bytes(b""), "000000000003.jpg: the file is empty"),
     "text as image": (lambda root: image_file(root, 3).write_text("hello"), "000000000003.jpg: not an image"),
+    "thin image": (
+        lambda root: thin(image_file(root, 3)),
+        "000000000003.jpg: of 1×60000 pixels, one side is more than 445 times the other",
+    ),
     "missing questions": (lambda root: (root / QUESTIONS.format("train2014")).unlink(), "no such file"),
     "missing annotations": (lambda root: (root / ANNOTATIONS.format("val2014")).unlink(), "val2014_annotations.json"),
     "malformed JSON": (lambda root: truncate(root / QUESTIONS.format("val2014")), "not valid JSON"),
@@ -133,7 +141,7 @@ def test_a_wrong_path_or_number_ends_in_one_line(
     assert said in errors[0]
 
 
-@pytest.mark.parametrize("damage", [truncate, Path.unlink])
+@pytest.mark.parametrize("damage", [truncate, Path.unlink, thin])
 def test_a_skipped_image_changes_nothing_else(
     root: Path, overrides: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str], damage: Damage
 ) -> None:

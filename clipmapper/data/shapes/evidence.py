@@ -40,6 +40,8 @@ class SplitEvidence:
     #: Folder of the dataset, whose masks show the objects.
     folder: Path
     split: str
+    #: Width and height of an image.
+    pixels: int
     #: Evidence by question id.
     questions: Mapping[int, Evidence]
 
@@ -52,10 +54,25 @@ class SplitEvidence:
         return evidence_patches(self.mask(image_id), objects, grid, share)
 
     def mask(self, image_id: int) -> NDArray[np.uint8]:
-        """Return the mask of an image, [S, S]: 0 for background and i + 1 for object i."""
+        """Return the mask of an image, [S, S]: 0 for background and i + 1 for object i.
+
+        Raises:
+            UserError: The mask is missing, damaged, or of another kind or size than those that are written.
+        """
         name = LAYOUT.image.format(folder=self.split, image_id=image_id).replace("images/", "masks/", 1)
-        with Image.open(self.folder / name) as mask:
-            return np.asarray(mask)
+        path, side = self.folder / name, self.pixels
+        try:
+            with Image.open(path) as mask:
+                if mask.size != (side, side) or mask.mode != "L":
+                    columns, rows = mask.size
+                    raise ValueError(f"{columns}×{rows} pixels of mode {mask.mode}, not {side}×{side} of mode L")
+                return np.asarray(mask)
+        except Exception as error:  # for damaged bytes, decoders raise OSError, SyntaxError, struct.error …
+            missing = isinstance(error, FileNotFoundError)
+            reason = "no such mask" if missing else f"not the mask of image {image_id} ({error})"
+            raise UserError(
+                f"{path}: {reason}; remove {self.folder}, so that data=shapes is generated again"
+            ) from error
 
     def sub_words(self, question_id: int, question: str, tokenizer: Any) -> Mask:
         """Return the sub-words whose characters are all in one evidence span of the question, bool [sub-words]."""
@@ -83,7 +100,7 @@ def read_evidence(config: DataConfig, split: str) -> SplitEvidence:
         found = {int(name): _evidence(entry) for name, entry in content["questions"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not the evidence of a split ({type(error).__name__}: {error}); {fix}") from error
-    return SplitEvidence(folder, split, found)
+    return SplitEvidence(folder, split, config.pixels, found)
 
 
 def _evidence(entry: Mapping[str, Any]) -> Evidence:

@@ -176,6 +176,22 @@ def test_a_bad_karpathy_file_gives_one_line(tmp_path: Path, change: Change, mess
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("name", ["../nine.jpg", "/etc/passwd"])
+def test_no_file_name_leads_out_of_the_image_folder(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "c.json"
+    content = coco()
+    content["images"][1]["file_name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r'c\.json: images\[1\]: "file_name": .* leads out of the image folder images'):
+        read_coco_captions(path, IMAGES)
+    for field in ("filename", "filepath"):
+        path.write_text(json.dumps({"images": [{**karpathy_image(1, "test", "a dog"), field: name}]}))
+        with pytest.raises(
+            UserError, match=r'images\[0\]: "filepath" and "filename": .* leads out of the image folder'
+        ):
+            read_karpathy(path, IMAGES, "test")
+
+
 def test_the_error_for_an_unknown_split_lists_the_existing_ones(tmp_path: Path) -> None:
     path = write(tmp_path / "k.json", karpathy())
     with pytest.raises(UserError, match=r"has no split dev; choose one of: restval, test, train, val"):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from clipmapper.data.images import BadImage, EncodedImage, FileImage, load_rgb
+from clipmapper.data.images import BadImage, EncodedImage, FileImage, image_in, load_rgb
 from clipmapper.errors import UserError
+from explain.sample.image import MAX_PIXELS, MAX_RATIO, SHORT_SIDE, opened
 
 WHITE = (255, 255, 255)
 
@@ -153,6 +154,63 @@ def test_an_undecodable_image_is_an_error(encoded: bytes, reason: str) -> None:
         decode(encoded)
     assert "\n" not in str(caught.value)
     assert "0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (2, 891)])
+def test_an_image_that_scaling_would_make_huge_is_refused_before_it_is_decoded(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """The pixels are missing: an error of another kind would be raised if they were decoded."""
+    with pytest.raises(BadImage, match=rf"^photo: of {size[0]}×{size[1]} pixels, one side is .*crop it.*; replace it"):
+        decode(png_header(*size))
+    path = tmp_path / "thin.png"
+    path.write_bytes(png_header(*size))
+    with pytest.raises(ValueError, match=rf"thin\.png: of {size[0]}×{size[1]} pixels, one side is .*crop it") as caught:
+        opened(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"^the image: of .*crop it"):
+        opened(Image.new("L", size))
+
+
+def test_the_largest_ratio_is_accepted_and_its_scaled_image_is_bounded() -> None:
+    for size in ((2, 2 * MAX_RATIO), (MAX_RATIO, 1)):
+        assert decode(encode(Image.new("RGB", size), "PNG")).size == size
+        assert opened(Image.new("L", size)).size == size
+    assert SHORT_SIDE * SHORT_SIDE * MAX_RATIO <= MAX_PIXELS
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_decompression_bomb_is_one_line_in_explain_too(tmp_path: Path) -> None:
+    for size in ((60_000, 60_000), (10_000, 10_000)):
+        (tmp_path / "bomb.png").write_bytes(png_header(*size))
+        with pytest.raises(ValueError, match=r"bomb\.png: .*pixels.* scale it down$"):
+            opened(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a/b.jpg", "..a.jpg", "a..jpg", "…/é.jpg", "~/a.jpg", "C:\\a.jpg"])
+def test_a_file_name_below_the_folder_is_its_image(tmp_path: Path, name: str) -> None:
+    assert image_in(tmp_path, name, "c.json") == FileImage(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "a/../../b.jpg", "a/../b.jpg", "..", "/etc/passwd", "//a", "", " ", "a\0b"]
+)
+def test_a_file_name_that_leads_out_of_the_folder_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=r'^c\.json: images\[3\]: "file_name": ') as caught:
+        image_in(Path("images"), name, 'c.json: images[3]: "file_name"')
+    assert "\n" not in str(caught.value)
+
+
+def test_links_in_the_image_folder_are_followed(tmp_path: Path) -> None:
+    noise().save(tmp_path / "real.png")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "link.png").symlink_to(tmp_path / "real.png")
+    assert load_rgb(image_in(tmp_path / "images", "link.png", "c.json")).size == (200, 100)
+
+
+def test_a_null_character_in_a_path_is_one_line() -> None:
+    with pytest.raises(BadImage, match=r"cannot be read \(.*null"):
+        FileImage(Path("a\0b.png")).read()
 
 
 def test_image_files_are_read(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_patches_show_the_named_objects(evidence: SplitEvidence) -> None:
 def test_an_evidence_file_without_scenes_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "shapes_val_evidence.json").write_text('{"questions": {}}')
     with pytest.raises(UserError, match=r"shapes_val_evidence\.json: holds no scenes"):
-        read_scenes(SplitEvidence(tmp_path, "val", {}))
+        read_scenes(SplitEvidence(tmp_path, "val", 64, {}))
 
 
 def test_named_objects_can_be_compared() -> None:

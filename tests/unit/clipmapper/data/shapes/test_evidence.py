@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,31 @@ def test_a_damaged_evidence_file_is_one_line_and_a_missing_one_is_written_again(
         read_evidence(config, "test")
     side.unlink()
     assert len(read_evidence(config, "test").questions) == 6
+
+
+MASKS: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:60]),
+    "text": lambda path: path.write_text("hello"),
+    "another size": lambda path: Image.new("L", (3, 3)).save(path),
+    "another kind": lambda path: Image.new("RGB", Image.open(path).size).save(path),
+    "huge": lambda path: Image.new("1", (60_000, 1)).save(path),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", MASKS)
+def test_a_damaged_mask_is_named_with_the_fix(tmp_path: Path, damage: str) -> None:
+    config = shapes_config(tmp_path, val_scenes=1)
+    evidence = read_evidence(config, "val")
+    [path] = sorted((evidence.folder / "masks" / "val").iterdir())
+    image_id = int(path.stem.rpartition("_")[2])
+    assert evidence.mask(image_id).shape == (config.pixels, config.pixels)
+    MASKS[damage](path)
+    with pytest.raises(UserError) as caught:
+        evidence.mask(image_id)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.endswith(f"; remove {evidence.folder}, so that data=shapes is generated again")
+    assert "\n" not in message
