@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clipmapper import console
-from clipmapper.arguments import argument_problem, as_added, quoted, without_interpolation
+from clipmapper.arguments import argument_problem, for_hydra, without_interpolation
 from clipmapper.config.checks import key_problem, unknown_key
 from clipmapper.config.run_folder import CONFIG, may_write
 from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, Config
@@ -48,14 +48,11 @@ Task = Callable[[DictConfig, Path], None]
 Member = TypeVar("Member")
 
 
-def command(
-    config_name: str, as_typed: tuple[str, ...] = (), continued: str | None = None
-) -> Callable[[Task], Callable[..., None]]:
+def command(config_name: str, continued: str | None = None) -> Callable[[Task], Callable[..., None]]:
     """Return a decorator that turns a function of (composed config, run folder) into a command.
 
     Args:
         config_name: The command's config, ``configs/{config_name}.yaml``.
-        as_typed: Keys whose values are taken literally, with spaces, commas and apostrophes.
         continued: File by which the command recognises a run of its own in its folder, which it continues.
 
     Returns:
@@ -71,12 +68,12 @@ def command(
             if {"-h", "--help"} & {*given}:
                 print(help_of(config_name))
                 return
-            sys.argv[1:] = [as_added(quoted(argument, as_typed)) for argument in given]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # with full errors, Hydra lets every exception reach our handler
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
                 with _without_foreign_messages(), _errors_in_one_line():
                     _check_typed(given)
+                    sys.argv[1:] = for_hydra(given)
                     line = shlex.join([f"scripts/{config_name}.py", *given])
                     frame(_in_run_folder(task, typed_in, line, continued))()
             finally:
@@ -91,7 +88,7 @@ def command(
 def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | None) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
         sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
-        name, folder = HydraConfig.get().job.config_name, Path(HydraConfig.get().runtime.output_dir)
+        name, folder = HydraConfig.get().job.config_name, _run_folder()
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that Lightning starts on this machine
         console.shown = first and bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
         print(f"run folder: {folder}", flush=True)
@@ -106,6 +103,12 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
         print(f"results are in {folder}", flush=True)
 
     return run
+
+
+def _run_folder() -> Path:
+    """Return the run folder that Hydra made; ``${`` in its name is no interpolation."""
+    runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
+    return Path(runtime["output_dir"])
 
 
 @contextmanager
@@ -227,10 +230,7 @@ def _one_line(error: Exception, folder: Path | None) -> str:
     if isinstance(error, OSError) and not isinstance(error, UserError):
         name = error.filename or folder or "files"  # the error of a full disk has no file name
         return f"{name}: {error.strerror or error}; check that the folder exists, is writable and has space left"
-    text = " ".join(str(error).split())
-    if foreign := re.match(r"Could not override '(task|mapper|encoder)'", text):
-        return f"{foreign[1]}=… is for model=clipmapper only; leave it out"
-    return argument_problem(text)
+    return argument_problem(error)
 
 
 def _missing_choice(error: MissingConfigException) -> str:

@@ -11,7 +11,7 @@ from clipmapper.config.explain import ModelPictureConfig
 from clipmapper.tasks import TASKS
 
 
-@command("explain", as_typed=("image", "question"))
+@command("explain")
 def main(config: DictConfig, run: Path) -> None:
     """Write figures and scores of the samples that the config chooses."""
     count = _explain_model(config, run) if "model" in config else _explain_clipmapper(config, run)

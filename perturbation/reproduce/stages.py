@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from clipmapper.arguments import double_quoted
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
 from perturbation.cli import COMMANDS
@@ -37,7 +38,13 @@ class Stage:
 
     def filled(self, folder: Path) -> list[str]:
         """Return the arguments with the folders of other stages, which are in ``folder``."""
-        return [_REFERENCE.sub(lambda found: str(folder / found[1]), argument) for argument in self.arguments]
+        return [_filled(argument, folder) for argument in self.arguments]
+
+
+def _filled(argument: str, folder: Path) -> str:
+    """Return an argument with the folders of other stages; in a list, they are put in quotes."""
+    write = double_quoted if "=[" in argument else str
+    return _REFERENCE.sub(lambda found: write(str(folder / found[1])), argument)
 
 
 def planned(config: Mapping[str, Mapping[str, Any]], shared: Iterable[str]) -> list[Stage]:

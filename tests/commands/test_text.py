@@ -63,7 +63,7 @@ def test_a_current_folder_whose_name_is_not_utf_8_is_one_line(
     ],
 )
 def test_text_is_taken_as_typed_and_read_again_from_the_config(tmp_path: Path, typed: str) -> None:
-    argument = quoted(f"question={typed}", ("question",))
+    argument = quoted(f"question={typed}")
     value = OverridesParser.create().parse_override(argument).value()
     config = OmegaConf.create({"question": str(value), "seed": 3})
     assert config.question == typed
@@ -72,7 +72,7 @@ def test_text_is_taken_as_typed_and_read_again_from_the_config(tmp_path: Path, t
 
 
 def test_what_is_typed_in_quotes_is_no_interpolation_either() -> None:
-    argument = quoted("question='is it ${5}?'", ("question",))
+    argument = quoted("question='is it ${5}?'")
     value = OverridesParser.create().parse_override(argument).value()
     assert OmegaConf.create({"question": str(value)}).question == "is it ${5}?"
 

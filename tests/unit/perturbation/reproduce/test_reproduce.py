@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 from tiny_runs import composed
 
-from clipmapper.arguments import as_added
+from clipmapper.arguments import for_hydra
 from clipmapper.errors import UserError
 from perturbation.reproduce import run
 from perturbation.reproduce.run import run_stages
@@ -194,8 +194,10 @@ def test_every_stage_of_an_experiment_has_a_valid_config(name: str, tmp_path: Pa
     stages = planned(OmegaConf.to_container(config.stages), config.shared)  # type: ignore[arg-type]
     assert len(stages) > 5
     for stage in stages:
-        arguments = [as_added(argument) for argument in stage.filled(tmp_path)]
-        composed(stage.command, *arguments)
+        folder = tmp_path / "a=1, (b)"
+        config = composed(stage.command, *for_hydra(stage.filled(folder)))
+        used = config.runs if stage.command == "pool_seeds" else [config.checkpoint] if "checkpoint" in config else []
+        assert all(Path(path).parent == folder for path in used if path not in (None, "shipped"))
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
