@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from explain.figures.layout import GREY, Page
+from explain.figures.styles import styles_of
 from perturbation.measures.areas import Areas
 from perturbation.measures.base import ScoredBy
 from perturbation.perturb.candidates import candidates_of
 from perturbation.perturb.vqa import explained_questions, target_of
 from perturbation.removal.engine import Engine, Removal, VQAReader
 from perturbation.removal.reader import SubsetOutputs, Subsets
-from perturbation.report.figures import COLOURS, GREYS
 from readme_pictures.subject import RULE, Subject
 
 STEPS = (0.0, 0.1, 0.25, 0.5)
@@ -82,7 +82,7 @@ def scores(subject: Subject) -> Any:
 
 def draw(subject: Subject) -> Figure:
     """Draw the picture."""
-    found = removals(subject)
+    found, styles = removals(subject), styles_of([EXPLAINER, CONTROL])
     best = next(order for name, order in found.items() if name.name == EXPLAINER)
     randoms = [order for name, order in found.items() if name.name == CONTROL]
     mean = np.mean([order.probability for order in randoms], axis=0)
@@ -97,11 +97,11 @@ def draw(subject: Subject) -> Figure:
     scene = subject.batch.images[0]
     labels = (["most relevant", "patches first"], ["by weighted relevance"])
     says = ["" if said == best.said[0] else f"now says {said}" for said in best.said]
-    _draw_row(page, top, labels, (scene, best.kept), (best.said[0], best.probability, says), COLOURS[0])
+    _draw_row(page, top, labels, (scene, best.kept), (best.said[0], best.probability, says), styles[EXPLAINER].colour)
     labels = (["patches in", "random order"], ["one order shown, mean", f"probability of {len(randoms)} orders"])
     ranges = [_range([order.probability[step] for order in randoms]) for step in range(len(STEPS))]
     below = top + row + ROW_GAP
-    _draw_row(page, below, labels, (scene, randoms[0].kept), (best.said[0], mean, ranges), GREYS[1])
+    _draw_row(page, below, labels, (scene, randoms[0].kept), (best.said[0], mean, ranges), styles[CONTROL].colour)
     return page.figure
 
 

@@ -16,7 +16,7 @@ from explain.figures.scale import Array, Scale
 Box = tuple[float, float, float, float]
 Overlay = Literal["bilinear", "patches"]
 INTERPOLATION = {"bilinear": "bilinear", "patches": "nearest"}
-PALE = 0.3  # share of white added to the photo under a heat map, so that dark places do not hide the heat
+PALE = 0.5  # share of white added to the photo under a heat map, so that every colour of the scale is darker
 FADED = 0.75  # the same for the part that the encoder did not see
 
 

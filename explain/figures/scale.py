@@ -1,4 +1,8 @@
-"""Colour scales of scores: one colour map for scores of one sign, one for both signs; zero has no colour in both."""
+"""Colour scales of scores: one colour map for scores of one sign, one for both signs; zero has no colour in both.
+
+All colours are darker than a pale photo (:data:`explain.figures.photo.PALE`): the larger a score is, the darker is its
+place on any photo.
+"""
 
 from __future__ import annotations
 
@@ -96,12 +100,12 @@ def _with_opacity(colours: Array, share: Array) -> ListedColormap:
 
 def _unsigned() -> ListedColormap:
     share = np.linspace(0, 1, 256)
-    return _with_opacity(matplotlib.colormaps["magma_r"](0.05 + 0.8 * share), share)
+    return _with_opacity(matplotlib.colormaps["magma_r"](0.4 + 0.42 * share), share)
 
 
 def _signed() -> ListedColormap:
     share = np.linspace(-1, 1, 257)  # odd, so that one entry is zero
-    return _with_opacity(matplotlib.colormaps["RdBu_r"](0.5 + 0.44 * share), share)
+    return _with_opacity(matplotlib.colormaps["RdBu_r"](0.5 + 0.35 * np.sign(share) + 0.14 * share), share)
 
 
 _UNSIGNED, _SIGNED = _unsigned(), _signed()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from explain.figures.styles import in_order, panels_of, styles_of
 from perturbation.page.numbers import number, percent, plain, unit, with_interval
 from perturbation.page.view import Chart, Key, Panel, Point, Series, Tick
-from perturbation.report.figures import EXPECTED
+from perturbation.report.figures import EXPECTED, controls_in
 from perturbation.report.rows import Row
 
-COLOURS, GREYS, MARKERS = 6, 3, 6  # numbers of colours and markers that the style sheet and the template have
-DASHES, GREY_DASHES = ("", "7 3", "2 3"), ("2 2", "6 3", "6 3 2 3")
+MARKERS = "osD^vP"  # in the order of the shapes that the template has
+LINE = 1.7  # width of a curve, as in the style sheet
 WIDTH, HEIGHT = 380.0, 250.0
 FRAME = (44.0, 12.0, 370.0, 206.0)  # left, top, right and bottom edge of the axes
 LETTER = 6.2  # width of a letter of a label
@@ -34,19 +35,18 @@ class Axis:
         return round(self.first + share * (self.last - self.first), 2)
 
 
-def legend(names: Sequence[str], controls: Sequence[str] = ()) -> list[Key]:
-    """Return the style of each name; controls are grey."""
-    grey = {name: place for place, name in enumerate(name for name in names if name in controls)}
-    coloured = {name: place for place, name in enumerate(name for name in names if name not in controls)}
-    keys = []
-    for name in names:
-        if name in grey:
-            place = grey[name]
-            keys.append(Key(name, f"g{place % GREYS}", GREY_DASHES[place // GREYS % 3], place % MARKERS))
-        else:
-            place = coloured[name]
-            keys.append(Key(name, f"c{place % COLOURS}", DASHES[place // COLOURS % 3], place % MARKERS))
-    return keys
+def legend(names: Sequence[str], controls: Collection[str] = ()) -> list[Key]:
+    """Return the style of each name, which is the same in all figures; controls are grey."""
+    return [
+        Key(
+            name,
+            style.colour,
+            style.on_dark,
+            " ".join(f"{LINE * length:.3g}" for length in style.dash),
+            MARKERS.index(style.marker),
+        )
+        for name, style in styles_of(names, controls).items()
+    ]
 
 
 def curve_chart(rows: Sequence[Row], value: str, folded: bool) -> Chart:
@@ -57,14 +57,15 @@ def curve_chart(rows: Sequence[Row], value: str, folded: bool) -> Chart:
         value: The value to draw.
         folded: Whether the reader must open the chart.
     """
-    names = list(dict.fromkeys(row["explainer"] for row in rows))
-    keys = legend(names, [row["explainer"] for row in rows if row["control"]])
+    names = in_order(row["explainer"] for row in rows)
+    keys = legend(names, controls_in(rows))
     ends = (end for row in rows for end in (*row[value], *row[f"{value}_ci95"][1]) if end is not None)
     y = Axis(0, _top(100 * max(ends)), FRAME[3], FRAME[1])
     x = Axis(0, 100, FRAME[0], FRAME[2])
     panels = []
-    for modality, direction in dict.fromkeys((row["modality"], row["direction"]) for row in rows):
+    for modality, direction, shown in _curve_panels(rows):
         own = [row for row in rows if (row["modality"], row["direction"]) == (modality, direction)]
+        own = [row for row in own if row["explainer"] in shown]
         panels.append(
             Panel(
                 title=f"{modality}: {EXPECTED[direction]}",
@@ -85,13 +86,21 @@ def curve_chart(rows: Sequence[Row], value: str, folded: bool) -> Chart:
     ]
     return Chart(
         title=f"Curves of the {plain(value)}",
-        caption=f"Mean {plain(value)} while tokens are removed. Bands: 95 % intervals. Controls are grey.",
+        caption=f"Mean {plain(value)} of {rows[0]['samples']} samples while tokens are removed. Bands: 95 % bootstrap "
+        "intervals. Controls are grey.",
         description=f"Curves of the {plain(value)}, {unit(value)}. {'; '.join(said)}.",
         panels=panels,
         legend=keys,
         opacity=min(0.15, 0.6 / len(names)),  # the more bands overlap, the lighter each must be
         folded=folded,
     )
+
+
+def _curve_panels(rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
+    """Return modality, direction and explainers of each panel; the directions of the same explainers are neighbours."""
+    modalities, directions = (list(dict.fromkeys(row[key] for row in rows)) for key in ("modality", "direction"))
+    scored = {m: [row["explainer"] for row in rows if row["modality"] == m] for m in modalities}
+    return [(m, d, shown) for m in modalities for shown in panels_of(scored[m], controls_in(rows)) for d in directions]
 
 
 def _curve(row: Row, value: str, key: int, x: Axis, y: Axis) -> Series:
@@ -115,9 +124,8 @@ def layer_chart(rows: Sequence[Row]) -> Chart:
     Args:
         rows: The entry ``rows`` of ``sanity.json``.
     """
-    names, layers, modalities = (
-        list(dict.fromkeys(row[key] for row in rows)) for key in ("explainer", "layer", "modality")
-    )
+    names = in_order(row["explainer"] for row in rows)
+    layers, modalities = (list(dict.fromkeys(row[key] for row in rows)) for key in ("layer", "modality"))
     known = [row for row in rows if row["correlation"] is not None]
     lows = [row["ci95"][0] if row["ci95"] else row["correlation"] for row in known]
     bottom = min(0.0, math.floor(min(lows, default=0) * 5) / 5)
@@ -134,14 +142,12 @@ def layer_chart(rows: Sequence[Row]) -> Chart:
             y_label="rank correlation",
             x_ticks=[Tick(x.at(place), layer) for place, layer in enumerate(layers)],
             y_ticks=[Tick(y.at(each), number(each)) for each in ticks],
-            series=[
-                _layers([row for row in known if (row["explainer"], row["modality"]) == (name, modality)], key, x, y)
-                for key, name in enumerate(names)
-            ],
+            series=[_layers(_of(known, name, modality), names.index(name), x, y) for name in shown],
             slanted=True,
             zero=y.at(0),
         )
         for modality in modalities
+        for shown in panels_of(names)
     ]
     last = [f"{row['explainer']}, {row['modality']}: {number(row['correlation'], 2)}" for row in _last(rows)]
     return Chart(
@@ -161,6 +167,10 @@ def _layers(rows: Sequence[Row], key: int, x: Axis, y: Axis) -> Series:
     return Series(key, points, bars=[(at, low, at, high) for at, low, high in bars])
 
 
+def _of(rows: Sequence[Row], explainer: str, modality: str) -> list[Row]:
+    return [row for row in rows if (row["explainer"], row["modality"]) == (explainer, modality)]
+
+
 def _last(rows: Sequence[Row]) -> list[Row]:
     """Return the rows in which all layers are random."""
     return [row for row in rows if row["layer"] == rows[-1]["layer"]]
@@ -174,7 +184,7 @@ def dot_chart(rows: Sequence[Row], chance: str, heads: Mapping[str, str]) -> Cha
         chance: Name of the row that is drawn as a line.
         heads: Name of each metric, by its key in the rows.
     """
-    names = [name for name in dict.fromkeys(row["explainer"] for row in rows) if name != chance]
+    names = [name for name in in_order(row["explainer"] for row in rows) if name != chance]
     left = 16 + LETTER * max((min(LONGEST, len(name)) for name in names), default=0)
     frame = (left, 12.0, WIDTH - 14, 22.0 + 18 * len(names))
     x = Axis(0, 1, frame[0], frame[2])

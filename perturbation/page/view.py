@@ -84,7 +84,8 @@ class Key:
     """An entry of a legend."""
 
     name: str
-    style: str  #: class of its colour
+    colour: str  #: on a white page
+    on_dark: str  #: its colour on a dark page
     dash: str  #: SVG dash pattern; empty for a solid line
     marker: int  #: number of its marker
 

@@ -5,37 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
-MARKERS = "osD^v<>"
+from explain.figures.styles import in_order, panels_of, styles_of
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw rank correlation over the randomised layers: a panel per modality, a curve per explainer, bars as intervals.
 
-    ``rows`` is the result of ``perturbation.randomise.run.curve_rows``.
+    More explainers than fit in a panel are divided among several rows of panels. ``rows`` is the result of
+    ``perturbation.randomise.run.curve_rows``.
     """
     modalities = list(dict.fromkeys(row["modality"] for row in rows))
-    explainers = list(dict.fromkeys(row["explainer"] for row in rows))
+    explainers = in_order(row["explainer"] for row in rows)
     layers = list(dict.fromkeys(row["layer"] for row in rows))
-    figure = Figure(figsize=(7.0, 3.4), dpi=300, layout="constrained", facecolor="white")
-    panels = figure.subplots(1, len(modalities), sharey=True, squeeze=False)[0]
-    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
-    for axes, modality in zip(panels, modalities, strict=True):
-        axes.axhline(0, color="0.7", linewidth=0.6)
-        for number, explainer in enumerate(explainers):
-            curve = [row for row in rows if row["modality"] == modality and row["explainer"] == explainer]
-            style = {"color": colours[2 * number % 20 + number // 10 % 2], "marker": MARKERS[number % len(MARKERS)]}
-            _draw_curve(axes, curve, explainer, style)
-        axes.set_title(modality, fontsize=8)
-        axes.set_xticks(range(len(layers)), layers, rotation=60, ha="right", rotation_mode="anchor")
+    styles, groups = styles_of(explainers), panels_of(explainers)
+    size = (1.4 + 2.8 * len(modalities), 0.9 + 2.2 * len(groups))
+    figure = Figure(figsize=size, dpi=300, layout="constrained", facecolor="white")
+    panels = figure.subplots(len(groups), len(modalities), sharex=True, sharey=True, squeeze=False)
+    for names, line in zip(groups, panels, strict=True):
+        for axes, modality in zip(line, modalities, strict=True):
+            axes.axhline(0, color="0.7", linewidth=0.6)
+            for name in names:
+                curve = [row for row in rows if row["modality"] == modality and row["explainer"] == name]
+                style = styles[name]
+                drawn = {"color": style.colour, "marker": style.marker}
+                _draw_curve(axes, curve, name, drawn | {"linestyle": (0, style.dash) if style.dash else "-"})
+            axes.set_title(modality, fontsize=8)
+            axes.set_xticks(range(len(layers)), layers, rotation=60, ha="right", rotation_mode="anchor")
+            axes.tick_params(labelsize=6)
+            axes.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylabel("rank correlation with the original", fontsize=7)
+        line[-1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0, fontsize=6, frameon=False)
+    for axes in panels[-1]:
         axes.set_xlabel("randomised down to", fontsize=7)
-        axes.tick_params(labelsize=6)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("rank correlation with the original", fontsize=7)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=6, frameon=False)
+    note = f"n = {max(row['samples'] for row in rows)} samples; bars: 95 % bootstrap intervals of the mean"
+    figure.supxlabel(note, fontsize=6, color="0.35", x=0.01, ha="left")
     return figure
 
 

@@ -1,10 +1,12 @@
 """Colour scales of scores."""
 
+import colorspacious
 import numpy as np
 import pytest
 from figure_checks import GRID, cut, make_sample, one_hot, pictures, rendered
+from matplotlib.figure import Figure
 
-from explain.figures import Explanation, draw
+from explain.figures import Explanation, Photo, draw
 from explain.figures.scale import Scale, readable_on
 
 
@@ -20,12 +22,20 @@ def test_zero_is_colourless_and_signs_differ():
     assert np.ptp(cut(figure, pictures(figure)[1]), axis=2).max() == 0
 
 
-def test_more_is_darker():
-    """Relative luminance falls from zero outwards on both sides, so the order is visible without colour vision."""
-    linear = lambda c: np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)  # noqa: E731
-    outwards = np.linspace(0, 1, 60)
-    for scale, scores in ((Scale(1, False), outwards), (Scale(1, True), outwards), (Scale(1, True), -outwards)):
-        assert (np.diff(linear(scale.on_white(scores)) @ [0.2126, 0.7152, 0.0722]) < 0).all()
+@pytest.mark.parametrize("lightness", [10, 50, 90])
+@pytest.mark.parametrize(("signed", "sign"), [(False, 1), (True, 1), (True, -1)])
+def test_more_is_darker_on_every_photo(lightness: float, signed: bool, sign: int) -> None:
+    """L* falls from zero outwards on a flat photo, so the order is visible without colour vision."""
+    grey = colorspacious.cspace_convert([lightness, 0, 0], "CIELab", "sRGB255").round().clip(0, 255)
+    photo = Photo(np.full((8, 64, 3), grey, dtype=np.uint8), (0, 0, 64, 8))
+    figure = Figure(figsize=(6.4, 0.8), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    photo.show_heat(axes, sign * np.linspace(0, 1, 32)[None], Scale(1, signed), "patches")
+    shown = colorspacious.cspace_convert(rendered(figure)[40, 10::20, :3], "sRGB255", "CIELab")[:, 0]
+    assert len(shown) == 32
+    assert (np.diff(shown) < 0).all()
+    assert shown[0] - shown[-1] > 30
 
 
 @pytest.mark.parametrize("signed", [False, True])

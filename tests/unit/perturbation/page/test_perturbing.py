@@ -155,7 +155,7 @@ def test_the_chart_has_the_curves_and_their_intervals(tmp_path: Path) -> None:
     assert [point.y for point in good.points] == pytest.approx([top, bottom - 0.2 * (bottom - top), bottom], abs=0.01)
     assert good.points[1].text.startswith("good, 50 % removed: 20.0 [")
     assert len(good.band.split()) == 2 * len(STEPS)
-    assert [key.style[0] for key in chart.legend] == ["c", "c", "g"]  # controls are grey
+    assert [bool(key.dash) for key in chart.legend] == [False, False, True]  # controls are dashed
     assert "good, image, positive: 100.0 to 0.0, area 35.0" in chart.description
 
 

@@ -79,6 +79,7 @@ def test_the_table_shows_the_comparison_and_the_figure_every_explainer() -> None
     found = curves()
     rows = [
         {"explainer": e, "control": e in found.controls, "modality": m, "direction": d, "steps": [0, 1]}
+        | {"samples": 7}
         | {"accuracy": [0.5, 0.5], "accuracy_ci95": [[0.4, 0.4], [0.6, 0.6]], "auc": 50.0, "auc_ci95": [40.0, 60.0]}
         for e, m in GAPS
         for d in ("positive", "negative")
@@ -93,5 +94,7 @@ def test_the_table_shows_the_comparison_and_the_figure_every_explainer() -> None
     assert lines[8].count("*") == 2  # both differences to the random order
     assert lines[10].split(" | ")[1:3] == ["–", lines[10].split(" | ")[2]]
     assert r"first & – & – & – & \textbf{50.0" in table["tex"]
-    (legend,) = curve_figure(rows, "accuracy").legends
-    assert [text.get_text() for text in legend.get_texts()] == ["good", "random", "first"]
+    legends = [panel.get_legend() for panel in curve_figure(rows, "accuracy").axes if panel.get_legend()]
+    names = [[text.get_text() for text in legend.get_texts()] for legend in legends]
+    both = "50.0 | 50.0"
+    assert names == [[f"good  {both}", f"random  {both}"], [f"good  {both}", f"random  {both}", f"first  {both}"]]
