@@ -60,13 +60,13 @@ def styles_of(names: Iterable[str], controls: Collection[str] = ()) -> dict[str,
     A name that this package does not know gets a purple style, or one of the greys that no other name has if it is one
     of the ``controls``. These styles depend on the order of the names.
     """
-    names = list(names)
-    known = {name: found for name in names if (found := _STYLES.get(name) or _CONTROLS.get(name))}
+    known = _STYLES | _CONTROLS
+    names = list(dict.fromkeys(names))
     unknown = [name for name in names if name not in known]
-    own_controls = [name for name in unknown if name in controls]
-    greys = [style for name, style in _CONTROLS.items() if name not in known] or list(_CONTROLS.values())
-    found = dict(known)
-    found |= {name: greys[place % len(greys)] for place, name in enumerate(own_controls)}
+    greys = [style for name, style in _CONTROLS.items() if name not in names] or list(_CONTROLS.values())
+    found = {name: known[name] for name in names if name in known}
+    for place, name in enumerate(name for name in unknown if name in controls):
+        found[name] = greys[place % len(greys)]
     for place, name in enumerate(name for name in unknown if name not in controls):
         turn, which = divmod(place, len(_OTHERS))
         found[name] = replace(_OTHERS[which], dash=_DASHES[turn % len(_DASHES)])
