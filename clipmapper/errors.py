@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The command line prints the message and exits with status 1. It shows a stack trace only if ``CLIPMAPPER_TRACE=1``.
     """
+
+
+def reason(error: Exception) -> str:
+    """Return an error of a library as part of one line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__

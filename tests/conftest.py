@@ -60,7 +60,7 @@ def tiny(_repeated_work_done_once: None, tmp_path_factory: pytest.TempPathFactor
     from safetensors.torch import save_file
     from tiny_runs import Tiny
 
-    from clipmapper.encoder.load import EMBEDDED_MODEL, register_embedded
+    from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded
 
     root = tmp_path_factory.mktemp("tiny")
     register_embedded()

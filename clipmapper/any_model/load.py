@@ -12,12 +12,11 @@ from torch import nn
 
 from clipmapper.config.explain import AnyModelConfig
 from clipmapper.config.schema import HuggingFaceConfig, OpenClipConfig
-from clipmapper.encoder.load import fingerprint, load_open_clip, use
+from clipmapper.encoder.load import fingerprint, use
+from clipmapper.encoder.open_clip_models import activation_note, load_open_clip
+from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
 from explain.sample.hugging_face import DUAL, loaded
-
-#: Keys of the encoder, in messages of its loading, by those of a model.
-_KEYS = {"encoder.weights": "model.weights", "encoder.model": "model.architecture"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,17 +71,12 @@ def _hugging_face(config: HuggingFaceConfig) -> LoadedModel:
 
 
 def _open_clip(config: OpenClipConfig) -> LoadedModel:
-    try:
-        model = load_open_clip(config.architecture, config.weights)
-    except UserError as error:
-        message = str(error)
-        for key, own in _KEYS.items():
-            message = message.replace(key, own)
-        raise UserError(message) from error
+    model = load_open_clip(Source.of(config))
     settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
     preprocess = open_clip.transform.image_transform_v2(settings, is_train=False)
     processor = (preprocess, open_clip.get_tokenizer(config.architecture))
-    return LoadedModel(model.eval(), processor, f"{config.architecture}, {config.weights}", dual=True)
+    name = config.architecture + activation_note(model.visual, config.architecture)
+    return LoadedModel(model.eval(), processor, f"{name}, {config.weights}", dual=True)
 
 
 def _settings(processor: Any) -> str:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clipmapper.config.groups import named_configs
 from clipmapper.config.schema import EncoderConfig, MapperConfig
-from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, TextBatch, load_encoder, register_embedded
+from clipmapper.encoder.load import FrozenClip, TextBatch, load_encoder
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, build_vqa
 
 LENGTHS = (

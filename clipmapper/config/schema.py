@@ -6,6 +6,7 @@ at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,34 @@ class MapperConfig:
             raise UserError(f"mapper.width={self.width} is not a multiple of mapper.heads={self.heads}")
 
 
+@dataclass(kw_only=True)
+class TrainedWithConfig:
+    """What an open_clip model was trained with, in open_clip's terms; None: as the weights file says.
+
+    The defaults are also in the schema, because checkpoints that were written before these keys existed lack them.
+    """
+
+    quick_gelu: bool | None = None  # the activation: QuickGELU, or GELU
+    mean: list[float] | None = None  # of the channels, from 0 to 1
+    std: list[float] | None = None
+    interpolation: str | None = None  # bicubic | bilinear
+    resize_mode: str | None = None  # shortest | longest | squash
+
+    def check_trained_with(self, section: str) -> None:
+        """Raise UserError if a value is not valid; ``section`` is that of the config."""
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and (len(values) != 3 or not all(map(math.isfinite, values))):
+                raise UserError(f"{section}.{name}={values} must be three numbers, one for each of red, green and blue")
+        if self.std is not None and min(self.std) <= 0:
+            raise UserError(f"{section}.std={self.std}: all three numbers must be greater than 0")
+        if self.interpolation is not None:
+            one_of(f"{section}.interpolation", self.interpolation, ("bicubic", "bilinear"))
+        if self.resize_mode is not None:
+            one_of(f"{section}.resize_mode", self.resize_mode, ("shortest", "longest", "squash"))
+
+
 @dataclass
-class EncoderConfig:
+class EncoderConfig(TrainedWithConfig):
     """An open_clip model and the cache of its features."""
 
     model: str = MISSING  # name in open_clip
@@ -50,6 +77,7 @@ class EncoderConfig:
     batch_size: int = MISSING  # images encoded together
 
     def __post_init__(self) -> None:
+        self.check_trained_with("encoder")
         one_of("encoder.feature_dtype", self.feature_dtype, ("float32", "float16"))
         at_least(1, "encoder", batch_size=self.batch_size)
 
@@ -109,11 +137,14 @@ class HuggingFaceConfig(ModelConfig):
 
 
 @dataclass
-class OpenClipConfig(ModelConfig):
+class OpenClipConfig(ModelConfig, TrainedWithConfig):
     """A dual encoder of open_clip."""
 
     architecture: str = MISSING  # name in open_clip
     weights: str = MISSING  # embedded, a local file, or a tag such as openai
+
+    def __post_init__(self) -> None:
+        self.check_trained_with("model")
 
 
 MODEL_SCHEMAS: dict[str, type[ModelConfig]] = {"huggingface": HuggingFaceConfig, "open_clip": OpenClipConfig}

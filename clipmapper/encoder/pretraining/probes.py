@@ -21,9 +21,10 @@ from torch.nn import functional as F
 
 from clipmapper.data.shapes.render import draw_masks, draw_scene
 from clipmapper.data.shapes.scene import COLORS, SHAPES, Scene, Seen, sample_scene, truth
-from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, register_embedded
+from clipmapper.encoder.load import FrozenClip
 from clipmapper.encoder.pretraining.pool import SCENE_PIXELS
 from clipmapper.encoder.pretraining.targets import ATTRIBUTES, patch_targets
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded
 
 _PROMPTS = {"color": "a {} shape", "shape": "a {}", "size": "a {} shape", "place": "a shape in the {}"}
 _RIDGE = 10.0

@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from clipmapper.console import print_table, progress
-from clipmapper.encoder.load import EMBEDDED_MODEL, shorten_token_table, use_threads
+from clipmapper.encoder.load import use_threads
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.encoder.pretraining.pool import draw_pool
 from clipmapper.encoder.pretraining.probes import probe
 from clipmapper.encoder.pretraining.train import Pretraining, pretrain
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, shorten_token_table
 from clipmapper.files import versions, write_json
 
 PIXELS = 60

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from clipmapper.encoder.load import EMBEDDED_MODEL, register_embedded, seeded_token_table
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.encoder.pretraining.pool import CAPTION_KINDS, Batch, Pool, sample_batch
 from clipmapper.encoder.pretraining.targets import (
@@ -29,6 +28,7 @@ from clipmapper.encoder.pretraining.targets import (
     patch_targets,
     relation_prompts,
 )
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded, seeded_token_table
 from clipmapper.training.module import Muon, split_matrices
 
 _ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "place": 0.2}

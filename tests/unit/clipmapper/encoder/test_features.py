@@ -16,7 +16,8 @@ from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.images import BadImage, EncodedImage, FileImage, load_rgb
 from clipmapper.data.records import Question, VQAData
 from clipmapper.encoder.features import FrozenFeatures, image_features, text_features
-from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, register_embedded
+from clipmapper.encoder.load import FrozenClip
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded
 from clipmapper.tasks.vqa.data import AnswerVocabulary, VQADataset, build_vocabulary
 
 CPU = torch.device("cpu")

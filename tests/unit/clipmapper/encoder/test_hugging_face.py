@@ -19,7 +19,8 @@ from torch.nn.functional import normalize
 
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.encoder.hugging_face import as_hugging_face, write_hugging_face
-from clipmapper.encoder.load import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, FrozenClip, load_encoder, restore_token_table
+from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, restore_token_table
 from clipmapper.errors import UserError
 from clipmapper.tasks.vqa.tracing import trace_vqa
 from explain import Needs, record

@@ -12,10 +12,12 @@ import open_clip
 import pytest
 import torch
 from models import Pair, encoded, loaded, pictures, random_clip, refusal, register, saved
+from openai_files import openai_archive
 from safetensors.torch import save_file
 
 from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.load import EMBEDDED_MODEL, load_encoder
+from clipmapper.encoder.load import load_encoder
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +214,29 @@ def test_a_checkpoint_of_open_clips_own_training_is_read(tmp_path: Path, pairs: 
     again = loaded(name, saved(model, tmp_path / "plain.pt"))
     texts = ["a red circle", "a"]
     assert torch.equal(encoded(again, texts).features, encoded(encoder, texts).features)
+
+
+# --- values that are no numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", "archive", "hub"])
+def test_weights_that_are_no_numbers_are_an_error(
+    suffix: str, value: float, tmp_path: Path, plain: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, model = plain[0].name, copy.deepcopy(plain[1]).double()
+    model.visual.ln_post.bias[3] = value  # 1e300 is infinite in float32
+    path = tmp_path / f"weights{suffix if suffix.startswith('.') else '.pt'}"
+    if suffix == "archive":
+        openai_archive(model.state_dict(), path)
+    else:
+        saved(model, path, torch.float64)
+    if suffix == "hub":
+        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {"mine": {"url": path.as_uri()}})
+        monkeypatch.setenv("HOME", str(tmp_path))
+    message = refusal(name, "mine" if suffix == "hub" else path)
+    assert message.startswith(f"encoder.weights={'mine' if suffix == 'hub' else path}: 1 of the 32 values of ")
+    assert "visual.ln_post.bias are NaN or infinite" in message
 
 
 # --- fingerprint -------------------------------------------------------------------------------------------------

@@ -15,14 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.load import (
-    EMBEDDED_MODEL,
-    EMBEDDED_WEIGHTS,
-    FrozenClip,
-    load_encoder,
-    register_embedded,
-    restore_token_table,
-)
+from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, register_embedded, restore_token_table
 from clipmapper.nn import TokenSubset, take
 from explain.capture.recording import record
 

@@ -18,7 +18,8 @@ from clipmapper.data.images import FileImage, load_rgb
 from clipmapper.data.shapes.render import draw_scene
 from clipmapper.data.shapes.scene import sample_scene
 from clipmapper.encoder.features import FeatureStore, FrozenFeatures, write_store
-from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, load_encoder
+from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL
 from clipmapper.explaining import familiarity as examining
 from clipmapper.explaining.familiarity import FAMILIARITY, Familiarity, describe, examine, note_unknown, words_of
 from clipmapper.explaining.image_statistics import ImageStatistics

@@ -18,7 +18,7 @@ from shapes_data import asked, shapes_config, written_shapes
 from clipmapper.config.schema import DataConfig
 from clipmapper.data.shapes.evidence import evidence_patches, read_evidence, sub_word_bytes, sub_word_spans
 from clipmapper.data.shapes.write import write_shapes
-from clipmapper.encoder.load import EMBEDDED_MODEL, register_embedded
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded
 from clipmapper.errors import UserError
 
 

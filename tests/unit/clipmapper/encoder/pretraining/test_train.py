@@ -14,17 +14,12 @@ from schemas import values
 from torch.nn import functional as F
 
 from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.load import (
-    EMBEDDED_MODEL,
-    load_encoder,
-    register_embedded,
-    restore_token_table,
-    seeded_token_table,
-)
+from clipmapper.encoder.load import load_encoder
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.encoder.pretraining.pool import Pool, draw_pool
 from clipmapper.encoder.pretraining.run import PIXELS, save
 from clipmapper.encoder.pretraining.train import Pretraining, Words, optimizers, pretrain
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded, restore_token_table, seeded_token_table
 
 SWITCHES: list[dict[str, Any]] = [
     {"caption_weight": 0.0},

@@ -12,7 +12,7 @@ from models import bpe, loaded, random_clip, refusal, saved
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clipmapper.encoder.load import (
+from clipmapper.encoder.shapes_tiny import (
     EMBEDDED_MODEL,
     TOKEN_STD,
     register_embedded,
