@@ -6,22 +6,19 @@ build their models from the card.
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.finite import check_finite
+from clipmapper.storage.card import CARD, check_content, check_sizes
+from clipmapper.training.checkpoint_file import read_checkpoint_file
 from clipmapper.weights import SUFFIX, read_weights
-
-CARD = "clipmapper"
-_FIELDS = {"task", "data", "mapper", "encoder"}
 
 
 def card(config: Config, encoder: FrozenClip) -> dict[str, Any]:
@@ -41,21 +38,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is missing or damaged, another program wrote it, or its weights are no numbers.
     """
-    try:
-        content: Any
-        if path.suffix == SUFFIX:
-            content = dict(zip((CARD, "state_dict"), read_weights(path), strict=True))
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"checkpoint {path}: no such file; train first, or give checkpoint=PATH") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as error:
-        raise UserError(
-            f"checkpoint {path}: cannot be read ({type(error).__name__}); give one that train wrote"
-        ) from error
-    about = content.get(CARD) if isinstance(content, dict) else None
-    if not isinstance(about, dict) or not about.keys() >= _FIELDS:
+    if path.suffix == SUFFIX:
+        try:
+            content: dict[str, Any] = dict(zip((CARD, "state_dict"), read_weights(path), strict=True))
+        except FileNotFoundError:
+            raise UserError(f"checkpoint {path}: no such file; train first, or give checkpoint=PATH") from None
+    else:
+        content = read_checkpoint_file(path)
+    if CARD not in content:
         raise UserError(f"checkpoint {path} was not written by this project; give one that scripts/train.py wrote")
+    check_content(content, path)
     check_finite(content["state_dict"].items(), f"checkpoint {path}")
     return content
 
@@ -84,8 +76,9 @@ def open_checkpoint(
         check_fits(about, config, path)
     if about["task"] != task:
         raise UserError(f"checkpoint {path} has task={about['task']}, not {task}: give another checkpoint")
-    if not about.keys() >= set(needs):
-        raise UserError(f"checkpoint {path} was not written by this project; give one that scripts/train.py wrote")
+    if missing := set(needs) - about.keys():
+        raise UserError(f"checkpoint {path}: {CARD}.{min(missing)} is missing; give one that scripts/train.py wrote")
+    check_sizes(about, content["state_dict"], path)
     weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
     return about, _encoder_of(path, about, config), weights
 

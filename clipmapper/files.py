@@ -1,4 +1,4 @@
-"""Reading and writing files: atomic writes, JSON with checked fields, result files, and the metrics of a run."""
+"""Files: only regular ones are read; atomic writes, JSON with checked fields, result files, and a run's metrics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import reprlib
+import stat
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +17,42 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from clipmapper.errors import UserError
+from clipmapper.storage.checksums import KEY as CHECKSUM
+from clipmapper.storage.checksums import is_checksum, note_unsealed, sealed, unsealed
 from clipmapper.text import check_texts
+
+GIB = 1 << 30
+#: Greatest size of a file in bytes, by kind: far above what people have, and below what fills a machine's memory.
+LIMITS = {"JSON": 4 * GIB, "image": GIB // 2, "weights": 64 * GIB, "Parquet": 16 * GIB, "text": GIB // 16}
+
+
+def check_regular(path: Path, kind: str) -> None:
+    """Check that a path is a regular file of at most ``LIMITS[kind]`` bytes, before anything of it is read.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: The path cannot be looked up.
+        UserError: It is a folder, device, pipe or socket, or the file is larger.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        other = kinds.get(stat.S_IFMT(found.st_mode), "a device")
+        raise UserError(f"{path}: is {other}, not a file; give a regular file")
+    if found.st_size > LIMITS[kind]:
+        large, most = found.st_size / GIB, LIMITS[kind] / GIB
+        raise UserError(f"{path}: has {large:.1f} GiB, more than the {most:g} GiB for {kind}; give a smaller file")
+
+
+def read_bytes(path: Path, kind: str) -> bytes:
+    """Return the content of a regular file of at most ``LIMITS[kind]`` bytes.
+
+    Raises:
+        OSError: The file is missing or unreadable.
+        UserError: It is no regular file, or too large (:func:`check_regular`).
+    """
+    check_regular(path, kind)
+    return path.read_bytes()
 
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
@@ -35,18 +71,30 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
         raise
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, own: bool = False) -> Any:
     """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
+    An object's checksum (:func:`write_json`) is verified and left out.
+
+    Args:
+        path: The file.
+        own: Whether only this project writes such files; one without a checksum is then named on stderr.
+
     Raises:
-        UserError: The file is missing, unreadable, empty, cut off or not JSON, or holds text that UTF-8 cannot hold.
+        UserError: The file is missing, unreadable, too large, empty, cut off or not JSON, holds text that UTF-8 cannot
+            hold, or is not what was written.
     """
     try:
-        return parse_json(path.read_bytes(), str(path))
+        content = parse_json(read_bytes(path, "JSON"), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; correct the path or put the file there") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable JSON file") from error
+    if not isinstance(content, dict):
+        return content
+    if own and not is_checksum(content.get(CHECKSUM)):
+        note_unsealed(path)
+    return unsealed(content, path)
 
 
 # The escape of half of a surrogate pair; two of them can be one character, such as an emoji.
@@ -65,7 +113,7 @@ def parse_json(encoded: bytes, at: str) -> Any:
     """
     try:
         text = encoded.decode(json.detect_encoding(encoded))
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start}"
         raise UserError(
@@ -78,10 +126,15 @@ def parse_json(encoded: bytes, at: str) -> Any:
     return content
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON with :func:`write_atomic`, and create the folder if needed.
 
     Undefined numbers (NaN, infinities), which JSON does not have, become null.
+    An object gets the key ``checksum`` (:mod:`clipmapper.storage.checksums`), which :func:`read_json` verifies.
 
     Raises:
         UserError: The file cannot be written.
@@ -89,7 +142,7 @@ def write_json(path: Path, content: Any) -> None:
     content = finite(content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, indented(content).encode())
+        write_atomic(path, indented(sealed(content) if isinstance(content, Mapping) else content).encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from clipmapper.errors import UserError
-from clipmapper.files import write_atomic
+from clipmapper.files import check_regular, write_atomic
 
 SUFFIX = ".safetensors"
 
@@ -41,15 +42,21 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         UserError: The file is damaged, or another program wrote it.
     """
     try:
+        check_regular(path, "weights")
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             halves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         about = header["card"]
+        if any(tensor.dtype != torch.float16 for tensor in halves.values()):
+            raise ValueError("a tensor is not in float16")
         if header["checksum"] != _checksum(about, halves):
             raise ValueError("the checksum differs")
         return json.loads(about), {name: tensor.float() for name, tensor in halves.items()}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"weights {path}: damaged, or not written by scripts/train.py ({error})") from error
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        reason = f"damaged, or not written by scripts/train.py ({error})"
+        raise UserError(f"weights {path}: {reason}; copy the file again, or train again") from error
 
 
 def _checksum(card: str, weights: Mapping[str, Tensor]) -> str:

@@ -41,11 +41,13 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     """
     import pytorch_lightning as pl
 
+    from clipmapper.checkpoint import read_checkpoint
     from clipmapper.data.images import load_rgb
     from clipmapper.explaining.familiarity import FAMILIARITY
     from clipmapper.files import write_metrics
     from clipmapper.training.batches import Batches
     from clipmapper.training.logged import end_log, log_picture, log_scores, takes_more_than_numbers
+    from clipmapper.training.resumable import check_resumable
     from clipmapper.training.trainer import build_trainer
     from clipmapper.weights import write_weights
 
@@ -58,6 +60,8 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     pl.seed_everything(config.seed, verbose=False)  # before the model draws its weights
     module = task.module(config, data)
     module.card[FAMILIARITY] = data.familiarity
+    if last is not None:
+        check_resumable(read_checkpoint(Path(last)), trainer, module, Path(last))
     batches = Batches(data.train, data.val, config.task.optim.batch_size, config.trainer.max_steps, config.seed)
     trainer.fit(module, batches, ckpt_path=last, weights_only=True)
     if not trainer.is_global_zero:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -17,7 +15,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from clipmapper.config.schema import BaseConfig, Config, LoggerConfig, TrainerConfig
 from clipmapper.errors import UserError
-from clipmapper.files import write_atomic
+from clipmapper.files import read_bytes, write_atomic
+from clipmapper.training.checkpoint_file import read_checkpoint_file, write_checkpoint
 from clipmapper.training.divergence import StopAtDivergence
 from clipmapper.training.logged import log_config
 from clipmapper.training.progress import FitProgress
@@ -124,11 +123,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             OSError: The file can't be written, for example on a full disk; an earlier file at ``path`` is kept.
         """
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        content = BytesIO()
-        torch.save(checkpoint, content)
-        write_atomic(place, content.getbuffer())
+        write_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Return the content of a checkpoint (:func:`~clipmapper.training.checkpoint_file.read_checkpoint_file`).
+
+        Raises:
+            UserError: The file can't be read or is damaged.
+        """
+        return read_checkpoint_file(Path(path))
 
 
 class KeptCheckpoint(ModelCheckpoint):
@@ -171,12 +174,16 @@ def copy_checkpoints(stopped: Path, run: Path) -> Path:
 
     Returns:
         The path of the last checkpoint in the new folder.
+
+    Raises:
+        UserError: A checkpoint is damaged.
     """
     for name in (BEST, LAST):
         source, target = (folder / "checkpoints" / f"{name}.ckpt" for folder in (stopped, run))
         if source.is_file() and source.resolve() != target.resolve():
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(target, source.read_bytes())
+            read_checkpoint_file(source)  # a damaged best checkpoint would be noticed only at the end
+            write_atomic(target, read_bytes(source, "weights"))
     return run / "checkpoints" / f"{LAST}.ckpt"
 
 

@@ -23,7 +23,7 @@ from clipmapper.console import progress
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.errors import UserError
 from clipmapper.explaining.partners import Partners
-from clipmapper.files import read_json, write_json
+from clipmapper.files import write_json
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.explaining import caption_partners
 from clipmapper.tasks.caption.model import CLIPMapperCaption
@@ -35,10 +35,11 @@ from explain import Explainer, Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
-from perturbation.perturb.identity import CAPTIONS, digest, digest_of_file
+from perturbation.perturb.identity import digest, digest_of_file
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
+from perturbation.perturb.stored import CAPTIONS, read_captions
 from perturbation.removal.caption_engine import CaptionEngine, CaptionReader, CaptionSamples
 
 ENGINE_BATCH = 64  # used if the config gives no batch size
@@ -104,7 +105,7 @@ class CaptionTests:
         file = run / CAPTIONS
         if not file.is_file():
             write_json(file, self._captions_and_weights())
-        return {int(key): value for key, value in read_json(file).items()}
+        return read_captions(run)
 
     def record(self, number: int, prepared: Prepared) -> Tables:
         """Return the records of a batch; none if no image of it is tested."""

@@ -15,18 +15,23 @@ from typing import Any
 from clipmapper.config.run_folder import IDENTITY
 from clipmapper.encoder.load import pick_device
 from clipmapper.errors import UserError
-from clipmapper.files import read_json, versions, write_json
+from clipmapper.files import read_bytes, versions, write_json
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
+from perturbation.perturb.stored import (
+    CAPTIONS,
+    CHOSEN,
+    Identity,
+    read_captions,
+    read_engine_batch,
+    read_identity,
+)
 
-CHOSEN, CAPTIONS = "engine.json", "captions.json"  # computed once; a resumed run copies them
 RECORDS = 2  # version of the records; it rises when their columns or the meaning of an explainer change
 
 # These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
 _IGNORED_KEYS = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls", "measure")
 _TRAINING_KEYS = ("optim", "steps", "validate_every")  # keys of the task's config that only training reads
-
-Identity = dict[str, Any]
 
 
 def identify(
@@ -77,17 +82,18 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     """
     source = run if resume is None else Path(resume)
     if (source / IDENTITY).is_file():
-        check_same(source, read_json(source / IDENTITY), identity)
+        check_same(source, read_identity(source), identity)
     elif resume is not None:
         raise UserError(f"resume={resume}: no perturbation run found; give the run folder of a run that was stopped")
     if (run / "metrics.json").exists() or (run / "checkpoints").exists():
         raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if (run / IDENTITY).is_file():
-        check_same(run, read_json(run / IDENTITY), identity)
+        check_same(run, read_identity(run), identity)
     if source.resolve() != run.resolve():
-        for name in (CHOSEN, CAPTIONS):
-            if (source / name).is_file():
-                write_json(run / name, read_json(source / name))
+        if (source / CHOSEN).exists():
+            write_json(run / CHOSEN, {"engine_batch": read_engine_batch(source)})
+        if (source / CAPTIONS).exists():
+            write_json(run / CAPTIONS, read_captions(source))
         copy_parts(source, run)
     write_json(run / IDENTITY, identity)
 
@@ -114,7 +120,7 @@ def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def digest_of_file(path: Path) -> str:
     """Return a hash of a file's content."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return hashlib.blake2b(read_bytes(path, "weights"), digest_size=16).hexdigest()
 
 
 def digest(samples: Iterable[Sequence[object]]) -> str:

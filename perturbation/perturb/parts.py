@@ -1,13 +1,15 @@
 """Records on disk: first a part for each batch, and at the end of the run one file for each table.
 
-A part is the set of files of one batch, one per table. The file of the table ``samples`` is written last, and a part
-counts as finished if this file is readable; so a killed process never leaves a part that looks finished but is not. The
-same records give the same bytes.
+A part is the set of files of one batch, one per table. The file of the table ``samples`` is written last and names the
+others; a part counts as finished if all of them have the content that was written
+(:mod:`clipmapper.storage.tables`). So a killed process never leaves a part that looks finished but is not, and a
+damaged part is computed again. The same records give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
@@ -15,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmapper.errors import UserError
-from clipmapper.files import write_atomic
+from clipmapper.files import read_bytes, write_atomic
+from clipmapper.storage.tables import parquet, verified
 from perturbation.measures.base import SAMPLES
 
 FOLDER = "parts"
+_TABLES = "tables"  # key of the metadata of the samples: the names of the tables of the part
 
 Tables = dict[str, list[pa.Table]]  #: records by the name of their table
 
@@ -31,13 +35,15 @@ def write_part(run: Path, number: int, tables: Tables) -> None:
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    for name in _samples_last({SAMPLES, *(name for name, found in tables.items() if found)}):
-        write_atomic(_part_file(folder, number, name), parquet(tables.get(name, [])))
+    names = _samples_last({SAMPLES, *(name for name, found in tables.items() if found)})
+    for name in names:
+        about = {_TABLES: " ".join(names)} if name == SAMPLES else {}
+        write_atomic(_part_file(folder, number, name), parquet(tables.get(name, []), about))
 
 
 def finished(run: Path, count: int) -> list[int]:
-    """Return the numbers below ``count`` whose part is finished and readable."""
-    return [number for number in range(count) if _is_readable(_part_file(run / FOLDER, number, SAMPLES))]
+    """Return the numbers below ``count`` whose part is finished; damaged parts are named on stderr."""
+    return [number for number in range(count) if _read_part(run, number) is not None]
 
 
 def copy_parts(source: Path, run: Path) -> None:
@@ -46,7 +52,7 @@ def copy_parts(source: Path, run: Path) -> None:
     for name in _table_names(source):
         for file in sorted((source / FOLDER).glob(f"part-*.{name}.parquet")):
             if not (run / FOLDER / file.name).exists():
-                write_atomic(run / FOLDER / file.name, file.read_bytes())
+                write_atomic(run / FOLDER / file.name, read_bytes(file, "Parquet"))
 
 
 def merge(run: Path, count: int) -> dict[str, pa.Table]:
@@ -55,15 +61,14 @@ def merge(run: Path, count: int) -> dict[str, pa.Table]:
     A table without rows is left out.
 
     Raises:
-        UserError: A part is missing, or no part has a sample.
+        UserError: A part is missing or damaged, or no part has a sample.
     """
-    missing = sorted(set(range(count)) - set(finished(run, count)))
-    if missing:
-        raise UserError(f"{run}: part {missing[0]} is missing; continue the run with resume={run}")
+    parts = [_read_part(run, number) for number in range(count)]
+    if None in parts:
+        raise UserError(f"{run}: part {parts.index(None)} is missing; continue the run with resume={run}")
     merged = {}
     for name in _table_names(run):
-        files = [_part_file(run / FOLDER, number, name) for number in range(count)]
-        tables = [table for file in files if file.exists() and (table := pq.read_table(file)).num_rows]
+        tables = [part[name] for part in parts if part and name in part and part[name].num_rows]
         if tables:
             content = parquet(tables)
             write_atomic(run / f"{name}.parquet", content)
@@ -71,14 +76,6 @@ def merge(run: Path, count: int) -> dict[str, pa.Table]:
     if SAMPLES not in merged:
         raise UserError(f"{run}: no image of the chosen samples is readable; check the image folder in data.root")
     return merged
-
-
-def parquet(tables: Sequence[pa.Table]) -> bytes:
-    """Return one Parquet file with the rows of all tables, which must have the same columns."""
-    content = BytesIO()
-    table = pa.concat_tables(tables) if tables else pa.table({})
-    pq.write_table(table.combine_chunks(), content, compression="zstd")
-    return content.getvalue()
 
 
 def _part_file(folder: Path, number: int, table: str) -> Path:
@@ -95,9 +92,16 @@ def _table_names(run: Path) -> list[str]:
     return _samples_last({file.name.split(".")[1] for file in (run / FOLDER).glob("part-*.*.parquet")})
 
 
-def _is_readable(file: Path) -> bool:
+def _read_part(run: Path, number: int) -> dict[str, pa.Table] | None:
+    """Return the tables of a part, or None if it is not finished; damage is reported on stderr."""
+    last = _part_file(run / FOLDER, number, SAMPLES)
+    if not last.exists():
+        return None
     try:
-        pq.read_metadata(file)
-    except (OSError, pa.ArrowInvalid):
-        return False
-    return True
+        samples, about = verified(last)
+        names = about.get(_TABLES, "").split()
+        others = {name: verified(_part_file(run / FOLDER, number, name))[0] for name in names if name != SAMPLES}
+    except UserError as error:
+        print(f"part {number} is damaged and is computed again: {error}", file=sys.stderr)
+        return None
+    return {**others, SAMPLES: samples}

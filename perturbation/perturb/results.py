@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from pytorch_lightning.loggers import Logger
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
-from clipmapper.files import finite, read_json, write_json
+from clipmapper.files import finite, write_json
+from clipmapper.storage.tables import read_table
 from perturbation.measures.areas import Areas
 from perturbation.measures.base import SAMPLES, Measure
-from perturbation.perturb.identity import IDENTITY, Identity, check_same
+from perturbation.perturb.identity import check_same
 from perturbation.perturb.logged import log_results
+from perturbation.perturb.stored import Identity, check_pooled, read_identity
+from perturbation.removal.steps import parse_steps
+from perturbation.report.curves import value_columns
 from perturbation.report.terminal import print_areas
+
+#: Columns of ``samples.parquet`` that say what a row is about, with their types.
+_COLUMNS = {name: pa.string() for name in ("explainer", "modality", "direction")} | {"seed": pa.int64()}
+_AGAIN = "run the test again"
 
 
 def write_results(
@@ -75,9 +83,10 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
     config = identities[0]["config"]
     about = {key: config[key]["name"] for key in ("task", "mapper", "model") if key in config}
     areas = Areas(config["steps"], config["direction"], about, config["seed"])
-    tables = [pq.read_table(folder / f"{SAMPLES}.parquet") for folder in runs]
+    tables = [read_table(folder / f"{SAMPLES}.parquet", _COLUMNS) for folder in runs]
     if old := [folder for folder, table in zip(runs, tables, strict=True) if "control" not in table.column_names]:
         raise UserError(f"runs: {old[0]} does not record which explainers are controls: run its test again")
+    _check_rows(runs, tables, len(parse_steps(config["steps"])))
     with progress(None, "computing intervals"):
         content = {**areas.report_runs(tables, run), "runs": identities}
     write_json(run / "pooled.json", content)
@@ -88,4 +97,21 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
 def _read_identity(folder: Path) -> Identity:
     if not (folder / "perturbation.json").is_file():
         raise UserError(f"runs: {folder} contains no finished perturbation run; give run folders of scripts/perturb.py")
-    return read_json(folder / IDENTITY)
+    identity = read_identity(folder)
+    check_pooled(folder, identity["config"])
+    return identity
+
+
+def _check_rows(runs: Sequence[Path], tables: Sequence[pa.Table], steps: int) -> None:
+    """Raise UserError if a table lacks values, has other steps, or is about other samples than the first one."""
+    first = tables[0].select([*_COLUMNS])
+    for folder, table in zip(runs, tables, strict=True):
+        file = folder / f"{SAMPLES}.parquet"
+        values = value_columns(table)
+        if not values:
+            raise UserError(f"{file}: has no values over the steps; {_AGAIN}")
+        for column in values.values():
+            if table[column].null_count or pc.unique(pc.list_value_length(table[column])).to_pylist() != [steps]:
+                raise UserError(f"{file}: column {column} does not have {steps} values in every row; {_AGAIN}")
+        if not table.select([*_COLUMNS]).equals(first):
+            raise UserError(f"{file}: tests other explainers or other samples than {runs[0]}; give runs that fit")

@@ -13,7 +13,7 @@ from clipmapper.choice import describe
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.explaining.partners import Partners
-from clipmapper.files import read_json, write_json
+from clipmapper.files import write_json
 from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
@@ -23,10 +23,11 @@ from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
-from perturbation.perturb.identity import CHOSEN, digest, digest_of_file
+from perturbation.perturb.identity import digest, digest_of_file
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
+from perturbation.perturb.stored import CHOSEN, read_engine_batch
 from perturbation.removal.batch_size import fastest
 from perturbation.removal.engine import Engine, Removal, VQAReader
 from perturbation.removal.reader import Modality
@@ -94,7 +95,7 @@ class QuestionTests:
         if not chosen.is_file():
             first = self.trained.batch(self.batches[0])
             write_json(chosen, {"engine_batch": 32 if first is None else fastest(self.model, first)})
-        return int(read_json(chosen)["engine_batch"])
+        return read_engine_batch(run)
 
     def record(self, number: int, prepared: int) -> Tables:
         """Return the records of a batch; none if no image of it is readable."""

@@ -15,7 +15,7 @@ from tiny_runs import Tiny
 
 from clipmapper.checkpoint import read_checkpoint
 from clipmapper.errors import UserError
-from clipmapper.files import read_json
+from clipmapper.files import read_json, write_json
 from perturbation.perturb.results import pool
 from perturbation.statistics import seed_interval
 
@@ -88,7 +88,7 @@ def test_refused_runs(runs: list[Path], tmp_path: Path) -> None:
     other.mkdir()
     identity = json.loads((runs[1] / "identity.json").read_text())
     identity["config"]["samples"] = 7
-    (other / "identity.json").write_text(json.dumps(identity))
+    write_json(other / "identity.json", identity)
     (other / "perturbation.json").write_text("{}")
     with pytest.raises(UserError, match="samples=7, but this run has samples=6"):
         pool([runs[0], other], tmp_path)

@@ -91,7 +91,9 @@ def weights_of(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 
 def checkpoint_of(run: Path, name: str = "last") -> dict[str, Any]:
+    """Return the content of a checkpoint without its checksum, so that changed content can be saved."""
     content: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    content.pop("checksum", None)
     return content
 
 

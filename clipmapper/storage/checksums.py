@@ -1,0 +1,66 @@
+"""Checksums of content, by one rule for every kind of file that a later command reads again.
+
+A checksum is a hash of what a file says (numbers, texts, tensors, columns), not of its bytes. It is stored in the file:
+as the last key of a JSON object, as a key of a checkpoint, in the metadata of a Parquet file. A file without one was
+written by an earlier version: it is read, and one line on stderr says that damage would not be noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clipmapper.errors import UserError
+
+KEY = "checksum"
+_START = "blake2b:"
+
+
+def checksum(content: Iterable[bytes | memoryview]) -> str:
+    """Return the checksum of a content that is given in pieces of bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for piece in content:
+        digest.update(piece)
+    return _START + digest.hexdigest()
+
+
+def is_checksum(value: object) -> bool:
+    """Return whether a value is written as :func:`checksum` writes one."""
+    return isinstance(value, str) and value.startswith(_START)
+
+
+def sealed(content: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a JSON object with its checksum as the last key; one that it has already is replaced."""
+    bare = {key: value for key, value in content.items() if key != KEY}
+    return {**bare, KEY: checksum([json.dumps(bare).encode()])}
+
+
+def unsealed(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a JSON object without its checksum; an object without one is returned unchanged.
+
+    Raises:
+        UserError: The checksum is not that of the object.
+    """
+    if not is_checksum(content.get(KEY)):
+        return content
+    bare = {key: value for key, value in content.items() if key != KEY}
+    if sealed(bare)[KEY] != content[KEY]:
+        raise damaged(path)
+    return bare
+
+
+def damaged(path: Path) -> UserError:
+    """Return the error for a file whose content is not what was written."""
+    return UserError(
+        f"{path}: damaged or edited: its content does not have the checksum that is written in it; "
+        "copy it again from an intact place, or run the command again that wrote it"
+    )
+
+
+def note_unsealed(path: Path) -> None:
+    """Say on stderr that a file has no checksum."""
+    print(f"{path} has no checksum, as an earlier version wrote it: damage would not be noticed", file=sys.stderr)
