@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, Config
 from clipmapper.errors import UserError
 from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
+from clipmapper.process import stopping, sweep, workers
+from clipmapper.process.stop_line import StartedRun
 from clipmapper.tasks import TASKS
 from clipmapper.text import check_text, check_texts, printable
 
@@ -71,7 +74,7 @@ def command(config_name: str, continued: str | None = None) -> Callable[[Task], 
             os.environ["HYDRA_FULL_ERROR"] = "1"  # with full errors, Hydra lets every exception reach our handler
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
-                with _without_foreign_messages(), _errors_in_one_line():
+                with _without_foreign_messages(), _errors_in_one_line(), sweep.failures_at_the_end():
                     _check_typed(given)
                     sys.argv[1:] = for_hydra(given)
                     line = shlex.join([f"scripts/{config_name}.py", *given])
@@ -88,19 +91,28 @@ def command(config_name: str, continued: str | None = None) -> Callable[[Task], 
 def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | None) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
         sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
-        name, folder = HydraConfig.get().job.config_name, _run_folder()
+        name, folder = str(HydraConfig.get().job.config_name), _run_folder()
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that Lightning starts on this machine
         console.shown = first and bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
         print(f"run folder: {folder}", flush=True)
+        started = StartedRun(name, folder, _arguments(line))
+        workers.going_on = started.going_on
         # Errors are handled here, since Hydra would print an additional line above ours.
-        with _errors_in_one_line(folder), _without_bare_folder(folder), console.progress(None, f"{name} is running"):
+        with (
+            _going_on_with_other_jobs(),
+            _errors_in_one_line(folder),
+            _without_bare_folder(folder),
+            _stops_in_one_line(started),
+            console.progress(None, f"{name} is running"),
+        ):
+            stopping.begin_work()
             new = first and may_write(folder, OmegaConf.select(config, "resume"), continued)
             if new:
                 write_config(folder, config, line)
             task(config, folder)
             if first and not new:  # a run that was continued: only now is the config that of its results
                 write_config(folder, config, line)
-        print(f"results are in {folder}", flush=True)
+            print(f"results are in {folder}", flush=True)
 
     return run
 
@@ -109,6 +121,54 @@ def _run_folder() -> Path:
     """Return the run folder that Hydra made; ``${`` in its name is no interpolation."""
     runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
     return Path(runtime["output_dir"])
+
+
+def _arguments(line: str) -> list[str]:
+    """Return the arguments of the running command: those that were typed, or those of one job of a sweep."""
+    return list(HydraConfig.get().overrides.task) if sweep.is_job() else shlex.split(line)[1:]
+
+
+@contextmanager
+def _going_on_with_other_jobs() -> Iterator[None]:
+    """Run a job of a sweep in the body: if it fails, the others are run. If the command is no sweep, do nothing."""
+    if not sweep.is_job():
+        yield
+        return
+    sweep.begin_job()
+    try:
+        yield
+    except SystemExit as leaving:
+        if leaving.code != 1:
+            raise
+        sweep.note_failure()
+    except Exception:
+        sweep.note_failure()
+        traceback.print_exc()
+
+
+@contextmanager
+def _stops_in_one_line(started: StartedRun) -> Iterator[None]:
+    """End the process in one line when a signal stops the run, or another process of a distributed run has ended.
+
+    Raises:
+        UserError: Another process of a distributed run ended badly.
+    """
+    try:
+        yield
+        stopping.check()
+    except BaseException as error:
+        if stopping.is_asked():  # libraries may have replaced the exception that the signal raised
+            stop = stopping.asked()
+            if os.environ.get("CLIPMAPPER_TRACE") == "1":
+                traceback.print_exc()
+            elif not stopping.is_child():
+                console.print_last(started.stopped(stop.name))
+            sys.exit(stop.status)
+        if not isinstance(error, UserError) and (line := workers.death_of_another(error)):
+            raise UserError(f"{line}{started.going_on()}") from error
+        raise
+    finally:
+        workers.end_watched()
 
 
 @contextmanager
@@ -211,7 +271,9 @@ def _errors_in_one_line(folder: Path | None = None) -> Iterator[None]:
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         if os.environ.get("CLIPMAPPER_TRACE") == "1" or not _is_user_error(error):
             raise
-        print(f"error: {printable(_one_line(error, folder))}", file=sys.stderr)
+        last = printable(_one_line(error, folder))
+        if not workers.tell_first(last):
+            console.print_last(f"error: {last}")
         sys.exit(1)
 
 

@@ -19,6 +19,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from clipmapper.process import stopping
+
 WIDTH = 100  #: most columns of a line
 EVERY = 30.0  #: seconds between two lines about the progress, where stderr is not a terminal
 
@@ -45,6 +47,7 @@ class Stage:
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Count finished units."""
+        stopping.check()
         self.done += count
         self.note = self.note if note is None else note
 
@@ -65,6 +68,7 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
+_showed_bar = False  # since the last line of print_last
 _stages: list[Stage] = []  # that are running, the outermost first; only the innermost is shown
 
 
@@ -97,6 +101,8 @@ def progress(total: int | None, what: str, unit: str = "") -> Iterator[Advance]:
 
 
 def _bar() -> AbstractContextManager[object]:
+    global _showed_bar
+    _showed_bar = True
     return Live(
         get_renderable=_render,
         console=Console(stderr=True),
@@ -104,6 +110,17 @@ def _bar() -> AbstractContextManager[object]:
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # a redirected stdout would be written to stderr
     )
+
+
+def print_last(line: str) -> None:
+    """Print the line that ends a command on stderr, at the start of a line, with no open bar before it."""
+    global _showed_bar
+    tqdm = getattr(sys.modules.get("tqdm.std"), "tqdm", None)
+    for bar in list(getattr(tqdm, "_instances", ())):  # bars of libraries, which an error has left open
+        bar.close()
+    begin = "\n" if sys.stderr.isatty() and (_showed_bar or stopping.is_asked()) else ""
+    _showed_bar = False
+    print(f"{begin}{line}", file=sys.stderr, flush=True)
 
 
 def _render() -> RenderableType:

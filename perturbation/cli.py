@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from clipmapper.process import stopping
+
 #: For each command name: the module whose ``main`` runs, and the description that ``clipmapper --help`` prints.
 COMMANDS = {
     "train": ("clipmapper.commands.train", "train CLIPmapper on frozen features"),
@@ -43,12 +45,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif name in ("-sc", "--shell-completion"):
         _complete(overrides)
     elif name in COMMANDS:
-        import_module(COMMANDS[name][0]).main(overrides)
+        run(name, overrides)
     else:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         print(f"error: there is no command {name}; {hint}choose one of: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(1)
+
+
+def run(name: str, overrides: Sequence[str] | None = None) -> None:
+    """Run a command, which signals stop by the rule of :mod:`clipmapper.process.stopping`, also while it is imported.
+
+    Args:
+        name: The command's name.
+        overrides: The arguments after the name; ``sys.argv[1:]`` by default.
+    """
+    with stopping.stoppable():
+        from clipmapper.process import streams, workers
+
+        streams.keep_writing()
+        workers.follow_parent()
+        import_module(COMMANDS[name][0]).main(overrides)
 
 
 def _complete(arguments: Sequence[str]) -> None:

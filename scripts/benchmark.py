@@ -3,7 +3,11 @@
 Example: ``python scripts/benchmark.py what=[explaining] sizes=[tiny]``.
 """
 
-from perturbation.commands.benchmark import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "benchmark")
 
 if __name__ == "__main__":
     main()

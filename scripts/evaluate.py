@@ -6,7 +6,11 @@ captions. These two need no model:
 ``python scripts/evaluate.py task=caption predictions=FILE references=FILE``.
 """
 
-from clipmapper.commands.evaluate import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "evaluate")
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,11 @@ Explanations of answers are compared with the evidence that the answers depend o
 of a caption's words are compared with the objects that the words name.
 """
 
-from perturbation.commands.evaluate_explanations import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "evaluate_explanations")
 
 if __name__ == "__main__":
     main()

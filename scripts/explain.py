@@ -5,7 +5,11 @@ the test split. ``python scripts/explain.py image=PHOTO question="what is it?"``
 images are captioned and every word is explained; give ``image=PHOTO`` without a question then.
 """
 
-from clipmapper.commands.explain import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "explain")
 
 if __name__ == "__main__":
     main()

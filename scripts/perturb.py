@@ -5,7 +5,11 @@ against the full image. ``explainer=all`` (or ``paper``) compares several explai
 continues a stopped run.
 """
 
-from perturbation.commands.perturb import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "perturb")
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,10 @@
 """Join perturbation runs of several training seeds: ``python scripts/pool_seeds.py runs=[FOLDER,FOLDER,FOLDER]``."""
 
-from perturbation.commands.pool_seeds import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "pool_seeds")
 
 if __name__ == "__main__":
     main()

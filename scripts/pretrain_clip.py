@@ -3,7 +3,11 @@
 ``python scripts/pretrain_clip.py output=clipmapper/encoder/embedded`` trains the weights that are part of the project.
 """
 
-from clipmapper.commands.pretrain_clip import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "pretrain_clip")
 
 if __name__ == "__main__":
     main()

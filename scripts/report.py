@@ -3,7 +3,11 @@
 Without ``runs`` it shows the newest run of every command.
 """
 
-from perturbation.commands.report import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "report")
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,10 @@
 """Run all stages of an experiment, from the models to the report: ``python scripts/reproduce.py``."""
 
-from perturbation.commands.reproduce import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "reproduce")
 
 if __name__ == "__main__":
     main()

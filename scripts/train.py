@@ -3,7 +3,11 @@
 ``resume=RUN_FOLDER`` continues a stopped run.
 """
 
-from clipmapper.commands.train import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "train")
 
 if __name__ == "__main__":
     main()

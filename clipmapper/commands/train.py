@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from clipmapper.cli import command, typed
 from clipmapper.config.schema import TrainConfig
 from clipmapper.errors import UserError
+from clipmapper.process import stopping
 from clipmapper.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
         check_resumable(read_checkpoint(Path(last)), trainer, module, Path(last))
     batches = Batches(data.train, data.val, config.task.optim.batch_size, config.trainer.max_steps, config.seed)
     trainer.fit(module, batches, ckpt_path=last, weights_only=True)
+    stopping.check()
     if not trainer.is_global_zero:
         return {}
     _load_best(trainer, module)

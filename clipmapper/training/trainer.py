@@ -20,6 +20,8 @@ from clipmapper.training.checkpoint_file import read_checkpoint_file, write_chec
 from clipmapper.training.divergence import StopAtDivergence
 from clipmapper.training.logged import log_config
 from clipmapper.training.progress import FitProgress
+from clipmapper.training.ranks import use_own_processes
+from clipmapper.training.stop_at_step import StopAtStep
 
 
 def base_trainer(config: BaseConfig, run: Path, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
@@ -50,9 +52,11 @@ def base_trainer(config: BaseConfig, run: Path, callbacks: list[Callback], **set
     logger = build_logger(config.logger, run)
     log_config(logger, asdict(config))
     try:
-        return pl.Trainer(**{**shared, **settings}, logger=logger, callbacks=callbacks)
+        trainer = pl.Trainer(**{**shared, **settings}, logger=logger, callbacks=callbacks)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error
+    use_own_processes(trainer)
+    return trainer
 
 
 def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
@@ -73,6 +77,7 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         KeptCheckpoint(run, LAST),
         FitProgress(t.log_every_n_steps),
         StopAtDivergence(config, run / "checkpoints" / f"{LAST}.ckpt"),
+        StopAtStep(run / "checkpoints" / f"{LAST}.ckpt"),
     ]
     if t.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=t.patience))

@@ -1,0 +1,42 @@
+"""The line about a run that a signal stopped: what was stopped, what is kept, and how to go on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: For each command that continues a stopped run: the files from which it does.
+_CONTINUED = {"train": "checkpoints/last.ckpt", "perturb": "parts/*.samples.parquet", "reproduce": "stages.json"}
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run that has begun."""
+
+    command: str
+    folder: Path
+    given: Sequence[str]  #: the arguments as typed
+
+    def stopped(self, signal: str) -> str:
+        """Return the line about this run after a signal."""
+        return f"stopped by {signal}: {self.command}{self.going_on()}"
+
+    def going_on(self) -> str:
+        """Return what is kept and how to go on, as the end of a line."""
+        kept = self.folder.rglob(_CONTINUED.get(self.command, "[!.]*.*"))
+        if not any(path.is_file() and path.name != "config.yaml" for path in kept):
+            return f"; nothing is kept; run the same command again: {self._line(self.given)}"
+        if self.command not in _CONTINUED:
+            again = self._line(self.given)
+            return f"; what was finished is in {self.folder}; it cannot be continued, run it again: {again}"
+        if self.command == "reproduce":
+            return f"; the finished stages are in {self.folder}; to go on run the same command again"
+        others = [each for each in self.given if not each.startswith(("resume=", "hydra.run.dir="))]
+        return f"; its state is in {self.folder}; to go on: {self._line([*others, f'resume={self.folder}'])}"
+
+    def _line(self, arguments: Sequence[str]) -> str:
+        script = Path(sys.argv[0]).stem == self.command
+        return shlex.join([*(["python", sys.argv[0]] if script else ["clipmapper", self.command]), *arguments])

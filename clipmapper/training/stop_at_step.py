@@ -1,0 +1,90 @@
+"""A training that a signal stops: it finishes its step and writes a checkpoint, from which it can go on."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from clipmapper.process import stopping
+
+# Where a checkpoint has the progress of the validation.
+_VALIDATION = "epoch_loop.val_loop.batch_progress"
+
+
+class StopAtStep(Callback):
+    """Callback that stops a training at the end of its step when a signal asks for it.
+
+    A resumed run continues as if it had not been stopped: a validation that was due or not complete is run whole. All
+    processes of a distributed run stop at the same step. The last step is followed by the end of the training.
+
+    Args:
+        path: The file of the last checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._validation_due = False
+        self._saved = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let signals wait from now on."""
+        stopping.defer(True)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the checkpoint after a step, unless a validation follows."""
+        interval = trainer.val_check_batch
+        validates = trainer.enable_validation and interval is not None and (batch_idx + 1) % interval == 0
+        if not validates:
+            self._save_if_asked(trainer)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stop before the next step: by now the values of the step before it are logged."""
+        if self._saved:
+            raise stopping.asked()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop after a step that a validation follows."""
+        self._stop_in_validation(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Stop during a validation."""
+        self._stop_in_validation(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note in the checkpoint that its validation is still to be run: as if its first batch were being read."""
+        if self._validation_due:
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            progress = checkpoint["loops"]["fit_loop"][_VALIDATION]
+            progress.update(total=begun, current=dict(begun), is_last_batch=False)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let signals stop the process again; the checkpoint of the last step is written."""
+        stopping.defer(False)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let signals stop the process again."""
+        stopping.defer(False)
+
+    def _stop_in_validation(self, trainer: pl.Trainer) -> None:
+        if not trainer.sanity_checking:
+            self._validation_due = True
+            self._save_if_asked(trainer)
+            self._validation_due = False
+            if self._saved:
+                raise stopping.asked()
+
+    def _save_if_asked(self, trainer: pl.Trainer) -> None:
+        asked = trainer.strategy.reduce_boolean_decision(stopping.is_asked(), all=False)
+        if not asked or trainer.global_step >= trainer.max_steps or not trainer.checkpoint_callbacks:
+            return
+        stopping.ask(signal.SIGTERM)  # another process of a distributed run was asked
+        trainer.save_checkpoint(self._path)
+        self._saved = True

@@ -1,0 +1,98 @@
+"""Signals end a process by one rule."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from clipmapper.process import stopping
+from clipmapper.process.stopping import Stopped, begin_work, check, defer, stoppable
+
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_raises_and_has_its_exit_status(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with stoppable():
+        begin_work()
+        with pytest.raises(Stopped) as stop:
+            signal.raise_signal(number)
+        assert stop.value.status == SIGNALS[number]
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+    assert not stopping.is_asked()
+
+
+def test_a_deferred_signal_is_raised_at_the_next_check() -> None:
+    with stoppable():
+        begin_work()
+        defer(True)
+        check()
+        signal.raise_signal(signal.SIGTERM)
+        assert stopping.is_asked()
+        check()
+        defer(False)
+        with pytest.raises(Stopped):
+            check()
+
+
+def test_a_signal_that_is_sent_to_a_process_and_to_its_group_counts_once() -> None:
+    with stoppable():
+        begin_work()
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # a second one would end this process
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with stoppable():
+            begin_work()
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopping.is_asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def ended(code: str, *numbers: signal.Signals) -> tuple[int, str]:
+    """Run code that prints a line before each signal that it gets; return the exit status and what it printed."""
+    head = "import time\nfrom clipmapper.process.stopping import *\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", head + code], stdout=-1, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for number in numbers:
+            process.stdout.readline()
+            process.send_signal(number)
+            time.sleep(0.3)
+        out = process.communicate(timeout=60)[0]
+    return process.returncode, out
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_before_the_work_begins_the_process_ends_in_one_line(number: signal.Signals) -> None:
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    waiting = "with stoppable():\n print(1, flush=True)\n time.sleep(60)"
+    assert ended(waiting, number) == (SIGNALS[number], f"stopped by {name}: nothing was begun\n")
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    code = "with stoppable():\n begin_work()\n defer(True)\n print(1, flush=True)\n time.sleep(1)\n"
+    code += " print(2, flush=True)\n time.sleep(60)\n"
+    started = time.monotonic()
+    assert ended(code, signal.SIGINT, signal.SIGINT) == (130, "")
+    assert time.monotonic() - started < 30
+
+
+def test_a_process_of_a_run_leaves_ctrl_c_to_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(stopping.PARENT, "1")
+    with stoppable():
+        begin_work()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
