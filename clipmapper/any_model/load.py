@@ -16,7 +16,8 @@ from clipmapper.encoder.load import fingerprint, use
 from clipmapper.encoder.open_clip_models import activation_note, load_open_clip
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
-from explain.sample.hugging_face import DUAL, loaded
+from explain.sample.hugging_face import DUAL
+from explain.sample.loaded import loaded
 
 
 @dataclass(frozen=True, eq=False)

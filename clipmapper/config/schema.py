@@ -6,7 +6,6 @@ at once.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +56,11 @@ class TrainedWithConfig:
     def check_trained_with(self, section: str) -> None:
         """Raise UserError if a value is not valid; ``section`` is that of the config."""
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and (len(values) != 3 or not all(map(math.isfinite, values))):
-                raise UserError(f"{section}.{name}={values} must be three numbers, one for each of red, green and blue")
-        if self.std is not None and min(self.std) <= 0:
-            raise UserError(f"{section}.std={self.std}: all three numbers must be greater than 0")
+            least = 1e-6 if name == "std" else -1e3
+            if values is not None and (len(values) != 3 or not all(least <= value <= 1e3 for value in values)):
+                raise UserError(
+                    f"{section}.{name}={values} must be three numbers from {least:g} to 1000, for red, green, blue"
+                )
         if self.interpolation is not None:
             one_of(f"{section}.interpolation", self.interpolation, ("bicubic", "bilinear"))
         if self.resize_mode is not None:

@@ -107,12 +107,13 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
-_Numbers = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+_Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+_Std = Annotated[float, Field(ge=1e-6, le=1e3)]
 
 
 class _Preprocessing(_Part):
-    mean: Annotated[_Numbers, Field(min_length=3, max_length=3)]
-    std: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=3, max_length=3)]
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Std, _Std, _Std]
     interpolation: Literal["bicubic", "bilinear", "random"] = "bicubic"  # random: in training; bicubic afterwards
     resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
     mode: Literal["RGB"] = "RGB"

@@ -136,7 +136,8 @@ def trace_sample(model: Any, processor: Any, asked: Asked) -> TracedSample:
         from explain.sample.open_clip import trace_pair
 
         return trace_pair(model, processor, asked)
-    from explain.sample.hugging_face import loaded, trace_loaded
+    from explain.sample.hugging_face import trace_loaded
+    from explain.sample.loaded import loaded
 
     model, processor = loaded(model, processor)
     if not isinstance(model, nn.Module) or getattr(getattr(model, "config", None), "model_type", None) is None:

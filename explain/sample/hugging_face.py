@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -23,45 +22,6 @@ MATCHING = ("blip", "flava")  # whose logits are those of the two answers
 CLASSIFIERS = ("vilt", "bert", *OF_IMAGES, *MATCHING)
 MATCHES = ["no match", "match"]
 TRACED_ONLY = ("lxmert", "visual_bert")  # they read features of regions
-
-
-def loaded(model: Any, processor: Any) -> tuple[Any, Any]:
-    """Return a model and its processor, each loaded if it is a folder or a name on the hub.
-
-    Raises:
-        ValueError: Neither a folder nor a reachable name on the hub.
-    """
-    if isinstance(model, str):
-        import transformers
-
-        name = model
-        config = _load(transformers.AutoConfig.from_pretrained, name)
-        architectures = getattr(config, "architectures", None) or ["None"]
-        kind = getattr(transformers, architectures[0], None)
-        if kind is None:
-            raise ValueError(f"{name}: transformers has no model {architectures[0]}")
-        eager = {"attn_implementation": "eager"} if config.model_type == "vilt" else {}
-        model = _load(partial(kind.from_pretrained, **eager), name).eval()
-        processor = name if processor is None else processor
-    if processor is None:
-        processor = getattr(model, "name_or_path", "") or None
-    if isinstance(processor, str):
-        import transformers
-
-        processor = _load(transformers.AutoProcessor.from_pretrained, processor)
-    return model, processor
-
-
-def _load(load: Any, name: str) -> Any:
-    try:
-        return load(name)
-    except ImportError as error:  # of a package that only this model's processor needs
-        raise ValueError(f"cannot load {name!r}: {' '.join(str(error).split())}") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"cannot load {name!r}: it is no folder with such files, and no model that the Hugging Face hub gives "
-            "(without a network, give the folder of a downloaded model)"
-        ) from error
 
 
 def trace_loaded(model: Any, processor: Any, asked: Asked) -> TracedSample:

@@ -8,7 +8,8 @@ from torch import nn
 
 from clipmapper.errors import UserError
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
-from explain.sample.hugging_face import CLASSIFIERS, DUAL, loaded
+from explain.sample.hugging_face import CLASSIFIERS, DUAL
+from explain.sample.loaded import loaded
 from perturbation.pairs.scorers.base import Scorer
 from perturbation.pairs.scorers.classes import clipmapper_classes, hugging_face_classes
 from perturbation.pairs.scorers.dual import hugging_face_dual, open_clip_dual

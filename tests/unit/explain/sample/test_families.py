@@ -98,16 +98,3 @@ def test_bert_has_no_image(tmp_path):
             explain.explain(model, words, given, **options)
     with pytest.raises(ValueError, match=r"no image to draw; e\.words has the words"):
         explained.save(tmp_path / "x.png")
-
-
-def test_a_missing_package_is_named(monkeypatch, tmp_path):
-    import transformers
-
-    from explain.sample import hugging_face
-
-    def load(name):
-        raise ImportError("Package `num2words` is required.\nInstall it.")
-
-    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", load)
-    with pytest.raises(ValueError, match=r"^cannot load 'x': Package `num2words` is required\. Install it\.$"):
-        hugging_face.loaded(object(), "x")
