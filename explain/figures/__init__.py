@@ -12,7 +12,7 @@ Examples::
     save(draw_caption(caption), "figures/1_caption")  # word_maps: [n_words, rows, cols]
 """
 
-from explain.figures.caption import Caption, WordMaps, draw_caption
+from explain.figures.caption import Caption, WordMaps, draw_caption, draw_caption_pages
 from explain.figures.content import caption_content, sample_content
 from explain.figures.interaction import draw_interaction
 from explain.figures.photo import Photo
@@ -29,6 +29,7 @@ __all__ = [
     "caption_content",
     "draw",
     "draw_caption",
+    "draw_caption_pages",
     "draw_interaction",
     "merge_pieces",
     "sample_content",

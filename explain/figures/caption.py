@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from matplotlib.figure import Figure
@@ -30,6 +31,7 @@ from explain.figures.scale import Array, Scale, checked_scale, finite
 
 CELL = 47.0  # nine cells are as wide as the text of a two-column paper, in points
 MOST_COLUMNS = 9
+HIGHEST = 648.0  # most points of a figure's height, 9 inches
 PHOTO = 76.0  # width of the photo
 TEXT, NAME, WORD, NOTE = 9.0, 8.0, 7.0, 6.0  # font sizes
 BLOCK_GAP = 8.0  # space above each explainer
@@ -118,25 +120,63 @@ def draw_caption(caption: Caption, overlay: Overlay = "bilinear", scale: Literal
     Raises:
         ValueError: ``overlay`` or ``scale`` is unknown.
     """
-    checked_scale(scale)
-    checked_overlay(overlay)
-    titles = [*map(visible, caption.words), WHOLE]
-    lines = math.ceil(len(titles) / MOST_COLUMNS)
-    grid = Grid.of(caption.photo, titles, WORD, CELL, math.ceil(len(titles) / lines), room=0)
-    width = max(grid.width, PHOTO + GAP + BARS + GAP)
-    common = _scales(caption.explanations) if scale == "common" else None
-    header = _Header(caption, width - PHOTO - GAP, common)
-    name = lines_height(1, NAME) if common else BAR_ROOM
-    block = BLOCK_GAP + name + grid.height
-    page = Page(2 * MARGIN + width, 2 * MARGIN + header.height + len(caption.explanations) * block)
-    header.draw(page)
-    for number, explanation in enumerate(caption.explanations):
-        top = MARGIN + header.height + number * block + BLOCK_GAP + name
-        page.lines(MARGIN, top - lines_height(1, NAME), [explanation.explainer], NAME, bold=True)
-        if common is None:
-            page.colour_bars(top, _scales([explanation]), LABELS)
-        _draw_maps(page, replace(grid, top=top), explanation, common or _scales([explanation]), overlay)
-    return page.figure
+    return _Layout.of(caption, scale).draw(caption.explanations, overlay)
+
+
+def draw_caption_pages(
+    caption: Caption, overlay: Overlay = "bilinear", scale: Literal["each", "common"] = "each"
+) -> list[Figure]:
+    """Draw a caption like :func:`draw_caption`, but on as many figures as needed so that none is higher than a page.
+
+    A page is 9 inches high. A figure has at least one explainer; common scales are those of all figures.
+
+    Raises:
+        ValueError: ``overlay`` or ``scale`` is unknown.
+    """
+    layout, every = _Layout.of(caption, scale), caption.explanations
+    count = max(1, int((HIGHEST - 2 * MARGIN - layout.header.height) // layout.block))
+    pages = math.ceil(len(every) / count)
+    edges = [len(every) * page // pages for page in range(pages + 1)]
+    return [layout.draw(every[first:last], overlay) for first, last in pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The sizes of a caption's figure, and its common scales if it has such."""
+
+    grid: Grid
+    header: _Header
+    common: tuple[Scale, Scale] | None
+    width: float
+    name: float  # height of an explainer's name, with the colour bars next to it
+    block: float  # height of an explainer's maps, with its name
+
+    @classmethod
+    def of(cls, caption: Caption, scale: str) -> _Layout:
+        """Return the layout of a caption; ``scale`` is ``each`` or ``common``."""
+        checked_scale(scale)
+        titles = [*map(visible, caption.words), WHOLE]
+        lines = math.ceil(len(titles) / MOST_COLUMNS)
+        grid = Grid.of(caption.photo, titles, WORD, CELL, math.ceil(len(titles) / lines), room=0)
+        width = max(grid.width, PHOTO + GAP + BARS + GAP)
+        common = _scales(caption.explanations) if scale == "common" else None
+        name = lines_height(1, NAME) if common else BAR_ROOM
+        header = _Header(caption, width - PHOTO - GAP, common)
+        return cls(grid, header, common, width, name, BLOCK_GAP + name + grid.height)
+
+    def draw(self, explanations: Sequence[WordMaps], overlay: Overlay) -> Figure:
+        """Draw the header and the maps of some of the explainers."""
+        checked_overlay(overlay)
+        page = Page(2 * MARGIN + self.width, 2 * MARGIN + self.header.height + len(explanations) * self.block)
+        self.header.draw(page)
+        for number, explanation in enumerate(explanations):
+            top = MARGIN + self.header.height + number * self.block + BLOCK_GAP + self.name
+            page.lines(MARGIN, top - lines_height(1, NAME), [explanation.explainer], NAME, bold=True)
+            scales = self.common or _scales([explanation])
+            if self.common is None:
+                page.colour_bars(top, scales, LABELS)
+            _draw_maps(page, replace(self.grid, top=top), explanation, scales, overlay)
+        return page.figure
 
 
 @dataclass(frozen=True)
@@ -171,7 +211,7 @@ class _Header:
 
 def _scales(explanations: Sequence[WordMaps]) -> tuple[Scale, Scale]:
     """Return the scale of words and the scale of whole captions."""
-    return Scale.pair((e.word_scores for e in explanations), (e.whole_scores for e in explanations))
+    return Scale.common_pair([[e.word_scores] for e in explanations], [[e.whole_scores] for e in explanations])
 
 
 def _draw_maps(page: Page, grid: Grid, explanation: WordMaps, scales: tuple[Scale, Scale], overlay: Overlay) -> None:

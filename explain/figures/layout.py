@@ -107,8 +107,10 @@ class Page:
         self.panel(left, top, width, BAR_HEIGHT).imshow(scale.on_white(ends)[None], aspect="auto")
         self.ink.add_patch(Rectangle((left, top), width, BAR_HEIGHT, fill=False, lw=0.4, ec="0.4"))
         baseline = top + BAR_HEIGHT + 1.25 * BAR_LABEL
-        self.text(left, baseline, f"{ends[0]:.2g}".replace("-", "\u2212"), BAR_LABEL)
-        self.text(left + width, baseline, f"{ends[-1]:.2g}", BAR_LABEL, "right")
+        low, high = ("\u2264 ", "\u2265 ") if scale.exceeded else ("", "")
+        first = f"{ends[0]:.2g}".replace("-", "\u2212")
+        self.text(left, baseline, f"{low}{first}" if scale.signed else first, BAR_LABEL)
+        self.text(left + width, baseline, f"{high}{ends[-1]:.2g}", BAR_LABEL, "right")
         if scale.signed:
             self.text(left + width / 2, baseline, "0", BAR_LABEL, "center")
         self.text(left + width / 2, baseline + 1.2 * BAR_LABEL, label, BAR_LABEL, "center")

@@ -117,7 +117,8 @@ def draw(sample: Sample, overlay: Overlay = "bilinear", scale: Literal["each", "
         sample: The sample.
         overlay: ``bilinear`` for smooth maps, ``patches`` for one flat colour per patch.
         scale: ``each``: every explainer has separate scales for patches and words, up to its largest score. ``common``:
-            a colour means the same score in every column, and colour bars show the scales.
+            a colour means the same score in every column, and colour bars show the scales. If an explainer's scores
+            are much larger than those of the others, its largest have the colour of the scale's end, marked with ≥.
 
     Raises:
         ValueError: ``overlay`` or ``scale`` is unknown.
@@ -144,7 +145,7 @@ def draw(sample: Sample, overlay: Overlay = "bilinear", scale: Literal["each", "
 
 def _scales(explanations: Sequence[Explanation]) -> tuple[Scale, Scale]:
     """Return the scale of patches and the scale of words."""
-    return Scale.pair((e.patch_scores for e in explanations), (e.word_scores for e in explanations))
+    return Scale.common_pair([[e.patch_scores] for e in explanations], [[e.word_scores] for e in explanations])
 
 
 def _draw_explanation(

@@ -6,8 +6,8 @@ place on any photo.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 OPACITY = 0.82  # opacity of the largest score
 OPACITY_POWER = 0.6  # opacity grows with this power of the score; a power below 1 makes weak scores visible
 ROUNDING = 1e-6  # negative scores this small, relative to the largest score, are rounding errors
+ROBUST = 2.0  # most that the limit of a common scale exceeds the median of the explainers' largest scores
 Array = NDArray[np.float64]
 
 
@@ -26,6 +27,7 @@ class Scale:
 
     limit: float
     signed: bool
+    exceeded: bool = False  #: whether there are larger scores, which have the colour of the limit
 
     @classmethod
     def over(cls, arrays: Iterable[Array]) -> Scale:
@@ -45,6 +47,26 @@ class Scale:
         signed = one.signed or other.signed
         return cls(one.limit, signed), cls(other.limit, signed)
 
+    @classmethod
+    def common(cls, explainers: Sequence[Iterable[Array]]) -> Scale:
+        """Return one scale for several explainers, on which large scores of a single one do not blank the others.
+
+        The limit is the largest score, but at most ``ROBUST`` times the (lower) median of the explainers' largest
+        scores; an explainer without any score other than zero does not count.
+        """
+        own = [cls.over(arrays) for arrays in explainers]
+        limits = sorted(scale.limit for scale in own if scale.limit)
+        largest = limits[-1] if limits else 0.0
+        limit = min(largest, ROBUST * limits[(len(limits) - 1) // 2]) if limits else 0.0
+        return cls(limit, any(scale.signed for scale in own), limit < largest)
+
+    @classmethod
+    def common_pair(cls, first: Sequence[Iterable[Array]], second: Sequence[Iterable[Array]]) -> tuple[Scale, Scale]:
+        """Return the common scales of two kinds of scores, such as patches and words; both are signed or neither is."""
+        one, other = cls.common(first), cls.common(second)
+        signed = one.signed or other.signed
+        return replace(one, signed=signed), replace(other, signed=signed)
+
     @property
     def norm(self) -> Normalize:
         """Normalisation of values returned by :meth:`share`."""
@@ -59,8 +81,8 @@ class Scale:
         return _SIGNED if self.signed else _UNSIGNED
 
     def share(self, scores: Array) -> Array:
-        """Return scores divided by the limit, which keeps tiny and huge scores exact."""
-        return scores / self.limit if self.limit else np.zeros_like(scores)
+        """Return scores divided by the limit, at most 1 in size, which keeps tiny and huge scores exact."""
+        return np.clip(scores / self.limit, -1, 1) if self.limit else np.zeros_like(scores)
 
     def on_white(self, scores: Array) -> Array:
         """Return the colours of scores on a white page, RGB from 0 to 1, [..., 3]."""

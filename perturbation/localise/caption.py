@@ -23,8 +23,10 @@ from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from clipmapper.training.batches import in_order
 from explain import Explainer
+from explain.figures.saving import save
 from perturbation.config import LocaliseConfig
 from perturbation.localise.deletion import DELETION, word_effects
+from perturbation.localise.figure import draw_localisation
 from perturbation.localise.metrics import Mask, Scores
 from perturbation.localise.samples import write_samples
 from perturbation.localise.tables import cell, print_localisation
@@ -79,6 +81,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     text = markdown(tables["rows"], tables["left_out"], about_data, about)
     (run / "word_localisation.md").write_text(text, encoding="utf-8")
     every = [row for row in tables["rows"] if row["kind"] == ALL]
+    save(draw_localisation(every), run / "word_localisation")
     print_localisation(every, f"words of captions of {about_data}", "word_localisation.md has the kinds of words")
 
 

@@ -21,9 +21,11 @@ from clipmapper.tasks.vqa.tracing import Traced
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from clipmapper.training.batches import even_batches
 from explain import Explainer
+from explain.figures.saving import save
 from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseBaseConfig, LocaliseConfig
 from perturbation.localise.deletion import DELETION, answer_effects
+from perturbation.localise.figure import draw_localisation
 from perturbation.localise.metrics import METRICS, chance
 from perturbation.localise.samples import write_samples
 from perturbation.localise.tables import CHANCE, localisation_rows, markdown, print_localisation
@@ -62,7 +64,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
 
 
 def write_report(found: Localised, model: str, config: LocaliseBaseConfig, run: Path) -> None:
-    """Write ``localisation.json``, ``.md`` and ``.parquet``, and print the table.
+    """Write ``localisation.json``, ``.md``, ``.parquet`` and the figure, and print the table.
 
     Args:
         found: The metrics of every explainer.
@@ -78,6 +80,7 @@ def write_report(found: Localised, model: str, config: LocaliseBaseConfig, run: 
     about = {"checkpoint": model, "questions": len(found.ids)}
     write_metrics(run / "localisation.json", {**tables, **about}, asdict(config))
     (run / "localisation.md").write_text(text, encoding="utf-8")
+    save(draw_localisation(tables["rows"]), run / "localisation")
     print_localisation(tables["rows"], about_data, "localisation.md has the numbers of questions")
 
 

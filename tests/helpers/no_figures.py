@@ -9,7 +9,7 @@ from unittest.mock import patch
 DRAWN = (
     "clipmapper.tasks.vqa.pictures.draw",
     "clipmapper.tasks.vqa.pictures.save",
-    "clipmapper.tasks.caption.pictures.draw_caption",
+    "clipmapper.tasks.caption.pictures.draw_caption_pages",
     "clipmapper.tasks.caption.pictures.save",
     "clipmapper.any_model.pictures.draw",
     "clipmapper.any_model.pictures.save",

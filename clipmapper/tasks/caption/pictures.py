@@ -21,7 +21,7 @@ from clipmapper.tasks.caption.sentence import Word, split_words, word_weights
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner
 from clipmapper.training.batches import in_order
 from explain import Explainer
-from explain.figures import Caption, Photo, WordMaps, caption_content, draw_caption, save
+from explain.figures import Caption, Photo, WordMaps, caption_content, draw_caption_pages, save
 
 _WEIGHTED = {"equal": "equally", "bleu4": "by BLEU-4", "cider": "by CIDEr", "meteor": "by METEOR"}
 
@@ -141,9 +141,11 @@ def _split_by_sub_words(pictures: CaptionedBatch, sub_words: int) -> Iterator[Ca
 
 
 def draw(caption: ExplainedCaption, photo: Photo, config: ExplainCaptionConfig, folder: Path) -> dict[str, Any]:
-    """Write the caption's figure, and return its content for the file of contents."""
+    """Write the caption's figure, on several pages if it is high, and return its content for the file of contents."""
     figure, name = figure_of(caption, photo, config), f"image_{caption.image.image_id}"
-    save(draw_caption(figure, config.overlay, config.scale), folder / name, config.formats)
+    pages = draw_caption_pages(figure, config.overlay, config.scale)
+    for number, page in enumerate(pages, start=1):
+        save(page, folder / (name if len(pages) == 1 else f"{name}_{number}"), config.formats)
     return {"name": name, **caption_content(figure)}
 
 

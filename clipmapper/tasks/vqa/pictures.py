@@ -114,7 +114,12 @@ def draw_sample(sample: ExplainedSample, photo: Photo, config: ExplainConfig, fo
     words = _merge_rows(sample.pieces, sample.interaction[:, sample.patches])
     matrix = np.array([scores for _, scores in words])
     if config.interaction and words:
-        drawn = draw_interaction(photo, [word for word, _ in words], matrix, sample.grid, config.overlay)
+        shown, answer = (
+            [word for word, _ in words],
+            f"{sample.target.answer}, probability {sample.target.probability:.3f}",
+        )
+        question = sample.question.question
+        drawn = draw_interaction(photo, shown, matrix, sample.grid, config.overlay, question, answer)
         save(drawn, folder / f"{name}_interaction", config.formats)
     return {"name": name, **sample_content(figure, matrix.reshape(-1, *sample.grid))}
 

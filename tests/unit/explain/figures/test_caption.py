@@ -5,7 +5,7 @@ import pytest
 from figure_checks import BOX, ODD, WHITE, WIDTH, cut, no_overlap, pictures, texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from explain.figures import Caption, Photo, WordMaps, draw_caption, save
+from explain.figures import Caption, Photo, WordMaps, draw_caption, draw_caption_pages, save
 
 GRID = (3, 4)
 HEIGHT = WHITE.shape[0]
@@ -164,3 +164,19 @@ def test_outside_the_box_nothing_is_coloured():
     edge = round(pixels.shape[1] * 0.15)
     assert pixels[:, :edge].min() > 250
     assert pixels[:, edge * 3 : -edge * 3].min() < 200
+
+
+@pytest.mark.parametrize("scale", ["each", "common"])
+def test_no_page_is_higher_than_nine_inches_and_every_explainer_is_on_one(scale):
+    names = [f"e{k}" for k in range(9)]
+    drawn = caption(["word"] * 14, random_maps(14, names))
+    pages = draw_caption_pages(drawn, scale=scale)
+    assert len(pages) > 1
+    assert all(page.get_figheight() <= 9 for page in pages)
+    assert [text for page in pages for text in texts(page) if text in names] == names
+    if scale == "common":  # all pages have the scales of the figure without pages
+        ends = {text for text in texts(draw_caption(drawn, scale=scale)) if text.startswith("0.")}
+        assert ends
+        assert all(ends <= set(texts(page)) for page in pages)
+    (page,) = draw_caption_pages(caption(["a"], random_maps(1)))
+    assert texts(page) == texts(draw_caption(caption(["a"], random_maps(1))))

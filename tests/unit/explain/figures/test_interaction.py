@@ -41,3 +41,12 @@ def test_an_interaction_has_one_scale():
     np.testing.assert_array_equal(first[40, 40], second[40, -40])
     assert first[40, 40].sum() > first[40, -40].sum() + 30 > second[40, 40].sum() + 60  # 0.5, 1, 2
     assert "2" in texts(figure)
+
+
+def test_question_answer_and_meaning_are_written() -> None:
+    for words in (["a"], ["a"] * 9):
+        matrix = np.ones((len(words), 12))
+        figure = draw_interaction(Photo(WHITE, BOX), words, matrix, GRID, question="$x$ a?", answer="red, 0.98")
+        no_overlap(figure)
+        assert {"$x$ a?", "red, 0.98"} <= set(texts(figure))
+        assert "the word to the patch" in " ".join(texts(figure))

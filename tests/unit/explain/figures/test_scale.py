@@ -3,7 +3,7 @@
 import colorspacious
 import numpy as np
 import pytest
-from figure_checks import GRID, cut, make_sample, one_hot, pictures, rendered
+from figure_checks import GRID, cut, make_sample, one_hot, pictures, rendered, texts
 from matplotlib.figure import Figure
 
 from explain.figures import Explanation, Photo, draw
@@ -52,3 +52,16 @@ def test_words_stay_readable(signed):
 def test_tiny_and_huge_scores_give_the_same_figure(size):
     figures = [draw(make_sample(Explanation("e", one_hot(1, 1) * s, [0, s])), "patches") for s in (1.0, size)]
     np.testing.assert_array_equal(rendered(figures[0]), rendered(figures[1]))
+
+
+def test_no_single_explainer_blanks_the_others_on_a_common_scale() -> None:
+    arrays = [[np.array([0.5, 1.0])], [np.array([0.0, 1.2])], [np.array([0.0])], [np.array([3.0, -900.0])]]
+    scale = Scale.common(arrays)
+    assert scale.limit == pytest.approx(2 * 1.2)  # twice the median of 1, 1.2 and 900
+    assert scale.exceeded
+    assert scale.signed
+    np.testing.assert_allclose(scale.share(np.array([1.2, 900.0, -900.0])), [0.5, 1, -1])
+    assert Scale.common(arrays[:2]) == Scale(1.2, False)
+    assert Scale.common([[np.zeros(2)]]) == Scale(0.0, False)
+    explanations = [Explanation(name, one_hot(1, 1) * size, [0, 0]) for name, size in (("a", 1), ("b", 900))]
+    assert {"\u2265 2"} <= set(texts(draw(make_sample(*explanations), scale="common")))
