@@ -37,6 +37,7 @@ from clipmapper.errors import UserError
 from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
 from clipmapper.process import stopping, sweep, workers
+from clipmapper.process.partial import remove_left_over
 from clipmapper.process.stop_line import StartedRun
 from clipmapper.tasks import TASKS
 from clipmapper.text import check_text, check_texts, printable
@@ -106,6 +107,7 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             console.progress(None, f"{name} is running"),
         ):
             stopping.begin_work()
+            remove_left_over(folder.rglob(".*.partial"))
             new = first and may_write(folder, OmegaConf.select(config, "resume"), continued)
             if new:
                 write_config(folder, config, line)

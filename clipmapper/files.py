@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import re
 import reprlib
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from clipmapper.errors import UserError
+from clipmapper.process.partial import named_errors, partial_path
 from clipmapper.storage.checksums import KEY as CHECKSUM
 from clipmapper.storage.checksums import is_checksum, note_unsealed, sealed, unsealed
 from clipmapper.text import check_texts
@@ -61,10 +61,11 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: Writing failed; an existing file at ``path`` is unchanged.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        with named_errors(path):
+            partial.write_bytes(content)
+            partial.replace(path)
     except BaseException:
         with suppress(OSError):
             partial.unlink()
@@ -265,12 +266,16 @@ def write_metrics(path: Path, metrics: dict[str, Any], config: dict[str, Any]) -
     write_json(path, {**metrics, "config": config, "versions": versions()})
 
 
+_GIT = 10.0  # seconds that git may take
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect results, and the commit if git can report it."""
     found = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
     here = str(Path(__file__).parent)
     try:
-        head = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        line = ["git", "-C", here, "rev-parse", "HEAD"]
+        head = subprocess.run(line, capture_output=True, text=True, check=True, timeout=_GIT, stdin=subprocess.DEVNULL)
+    except (OSError, ValueError, subprocess.SubprocessError):  # none, broken, no repository, or it does not answer
         return found
     return found | {"commit": head.stdout.strip()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from clipmapper.benchmarks.random_models import random_batch, random_clip, random_model
 from clipmapper.benchmarks.timing import peak_memory, side_by_side
 from clipmapper.encoder.load import TextBatch
+from clipmapper.process.workers import pool
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import trace_vqa
 from explain import Explainer, Needs, explainers
@@ -94,8 +94,8 @@ def _last_blocks(size: str, pixels: Tensor, questions: TextBatch) -> float:
 
 def _peak(size: str, mapper: str, weighted: bool) -> float:
     """Return the peak memory of one call in a new process, in which no earlier call left memory to reuse."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_peak_here, size, mapper, weighted).result()
+    with pool(1, get_context("spawn")) as processes:
+        return processes.submit(_peak_here, size, mapper, weighted).result()
 
 
 def _peak_here(size: str, mapper: str, weighted: bool) -> float:

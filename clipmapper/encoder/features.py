@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import zlib
@@ -28,6 +27,7 @@ from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import FrozenClip, load_encoder, use
 from clipmapper.errors import UserError
 from clipmapper.nn import Tokens
+from clipmapper.process.partial import filled, locked
 
 
 @dataclass(frozen=True)
@@ -244,15 +244,13 @@ class FeatureStore:
 def write_store(folder: Path, batches: Iterable[list[np.ndarray]], dtype: str) -> None:
     """Write batches of items, [rows, D] each, as a feature store.
 
-    The store is written to a temporary folder, which is renamed when all items are written.
+    The store is written to a temporary folder, which is renamed when all items are written. A complete store that
+    another process has written meanwhile is kept.
 
     Raises:
         UserError: A value is NaN or infinite, or too large for ``dtype``.
     """
-    half = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
-    try:
+    with filled(folder) as half:
         offsets, width = [0], 0
         with (half / "rows.bin").open("wb") as rows:
             for batch in batches:
@@ -271,21 +269,21 @@ def write_store(folder: Path, batches: Iterable[list[np.ndarray]], dtype: str) -
         checksums = {"rows": _checksum(half / "rows.bin"), "offsets": _checksum(half / "offsets.npy")}
         written = {"meta": meta, "checksums": {**checksums, "meta": _checksum_of(meta)}}
         (half / "meta.json").write_text(json.dumps(written))
-        shutil.rmtree(folder, ignore_errors=True)
-        half.rename(folder)
-    except BaseException:
-        shutil.rmtree(half, ignore_errors=True)
-        raise
+        with locked(folder.parent):
+            if open_or_none(folder, report=False) is None:  # otherwise another process was faster
+                shutil.rmtree(folder, ignore_errors=True)
+                half.rename(folder)
 
 
-def open_or_none(folder: Path) -> FeatureStore | None:
-    """Return the store in a folder, or None if it does not exist or is damaged; damage is reported on stderr."""
+def open_or_none(folder: Path, report: bool = True) -> FeatureStore | None:
+    """Return the store in a folder, or None if it does not exist or is damaged, which is printed with ``report``."""
     if not folder.exists():
         return None
     try:
         return FeatureStore(folder)
     except DamagedStore as error:
-        print(f"feature cache is damaged and is computed again: {error}", file=sys.stderr)
+        if report:
+            print(f"feature cache is damaged and is computed again: {error}", file=sys.stderr)
         return None
 
 

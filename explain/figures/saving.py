@@ -1,6 +1,6 @@
 """Saving of figures to files."""
 
-import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "pdf
 
 def _write(figure: Figure, file: Path, name: str) -> None:
     """Write to a temporary file, then rename it, so that a partial file is never visible."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
     try:
         with matplotlib.rc_context(SETTINGS):
             figure.savefig(temporary, format=name, dpi=figure.dpi, metadata=METADATA[name])

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from clipmapper.config.run_folder import IDENTITY
 from clipmapper.console import clock, progress
+from clipmapper.process.stopping import PARENT
 from perturbation.reproduce.stages import DONE, FAILED, SKIPPED, WAITING, Stage, restore, save
 
 LOGS = "logs"  # folder of the stages' output
 COMMAND = (sys.executable, "-m", "perturbation.cli")
 _STATES = {"train": "checkpoints/last.ckpt", "perturb": IDENTITY}  # what a stopped run is continued from
 _POLL = 0.1  # seconds
+_PATIENCE = 20.0  # seconds that stages get to end after a signal, before they are killed
 
 
 @dataclass(eq=False)
@@ -75,11 +79,22 @@ def run_stages(stages: Sequence[Stage], folder: Path, jobs: int) -> list[Stage]:
                     stage = each.stage
                     _tell(stage, stages, clock(stage.seconds) if stage.status == DONE else f"{FAILED}: {stage.error}")
                     advance()
-        finally:
-            for each in running:
-                each.process.kill()
+        except BaseException:
+            _end(running)
+            raise
     save(stages, folder)
     return [stage for stage in stages if stage.status != DONE]
+
+
+def _end(running: Sequence[_Running]) -> None:
+    """End the stages that run: a training writes its checkpoint first."""
+    for each in running:
+        each.process.terminate()
+    until = time.monotonic() + _PATIENCE
+    for each in running:
+        with suppress(subprocess.TimeoutExpired):
+            each.process.wait(max(0.0, until - time.monotonic()))
+        each.process.kill()
 
 
 def _tell(stage: Stage, stages: Sequence[Stage], what: str) -> None:
@@ -112,7 +127,10 @@ def _start(stage: Stage, folder: Path, changed: bool) -> _Running:
     log = folder / LOGS / f"{stage.name}.txt"
     with log.open("w", encoding="utf-8") as output:
         line = [*COMMAND, stage.command, *arguments]
-        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        environment = {**os.environ, PARENT: str(os.getpid())}  # it ends with this process, and leaves Ctrl-C to it
+        process = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
     return _Running(stage, process, log, time.monotonic())
 
 

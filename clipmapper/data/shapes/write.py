@@ -9,10 +9,7 @@ depends on.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -28,6 +25,8 @@ from clipmapper.data.shapes.render import draw_masks, draw_scene
 from clipmapper.data.shapes.scene import Scene, SceneObject, sample_scene
 from clipmapper.data.vqa_files import VQALayout
 from clipmapper.errors import UserError
+from clipmapper.process.partial import filled
+from clipmapper.process.workers import pool
 
 SPLITS = ("train", "val", "test")
 LAYOUT = VQALayout(
@@ -63,13 +62,9 @@ def write_shapes(config: ShapesConfig, split: str) -> Path:
     folder = Path(config.root) / _name(config)
     if (folder / EVIDENCE.format(split=split)).is_file():
         return folder
-    half = folder.with_name(f".{folder.name}.{split}.{os.getpid()}")
-    shutil.rmtree(half, ignore_errors=True)
-    try:
+    with filled(folder) as half:
         _write_split(half, split, getattr(config, f"{split}_scenes"), config)
         _move_split(half, folder, split)
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
     return folder
 
 
@@ -103,10 +98,10 @@ def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> N
     work = partial(_write_scenes, root=root, split=split, config=config)
     parts: list[dict[str, Any]] = []
     with (
-        ProcessPoolExecutor(max(1, config.workers)) as pool,
+        pool(config.workers) as processes,
         progress(scenes, f"drawing {split}", "scenes") as advance,
     ):
-        for part in pool.map(work, chunks):
+        for part in processes.map(work, chunks):
             parts += part
             advance(len(part))
     info = {"description": f"shapes, {split}", "version": str(_FORMAT), "seed": config.seed}

@@ -6,7 +6,6 @@ The scenes of a batch are turned and mirrored, with captions that fit the result
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -18,6 +17,7 @@ from clipmapper.console import progress
 from clipmapper.data.shapes.captions import captions
 from clipmapper.data.shapes.render import draw_masks, draw_scene
 from clipmapper.data.shapes.scene import Scene, Seen, sample_scene, truth, turned, twin
+from clipmapper.process.workers import pool
 
 SCENE_PIXELS = 128
 CAPTION_KINDS = 5
@@ -56,7 +56,7 @@ def draw_pool(count: int, pixels: int, seed: int, workers: int) -> Pool:
     """
     chunks = [range(i, min(i + 250, count // 2)) for i in range(0, count // 2, 250)]
     parts = []
-    with ProcessPoolExecutor(workers) as processes, progress(count, "drawing", "scenes") as advance:
+    with pool(workers) as processes, progress(count, "drawing", "scenes") as advance:
         for part in processes.map(partial(_draw_pairs, pixels=pixels, seed=seed), chunks):
             parts.append(part)
             advance(len(part.scenes))

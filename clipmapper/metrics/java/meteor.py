@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from clipmapper.console import progress
 from clipmapper.metrics.java.process import PACKAGE, NotAvailable, java_command, reason
 from clipmapper.metrics.tokens import one_line
+from clipmapper.process.workers import end_with_thread
 
 _JAR = PACKAGE / "meteor" / "meteor-1.5.jar"
 _AT_ONCE = 32  # captions sent before their answers are read; the pipe can hold that many unread answers
@@ -53,7 +54,12 @@ class Meteor:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                preexec_fn=end_with_thread if threading.current_thread() is threading.main_thread() else None,
+                start_new_session=True,  # Ctrl-C is for this process, which ends METEOR
             )
         except OSError as error:
             raise NotAvailable(f"java cannot be started ({error.strerror}); install a Java runtime") from error

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pycocoevalcap.bleu import bleu
 
+from clipmapper.process.workers import end_with_thread
+
 PACKAGE = Path(bleu.__file__).parents[1]
 
 # These flags override the machine's language: METEOR fails on numbers with a decimal comma, and Turkish lower case
@@ -45,7 +47,13 @@ def run_java(*arguments: str, given: str = "", timeout: float = 600.0) -> subpro
         NotAvailable: Java is missing, fails, or takes more than ``timeout`` seconds.
     """
     try:
-        done = subprocess.run(java_command(*arguments), input=given.encode(), capture_output=True, timeout=timeout)
+        done = subprocess.run(
+            java_command(*arguments),
+            input=given.encode(),
+            capture_output=True,
+            timeout=timeout,
+            preexec_fn=end_with_thread,
+        )
     except subprocess.TimeoutExpired:
         raise NotAvailable(f"java did not end within {timeout:g} s; try again on a less busy machine") from None
     except OSError as error:
