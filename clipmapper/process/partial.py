@@ -57,11 +57,14 @@ def named_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let only one process at a time run the body for a folder, which gets a file ``.lock``."""
-    with (folder / ".lock").open("w") as file:
+    """Let only one process at a time run the body for a folder."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(opened, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(opened)
 
 
 def remove_left_over(paths: Iterator[Path]) -> None:
