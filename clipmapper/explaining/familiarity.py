@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,9 +23,11 @@ from clipmapper.encoder.features import FrozenFeatures
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.explaining.image_statistics import ImageStatistics
 from clipmapper.nn import Tokens
+from clipmapper.text import printable
 
 FAMILIARITY = "familiarity"  #: the entry of the card
 MOST_IMAGES = 8000  # training images whose features are read
+MOST_WORDS = 20  # unknown words that one line names
 _AT_ONCE = 256  # images read together
 
 
@@ -97,6 +100,37 @@ class Finding:
             far = f"{self.image_distance:.2f} times the distance that 99 % of them do not exceed"
             lines.append(f"the image is far from the training images, at {far}")
         return lines
+
+
+@dataclass(frozen=True)
+class WordCount:
+    """How many of the words of some questions no training question has, so that the model has not learnt them."""
+
+    words: int  #: number of distinct words
+    questions: int  #: number of questions
+    affected: int  #: number of questions with an unknown word
+    unknown: dict[str, int]  #: the unknown words with their numbers of questions, the most frequent first
+
+    @classmethod
+    def of(cls, familiarity: Familiarity, questions: Sequence[str]) -> WordCount | None:
+        """Count the words of questions; None if the words of the training questions are not known."""
+        if familiarity.words is None:
+            return None
+        asked = [words_of(question) for question in questions]
+        every = Counter(word for words in asked for word in words)
+        unknown = {word: count for word, count in every.items() if word not in familiarity.words}
+        affected = sum(not unknown.keys().isdisjoint(words) for words in asked)
+        ordered = dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0])))
+        return cls(len(every), len(questions), affected, ordered)
+
+    def __str__(self) -> str:
+        """Return one line with the counts and the unknown words, at most ``MOST_WORDS`` of them."""
+        if not self.unknown:
+            return f"words: all {self.words} of the questions occur in training questions"
+        named = [f"{printable(word)} ({count})" for word, count in self.unknown.items()]
+        shown = ", ".join(named[:MOST_WORDS]) + (", …" if len(named) > MOST_WORDS else "")
+        what = f"{len(named)} of the {self.words} words of the questions occur in no training question"
+        return f"words: {what}; they are in {self.affected} of {self.questions} questions: {shown}"
 
 
 class Examined(Protocol):

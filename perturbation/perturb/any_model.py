@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -74,6 +75,11 @@ class ModelTests:
             values += " (no accuracy: not all samples have answers)"
         count = f"{sum(map(len, self.batches))} of {len(self.samples)} samples; values: {values}"
         return f"{count}; explainers: {', '.join(self.tests.chosen.names)}"
+
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        """No further entries."""
+        return {}
 
     def prepare(self, run: Path) -> None:
         """Return None: batches share no data."""

@@ -90,6 +90,11 @@ class CaptionTests:
         count = f"{sum(map(len, self.batches))} of {len(_images_with_references(self.trained))} captioned images"
         return f"{count}; explainers: {names_of(self.candidates)}"
 
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        """No further entries."""
+        return {}
+
     @cached_property
     def _partners(self) -> Partners:
         return caption_partners(self.trained, [row for rows in self.batches for row in rows], self.config.seed)

@@ -52,6 +52,10 @@ class ExplanationTests(Protocol[Prepared]):
     def about(self) -> str:
         """The number of tested samples and the explainers, as text for the user."""
 
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        """Further entries of ``perturbation.json`` about the samples."""
+
     def prepare(self, run: Path) -> Prepared:
         """Return the data that all batches share.
 

@@ -39,8 +39,8 @@ def write_results(
 
     Returns:
         The content of ``perturbation.json``: the entries of every measure, including ``rows`` and ``gaps`` of the
-        measure ``areas``, and the identity of the run. An entry with a key that an earlier measure has already used
-        gets the measure's name in front.
+        measure ``areas``, the identity of the run, and what is known of its samples. An entry with a key that an
+        earlier measure has already used gets the measure's name in front.
     """
     content = reports(run, records, measures) | finite(identity)
     write_json(run / "perturbation.json", content)

@@ -63,4 +63,5 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
         trainer.predict(RecordingModule(tests, run, shown), return_predictions=False)
     if not trainer.is_global_zero:
         return {}
-    return write_results(run, merge(run, len(tests.batches)), identity, measures, trainer.logger)
+    about = {**identity, **tests.entries}
+    return write_results(run, merge(run, len(tests.batches)), about, measures, trainer.logger)

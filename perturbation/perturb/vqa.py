@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from clipmapper.choice import describe
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
+from clipmapper.explaining.familiarity import WordCount
 from clipmapper.explaining.partners import Partners
 from clipmapper.files import write_json
 from clipmapper.tasks.vqa.explaining import explain, question_partners
@@ -73,9 +75,19 @@ class QuestionTests:
 
     @property
     def about(self) -> str:
-        """The number of tested questions and the explainers, as text for the user."""
+        """The number of tested questions, the explainers and the unknown words, as text for the user."""
         count = f"{len(self._questions)} of {len(self.trained.questions)} questions"
-        return f"{count}; explainers: {names_of(self.candidates)}"
+        words = "" if self._words is None else f"\n{self._words}"
+        return f"{count}; explainers: {names_of(self.candidates)}{words}"
+
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        """The entry ``question_words``: how many words of the questions no training question has; null if not known."""
+        return {"question_words": None if self._words is None else asdict(self._words)}
+
+    @cached_property
+    def _words(self) -> WordCount | None:
+        return WordCount.of(self.model.familiarity, [question.question for question in self._questions])
 
     @property
     def _questions(self) -> list[Question]:

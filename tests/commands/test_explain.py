@@ -332,8 +332,9 @@ def test_warnings_are_printed_and_written(
     overrides: tuple[str, ...], strict: str, photo: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = (f"image={photo}", "question=what color is the zebra's cat?", "explainer=uniform")
-    run, _ = made(command, *overrides, strict, *own)
-    (entry,) = read_json(run / "warnings.json")
+    _, out, _ = command("explain", *overrides, strict, *own)
+    assert "words: 2 of the 6 words of the questions occur in no training question; they are in 1 of 1" in out
+    (entry,) = read_json(folder_of(out) / "warnings.json")
     assert entry["unknown_words"] == ["zebra's", "cat"]
     assert entry["image_distance"] > 1
     assert (entry["question_id"], entry["image_id"]) == (0, 0)

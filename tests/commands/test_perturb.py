@@ -216,3 +216,21 @@ def test_batch_sizes_change_only_rounding(trained: Trained, whole: Path, tmp_pat
     for row in records(tmp_path / "run"):
         assert row["probability"] == pytest.approx(there[key(row, "direction")]["probability"], abs=1e-5)
         assert row["correct"] == there[key(row, "direction")]["correct"]
+
+
+def test_the_words_that_no_training_question_has_are_counted(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(trained.checkpoint, weights_only=True)
+    content["clipmapper"]["familiarity"]["words"].remove("color")
+    torch.save(content, tmp_path / "colorless.ckpt")
+    quick = ("samples=6", "steps=[0,1]", "controls=[]", "measure.names=[areas]", "explainer.names=[uniform]")
+    trained.perturb(tmp_path / "run", *quick, f"checkpoint={tmp_path / 'colorless.ckpt'}")
+    found = json.loads((tmp_path / "run" / "perturbation.json").read_text())["question_words"]
+    asked = [record["question_id"] for record in records(tmp_path / "run")]
+    data = load_data(trained.config().data).part("test")
+    questions = {q.question_id: q.question for q in data.questions if q.question_id in asked}
+    affected = sum("color" in question for question in questions.values())
+    assert (found["questions"], found["affected"]) == (6, affected)
+    assert found["unknown"] == ({"color": affected} if affected else {})
+    assert f"they are in {affected} of 6 questions: color ({affected})" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from clipmapper.config.schema import EvaluateConfig
 from clipmapper.console import progress
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
+from clipmapper.explaining.familiarity import WordCount
 from clipmapper.files import ANSWERS, read_json, write_json, write_metrics, write_results
 from clipmapper.metrics.vqa import VQAScore, print_score, score_predictions, summary
 from clipmapper.tasks.vqa.data import AnswerVocabulary, TaskData, VQADataset, prepare_split
@@ -104,6 +105,9 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
     model = load_vqa(checkpoint, config)
     dataset = prepare_split(config, AnswerVocabulary(model.answers))
+    words = WordCount.of(model.familiarity, [question.question for question in dataset.questions])
+    if words is not None:
+        print(words, flush=True)
     score = evaluate(model.trained, dataset, model.answers, run, config.split)
     if score is None:
         print(f"{config.data.name} {config.split} has no human answers: wrote the predictions only")

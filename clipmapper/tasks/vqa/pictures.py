@@ -14,7 +14,7 @@ from clipmapper.console import print_table, progress
 from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import usable_for
-from clipmapper.explaining.familiarity import examine, note_unknown
+from clipmapper.explaining.familiarity import WordCount, examine, note_unknown
 from clipmapper.explaining.output import PICTURES, result_files, seen_box, small_photo, warning_file
 from clipmapper.explaining.selection import readable
 from clipmapper.tasks.vqa.config import ExplainConfig
@@ -60,6 +60,9 @@ def write_pictures(
     partners = question_partners(trained, rows, config.seed, aim.of_logits)
     usable = usable_for(explainers, len(set(partners.images.values())))
     note_unknown(trained.model.familiarity, asked=True)
+    words = WordCount.of(trained.model.familiarity, [trained.questions[row].question for row in rows])
+    if words is not None:
+        print(words, flush=True)
     made = 0
     with (
         result_files(run, SCHEMA) as write,

@@ -21,7 +21,15 @@ from clipmapper.encoder.features import FeatureStore, FrozenFeatures, write_stor
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL
 from clipmapper.explaining import familiarity as examining
-from clipmapper.explaining.familiarity import FAMILIARITY, Familiarity, describe, examine, note_unknown, words_of
+from clipmapper.explaining.familiarity import (
+    FAMILIARITY,
+    Familiarity,
+    WordCount,
+    describe,
+    examine,
+    note_unknown,
+    words_of,
+)
 from clipmapper.explaining.image_statistics import ImageStatistics
 
 QUESTIONS = ("What color is the star?", "is there a star left of the dog's bowl?", "What color is the star?")
@@ -165,6 +173,26 @@ def test_one_line_says_which_warnings_are_not_possible(
     what = f"warning: the checkpoint does not describe its training {missing}"
     expected = "" if missing is None else f"{what}, so there are no warnings about unfamiliar {missing}\n"
     assert capsys.readouterr().err == expected
+
+
+def test_unknown_words_are_counted_and_named() -> None:
+    known = Familiarity(frozenset(["is", "the", "cat", "it"]))
+    count = WordCount.of(known, ["Is it the zebra?", "is the zebra a zebra?", "is it the cat?", "the hat"])
+    assert count == WordCount(7, 4, 3, {"zebra": 2, "a": 1, "hat": 1})
+    assert list(count.unknown) == ["zebra", "a", "hat"]
+    assert str(count) == (
+        "words: 3 of the 7 words of the questions occur in no training question; they are in 3 of 4 questions: "
+        "zebra (2), a (1), hat (1)"
+    )
+    assert str(WordCount.of(known, ["the cat"])) == "words: all 2 of the questions occur in training questions"
+    assert WordCount.of(Familiarity(), ["the cat"]) is None
+
+
+def test_the_line_about_unknown_words_is_bounded() -> None:
+    line = str(WordCount.of(Familiarity(frozenset()), [f"w{number}" for number in range(500)]))
+    assert line.startswith("words: 500 of the 500 words")
+    assert line.endswith(", …")
+    assert len(line) < 400
 
 
 @pytest.fixture
