@@ -20,7 +20,7 @@ from clipmapper.config.schema import Config
 from clipmapper.encoder.load import use
 from clipmapper.errors import UserError
 from clipmapper.pretrained import FOLDER, pretrained_file
-from clipmapper.text import check_text
+from clipmapper.text import check_text, printable
 
 SHIPPED = "shipped"  # checkpoint=shipped
 BEHIND = 5.0  # points of test accuracy below the best of its kind from which a checkpoint is not chosen by itself
@@ -163,7 +163,8 @@ def _choose(paths: list[Path]) -> Path | None:
         else:
             return candidate.path
         if os.environ.get("LOCAL_RANK", "0") == "0":  # once, not by every process of a run on several devices
-            print(f"passed over, {why}: {candidate.describe()}; checkpoint={candidate.path} uses it", file=sys.stderr)
+            line = f"passed over, {why}: {candidate.describe()}; checkpoint={candidate.path} uses it"
+            print(printable(line), file=sys.stderr)
     return None
 
 

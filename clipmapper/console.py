@@ -20,6 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from clipmapper.process import stopping
+from clipmapper.text import printable
 
 WIDTH = 100  #: most columns of a line
 EVERY = 30.0  #: seconds between two lines about the progress, where stderr is not a terminal
@@ -105,7 +106,7 @@ def _bar() -> AbstractContextManager[object]:
     _showed_bar = True
     return Live(
         get_renderable=_render,
-        console=Console(stderr=True),
+        console=Console(stderr=True, markup=False, emoji=False),
         refresh_per_second=5,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # a redirected stdout would be written to stderr
@@ -164,11 +165,14 @@ def print_table(
     width = min(WIDTH, shutil.get_terminal_size().columns) if terminal else WIDTH
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number in text else "right", overflow="fold")
+        table.add_column(printable(head), justify="left" if number in text else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console = Console(width=width, force_terminal=terminal, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    print("\n".join(["", *textwrap.wrap(title, width), *lines, *textwrap.wrap(note, width)]), flush=True)
+    print(
+        "\n".join(["", *textwrap.wrap(printable(title), width), *lines, *textwrap.wrap(printable(note), width)]),
+        flush=True,
+    )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from clipmapper.any_model.load import LoadedModel
 from clipmapper.errors import UserError
+from clipmapper.text import printable
 from explain import Explainer, TraceError
 from explain.sample.entry import explain
 
@@ -41,7 +42,7 @@ def usable(
         except ValueError as error:
             raise UserError(f"the first sample cannot be explained: {error}") from error
     for name, reason in why.items():
-        print(f"explainer {name} is left out: {reason}", file=sys.stderr)
+        print(f"explainer {printable(name)} is left out: {reason}", file=sys.stderr)
     found = {name: each for name, each in explainers.items() if name not in why}
     if explainers and not found:
         raise UserError(f"explainer: none of {', '.join(explainers)} can explain this model; weighted may")

@@ -15,6 +15,7 @@ from clipmapper.data.datasets import CAPTIONS, QUESTIONS, load_captions_of, load
 from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
+from clipmapper.text import printable
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def readable(samples: Iterable[Sample], on_bad_image: str) -> Iterator[tuple[Sam
         except BadImage as error:
             if on_bad_image == "fail":
                 raise
-            print(f"skipped: {error}", file=sys.stderr)
+            print(f"skipped: {printable(str(error))}", file=sys.stderr)
             continue
         yield sample, image
 

@@ -28,6 +28,7 @@ from clipmapper.encoder.load import FrozenClip, load_encoder, use
 from clipmapper.errors import UserError
 from clipmapper.nn import Tokens
 from clipmapper.process.partial import filled, locked
+from clipmapper.text import printable
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _encoded_images(
         except BadImage as error:
             if on_bad_image == "fail":
                 raise
-            print(f"skipped: {error}", file=sys.stderr)
+            print(f"skipped: {printable(str(error))}", file=sys.stderr)
             return None
         return encoder.pixels([image])[0]
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from clipmapper.config.groups import chosen_configs
 from clipmapper.errors import UserError
+from clipmapper.text import printable
 from explain import Explainer, Needs
 from explain.lrp.precision import chosen_precision
 
@@ -26,7 +27,7 @@ def usable_for(explainers: Mapping[str, Explainer], images: int) -> Mapping[str,
     if not enough:
         return explainers
     for name in [name for name in explainers if name not in enough]:
-        print(f"explainer {name} is left out: it needs a sample of another image", file=sys.stderr)
+        print(f"explainer {printable(name)} is left out: it needs a sample of another image", file=sys.stderr)
     return enough
 
 
@@ -38,7 +39,10 @@ def scoring(explainers: Mapping[str, Explainer], modalities: Collection[str]) ->
     """
     found = {name: each for name, each in explainers.items() if not set(modalities).isdisjoint(each.modalities)}
     for name in [name for name in explainers if name not in found]:
-        print(f"explainer {name} is left out: it does not score {' or '.join(modalities)} tokens", file=sys.stderr)
+        print(
+            f"explainer {printable(name)} is left out: it does not score {' or '.join(modalities)} tokens",
+            file=sys.stderr,
+        )
     if explainers and not found:
         raise UserError(f"explainer: none of {', '.join(explainers)} scores {' or '.join(modalities)} tokens")
     return found

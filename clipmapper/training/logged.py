@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from clipmapper.escapes import markdown
+
 
 def takes_more_than_numbers(logger: Logger | None) -> bool:
     """Return whether a logger takes the config, tables and pictures, which ``csv`` does not."""
@@ -31,8 +33,9 @@ def log_table(logger: Logger | None, name: str, heads: Sequence[str], rows: Sequ
     if isinstance(logger, WandbLogger):
         logger.log_table(name, columns=list(heads), data=[list(row) for row in rows])
     if isinstance(logger, TensorBoardLogger):
-        lines = [heads, ["---"] * len(heads), *rows]
-        text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+        cells = [[markdown(str(each)) for each in line] for line in (heads, *rows)]
+        lines = [cells[0], ["---"] * len(heads), *cells[1:]]
+        text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         logger.experiment.add_text(name, text)
 
 
@@ -42,7 +45,7 @@ def log_picture(logger: Logger | None, name: str, picture: Image.Image, caption:
         logger.log_image(name, [picture], caption=[caption])
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, np.asarray(picture.convert("RGB")), dataformats="HWC")
-        logger.experiment.add_text(name, caption)
+        logger.experiment.add_text(name, markdown(caption))
 
 
 def log_scores(logger: Logger | None, scores: Mapping[str, Any], step: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from clipmapper.cli import command, typed
+from clipmapper.text import printable
 from perturbation.config import ReportConfig
 
 
@@ -23,5 +24,5 @@ def main(config: DictConfig, run: Path) -> None:
     runs = newest_runs(root) if checked.runs is None else [each for folder in folders for each in runs_of(folder)]
     page, problems = write_page(runs, checked.samples, root, run)
     for folder, problem in problems.items():
-        print(f"{folder} is {problem}", file=sys.stderr)
+        print(printable(f"{folder} is {problem}"), file=sys.stderr)
     print(f"{len(runs) - len(problems)} of {len(runs)} runs have results; the page is {page}")

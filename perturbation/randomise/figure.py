@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from clipmapper.escapes import figure_text
 from explain.figures.styles import in_order, panels_of, styles_of
 
 
@@ -32,7 +33,13 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 drawn = {"color": style.colour, "marker": style.marker}
                 _draw_curve(axes, curve, name, drawn | {"linestyle": (0, style.dash) if style.dash else "-"})
             axes.set_title(modality, fontsize=8)
-            axes.set_xticks(range(len(layers)), layers, rotation=60, ha="right", rotation_mode="anchor")
+            axes.set_xticks(
+                range(len(layers)),
+                [figure_text(each) for each in layers],
+                rotation=60,
+                ha="right",
+                rotation_mode="anchor",
+            )
             axes.tick_params(labelsize=6)
             axes.spines[["top", "right"]].set_visible(False)
         line[0].set_ylabel("rank correlation with the original", fontsize=7)
@@ -47,7 +54,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def _draw_curve(axes: Any, curve: Sequence[Mapping[str, Any]], name: str, style: Mapping[str, Any]) -> None:
     known = [row for row in curve if row["correlation"] is not None]
     x, y = [row["layers"] for row in known], [row["correlation"] for row in known]
-    axes.plot(x, y, label=name, linewidth=0.9, markersize=2.5, **style)
+    axes.plot(x, y, label=figure_text(name), linewidth=0.9, markersize=2.5, **style)
     measured = [row for row in known if row["ci95"] is not None]
     x, low, high = ([row["layers"] for row in measured], *([row["ci95"][k] for row in measured] for k in (0, 1)))
     axes.vlines(x, low, high, color=style["color"], linewidth=0.5)

@@ -20,6 +20,7 @@ from torch import nn
 
 from clipmapper.console import Advance, print_table, progress
 from clipmapper.errors import UserError
+from clipmapper.escapes import csv_text
 from clipmapper.explaining.explainers import print_lrp_precision, scoring
 from clipmapper.explaining.partners import Partners
 from clipmapper.files import write_metrics
@@ -196,4 +197,5 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.writer(file)
         writer.writerow([*(name for name in rows[0] if name != "ci95"), "ci95_low", "ci95_high"])
         for row in rows:
-            writer.writerow([*(value for name, value in row.items() if name != "ci95"), *(row["ci95"] or ("", ""))])
+            values = (csv_text(value) for name, value in row.items() if name != "ci95")
+            writer.writerow([*values, *(row["ci95"] or ("", ""))])

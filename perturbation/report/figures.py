@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from clipmapper.escapes import figure_text
 from explain.figures.styles import in_order, panels_of, styles_of
 from perturbation.report.rows import Row
 
@@ -37,7 +38,7 @@ def curve_figure(rows: Sequence[Row], value: str) -> Figure:
         for direction, panel in zip(directions, axes, strict=True):
             panel.set_title(f"{modality}: {EXPECTED[direction]}", fontsize=8)
             _tidy(panel)
-        axes[0].set_ylabel(value, fontsize=8)
+        axes[0].set_ylabel(figure_text(value), fontsize=8)
         _add_legend(axes, own, value, directions)
     lowest = min(number for row in rows for number in row[value])
     panels[0][0].set_ylim(bottom=min(0.0, 1.05 * lowest))  # the panels share their axis; similarities can be negative
@@ -80,7 +81,7 @@ def _panels(rows: Sequence[Row], modality: str) -> list[list[str]]:
 
 def _draw(panel: Axes, row: Row, value: str, style: dict[str, Any], opacity: float) -> None:
     percent = [100 * step for step in row["steps"]]
-    panel.plot(percent, row[value], label=row["explainer"], linewidth=1.2, markersize=3, **style)
+    panel.plot(percent, row[value], label=figure_text(row["explainer"]), linewidth=1.2, markersize=3, **style)
     low, high = row[f"{value}_ci95"]
     if None not in low:
         panel.fill_between(percent, low, high, color=style["color"], alpha=opacity, linewidth=0)
@@ -95,13 +96,13 @@ def _add_legend(axes: Sequence[Axes], rows: Sequence[Row], value: str, direction
     handles = {
         label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    drawn = [name for name in areas if name in handles]
+    drawn = [name for name in areas if figure_text(name) in handles]
     labels = [
-        f"{name}  {' | '.join(f'{areas[name][d]:.1f}' if d in areas[name] else '–' for d in directions)}"
+        f"{figure_text(name)}  {' | '.join(f'{areas[name][d]:.1f}' if d in areas[name] else '–' for d in directions)}"
         for name in drawn
     ]
     axes[-1].legend(
-        [handles[name] for name in drawn],
+        [handles[figure_text(name)] for name in drawn],
         labels,
         title=f"area, %: {' | '.join(SHORT[d] for d in directions)}",
         loc="upper left",

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Sequence
 from io import StringIO
 
+from clipmapper.escapes import csv_text, latex, markdown
 from perturbation.report.curves import SIGNIFICANT
 from perturbation.report.rows import Row
 
@@ -59,7 +60,8 @@ def _csv(cells: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["explainer", "modality", "direction", "area", "ci95_low", "ci95_high"])
     for cell in cells:
-        writer.writerow([cell["explainer"], cell["modality"], cell["direction"], cell["area"], *cell["ci95"]])
+        about = (csv_text(cell[key]) for key in ("explainer", "modality", "direction"))
+        writer.writerow([*about, cell["area"], *cell["ci95"]])
     return text.getvalue()
 
 
@@ -106,13 +108,13 @@ def _latex(cells: Sequence[Row], value: str) -> str:
     columns, grid = _grid(cells)
     heads = [f"{modality} {direction} {LATEX[ARROWS[direction]]}" for modality, direction in columns]
     best = [_best(cells, column) for column in columns]
-    lines = [f"% area under the {value} curve in percent, with 95 % intervals; needs booktabs"]
+    lines = [f"% area under the {latex(value)} curve in percent, with 95 % intervals; needs booktabs"]
     lines += [r"\begin{tabular}{l" + "r" * len(heads) + "}", r"\toprule"]
     lines += ["explainer & " + " & ".join(heads) + r" \\", r"\midrule"]
     for explainer, row in grid.items():
         pairs = zip(row, best, strict=True)
         texts = [rf"\textbf{{{_cell_text(c)}}}" if _is_best(c, b) else _cell_text(c) for c, b in pairs]
-        lines.append(explainer.replace("_", r"\_") + " & " + " & ".join(texts) + r" \\")
+        lines.append(latex(explainer) + " & " + " & ".join(texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -147,9 +149,10 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: i
     """Return a Markdown table.
 
     Args:
-        heads: The headings of the columns.
+        heads: The headings of the columns, which are text.
         rows: The cells of each row.
         names: Number of columns at the left that contain text and are aligned left; the others are aligned right.
     """
     rules = ["---"] * names + ["---:"] * (len(heads) - names)
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in (heads, rules, *rows))
+    lines = [[*map(markdown, cells[:names]), *cells[names:]] for cells in rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in ([*map(markdown, heads)], rules, *lines))

@@ -222,15 +222,15 @@ def test_the_words_that_no_training_question_has_are_counted(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(trained.checkpoint, weights_only=True)
-    content["clipmapper"]["familiarity"]["words"].remove("color")
-    torch.save(content, tmp_path / "colorless.ckpt")
-    quick = ("samples=6", "steps=[0,1]", "controls=[]", "measure.names=[areas]", "explainer.names=[uniform]")
-    trained.perturb(tmp_path / "run", *quick, f"checkpoint={tmp_path / 'colorless.ckpt'}")
+    content["clipmapper"]["familiarity"]["words"].remove("the")
+    torch.save(content, tmp_path / "changed.ckpt")
+    quick = ("samples=6", "steps=[0,1]", "controls=[]", "measure.names=[areas]", "explainer=uniform")
+    trained.perturb(tmp_path / "run", *quick, f"checkpoint={tmp_path / 'changed.ckpt'}")
     found = json.loads((tmp_path / "run" / "perturbation.json").read_text())["question_words"]
     asked = [record["question_id"] for record in records(tmp_path / "run")]
     data = load_data(trained.config().data).part("test")
     questions = {q.question_id: q.question for q in data.questions if q.question_id in asked}
-    affected = sum("color" in question for question in questions.values())
-    assert (found["questions"], found["affected"]) == (6, affected)
-    assert found["unknown"] == ({"color": affected} if affected else {})
-    assert f"they are in {affected} of 6 questions: color ({affected})" in capsys.readouterr().out
+    affected = sum("the" in question.split() for question in questions.values())
+    assert affected
+    assert (found["questions"], found["affected"], found["unknown"]) == (6, affected, {"the": affected})
+    assert f"they are in {affected} of 6 questions: the ({affected})" in capsys.readouterr().out

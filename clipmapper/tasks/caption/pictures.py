@@ -19,6 +19,7 @@ from clipmapper.tasks.caption.explaining import caption_partners, contrast_class
 from clipmapper.tasks.caption.sample import SCHEMA, ExplainedCaption, explained_captions, score_rows
 from clipmapper.tasks.caption.sentence import Word, split_words, word_weights
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner
+from clipmapper.text import printable
 from clipmapper.training.batches import in_order
 from explain import Explainer
 from explain.figures import Caption, Photo, WordMaps, caption_content, draw_caption_pages, save
@@ -129,7 +130,8 @@ def _note_contrast(batch: CaptionedBatch, words: Sequence[Sequence[Word]], again
     for image, each in zip(batch.images, words, strict=True):
         if against is not None and against.lower() in [word.text for word in each]:
             what = f"image {image.image_id}: its caption contains {against}"
-            print(f"{what}, so against={against} leaves nothing to explain at that word", file=sys.stderr)
+            line = f"{what}, so against={against} leaves nothing to explain at that word"
+            print(printable(line), file=sys.stderr)
 
 
 def _split_by_sub_words(pictures: CaptionedBatch, sub_words: int) -> Iterator[CaptionedBatch]:

@@ -20,6 +20,7 @@ from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.data import check_length
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption, load_caption
+from clipmapper.text import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class TrainedCaptioner:
             except BadImage as error:
                 if self.on_bad_image == "fail":
                     raise
-                print(f"skipped: {error}", file=sys.stderr)
+                print(f"skipped: {printable(str(error))}", file=sys.stderr)
         return self._caption(images, photos) if images else None
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.tracing import Traced, trace_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
+from clipmapper.text import printable
 from explain import AttentionTrace, Explainer, Needs, TraceError
 from explain.sample.entry import trace_sample
 from explain.sample.traced import Answer, Asked, TracedSample, View, class_of
@@ -118,7 +119,8 @@ class AnswerTarget:
             answers = model(batch.pixels, batch.text).argmax(1)
         for row in (answers == self.against).nonzero()[:, 0].tolist():
             what = f"question {batch.ids[row]}: the predicted answer is {model.answers[self.against]} too"
-            print(f"{what}, so against={model.answers[self.against]} leaves nothing to explain", file=sys.stderr)
+            line = f"{what}, so against={model.answers[self.against]} leaves nothing to explain"
+            print(printable(line), file=sys.stderr)
         return margin(answers, self.against)
 
     def of_logits(self, logits: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from clipmapper.data.images import BadImage, load_rgb
 from clipmapper.data.records import ImageSource, Question
 from clipmapper.encoder.load import TextBatch
 from clipmapper.tasks.vqa.model import CLIPMapperVQA, load_vqa
+from clipmapper.text import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class TrainedVQA:
             except BadImage as error:
                 if self.on_bad_image == "fail":
                     raise
-                print(f"skipped: {error}", file=sys.stderr)
+                print(f"skipped: {printable(str(error))}", file=sys.stderr)
         return question_batch(self.model, questions, pictures) if questions else None
 
 
