@@ -11,7 +11,7 @@ from typing import Any
 import clipmapper.tasks.caption.explaining
 import clipmapper.tasks.vqa.explaining  # noqa: F401 - both let explain.explain trace their models
 from clipmapper.checkpoint import CARD, read_checkpoint
-from clipmapper.choice import newest_checkpoints
+from clipmapper.choice import newest_checkpoint
 from clipmapper.data.images import FileImage, load_rgb
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import small_photo
@@ -58,7 +58,7 @@ def load_checkpoint(path: str | Path) -> Any:
     """
     file = Path(path)
     if file.is_dir():
-        found = next(newest_checkpoints(file), None)
+        found = newest_checkpoint(file)
         if found is None:
             raise UserError(f"no checkpoint in {path}; give a run folder of scripts/train.py, or a checkpoint file")
         file = found

@@ -26,6 +26,7 @@ SHIPPED = "shipped"  # checkpoint=shipped
 BEHIND = 5.0  # points of test accuracy below the best of its kind from which a checkpoint is not chosen by itself
 #: Scores that compare checkpoints: key, name, and factor to percent. The first that a task has is used.
 HEADLINES = (("accuracy", "accuracy", 1.0), ("true_captions", "true captions", 100.0), ("CIDEr", "CIDEr", 100.0))
+_NOT_ENDED = "its training has not finished"
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -117,13 +118,27 @@ def newest_checkpoints(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.rglob("best.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest ``best.ckpt`` below a folder, of a training that has ended if there is one.
+
+    Trainings that have not ended, killed or still running, are passed over and named on stderr.
+    """
+    candidates = [Candidate(path) for path in newest_checkpoints(folder)]
+    ended = next((number for number, each in enumerate(candidates) if each.finished), None)
+    if ended is None:
+        return candidates[0].path if candidates else None
+    for candidate in candidates[:ended]:
+        _tell_passed_over(candidate, _NOT_ENDED)
+    return candidates[ended].path
+
+
 def find_checkpoint(config: Config, given: str | None) -> Path:
     """Return the path of the checkpoint to use.
 
     Args:
         config: The composed config, which names the folder of runs.
-        given: A checkpoint file, a folder whose newest ``best.ckpt`` is used, or ``shipped`` for the model that the
-            package contains. None: the newest run that fits the config, or the shipped model. A run that has not
+        given: A checkpoint file, a folder (:func:`newest_checkpoint`), or ``shipped`` for the model that the package
+            contains. None: the newest run that fits the config, or the shipped model. A run that has not
             finished, or is far below the best checkpoint that fits, is passed over, and named on stderr.
 
     Raises:
@@ -139,7 +154,7 @@ def find_checkpoint(config: Config, given: str | None) -> Path:
     if given is not None and not folder.is_dir():
         return folder
     if given is not None:
-        found = next(newest_checkpoints(folder), None)
+        found = newest_checkpoint(folder)
     else:
         own = [path for path in newest_checkpoints(folder) if _fits(path, config)]
         found = _choose([*own, shipped] if shipped is not None and _fits(shipped, config) else own)
@@ -157,15 +172,19 @@ def _choose(paths: list[Path]) -> Path | None:
     for candidate in candidates:
         score = candidate.score
         if not candidate.finished:
-            why = "its training has not finished"
+            why = _NOT_ENDED
         elif score is not None and score[1] < best - BEHIND:
             why = f"{best - score[1]:.1f} points below the best that fits"
         else:
             return candidate.path
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # once, not by every process of a run on several devices
-            line = f"passed over, {why}: {candidate.describe()}; checkpoint={candidate.path} uses it"
-            print(printable(line), file=sys.stderr)
+        _tell_passed_over(candidate, why)
     return None
+
+
+def _tell_passed_over(candidate: Candidate, why: str) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # once, not by every process of a run on several devices
+        line = f"passed over, {why}: {candidate.describe()}; checkpoint={candidate.path} uses it"
+        print(printable(line), file=sys.stderr)
 
 
 def load_found(config: Config, given: str | None, load: Callable[[Path, Config], Model]) -> tuple[Model, Path]:

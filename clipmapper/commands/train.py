@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from clipmapper.cli import command, typed
+from clipmapper.config.run_folder import IDENTITY
 from clipmapper.config.schema import TrainConfig
-from clipmapper.errors import UserError
 from clipmapper.process import stopping
 from clipmapper.tasks import TASKS
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+
+    from clipmapper.tasks.base import TrainingData
+    from clipmapper.training.resume import StoppedTraining
 
 
 EXAMPLES = 8  # pictures of the test split that are logged with the model's output
@@ -42,36 +45,43 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     """
     import pytorch_lightning as pl
 
-    from clipmapper.checkpoint import read_checkpoint
     from clipmapper.data.images import load_rgb
     from clipmapper.explaining.familiarity import FAMILIARITY
-    from clipmapper.files import write_metrics
-    from clipmapper.training.batches import Batches
+    from clipmapper.files import write_json, write_metrics
+    from clipmapper.training.identity import training_identity
     from clipmapper.training.logged import end_log, log_picture, log_scores, takes_more_than_numbers
     from clipmapper.training.resumable import check_resumable
+    from clipmapper.training.resume import StoppedTraining
     from clipmapper.training.trainer import build_trainer
     from clipmapper.weights import write_weights
 
     task = TASKS[config.task.name]
     # Built first, so that errors in its config are reported before the data is read.
     trainer = build_trainer(config, run, config.task.monitor)
+    identity = training_identity(config, trainer.strategy.root_device.type, trainer.world_size)
+    stopped = None if config.resume is None else StoppedTraining.read(Path(config.resume))
+    if stopped is not None:
+        stopped.check_settings(identity)
     data = task.data(config)
-    data.write_split(run / "split.json")
-    last = _checkpoint_to_resume(config, data.card(config), run)
+    identity |= data.content
+    if stopped is not None:
+        stopped.check_content(identity, data.card(config))
     pl.seed_everything(config.seed, verbose=False)  # before the model draws its weights
     module = task.module(config, data)
     module.card[FAMILIARITY] = data.familiarity
-    if last is not None:
-        check_resumable(read_checkpoint(Path(last)), trainer, module, Path(last))
-    batches = Batches(data.train, data.val, config.task.optim.batch_size, config.trainer.max_steps, config.seed)
-    trainer.fit(module, batches, ckpt_path=last, weights_only=True)
+    if stopped is not None:
+        check_resumable(stopped.state, trainer, module, stopped.file)
+    if trainer.is_global_zero:
+        data.write_split(run / "split.json")
+        write_json(run / IDENTITY, identity)
+    _fit(config, trainer, module, data, stopped, run)
     stopping.check()
     if not trainer.is_global_zero:
         return {}
-    _load_best(trainer, module)
+    _load_best(run, module)
     metrics = task.evaluate(config, data, module.model, run)
     write_metrics(run / "metrics.json", metrics, asdict(config))
-    log_scores(trainer.logger, metrics, trainer.global_step)
+    log_scores(trainer.logger, metrics, trainer.global_step or config.trainer.max_steps)
     if takes_more_than_numbers(trainer.logger):
         for number, (image, text) in enumerate(task.examples(data, run, EXAMPLES)):
             log_picture(trainer.logger, f"examples/{number}", load_rgb(image), text)
@@ -84,33 +94,42 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     return metrics
 
 
-def _load_best(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+def _fit(
+    config: TrainConfig,
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: TrainingData,
+    stopped: StoppedTraining | None,
+    run: Path,
+) -> None:
+    """Make all training steps, or those after the stop of the run that is continued."""
+    from clipmapper.training.batches import Batches
+    from clipmapper.training.resume import keep_curves
+    from clipmapper.training.trainer import copy_checkpoints
+
+    steps, last = config.trainer.max_steps, None
+    if stopped is not None:
+        last = copy_checkpoints(stopped.folder, run)
+        if stopped.has_ended(steps):
+            print(
+                f"resume={stopped.folder}: that training has ended after {stopped.step} steps, "
+                "so its best checkpoint is evaluated again",
+                flush=True,
+            )
+            return
+        keep_curves(trainer.logger, stopped.step)
+    batches = Batches(data.train, data.val, config.task.optim.batch_size, steps, config.seed)
+    trainer.fit(module, batches, ckpt_path=last, weights_only=True)
+
+
+def _load_best(run: Path, module: pl.LightningModule) -> None:
     """Load the weights of the best checkpoint into the module, if there is one (``fast_dev_run`` writes none)."""
     from clipmapper.checkpoint import read_checkpoint
+    from clipmapper.training.trainer import BEST
 
-    if path := getattr(trainer.checkpoint_callback, "best_model_path", ""):
-        module.load_state_dict(read_checkpoint(Path(path))["state_dict"])
-
-
-def _checkpoint_to_resume(config: TrainConfig, card: dict[str, Any], run: Path) -> str | None:
-    """Return the last checkpoint of the run that ``config.resume`` names, None for a new run.
-
-    Raises:
-        UserError: The run has no checkpoint, or was trained with another config or other data.
-    """
-    from clipmapper.checkpoint import CARD, read_checkpoint
-    from clipmapper.training.trainer import LAST, copy_checkpoints
-
-    if config.resume is None:
-        return None
-    last = Path(config.resume) / "checkpoints" / f"{LAST}.ckpt"
-    held = read_checkpoint(last)[CARD]
-    differing = [key for key in card if card[key] != held.get(key)]
-    if differing:
-        raise UserError(
-            f"resume={config.resume}: that run differs in {differing[0]}; resume with the config of that run"
-        )
-    return str(copy_checkpoints(Path(config.resume), run))
+    path = run / "checkpoints" / f"{BEST}.ckpt"
+    if path.is_file():
+        module.load_state_dict(read_checkpoint(path)["state_dict"])
 
 
 def _portable(scores: dict[str, Any]) -> dict[str, Any]:

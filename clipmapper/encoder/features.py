@@ -211,6 +211,8 @@ class FeatureStore:
             found = {"rows": _checksum(folder / "rows.bin"), "offsets": _checksum(folder / "offsets.npy")}
             if written["checksums"] != {**found, "meta": _checksum_of(meta)}:
                 raise DamagedStore(f"{folder} is not what was written")
+            #: Checksum of the features of all items.
+            self.checksum = f"{found['rows']:08x}{found['offsets']:08x}"
             rows, self.offsets = folder / "rows.bin", np.load(folder / "offsets.npy")
             shape = (int(self.offsets[-1]), int(meta["width"]))
             self._rows = (

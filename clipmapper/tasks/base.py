@@ -35,8 +35,14 @@ class TrainingData(Protocol):
     def card(self, config: TrainConfig) -> dict[str, Any]:
         """Return the description that is stored in checkpoints.
 
-        It names the model, and everything that the order of the batches and the loss depend on. A run is only resumed
-        with the same description.
+        It names the model, and everything that the order of the batches and the loss depend on.
+        """
+
+    @property
+    def content(self) -> Mapping[str, str]:
+        """Hashes of the encoder's weights, the images' features and the texts of each split, by their kind.
+
+        They are part of the run's identity: a run is only resumed with the same content.
         """
 
     @property

@@ -162,6 +162,13 @@ class KeptCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write the curves first, so that they are there up to the step from which a stopped run continues."""
+        for logger in trainer.loggers:
+            logger.save()
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the stopped run's state, with its paths replaced by this run's, if the checkpoint was copied here."""
         here = Path(str(self.dirpath)) / f"{self.filename}.ckpt"

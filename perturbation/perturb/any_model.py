@@ -13,6 +13,7 @@ from clipmapper.any_model.explainers import usable
 from clipmapper.any_model.load import LoadedModel, load_model
 from clipmapper.any_model.samples import Sample, load_samples
 from clipmapper.training.batches import even_batches
+from clipmapper.training.identity import digest
 from explain import Explainer
 from perturbation.config import CONTROLS, PerturbModelConfig
 from perturbation.measures.base import Measure
@@ -22,7 +23,7 @@ from perturbation.pairs.samples import check_parts, first_pair, read_pairs
 from perturbation.pairs.scorers.choose import scorer_of
 from perturbation.pairs.tests import PairTests
 from perturbation.perturb.candidates import Candidate
-from perturbation.perturb.identity import digest
+from perturbation.perturb.identity import digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.samples import sample_rows, split_of
 
@@ -59,11 +60,12 @@ class ModelTests:
 
     @property
     def content(self) -> Mapping[str, str]:
-        """Hashes of the model, and of the tested samples with people's answers."""
+        """Hashes of the model, of the tested samples with people's answers, and of their images."""
         tested = [self.samples[row] for rows in self.batches for row in rows]
         return {
             "checkpoint": self.loaded.fingerprint(),
             "samples": digest([s.id, s.image and s.image.name, s.text, s.answers] for s in tested),
+            "image files": digest_of_images(s.image for s in tested if s.image is not None),
         }
 
     @property

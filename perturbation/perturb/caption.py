@@ -31,11 +31,12 @@ from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, s
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from clipmapper.training.batches import even_batches
+from clipmapper.training.identity import digest
 from explain import Explainer, Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
-from perturbation.perturb.identity import digest, digest_of_file
+from perturbation.perturb.identity import digest_of_file, digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
@@ -80,9 +81,13 @@ class CaptionTests:
 
     @property
     def content(self) -> Mapping[str, str]:
-        """Hashes of the checkpoint, and of all images: CIDEr's document frequencies depend on the whole split."""
-        images = digest([image.image_id, image.captions] for image in self.trained.images)
-        return {"checkpoint": digest_of_file(self.trained.checkpoint), "images": images}
+        """Hashes of the checkpoint, the captions of the whole split (CIDEr depends on all), and the tested images."""
+        tested = [self.trained.images[row] for rows in self.batches for row in rows]
+        return {
+            "checkpoint": digest_of_file(self.trained.checkpoint),
+            "images": digest([image.image_id, image.captions] for image in self.trained.images),
+            "image files": digest_of_images(image.image for image in tested),
+        }
 
     @property
     def about(self) -> str:

@@ -6,16 +6,17 @@ It is saved in the run folder, so that a run is only resumed with the same confi
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from clipmapper.config.run_folder import IDENTITY
+from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import pick_device
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes, versions, write_json
+from clipmapper.training.identity import check_same, plain
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
 from perturbation.perturb.stored import (
@@ -47,7 +48,7 @@ def identify(
         config: The config of the run.
         explainers: The config of each explainer, by name.
         measures: The config of each measure, by name.
-        content: Hashes of the checkpoint or the model's weights, and of the samples, by name.
+        content: Hashes of the checkpoint or the model's weights, of the samples and of their images, by name.
         lrp_precision: Precision of the LRP pass; None if there is none.
     """
     whole = {key: value for key, value in asdict(config).items() if key not in _IGNORED_KEYS}
@@ -69,8 +70,7 @@ def identify(
         "records": RECORDS,
         "versions": versions(),
     }
-    plain: Identity = json.loads(json.dumps(identity))
-    return plain
+    return plain(identity)
 
 
 def open_run(run: Path, resume: str | None, identity: Identity) -> None:
@@ -98,34 +98,19 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     write_json(run / IDENTITY, identity)
 
 
-def check_same(folder: Path, held: Identity, wanted: Identity) -> None:
-    """Raise UserError with the first key in which the run in ``folder``, ``held``, differs from the run ``wanted``."""
-    before, now = dict(_flatten(held)), dict(_flatten(wanted))
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            name = key.removeprefix("config.")
-            raise UserError(
-                f"{folder} contains a run with {name}={before.get(key)}, but this run has {name}={now.get(key)}: "
-                "resume with the same value, or start in another folder"
-            )
-
-
-def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, each in value.items():
-            yield from _flatten(each, f"{key}.{name}" if key else name)
-    else:
-        yield key, value
-
-
 def digest_of_file(path: Path) -> str:
     """Return a hash of a file's content."""
     return hashlib.blake2b(read_bytes(path, "weights"), digest_size=16).hexdigest()
 
 
-def digest(samples: Iterable[Sequence[object]]) -> str:
-    """Return a hash of the samples' content, which must be plain values."""
+def digest_of_images(images: Iterable[ImageSource]) -> str:
+    """Return a hash of the bytes of images; one that cannot be read counts as empty."""
     found = hashlib.blake2b(digest_size=16)
-    for sample in samples:
-        found.update(json.dumps(sample).encode())
+    for image in images:
+        try:
+            content = image.read()
+        except UserError:
+            content = b""
+        found.update(len(content).to_bytes(8, "little"))
+        found.update(content)
     return found.hexdigest()

@@ -100,6 +100,9 @@ class RecordingModule(pl.LightningModule):
         """Return the numbers of this process's batches that are not finished."""
         count = len(self.tests.batches)
         done = set(finished(self.run_folder, count))
+        if done and self.trainer.is_global_zero:
+            left = f"{count - len(done)} are computed" if len(done) < count else "the results are written again"
+            print(f"{len(done)} of {count} parts are finished; {left}", flush=True)
         mine = range(self.trainer.global_rank, count, self.trainer.world_size)
         self.open = [number for number in mine if number not in done]
         return DataLoader(self.open, batch_size=None)  # type: ignore[arg-type]

@@ -14,9 +14,9 @@ from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.files import finite, write_json
 from clipmapper.storage.tables import read_table
+from clipmapper.training.identity import check_same
 from perturbation.measures.areas import Areas
 from perturbation.measures.base import SAMPLES, Measure
-from perturbation.perturb.identity import check_same
 from perturbation.perturb.logged import log_results
 from perturbation.perturb.stored import Identity, check_pooled, read_identity
 from perturbation.removal.steps import parse_steps

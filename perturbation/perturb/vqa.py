@@ -20,12 +20,13 @@ from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from clipmapper.training.batches import even_batches
+from clipmapper.training.identity import digest
 from explain import Explainer
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
-from perturbation.perturb.identity import digest, digest_of_file
+from perturbation.perturb.identity import digest_of_file, digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
@@ -69,9 +70,14 @@ class QuestionTests:
 
     @property
     def content(self) -> Mapping[str, str]:
-        """Hashes of the checkpoint, and of the tested questions with their human answers."""
-        questions = digest(_content(question) for question in self._questions)
-        return {"checkpoint": digest_of_file(self.trained.checkpoint), "questions": questions}
+        """Hashes of the checkpoint, of the tested questions with their human answers, and of their images."""
+        return {
+            "checkpoint": digest_of_file(self.trained.checkpoint),
+            "questions": digest(_content(question) for question in self._questions),
+            "image files": digest_of_images(
+                self.trained.images[i] for i in dict.fromkeys(question.image_id for question in self._questions)
+            ),
+        }
 
     @property
     def about(self) -> str:

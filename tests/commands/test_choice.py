@@ -88,6 +88,12 @@ def test_unfinished_and_much_worse_runs_are_passed_over_and_named(
         assert find_checkpoint(config, str(given)) == given
         assert find_checkpoint(config, str(given.parent.parent)) == given
     assert capfd.readouterr().err == ""
+    assert find_checkpoint(config, str(tmp_path / "runs")) == worse
+    assert capfd.readouterr().err.splitlines() == [first]
+    for path in tmp_path.rglob("metrics.json"):
+        path.unlink()
+    assert find_checkpoint(config, str(tmp_path / "runs")) == killed
+    assert capfd.readouterr().err == ""
 
 
 def test_a_process_of_several_does_not_repeat_the_message(

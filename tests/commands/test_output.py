@@ -206,11 +206,12 @@ def test_a_failed_command_leaves_no_folder(
 
 
 def test_a_failed_command_keeps_a_folder_with_results(tiny: Tiny, tmp_path: Path, command: Command) -> None:
-    """The split is written before the checkpoint to resume is looked for."""
+    """A training that diverges has begun to write."""
     run = tmp_path / "run"
-    status, _, errors = command("train", *tiny.overrides, "resume=nowhere", f"hydra.run.dir={run}")
+    high = ("task.optim.name=adam", "task.optim.lr=1e30", "task.optim.warmup_steps=0", "trainer.gradient_clip_val=null")
+    status, _, errors = command("train", *tiny.overrides, *high, f"hydra.run.dir={run}")
     assert (status, len(errors)) == (1, 1)
-    assert {path.name for path in run.iterdir() if path.is_file()} == {"config.yaml", "split.json"}
+    assert {path.name for path in run.iterdir() if path.is_file()} == {"config.yaml", "identity.json", "split.json"}
 
 
 @pytest.mark.slow

@@ -140,23 +140,6 @@ def test_a_resumed_run_equals_one_that_was_not_killed(tiny: Tiny, tmp_path: Path
         assert logged(resumed, column) == expected
 
 
-@pytest.mark.parametrize(
-    ("override", "named"),
-    [
-        ("task.label_smoothing=0.1", "label_smoothing"),
-        ("task.vocabulary=all", "vocabulary"),
-        ("data.seed=1", "tokens|training captions"),
-        ("task=vqa", "task"),
-    ],
-)
-def test_a_run_is_resumed_only_with_the_same_config(
-    stopped_run: Path, tiny: Tiny, tmp_path: Path, override: str, named: str
-) -> None:
-    overrides = [o for o in QUICK if not (override == "task=vqa" and o.startswith("task"))]
-    with pytest.raises(UserError, match=f"that run differs in ({named}); resume with the config of that run"):
-        tiny.train(tmp_path / "resumed", *overrides, override, f"resume={stopped_run}")
-
-
 @pytest.fixture(scope="module")
 def stopped_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:

@@ -27,6 +27,7 @@ from clipmapper.files import write_json
 from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary, build_vocabulary
+from clipmapper.training.identity import digest
 
 _AT_ONCE = 1000  # captions tokenised in one call
 
@@ -221,6 +222,17 @@ class TaskData:
             "label_smoothing": config.task.label_smoothing,
             "training captions": digest.hexdigest(),
         }
+
+    @property
+    def content(self) -> dict[str, str]:
+        """Hashes of the encoder, the images' features, and the captions of each split."""
+        found = {
+            "encoder weights": self.prepared.encoder.fingerprint(),
+            "images": self.prepared.features.store.checksum,
+        }
+        for name, part in self.prepared.splits.parts.items():
+            found[f"{name} captions"] = digest((image.image_id, image.captions) for image in part.images)
+        return found
 
     @cached_property
     def familiarity(self) -> dict[str, Any]:

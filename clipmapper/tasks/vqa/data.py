@@ -28,6 +28,7 @@ from clipmapper.explaining.familiarity import describe
 from clipmapper.files import read_json, write_json
 from clipmapper.metrics.vqa import preprocess_answer
 from clipmapper.nn import Tokens
+from clipmapper.training.identity import digest
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,19 @@ class TaskData:
         order = {"seed": config.seed, "optim": asdict(config.task.optim), "training questions": digest}
         return card(config, self.encoder) | {"answers": list(self.answers.answers)} | order
 
+    @property
+    def content(self) -> dict[str, str]:
+        """Hashes of the encoder, the images' features, the answer list, and each split's questions and answers."""
+        found = {
+            "encoder weights": self.encoder.fingerprint(),
+            "images": self.images.store.checksum,
+            "answer list": digest(zip(self.answers.answers)),
+        }
+        for name, part in self.splits.parts.items():
+            found[f"{name} questions"] = digest((q.question_id, q.image_id, q.question) for q in part.questions)
+            found[f"{name} answers"] = digest(_annotation(question) for question in part.questions)
+        return found
+
     @cached_property
     def familiarity(self) -> dict[str, Any]:
         """The words of the training questions and the statistics of their images, for warnings about others."""
@@ -87,6 +101,12 @@ class TaskData:
         print(f"questions: {sizes}; answers: {len(self.answers)}", flush=True)
         if without := self.train.without_target:
             print(f"{without} training questions have no answer in the vocabulary", file=sys.stderr)
+
+
+def _annotation(question: Question) -> list[object]:
+    """Return what a question's score depends on."""
+    answers = [answer.get("answer") for answer in question.answers]
+    return [question.question_id, answers, question.multiple_choice_answer, question.answer_type]
 
 
 def prepare(config: TrainConfig) -> TaskData:

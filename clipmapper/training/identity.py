@@ -1,0 +1,86 @@
+"""The identity of a run: everything that its numbers depend on, the settings and the content of the data.
+
+It is saved in the run folder as ``identity.json``, so that a run is only resumed with the same settings and content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from clipmapper.config.schema import TrainConfig
+from clipmapper.errors import UserError
+from clipmapper.files import versions
+
+Identity = dict[str, Any]
+
+# Keys of the training command that change no number, or whose effect is part of the identity in another form: the
+# features and texts by their content, and the steps and validations as keys of the trainer.
+_IGNORED = {
+    "paths": None,
+    "logger": None,
+    "resume": None,
+    "output": None,
+    "data": ("root", "workers", "answers_file"),
+    "encoder": ("weights", "batch_size"),
+    "task": ("steps", "validate_every"),
+    "trainer": ("strategy", "log_every_n_steps", "enable_progress_bar", "profiler"),
+}
+
+
+def training_identity(config: TrainConfig, accelerator: str, devices: int) -> Identity:
+    """Return the settings and versions on which the numbers of a training depend, without the content of its data.
+
+    Args:
+        config: The config of the training.
+        accelerator: Kind of the device that it runs on.
+        devices: Number of processes.
+    """
+    sections = {name: value for name, value in asdict(config).items() if _IGNORED.get(name, ()) is not None}
+    kept = {
+        name: {key: each for key, each in value.items() if key not in (_IGNORED.get(name) or ())}
+        if isinstance(value, dict)
+        else value
+        for name, value in sections.items()
+    }
+    kept["trainer"] |= {"accelerator": accelerator, "devices": devices}
+    packages = {name: version for name, version in versions().items() if name != "commit"}
+    return plain({"config": kept, "versions": packages})
+
+
+def plain(identity: Mapping[str, Any]) -> Identity:
+    """Return an identity as it is read from its file."""
+    found: Identity = json.loads(json.dumps(identity))
+    return found
+
+
+def check_same(folder: Path, held: Identity, wanted: Identity) -> None:
+    """Raise UserError with the first key in which the run in ``folder``, ``held``, differs from the run ``wanted``."""
+    before, now = dict(_flatten(held)), dict(_flatten(wanted))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            name = key.removeprefix("config.")
+            raise UserError(
+                f"{folder} contains a run with {name}={before.get(key)}, but this run has {name}={now.get(key)}: "
+                "resume with the same value, or start in another folder"
+            )
+
+
+def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _flatten(each, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
+
+
+def digest(samples: Iterable[Sequence[object]]) -> str:
+    """Return a hash of the samples' content, which must be plain values."""
+    found = hashlib.blake2b(digest_size=16)
+    for sample in samples:
+        found.update(json.dumps(sample).encode())
+    return found.hexdigest()
