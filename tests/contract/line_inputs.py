@@ -94,6 +94,9 @@ def runs_of(line: CommandLine, root: Path, command: Command) -> Iterator[Path]:
     """Yield the run folders that the line reads, in order."""
     if line.script in ("pool_seeds", "report"):
         yield from (perturbed(seed, root, command) for seed in count())
+    elif "resume=RUN_FOLDER" in line.arguments and line.script == "perturb":
+        more = [each for each in line.arguments if each != "resume=RUN_FOLDER"]
+        yield made(root / "stopped", root, command, "perturb", *more)
     elif "resume=RUN_FOLDER" in line.arguments:
         yield unfinished(root, command)
     else:

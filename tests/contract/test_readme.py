@@ -101,8 +101,12 @@ PLACES = {
     "models/shapes-tiny": place_exported,
     "local-dir:models/clip": place_open_clip,
 }
-HOW_TO = sorted({each.page for each in PYTHON if each.page.startswith("docs/how-to/")})
-LAST = {page: max(each.line for each in PYTHON if each.page == page) for page in HOW_TO}
+HOW_TO = [
+    path.relative_to(PROJECT).as_posix()
+    for path in sorted((PROJECT / "docs" / "how-to").glob("*.md"))
+    if path.name != "index.md"
+]
+SAVES_FIGURE = re.compile(r"\be\.save\(|\bsavefig\(|\bsave\(draw\(")
 
 
 def place_files(code: str, folder: Path) -> None:
@@ -128,9 +132,9 @@ def named_file(block: Block) -> str | None:
 
 
 def unnamed() -> list[Any]:
-    """Return the blocks that are no files; those of the how-to pages are slow."""
+    """Return the blocks that are no files; only those of README.md are not slow."""
     found = [each for each in PYTHON if named_file(each) is None]
-    return [pytest.param(each, id=str(each), marks=[pytest.mark.slow] * (each.page in HOW_TO)) for each in found]
+    return [pytest.param(each, id=str(each), marks=[pytest.mark.slow] * (each.page != "README.md")) for each in found]
 
 
 @pytest.mark.parametrize("block", unnamed())
@@ -139,17 +143,16 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     place_files(block.code, tmp_path)
     before = {*tmp_path.rglob("*.png")}
     exec(compile(block.code, str(block), "exec"), {"__name__": "readme"})
-    if LAST.get(block.page) == block.line:  # a how-to page ends in a saved figure
+    if SAVES_FIGURE.search(block.code):
         [first, *_] = sorted({*tmp_path.rglob("*.png")} - before)
         with Image.open(first) as figure:
             assert len(figure.getcolors(1 << 24)) > 50
 
 
 def test_every_how_to_page_has_code_and_is_reached() -> None:
-    folder = PROJECT / "docs" / "how-to"
-    pages = {path.name for path in folder.glob("*.md")} - {"index.md"}
-    assert {Path(page).name for page in HOW_TO} == pages
-    assert pages == set(re.findall(r"\]\((\S+?\.md)\)", (folder / "index.md").read_text("utf-8")))
+    pages = {Path(page).name for page in HOW_TO}
+    assert {each.page for each in (*PYTHON, *LINES)} >= {*HOW_TO}
+    assert pages == set(re.findall(r"\]\((\S+?\.md)\)", (PROJECT / "docs" / "how-to" / "index.md").read_text("utf-8")))
 
 
 def test_the_predicted_memory_is_that_of_the_formula() -> None:
@@ -238,7 +241,10 @@ def test_a_session_prints_the_shown_line(line: CommandLine, printed: str, comman
 @pytest.mark.slow
 @pytest.mark.parametrize("block", YAML, ids=str)
 def test_a_custom_config(block: Block, root: Path, tmp_path: Path) -> None:
-    """Run the command in the block's comment, with the Python blocks that are files; its scores must vary."""
+    """Run the command in the block's comment, with the Python blocks that are files.
+
+    The scores of an explainer must vary, and a measure must report on every explainer.
+    """
     name = named_file(block)
     assert name is not None
     for each in (block, *PYTHON):
@@ -261,9 +267,14 @@ def test_a_custom_config(block: Block, root: Path, tmp_path: Path) -> None:
     ]
     done = subprocess.run(typed, env={**os.environ, key: path}, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(rf"^{Path(name).stem} +\S", done.stdout, re.MULTILINE)
+    stem = Path(name).stem
+    if "/measure/" in name:
+        rows = json.loads((tmp_path / "run" / "perturbation.json").read_text("utf-8"))[stem]
+        assert {row["explainer"] for row in rows} == {"weighted", "uniform", "rollout", "genatt", "random"}
+        return
+    assert re.search(rf"^{stem} +\S", done.stdout, re.MULTILINE)
     rows = pq.read_table(tmp_path / "run" / "faithfulness.parquet").to_pylist()
-    correlations = [row["spearman"] for row in rows if row["explainer"] == Path(name).stem]
+    correlations = [row["spearman"] for row in rows if row["explainer"] == stem]
     assert all(np.isfinite(correlations))  # NaN: all scores of a sample are equal
 
 
