@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from tiny_runs import script
 
 from clipmapper import cli
 from clipmapper.arguments import quoted
@@ -80,3 +83,12 @@ def test_what_is_typed_in_quotes_is_no_interpolation_either() -> None:
 def test_a_command_line_with_control_characters_leaves_a_readable_config(tmp_path: Path) -> None:
     cli.write_config(tmp_path, OmegaConf.create({"question": "a\x1b[0m"}), "explain.py 'question=a\x1b[0m\x85b'")
     assert OmegaConf.load(tmp_path / "config.yaml").question == "a\x1b[0m"
+
+
+def test_a_terminal_without_the_characters_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding="ascii"))
+    script("report").main(["--help"])
+    print("accuracy ↑")
+    sys.stdout.flush()
+    assert written.getvalue().decode("ascii").endswith("accuracy \\u2191\n")
