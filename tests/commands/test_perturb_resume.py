@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from caption_runs import Captioner
 from killed_runs import killed_after
 from perturb_runs import WHOLE, Trained, key, records, results
-from tiny_runs import finish, start
+from tiny_runs import composed, finish, start
 from watching import watched
 
+from clipmapper.cli import typed
+from clipmapper.data.images import EncodedImage
 from clipmapper.errors import UserError
-from perturbation.perturb import lightning
+from perturbation.config import PerturbCaptionsConfig
+from perturbation.perturb import caption, lightning
 from perturbation.perturb.identity import identify
 from perturbation.perturb.parts import finished
+from perturbation.perturb.vqa import build_tests
 from perturbation.removal.batch_size import CANDIDATES
 
 
@@ -75,6 +84,33 @@ def test_another_config_is_not_resumed(trained: Trained, whole: Path, tmp_path: 
     with pytest.raises(UserError, match="explainers"):
         trained.perturb(tmp_path, *WHOLE, f"resume={whole}", explainer="genatt")
     assert list(tmp_path.glob("parts/*")) == []
+
+
+def test_replaced_images_are_part_of_the_identity(trained: Trained, captioner: Captioner) -> None:
+    image = EncodedImage("other", lambda: b"other")
+    answers = build_tests(trained.config(), [], {})
+    other: Any = replace(answers, trained=replace(answers.trained, images=dict.fromkeys(answers.trained.images, image)))
+    assert changed(answers.content, other.content) == {"image files"}
+    config = typed(composed("perturb", *captioner.overrides), PerturbCaptionsConfig)
+    captions = caption.build_tests(config, [], {})
+    shown = tuple(replace(each, image=image) for each in captions.trained.images)
+    other = replace(captions, trained=replace(captions.trained, images=shown))
+    assert changed(captions.content, other.content) == {"image files"}
+
+
+def changed(one: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
+    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+
+
+def test_a_finished_run_without_a_part_s_file_is_completed(
+    trained: Trained, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    (run / "parts" / "part-000001.faithfulness.parquet").unlink()
+    trained.perturb(run, *WHOLE, f"resume={run}")
+    assert "1 of 2 parts are finished; 1 are computed" in capsys.readouterr().out
+    assert results(run) == results(whole)
 
 
 def test_keys_that_only_training_reads_do_not_change_the_identity(trained: Trained) -> None:
