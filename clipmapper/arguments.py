@@ -37,6 +37,7 @@ _SEVERAL = ("explainer", "measure")  # groups of which several members can run
 _BY_NAME = re.compile(rf"({'|'.join(_SEVERAL)})\.(names=|[^.=]+=\{{|[^.=]+\.[^=]+=)")
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _PART = re.compile(rf"\s*(?:{_QUOTED})\s*(?=,|\Z)|[^,]+", re.DOTALL)  # a part of a value between commas
+_NO_NAME = re.compile(r"null|true|false|[+-]?(inf|nan|[\d._]+(e[+-]?\d+)?)|\{.*", re.IGNORECASE | re.DOTALL)
 _SWEEP = re.compile(r"(choice|sort|shuffle|tag|glob)\(.*\)", re.DOTALL)  # Hydra's functions for the values of a sweep
 
 
@@ -76,6 +77,8 @@ def _check_form(argument: str, sweep: bool) -> None:
     names = value.strip("[] ")
     if value.startswith("[") and "," not in names:
         raise UserError(f"{argument}: give one name, {key}={names or 'NAME'}")
+    if _NO_NAME.fullmatch(value):
+        raise UserError(f"{argument} is not the name of a file in {key}; give {key}=NAME, or leave it out")
     if value.startswith("[") or (not sweep and re.match(r"[^'\"({]*,", value)):
         raise UserError(_several_values(key, names))
 

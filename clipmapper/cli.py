@@ -33,6 +33,7 @@ from clipmapper.arguments import argument_problem, for_hydra, without_interpolat
 from clipmapper.config.checks import key_problem, unknown_key
 from clipmapper.config.run_folder import CONFIG, may_write
 from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, Config
+from clipmapper.config.values import check_values, shown
 from clipmapper.errors import UserError
 from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
@@ -66,7 +67,7 @@ def command(config_name: str, continued: str | None = None) -> Callable[[Task], 
     def decorate(task: Task) -> Callable[..., None]:
         def main(overrides: Sequence[str] | None = None) -> None:
             _leave_scripts_folder()
-            _print_any_text()
+            _print_anything()
             typed_in = list(sys.argv)
             given = typed_in[1:] if overrides is None else overrides
             if {"-h", "--help"} & {*given}:
@@ -211,7 +212,7 @@ def _without_foreign_messages() -> Iterator[None]:
         logging.disable(level)
 
 
-def _print_any_text() -> None:
+def _print_anything() -> None:
     """Print characters that the terminal's encoding does not have as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -328,6 +329,12 @@ def typed(config: DictConfig, schema: type[Any] = Config) -> Any:
         if section in sections:
             shaped[section] = OmegaConf.structured(named(config, section, schemas))
     try:
+        chosen: dict[str, Any] = {
+            key: OmegaConf.get_type(shaped[key]) for key in ("task", "data", "model") if key in sections
+        }
+        for resolve in (False, True):  # a value that is taken from another key is reported with that key
+            values: Any = OmegaConf.to_container(config, resolve=resolve)
+            check_values(schema, values, chosen)
         merged = OmegaConf.merge(shaped, config)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
@@ -345,5 +352,5 @@ def named(config: DictConfig, section: str, members: Mapping[str, Member]) -> Me
     """
     name = OmegaConf.select(config, f"{section}.name")
     if name not in members:
-        raise UserError(f"{section}.name={name} is not one of: {', '.join(members)}")
+        raise UserError(f"{section}.name={shown(name)} is not one of: {', '.join(members)}")
     return members[name]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from omegaconf import MISSING
-
+from clipmapper.config.fields import Choice, items
 from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
 
@@ -23,14 +22,10 @@ class BenchmarkConfig(Config):
     ``TINY_ONLY`` are measured at the tiny size only. ``reading`` needs ``transformers``.
     """
 
-    what: list[str] = MISSING
-    sizes: list[str] = MISSING
+    what: list[str] = items(Choice(WHAT))
+    sizes: list[str] = items(Choice(SIZES))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, given, known in (("what", self.what, WHAT), ("sizes", self.sizes, SIZES)):
-            wrong = [name for name in given if name not in known]
-            if wrong or not given:
-                raise UserError(f"{key}={given}: choose from {', '.join(known)}")
         if "reading" in self.what and find_spec("transformers") is None:
             raise UserError('what=reading: transformers is not installed: pip install -e ".[transformers]"')

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import MISSING, DictConfig
 
 from clipmapper.cli import command, typed
+from clipmapper.config.fields import path
 from clipmapper.config.schema import EncoderConfig, PathsConfig
 
 
@@ -16,7 +17,7 @@ class ExportConfig:
     """Config of the export."""
 
     encoder: EncoderConfig = MISSING
-    output: str = MISSING
+    output: str = path()
     paths: PathsConfig = MISSING
 
 

@@ -1,27 +1,11 @@
-"""Checks that the config schemas share, and the error messages for wrong keys."""
+"""Error messages for wrong keys of a config."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
 
-from omegaconf import MISSING
 from omegaconf.errors import OmegaConfBaseException
-
-from clipmapper.errors import UserError
-
-
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise UserError if the value of ``key`` is given and is not one of the choices."""
-    if value != MISSING and value not in choices:
-        raise UserError(f"{key}={value} is not one of: {', '.join(choices)}")
-
-
-def at_least(bound: int, section: str, **values: float | None) -> None:
-    """Raise UserError if a value of ``section`` is less than the bound; None and missing values are not checked."""
-    for name, value in values.items():
-        if value not in (None, MISSING) and value < bound:
-            raise UserError(f"{section}.{name}={value} must be {bound} or more")
 
 
 def key_problem(error: OmegaConfBaseException) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from clipmapper.config.checks import one_of
-from clipmapper.config.schema import BaseConfig, Config, ModelConfig
+from clipmapper.config.fields import Choice, Range, choice, items, path, text, whole
+from clipmapper.config.schema import MOST_IN_BATCH, BaseConfig, Config, ModelConfig
 from clipmapper.errors import UserError
 
 
@@ -17,7 +17,7 @@ class BaseExplainedConfig(BaseConfig):
     """Keys that all commands that explain a model share."""
 
     explainer: dict[str, Any] = MISSING
-    split: str = MISSING  # of the data
+    split: str = text()  # of the data
 
     @property
     def about(self) -> dict[str, str]:
@@ -29,7 +29,7 @@ class BaseExplainedConfig(BaseConfig):
 class ExplainedConfig(BaseExplainedConfig, Config):
     """Keys that all commands that explain CLIPmapper share."""
 
-    checkpoint: str | None = MISSING  # null: found by find_checkpoint
+    checkpoint: str | None = path()  # null: found by find_checkpoint
 
     @property
     def about(self) -> dict[str, str]:
@@ -61,23 +61,15 @@ class AnyModelConfig(BaseExplainedConfig):
 class BasePictureConfig(BaseExplainedConfig):
     """Keys of the explain command for any model: the samples to explain, and the style of the figures."""
 
-    samples: int = MISSING  # number of samples, unless ids are given
-    ids: list[int] = MISSING  # the samples to explain
-    image: str | None = MISSING  # the user's own image, explained instead of samples of the data
-    overlay: Any = MISSING  # bilinear | patches
-    scale: Any = MISSING  # each | common
-    formats: list[str] = MISSING  # png | pdf
+    samples: int = whole(1)  # number of samples, unless ids are given
+    ids: list[int] = items(Range(-(2**63), 2**63 - 1), empty=True, repeated=True)  # the samples to explain
+    image: str | None = path()  # the user's own image, explained instead of samples of the data
+    overlay: Any = choice("bilinear", "patches")
+    scale: Any = choice("each", "common")
+    formats: list[str] = items(Choice(("png", "pdf")))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("overlay", self.overlay, ("bilinear", "patches"))
-        one_of("scale", self.scale, ("each", "common"))
-        for name in self.formats:
-            one_of("formats", name, ("png", "pdf"))
-        if not self.formats:
-            raise UserError("formats=[] writes no figures; give png, pdf or both")
-        if self.samples < 1:
-            raise UserError(f"samples={self.samples} must be 1 or more")
         if self.image is not None and self.ids:
             raise UserError("image=… and ids=… cannot be given together; give one of them")
 
@@ -86,13 +78,8 @@ class BasePictureConfig(BaseExplainedConfig):
 class PictureConfig(BasePictureConfig, ExplainedConfig):
     """Keys of the explain command for CLIPmapper, for any task."""
 
-    select: str = MISSING  # how samples of the split are chosen; the choices depend on the task
-    batch_size: int = MISSING  # questions, or sub-words of captions, that are explained together
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.batch_size < 1:
-            raise UserError(f"batch_size={self.batch_size} must be 1 or more")
+    select: str = text()  # how samples of the split are chosen; the choices depend on the task
+    batch_size: int = whole(1, MOST_IN_BATCH)  # questions, or sub-words of captions, that are explained together
 
     def _check_ids(self, what: str) -> None:
         if (self.select == "ids") != bool(self.ids):
@@ -104,6 +91,6 @@ class PictureConfig(BasePictureConfig, ExplainedConfig):
 class ModelPictureConfig(BasePictureConfig, AnyModelConfig):
     """Keys of the explain command for another model than CLIPmapper."""
 
-    question: str | None = MISSING  # the text about the user's own image
-    answer: str | None = MISSING  # the answer to explain; null: the model's own
-    against: str | None = MISSING  # an answer: why the model does not prefer this one
+    question: str | None = text()  # the text about the user's own image
+    answer: str | None = text()  # the answer to explain; null: the model's own
+    against: str | None = text()  # an answer: why the model does not prefer this one

@@ -6,36 +6,56 @@ at once.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
-from clipmapper.config.checks import at_least, one_of
+from clipmapper.config.fields import MOST, Range, anything, choice, items, path, real, ruled, text, whole
 from clipmapper.errors import UserError
+
+MOST_IN_BATCH = 10**6
+MOST_THREADS = 1024  # and processes
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+# What Lightning takes.
+PRECISIONS = (
+    *("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
+    *("32", "bf16", "16", "64", "transformer-engine", "transformer-engine-float16"),
+)
+
+
+def _devices(value: Any) -> str | None:
+    """Return what ``trainer.devices`` takes, for any other value."""
+    each = value if isinstance(value, list) else str(value).split(",")
+    numbers = [int(str(number)) for number in each if re.fullmatch(r" *\d{1,4} *", str(number), re.ASCII)]
+    if str(value) in ("auto", "-1") or (numbers and len(numbers) == len(each) and value not in (0, "0")):
+        return None
+    return "is not auto, a number of devices of 1 or more, or a list of their indices such as [0,2]"
+
+
+def _validation_batches(value: Any) -> str | None:
+    """Return what ``trainer.limit_val_batches`` takes, for any other value."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or (number and (0 < value <= 1 or (value == value // 1 and 1 < value <= MOST))):
+        return None
+    return "is not null (all), a number of batches of 1 or more, or a share above 0 and at most 1"
 
 
 @dataclass
 class MapperConfig:
     """A mapper: its architecture and its initial weights (docs/method.md, CLIPmapper)."""
 
-    name: str = MISSING  # a | b
-    layers: int = MISSING
-    width: int = MISSING
-    heads: int = MISSING
-    positions: str = MISSING  # position embeddings of the mapper: none | learnt
-    readout: str = MISSING  # the token that the head reads: cls | eot | token (an additional learnt token)
-    start: str = MISSING  # initial weights: aligned | random (clipmapper.mapper.build)
-    dropout: float = MISSING
+    name: str = choice("a", "b")
+    layers: int = whole(1, 1000)
+    width: int = whole(1, 65536)
+    heads: int = whole(1, 65536)
+    positions: str = choice("none", "learnt")  # position embeddings of the mapper
+    readout: str = choice("cls", "eot", "token")  # the token that the head reads; token: a learnt one
+    start: str = choice("aligned", "random")  # initial weights (clipmapper.mapper.build)
+    dropout: float = real(0, 1, below=True)
 
     def __post_init__(self) -> None:
-        one_of("mapper.name", self.name, ("a", "b"))
-        one_of("mapper.positions", self.positions, ("none", "learnt"))
-        one_of("mapper.readout", self.readout, ("cls", "eot", "token"))
-        one_of("mapper.start", self.start, ("aligned", "random"))
-        at_least(1, "mapper", layers=self.layers, width=self.width, heads=self.heads)
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"mapper.dropout={self.dropout} must be 0 or more and less than 1")
         if self.width % self.heads:
             raise UserError(f"mapper.width={self.width} is not a multiple of mapper.heads={self.heads}")
 
@@ -48,10 +68,10 @@ class TrainedWithConfig:
     """
 
     quick_gelu: bool | None = None  # the activation: QuickGELU, or GELU
-    mean: list[float] | None = None  # of the channels, from 0 to 1
-    std: list[float] | None = None
-    interpolation: str | None = None  # bicubic | bilinear
-    resize_mode: str | None = None  # shortest | longest | squash
+    mean: list[float] | None = items(anything, repeated=True, default=None)  # of the channels, from 0 to 1
+    std: list[float] | None = items(anything, repeated=True, default=None)
+    interpolation: str | None = choice("bicubic", "bilinear", default=None)
+    resize_mode: str | None = choice("shortest", "longest", "squash", default=None)
 
     def check_trained_with(self, section: str) -> None:
         """Raise UserError if a value is not valid; ``section`` is that of the config."""
@@ -61,87 +81,69 @@ class TrainedWithConfig:
                 raise UserError(
                     f"{section}.{name}={values} must be three numbers from {least:g} to 1000, for red, green, blue"
                 )
-        if self.interpolation is not None:
-            one_of(f"{section}.interpolation", self.interpolation, ("bicubic", "bilinear"))
-        if self.resize_mode is not None:
-            one_of(f"{section}.resize_mode", self.resize_mode, ("shortest", "longest", "squash"))
 
 
 @dataclass
 class EncoderConfig(TrainedWithConfig):
     """An open_clip model and the cache of its features."""
 
-    model: str = MISSING  # name in open_clip
-    weights: str = MISSING  # embedded, a local file, or a hub tag such as openai
-    feature_dtype: str = MISSING  # dtype of the cached features: float32 | float16
-    batch_size: int = MISSING  # images encoded together
+    model: str = text()  # name in open_clip
+    weights: str = path()  # embedded, a local file, or a hub tag such as openai
+    feature_dtype: str = choice("float32", "float16")  # dtype of the cached features
+    batch_size: int = whole(1, MOST_IN_BATCH)  # images encoded together
 
     def __post_init__(self) -> None:
         self.check_trained_with("encoder")
-        one_of("encoder.feature_dtype", self.feature_dtype, ("float32", "float16"))
-        at_least(1, "encoder", batch_size=self.batch_size)
 
 
 @dataclass
 class TrainerConfig:
     """Arguments of Lightning's Trainer with the same names, and ``patience``."""
 
-    max_steps: int = MISSING
-    accelerator: str = MISSING
-    devices: Any = MISSING
-    strategy: str = MISSING
-    precision: str = MISSING
-    gradient_clip_val: float | None = MISSING
-    val_check_interval: int = MISSING
-    limit_val_batches: Any = MISSING
-    log_every_n_steps: int = MISSING
+    max_steps: int = whole(1)
+    accelerator: str = choice(*ACCELERATORS)
+    devices: Any = ruled(_devices)
+    strategy: str = text()  # checked by Lightning
+    precision: str = choice(*PRECISIONS)
+    gradient_clip_val: float | None = real(0)
+    val_check_interval: int = whole(1)
+    limit_val_batches: Any = ruled(_validation_batches)
+    log_every_n_steps: int = whole(1)
     fast_dev_run: bool = MISSING
     enable_progress_bar: bool = MISSING
-    profiler: str | None = MISSING  # simple | advanced
-    patience: int | None = MISSING  # validations without improvement before an early stop; None: no early stop
-
-    def __post_init__(self) -> None:
-        intervals = {"val_check_interval": self.val_check_interval, "log_every_n_steps": self.log_every_n_steps}
-        at_least(1, "trainer", max_steps=self.max_steps, **intervals)
-        at_least(0, "trainer", patience=self.patience, gradient_clip_val=self.gradient_clip_val)
-        if self.profiler is not None:
-            one_of("trainer.profiler", self.profiler, ("simple", "advanced"))
-        if self.limit_val_batches == 0:
-            raise UserError("trainer.limit_val_batches=0: the best checkpoint is chosen by validation; give 1 or more")
+    profiler: str | None = choice("simple", "advanced")
+    patience: int | None = whole(0)  # validations without improvement before an early stop; None: no early stop
 
 
 @dataclass
 class LoggerConfig:
     """The logger of a training run."""
 
-    name: str = MISSING  # csv | wandb | tensorboard
-    project: str = MISSING
+    name: str = choice("csv", "wandb", "tensorboard")
+    project: str = text()
     offline: bool = MISSING  # wandb without an account
-
-    def __post_init__(self) -> None:
-        one_of("logger.name", self.name, ("csv", "wandb", "tensorboard"))
 
 
 @dataclass
 class ModelConfig:
     """A model other than CLIPmapper."""
 
-    name: str = MISSING
+    name: str = text()
 
 
 @dataclass
 class HuggingFaceConfig(ModelConfig):
     """A model of transformers with its processor."""
 
-    path: str = MISSING  # a folder, or a name on the hub
+    path: str = path()  # a folder, or a name on the hub
 
 
 @dataclass
 class OpenClipConfig(ModelConfig, TrainedWithConfig):
     """A dual encoder of open_clip."""
 
-    architecture: str = MISSING  # name in open_clip
-    weights: str = MISSING  # embedded, a local file, or a tag such as openai
+    architecture: str = text()  # name in open_clip
+    weights: str = path()  # embedded, a local file, or a tag such as openai
 
     def __post_init__(self) -> None:
         self.check_trained_with("model")
@@ -154,10 +156,10 @@ MODEL_SCHEMAS: dict[str, type[ModelConfig]] = {"huggingface": HuggingFaceConfig,
 class PathsConfig:
     """The folders to which the project writes; by default the others are under ``root``."""
 
-    root: str = MISSING
-    runs: str = MISSING  # run folders with results
-    data: str = MISSING  # datasets
-    cache: str = MISSING  # frozen features
+    root: str = path()
+    runs: str = path()  # run folders with results
+    data: str = path()  # datasets
+    cache: str = path()  # frozen features
 
 
 @dataclass
@@ -168,14 +170,11 @@ class BaseConfig:
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
     paths: PathsConfig = MISSING
-    seed: int = MISSING
-    threads: int | None = MISSING  # CPU threads; None: torch's default
+    seed: int = whole(0, 2**32 - 1)
+    threads: int | None = whole(1, MOST_THREADS)  # CPU threads; None: torch's default
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed={self.seed} must be 0 or more and less than 2^32")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads={self.threads} must be 1 or more")
+        """Check what depends on several keys; sub-classes do."""
 
 
 @dataclass
@@ -191,8 +190,8 @@ class Config(BaseConfig):
 class TrainConfig(Config):
     """The config of the train command."""
 
-    resume: str | None = MISSING  # the run folder of a stopped training, which is continued
-    output: str | None = MISSING  # a weights file, which is also written
+    resume: str | None = path()  # the run folder of a stopped training, which is continued
+    output: str | None = path()  # a weights file, which is also written
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -208,12 +207,12 @@ class EvaluateConfig(Config):
     VQA with ``predictions``, ``questions`` and ``annotations``, for captions with ``predictions`` and ``references``.
     """
 
-    split: str = MISSING
-    checkpoint: str | None = MISSING  # None: found by find_checkpoint
-    predictions: str | None = MISSING
-    questions: str | None = MISSING
-    annotations: str | None = MISSING
-    references: str | None = MISSING
+    split: str = text()
+    checkpoint: str | None = path()  # None: found by find_checkpoint
+    predictions: str | None = path()
+    questions: str | None = path()
+    annotations: str | None = path()
+    references: str | None = path()
 
 
 @dataclass
@@ -224,32 +223,23 @@ class OptimConfig:
     step.
     """
 
-    name: str = MISSING  # adam (the paper's) | muon (clipmapper.training.module)
-    lr: float = MISSING
-    batch_size: int = MISSING
-    warmup_steps: int = MISSING
-    decay_start: int = MISSING
-    weight_decay: float = MISSING
-
-    def __post_init__(self) -> None:
-        one_of("task.optim.name", self.name, ("adam", "muon"))
-        steps = {"warmup_steps": self.warmup_steps, "decay_start": self.decay_start}
-        at_least(0, "task.optim", lr=self.lr, weight_decay=self.weight_decay, **steps)
-        at_least(1, "task.optim", batch_size=self.batch_size)
+    name: str = choice("adam", "muon")  # adam is the paper's; muon: clipmapper.training.module
+    lr: float = real(0, 100)
+    batch_size: int = whole(1, MOST_IN_BATCH)
+    warmup_steps: int = whole(0)
+    decay_start: int = whole(0)
+    weight_decay: float = real(0, 100)
 
 
 @dataclass
 class TaskConfig:
     """Keys that all tasks share."""
 
-    name: str = MISSING
-    sees: str = MISSING  # both, or the only modality of a blind baseline, which gets a constant as the other one
-    steps: int = MISSING  # default of trainer.max_steps
-    validate_every: int = MISSING  # default of trainer.val_check_interval
+    name: str = text()
+    sees: str = text()  # both, or the only modality of a blind baseline, which gets a constant as the other one
+    steps: int = whole(1)  # default of trainer.max_steps
+    validate_every: int = whole(1)  # default of trainer.val_check_interval
     optim: OptimConfig = MISSING
-
-    def __post_init__(self) -> None:
-        at_least(1, "task", steps=self.steps, validate_every=self.validate_every)
 
     @property
     def monitor(self) -> str:
@@ -265,42 +255,30 @@ class TaskConfig:
 class DataConfig:
     """Keys that all datasets share."""
 
-    name: str = MISSING
-    root: str = MISSING  # folder of the dataset
-    on_bad_image: str = MISSING  # fail | skip
-    min_answer_questions: int = MISSING  # an answer is in the vocabulary if at least this many questions have it
-    answers_file: str | None = MISSING  # LXMERT's label file, used instead of a vocabulary built from the data
-    reserved: int = MISSING  # number of questions taken from the training data for validation
-    seed: int = MISSING
-
-    def __post_init__(self) -> None:
-        one_of("data.on_bad_image", self.on_bad_image, ("fail", "skip"))
-        at_least(0, "data", reserved=self.reserved)
-        at_least(1, "data", min_answer_questions=self.min_answer_questions)
+    name: str = text()
+    root: str = path()  # folder of the dataset
+    on_bad_image: str = choice("fail", "skip")
+    min_answer_questions: int = whole(1)  # an answer is in the vocabulary if at least this many questions have it
+    answers_file: str | None = path()  # LXMERT's label file, used instead of a vocabulary built from the data
+    reserved: int = whole(0)  # number of questions taken from the training data for validation
+    seed: int = whole(0, 2**32 - 1)
 
 
 @dataclass
 class ShapesConfig(DataConfig):
     """The embedded dataset ``shapes``: the sizes of its splits and of its images."""
 
-    train_scenes: int = MISSING
-    val_scenes: int = MISSING
-    test_scenes: int = MISSING
-    questions_per_scene: int = MISSING
-    pixels: int = MISSING  # width and height of an image
-    workers: int = MISSING  # processes that draw the images
-    extra_questions: dict[str, int] = MISSING  # further questions on each training scene, by kind
-    extra_captions: int = MISSING  # further captions of each training scene
-    disagreement: str = MISSING  # none, or vqav2: annotators disagree as in VQA
+    train_scenes: int = whole(1)
+    val_scenes: int = whole(1)
+    test_scenes: int = whole(1)
+    questions_per_scene: int = whole(1, 100)
+    pixels: int = whole(32, 4096)  # width and height of an image
+    workers: int = whole(0, MOST_THREADS)  # processes that draw the images
+    extra_questions: dict[str, int] = items(Range(0, 100))  # further questions on each training scene, by kind
+    extra_captions: int = whole(0, 1000)  # further captions of each training scene
+    disagreement: str = choice("none", "vqav2")  # vqav2: annotators disagree as in VQA
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        sizes = {"train_scenes": self.train_scenes, "val_scenes": self.val_scenes, "test_scenes": self.test_scenes}
-        at_least(1, "data", **sizes, questions_per_scene=self.questions_per_scene)
-        at_least(0, "data", extra_captions=self.extra_captions)
-        at_least(32, "data", pixels=self.pixels)
-        at_least(0, "data.extra_questions", **self.extra_questions)
-        one_of("data.disagreement", self.disagreement, ("none", "vqav2"))
         total = self.questions_per_scene + sum(self.extra_questions.values())
         if total > 100:
             raise UserError(f"data.questions_per_scene and data.extra_questions: {total} a scene; 100 are allowed")
@@ -315,18 +293,18 @@ class EasyVQAConfig(DataConfig):
 class VQAv2Config(DataConfig):
     """VQAv2's official files; ``reserved`` questions of ``reserve_from`` are for validation, the rest for training."""
 
-    train_splits: list[str] = MISSING
-    reserve_from: str = MISSING  # one of train_splits
-    test_split: str | None = MISSING
+    train_splits: list[str] = items(anything)
+    reserve_from: str = text()  # one of train_splits
+    test_split: str | None = text()
 
 
 @dataclass
 class VQAv2HubConfig(DataConfig):
     """Data with the columns of ``lmms-lab/VQAv2``; ``root`` is a hub id or a folder of Parquet files."""
 
-    train_splits: list[str] = MISSING
-    reserve_from: str = MISSING  # one of train_splits
-    test_split: str | None = MISSING
+    train_splits: list[str] = items(anything)
+    reserve_from: str = text()  # one of train_splits
+    test_split: str | None = text()
 
 
 @dataclass
@@ -336,20 +314,19 @@ class CocoConfig(DataConfig):
     All paths are relative to ``root``.
     """
 
-    images: str = MISSING  # folder that contains train2014 and val2014
-    karpathy: str | None = MISSING  # Karpathy's dataset_coco.json
+    images: str = path()  # folder that contains train2014 and val2014
+    karpathy: str | None = path()  # Karpathy's dataset_coco.json
     restval: bool = MISSING  # whether Karpathy's split restval is part of the training data
-    captions: str = MISSING  # COCO's own file of a split, with the placeholder {split}
-    train_split: str = MISSING
-    val_split: str = MISSING
-    test_split: str | None = MISSING
+    captions: str = path()  # COCO's own file of a split, with the placeholder {split}
+    train_split: str = text()
+    val_split: str = text()
+    test_split: str | None = text()
     # Captions have no answers, so these keys are not in the YAML file.
-    min_answer_questions: int = 9
-    answers_file: str | None = None
-    reserved: int = 0
+    min_answer_questions: int = whole(1, default=9)
+    answers_file: str | None = path(default=None)
+    reserved: int = whole(0, default=0)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.karpathy is None and "{split}" not in self.captions:
             raise UserError(
                 f"data.captions={self.captions} must contain {{split}}, the placeholder of the split's name"
@@ -360,12 +337,12 @@ class CocoConfig(DataConfig):
 class TableConfig(DataConfig):
     """A CSV file with a row for each sample; ``root`` and what training needs are not in the YAML file."""
 
-    file: str = MISSING
-    root: str = ""
-    min_answer_questions: int = 1
-    answers_file: str | None = None
-    reserved: int = 0
-    seed: int = 0
+    file: str = path()
+    root: str = path(default="")
+    min_answer_questions: int = whole(1, default=1)
+    answers_file: str | None = path(default=None)
+    reserved: int = whole(0, default=0)
+    seed: int = whole(0, 2**32 - 1, default=0)
 
 
 DATA_SCHEMAS: dict[str, type[DataConfig]] = {

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from numbers import Real
 
+from clipmapper.config.values import shown
 from clipmapper.errors import UserError
 
 STEP_LISTS: dict[str, tuple[float, ...]] = {
@@ -39,7 +40,9 @@ def parse_steps(value: str | Sequence[float]) -> tuple[float, ...]:
     if isinstance(value, str):
         return _steps_by_name(value)
     if not isinstance(value, Sequence):
-        raise UserError(f"steps={value!r} is neither a name ({', '.join(STEP_LISTS)}) nor a list such as [0,0.5,1]")
+        raise UserError(
+            f"steps={shown(value)} is neither a name ({', '.join(STEP_LISTS)}) nor a list such as [0,0.5,1]"
+        )
     steps = tuple(_fraction_removed(step) for step in value)
     if not steps:
         raise UserError("steps is an empty list: give at least two, such as [0,0.5,1]")

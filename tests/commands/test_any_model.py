@@ -129,7 +129,7 @@ def test_bad_input_gets_one_line(command: Command, models: Path, table: Path, tm
     broken.write_text("image,text\nempty.png,what\n1.png,what\n")
     read = [*of_table(vilt, broken), "samples=2"]
     assert f"{tmp_path / 'empty.png'}: the file is empty" in refused(*read, name="sanity_check")
-    assert "removal.image: mask0 is not one of: mean, zero" in refused(*of_table(vilt, table, "removal.image=mask0"))
+    assert "removal.image=mask0 is not one of: mean, zero" in refused(*of_table(vilt, table, "removal.image=mask0"))
     assert "controls: weighted is not one of" in refused(*of_table(vilt, table, "controls=[weighted]"))
     assert "samples=9: the split has 5 samples" in refused(*of_table(vilt, table, "samples=9"))
     named = ["image=1.png", "question=what"]

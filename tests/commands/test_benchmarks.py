@@ -96,7 +96,7 @@ def test_the_parts_of_a_training_step_s_time_are_written(command: Command, tmp_p
 def test_an_unknown_benchmark_or_size_is_one_line(command: Command, override: str) -> None:
     status, _, errors = command("benchmark", override)
     assert (status, len(errors)) == (1, 1)
-    assert "choose from" in errors[0]
+    assert "one of: " in errors[0]
 
 
 #: For every number of the benchmarks, a part of its name, and whether more (↑) or less (↓) is better.

@@ -244,7 +244,7 @@ def test_meteor_without_java_is_one_line(captioner: Captioner, tmp_path: Path) -
         (("task=caption", "removal.text=drop"), "unknown config key removal.text"),
         (
             ("task=caption", "removal.image=drop"),
-            "removal.image: drop is not one of: mask, mean, zero, blur, noise, noisy_linear",
+            "removal.image=drop is not one of: mask, mean, zero, blur, noise, noisy_linear",
         ),
         (("task=vqa", "weightings=[cider]"), "unknown config key weightings"),
         (("task=vqa", "task.name=songs"), "task.name=songs is not one of: vqa, caption"),

@@ -60,7 +60,7 @@ def test_scores_that_cannot_be_ranked_are_refused_with_their_place(trained: Trai
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("samples=0", "samples=0 must be 1 or more; null takes all samples"),
+        ("samples=0", "samples=0 must be 1 or more"),
         ("samples=100000", "the split has .* questions; give samples="),
         ("steps=[0,0.5,0.2]", "steps is not sorted"),
         ("steps=[0,1.5]", "outside 0 to 1"),
@@ -68,7 +68,7 @@ def test_scores_that_cannot_be_ranked_are_refused_with_their_place(trained: Trai
         ("modality=[]", "modality is an empty list"),
         ("modality=[audio]", "modality: audio is not one of: image, text"),
         ("direction=[positive,positive]", "contains a value twice"),
-        ("removal.image=drop", "removal.image: drop is not one of: mask, mean, zero, blur, noise, noisy_linear"),
+        ("removal.image=drop", "removal.image=drop is not one of: mask, mean, zero, blur, noise, noisy_linear"),
         ("controls=[nothing]", "nothing is not one of"),
         ("split=dev", "split=dev: this data has"),
         ("eraser=[0]", "must be above 0 and at most 1"),

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from omegaconf import MISSING
-
-from clipmapper.config.checks import at_least, one_of
 from clipmapper.config.explain import PictureConfig
+from clipmapper.config.fields import choice, real, text, whole
 from clipmapper.config.schema import TaskConfig
 from clipmapper.errors import UserError
 
@@ -28,25 +26,17 @@ class CaptionTaskConfig(TaskConfig):
     - ``best_by``: what chooses the best checkpoint at validation: accuracy (of the next token) | CIDEr.
     """
 
-    vocabulary: str = MISSING
-    max_length: int = MISSING
-    label_smoothing: float = MISSING
-    val_images: int = MISSING
-    best_by: str = MISSING
+    sees: str = choice("both", "text")
+    vocabulary: str = choice("training", "all")
+    max_length: int = whole(1, 1000)
+    label_smoothing: float = real(0, 1, below=True)
+    val_images: int = whole(1)
+    best_by: str = choice("accuracy", "CIDEr")
 
     @property
     def monitor(self) -> str:
         """The logged value whose maximum chooses the best checkpoint."""
         return f"val/{self.best_by}"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("task.sees", self.sees, ("both", "text"))
-        one_of("task.best_by", self.best_by, ("accuracy", "CIDEr"))
-        one_of("task.vocabulary", self.vocabulary, ("training", "all"))
-        at_least(1, "task", max_length=self.max_length, val_images=self.val_images)
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"task.label_smoothing={self.label_smoothing} must be 0 or more and less than 1")
 
     def identity(self) -> dict[str, Any]:
         """Return what identifies the task in a checkpoint: what all tasks share, and the kind of vocabulary."""
@@ -65,13 +55,12 @@ class ExplainCaptionConfig(PictureConfig):
     - ``batch_size``: approximate number of sub-words explained at a time.
     """
 
-    weighting: Any = MISSING  # one of WEIGHTINGS, checked below
-    against: str | None = MISSING
+    select: str = choice("random", "ids")
+    weighting: Any = choice(*WEIGHTINGS)
+    against: str | None = text()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("select", self.select, ("random", "ids"))
-        one_of("weighting", self.weighting, WEIGHTINGS)
         if self.image is not None and self.weighting != "equal":
             raise UserError(
                 f"weighting={self.weighting} needs reference captions, which image=… does not have; "

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from clipmapper.config.checks import one_of
 from clipmapper.config.explain import PictureConfig
+from clipmapper.config.fields import choice, text
 from clipmapper.config.schema import TaskConfig
 from clipmapper.errors import UserError
 
@@ -19,9 +19,7 @@ class VQATaskConfig(TaskConfig):
     ``sees``: what the model gets, both | question | image; the other input is then the same for all questions.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("task.sees", self.sees, ("both", "question", "image"))
+    sees: str = choice("both", "question", "image")
 
 
 @dataclass
@@ -36,14 +34,14 @@ class ExplainConfig(PictureConfig):
     - ``batch_size``: number of questions explained at a time.
     """
 
-    question: str | None = MISSING
-    answer: str | None = MISSING
-    against: str | None = MISSING
+    select: str = choice("random", "wrong", "ids")
+    question: str | None = text()
+    answer: str | None = text()
+    against: str | None = text()
     interaction: bool = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("select", self.select, ("random", "wrong", "ids"))
         if self.answer is not None and self.answer == self.against:
             raise UserError(
                 f"answer={self.answer} against={self.against} are the same answer; give two different ones, or only one"

@@ -106,6 +106,12 @@ def test_several_members_of_a_group_say_what_to_write(group: str, form: str) -> 
     assert (f"give {group}.names=[a," in str(refused.value)) == (group in ("explainer", "measure"))
 
 
+@pytest.mark.parametrize("value", ["null", "true", "3", "-1.5e3", "nan", "{a:1}"])
+def test_what_is_no_name_of_a_member_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match="is not the name of a file in mapper; give mapper=NAME"):
+        for_hydra([f"mapper={value}"])
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_sweep_takes_several_members_of_a_group(group: str) -> None:
     assert for_hydra(["--multirun", f"{group}=a,b"]) == ["--multirun", f"{group}=a,b"]

@@ -15,7 +15,6 @@ from shapes_evaluator import COLORS, SHAPES
 from clipmapper.data.shapes.disagreement import agreement, disagree
 from clipmapper.data.shapes.questions import KINDS, ShapesQuestion
 from clipmapper.data.shapes.write import SPLITS, draw_sample
-from clipmapper.errors import UserError
 
 # Antol et al. 2015, "VQA: Visual Question Answering", Table 1, real images, question and image.
 PUBLISHED = {"yes/no": 0.9577, "number": 0.8339, "other": 0.7267}
@@ -98,8 +97,3 @@ def test_only_answers_differ(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_answers() -> None:
     assert drawn("vqav2", 5) == drawn("vqav2", 5)
-
-
-def test_an_unknown_disagreement_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.disagreement=some is not one of: none, vqav2"):
-        shapes_config(tmp_path, disagreement="some")
