@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -50,8 +51,11 @@ def named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        if error.filename is not None:
+            raise
+        if error.errno is None:  # such as NumPy's about a full disk
+            raise OSError(errno.EIO, str(error), str(path)) from error
+        error.filename = str(path)
         raise
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 _CONTINUED = {"train": "checkpoints/last.ckpt", "perturb": "parts/*.samples.parquet", "reproduce": "stages.json"}
 
 
+_OF_LIGHTNING = ('hydra.run.dir="', "hydra.job.name=", "hydra.output_subdir=")  # for processes of a distributed run
+
+
 @dataclass(frozen=True)
 class StartedRun:
     """A run that has begun."""
@@ -39,4 +42,5 @@ class StartedRun:
 
     def _line(self, arguments: Sequence[str]) -> str:
         script = Path(sys.argv[0]).stem == self.command
+        arguments = [each for each in arguments if not each.startswith(_OF_LIGHTNING)]
         return shlex.join([*(["python", sys.argv[0]] if script else ["clipmapper", self.command]), *arguments])

@@ -37,11 +37,12 @@ def test_only_what_killed_processes_have_left_is_removed(tmp_path: Path, monkeyp
     assert {*tmp_path.iterdir()} == {mine, elsewhere, tmp_path / "result"}
 
 
-def test_a_folder_is_removed_after_an_error_which_names_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), OSError("No space left")])
+def test_a_folder_is_removed_after_an_error_which_names_it(tmp_path: Path, failure: OSError) -> None:
     def fail() -> None:
         with filled(tmp_path / "cache" / "store") as half:
             (half / "rows.bin").touch()
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise failure
 
     with pytest.raises(OSError, match="No space left") as error:
         fail()
