@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,20 +58,29 @@ def test_a_full_disk_leaves_only_complete_parts(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / parts.FOLDER).iterdir()] == ["part-000000.samples.parquet"]
 
 
-def block_writing(file: Path) -> None:
-    """Make writing the file fail: create a folder with the name of its temporary file."""
-    file.with_name(f".{file.name}.{os.getpid()}.partial").mkdir(parents=True)
+def block_writing(patch: pytest.MonkeyPatch, *files: Path) -> None:
+    """Make writing these files fail."""
+    write = parts.write_atomic
+
+    def refusing(path: Path, content: bytes) -> None:
+        if path in files:
+            raise IsADirectoryError(path)
+        write(path, content)
+
+    patch.setattr(parts, "write_atomic", refusing)
 
 
-def test_samples_are_the_last_file_of_a_part(tmp_path: Path) -> None:
+def test_samples_are_the_last_file_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that counts as finished also has its other tables, and so has a copied part."""
     one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
     for number in range(2):
         write_part(tmp_path, number, {SAMPLES: [table(1)], "ceiling": [table(1)]})
-        block_writing(one / parts.FOLDER / f"part-00000{number}.ceiling.parquet")
+        block_writing(monkeypatch, one / parts.FOLDER / f"part-00000{number}.ceiling.parquet")
         with pytest.raises(IsADirectoryError):
             write_part(one, number, {SAMPLES: [table(1)], "ceiling": [table(1)]})
-    block_writing(two / parts.FOLDER / "part-000001.ceiling.parquet")
+    block_writing(monkeypatch, two / parts.FOLDER / "part-000001.ceiling.parquet")
     with pytest.raises(IsADirectoryError):
         copy_parts(tmp_path, two)
     assert list(one.rglob("*.samples.parquet")) == list(two.rglob("*.samples.parquet")) == []
