@@ -53,6 +53,8 @@ dashed line is the known evidence, the objects that the answer depends on.
 
 **{question}** Answer: **{answer}**, probability {probability:.3f}.
 
+<img src="pictures/scene.png" alt="A gray ring below a teal circle, and a black ring" width="160">
+
 A picture is an example and no test. Which explainer is true to the model more often is measured in [perturbation
 tests](results/perturbation.md), and which one is on the evidence in [localisation](results/localisation.md).
 
