@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,13 +12,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
+from yaml import YAMLError
 
 from clipmapper.checkpoint import CARD, check_fits, read_checkpoint
 from clipmapper.config.schema import Config
 from clipmapper.encoder.load import use
 from clipmapper.errors import UserError
+from clipmapper.files import read_bytes, read_json
 from clipmapper.pretrained import FOLDER, pretrained_file
+from clipmapper.storage.card import Metrics
+from clipmapper.storage.validation import check
 from clipmapper.text import check_text, printable
 
 SHIPPED = "shipped"  # checkpoint=shipped
@@ -51,14 +55,23 @@ class Candidate:
         return self.path.parent.parent
 
     @cached_property
-    def _metrics(self) -> dict[str, Any]:
-        """Scores by split; empty if the training has not ended or is not known."""
+    def _read(self) -> tuple[dict[str, Any], str]:
+        """Scores by split, empty if the training has not ended or is not known, and why they cannot be read."""
         if "metrics" in self.card:
-            return dict(self.card["metrics"])
+            return dict(self.card["metrics"]), ""
+        file = self._run / "metrics.json"
+        if not file.exists():
+            return {}, ""
         try:
-            return dict(json.loads((self._run / "metrics.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return {}
+            content = read_json(file, own=True)
+            check(Metrics, content, str(file), "run the training's evaluation again")
+        except UserError as error:
+            return {}, str(error)
+        return content, ""
+
+    @property
+    def _metrics(self) -> dict[str, Any]:
+        return self._read[0]
 
     @cached_property
     def score(self) -> tuple[str, float, str] | None:
@@ -75,11 +88,17 @@ class Candidate:
         if "steps" in self.card:
             return self.card["steps"], self.card["steps"]
         try:
-            wanted = int(OmegaConf.load(self._run / "config.yaml").trainer.max_steps)
+            settings = OmegaConf.create(read_bytes(self._run / "config.yaml", "text").decode())
+            wanted = int(settings.trainer.max_steps)
             last = self.path.with_name("last.ckpt")
             return (wanted if self._metrics else int(read_checkpoint(last)["global_step"])), wanted
-        except (OSError, AttributeError, KeyError, UserError):
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, YAMLError, OmegaConfBaseException, UserError):
             return None
+
+    @property
+    def damage(self) -> str:
+        """Why the scores of the run cannot be read; empty if they can, or if there are none."""
+        return self._read[1]
 
     @property
     def finished(self) -> bool:
@@ -171,7 +190,9 @@ def _choose(paths: list[Path]) -> Path | None:
     best = max((c.score[1] for c in candidates if c.finished and c.score), default=0.0)
     for candidate in candidates:
         score = candidate.score
-        if not candidate.finished:
+        if candidate.damage:
+            why = candidate.damage
+        elif not candidate.finished:
             why = _NOT_ENDED
         elif score is not None and score[1] < best - BEHIND:
             why = f"{best - score[1]:.1f} points below the best that fits"
@@ -205,6 +226,10 @@ def load_found(config: Config, given: str | None, load: Callable[[Path, Config],
 def _fits(path: Path, config: Config) -> bool:
     try:
         about = read_checkpoint(path)[CARD]
+    except UserError as error:
+        print(f"passed over: {error}", file=sys.stderr)
+        return False
+    try:
         check_fits(about, config, path)
     except UserError:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import platform
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from clipmapper.errors import UserError
 from clipmapper.process.partial import named_errors, partial_path
 from clipmapper.storage.checksums import KEY as CHECKSUM
-from clipmapper.storage.checksums import is_checksum, note_unsealed, sealed, unsealed
+from clipmapper.storage.checksums import checksums_beside, is_checksum, note_unsealed, sealed, unsealed
 from clipmapper.text import check_texts
 
 GIB = 1 << 30
@@ -31,12 +32,14 @@ def check_regular(path: Path, kind: str) -> None:
 
     Raises:
         FileNotFoundError: There is no such file.
-        OSError: The path cannot be looked up.
-        UserError: It is a folder, device, pipe or socket, or the file is larger.
+        OSError: It is a folder, or cannot be looked up.
+        UserError: It is a device, pipe or socket, or the file is larger.
     """
     found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         other = kinds.get(stat.S_IFMT(found.st_mode), "a device")
         raise UserError(f"{path}: is {other}, not a file; give a regular file")
     if found.st_size > LIMITS[kind]:
@@ -263,7 +266,8 @@ _PACKAGES = ("torch", "open_clip_torch", "pytorch-lightning", "numpy")
 
 def write_metrics(path: Path, metrics: dict[str, Any], config: dict[str, Any]) -> None:
     """Write the metrics together with the resolved config and the versions of the software."""
-    write_json(path, {**metrics, "config": config, "versions": versions()})
+    beside = checksums_beside(path.parent, "captions_*.json")
+    write_json(path, {**metrics, "config": config, "versions": versions(), **beside})
 
 
 _GIT = 10.0  # seconds that git may take

@@ -16,6 +16,7 @@ from clipmapper.encoder.load import fingerprint, use
 from clipmapper.encoder.open_clip_models import activation_note, load_open_clip
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
+from clipmapper.files import check_regular
 from explain.sample.hugging_face import DUAL
 from explain.sample.loaded import loaded
 
@@ -58,6 +59,10 @@ def load_model(config: AnyModelConfig) -> LoadedModel:
 
 
 def _hugging_face(config: HuggingFaceConfig) -> LoadedModel:
+    if (folder := Path(config.path)).is_dir():
+        for file in folder.iterdir():  # transformers would wait for a pipe, or read a device without end
+            if file.exists() and not file.is_dir():
+                check_regular(file, "weights")
     try:
         from transformers.utils import logging
 

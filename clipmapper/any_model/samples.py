@@ -15,6 +15,7 @@ from clipmapper.data.datasets import CAPTIONS, QUESTIONS, load_captions_of, load
 from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
+from clipmapper.files import check_regular
 from clipmapper.text import printable
 
 
@@ -95,6 +96,7 @@ def read_table(path: Path) -> list[Sample]:
         UserError: The file is missing, not a table, has no row, or has neither an image nor a text column.
     """
     try:
+        check_regular(path, "text")
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="", strict=True)
             rows, names = list(reader), list(reader.fieldnames or ())

@@ -17,6 +17,7 @@ from clipmapper.data.images import BadImage, EncodedImage
 from clipmapper.data.records import VQAData
 from clipmapper.data.vqa_files import build_questions
 from clipmapper.errors import UserError
+from clipmapper.files import check_regular
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,6 +51,8 @@ def read_parquet(path: Path, split: str) -> VQAData:
     """
     name = f"{path} ({split})"
     files = [str(file) for file in _split_files(path, split)]
+    for file in files:
+        check_regular(Path(file), "Parquet")
     return _to_vqa(_load(name, "parquet", data_files=files, split="train"), name)
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
+from clipmapper.files import read_bytes
 from explain.sample.image import check_size
 
 
@@ -37,11 +38,13 @@ class FileImage:
             BadImage: The file is missing or unreadable.
         """
         try:
-            return self.path.read_bytes()
+            return read_bytes(self.path, "image")
         except FileNotFoundError:
             raise BadImage(f"{self.path}: no such image; put the file there or correct the image folder") from None
         except OSError as error:
             raise BadImage(f"{self.path}: cannot be read ({error.strerror}); give a readable image file") from error
+        except UserError as error:  # no regular file, or too large
+            raise BadImage(str(error)) from None
         except ValueError as error:  # a null character in the path
             raise BadImage(f"{str(self.path)!r}: cannot be read ({error}); correct the path") from error
 
@@ -94,12 +97,24 @@ def load_rgb(source: ImageSource) -> Image.Image:
     if not encoded:
         raise _bad_image(source, "the file is empty")
     try:
+        verify_png(encoded)
         with Image.open(BytesIO(encoded)) as image:
             return _to_rgb(_turn_upright(image))
     except UnidentifiedImageError as error:  # the original message contains a memory address
         raise _bad_image(source, "not an image that Pillow can read") from error
     except Exception as error:  # for damaged bytes, decoders raise OSError, SyntaxError, KeyError, struct.error …
         raise _bad_image(source, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def verify_png(encoded: bytes) -> None:
+    """Compare the checksums in a PNG file, which Pillow does not do when it decodes; other formats have none.
+
+    Raises:
+        SyntaxError: A checksum differs.
+    """
+    if encoded.startswith(b"\x89PNG"):
+        with Image.open(BytesIO(encoded)) as image:
+            image.verify()
 
 
 def _bad_image(source: ImageSource, reason: str) -> BadImage:

@@ -13,6 +13,7 @@ from clipmapper.encoder.archive import is_archive, read_archive
 from clipmapper.encoder.shapes_tiny import restore_token_table
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError, reason
+from clipmapper.files import check_regular
 from clipmapper.finite import check_finite
 
 # What OpenAI's code writes into a file besides the weights. Only its files have the three sizes.
@@ -36,6 +37,7 @@ def read_file(source: Source) -> WeightsFile:
     """
     path = Path(source.weights)
     try:
+        check_regular(path, "weights")
         if is_archive(path):
             state = read_archive(path)
         else:
@@ -44,6 +46,8 @@ def read_file(source: Source) -> WeightsFile:
                 state = open_clip.factory.load_state_dict(str(path), weights_only=True)
         weights = {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in {*_SIZES, _MASK}}
         return WeightsFile(restore_token_table(weights), state.keys() >= _SIZES)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{source.file}: cannot be read ({reason(error)}); give a readable file") from error
     except Exception as error:  # damaged files raise errors of many types, such as struct.error

@@ -76,7 +76,7 @@ def result_files(run: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Ma
         def write(rows: Iterable[Mapping[str, Any]], content: Any) -> None:
             writer.write_table(pa.Table.from_pylist(list(rows), schema))
             if content is not None:
-                lines.write(f"{json.dumps(finite(content), allow_nan=False)}\n")
+                lines.write(f"{json.dumps(sealed(finite(content)), allow_nan=False)}\n")
 
         try:
             yield write

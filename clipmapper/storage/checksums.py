@@ -17,6 +17,7 @@ from typing import Any
 from clipmapper.errors import UserError
 
 KEY = "checksum"
+FILES = "files"  #: the key of the checksums of other files of the folder, in the file that a run writes last
 _START = "blake2b:"
 
 
@@ -51,6 +52,12 @@ def unsealed(content: dict[str, Any], path: Path) -> dict[str, Any]:
     if sealed(bare)[KEY] != content[KEY]:
         raise damaged(path)
     return bare
+
+
+def checksums_beside(folder: Path, pattern: str) -> dict[str, dict[str, str]]:
+    """Return the entry ``files``: checksums of the bytes of files that were written before, by name."""
+    found = {path.name: checksum([path.read_bytes()]) for path in sorted(folder.glob(pattern))}
+    return {FILES: found} if found else {}
 
 
 def damaged(path: Path) -> UserError:

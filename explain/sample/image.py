@@ -42,6 +42,8 @@ def opened(picture: Picture) -> Image.Image:
         return _checked(picture, "the image")
     if not isinstance(picture, str | Path):
         raise ValueError(f"image is a {type(picture).__name__}: give a file or a PIL image, or a list of them")
+    if Path(picture).exists() and not Path(picture).is_file():
+        raise ValueError(f"{picture}: cannot be read as an image, since it is no regular file")
     try:
         with Image.open(picture) as file:
             return _checked(file, str(picture))

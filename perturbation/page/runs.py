@@ -14,7 +14,8 @@ from yaml import YAMLError
 
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import CONTENTS, WARNINGS
-from clipmapper.files import parse_json, read_json
+from clipmapper.files import parse_json, read_bytes, read_json
+from clipmapper.storage.checksums import FILES, checksum, damaged, unsealed
 from perturbation.reproduce.stages import DONE, Stage, read_stages
 
 CONFIG, OWN = "config.yaml", "report"
@@ -68,7 +69,7 @@ def read_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise UserError(f"runs: {folder}: no such folder; give run folders")
     config = folder / CONFIG
-    text = config.read_text("utf-8", errors="replace") if config.is_file() else ""
+    text = read_bytes(config, "text").decode("utf-8", "replace") if config.is_file() else ""
     first, _, rest = text.partition("\n")
     line = first.removeprefix("# ") if first.startswith("# python scripts/") else ""
     name = line.removeprefix("python scripts/").partition(".py")[0] or _command_of(folder)
@@ -80,7 +81,9 @@ def read_run(folder: Path) -> Run:
         return replace(run, problem="unfinished: it was stopped or is still running")
     files += [each for each in MORE if (folder / each).is_file()]
     try:
-        return replace(run, results={each: _content(folder / each) for each in files})
+        results = {each: _content(folder / each) for each in files}
+        _verify_beside(folder, results[files[0]])
+        return replace(run, results=results)
     except UserError as error:
         return replace(run, problem=f"unreadable: {error}")
 
@@ -113,15 +116,25 @@ def _command_of(folder: Path) -> str:
     return next((name for name, files in RESULTS.items() if any((folder / each).is_file() for each in files)), "")
 
 
+def _verify_beside(folder: Path, content: Any) -> None:
+    """Compare files with the checksums that the file of the results, which was written last, has of them."""
+    held = content.get(FILES, {}) if isinstance(content, dict) else {}
+    for name, value in held.items() if isinstance(held, dict) else ():
+        file = folder / Path(str(name)).name
+        if file.is_file() and checksum([read_bytes(file, "JSON")]) != value:
+            raise damaged(file)
+
+
 def _content(path: Path) -> Any:
     """Return the content of a JSON file, or of a file with JSON in each line."""
     if path.suffix != ".jsonl":
-        return read_json(path)
+        return read_json(path, own=True)
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_bytes(path, "JSON").splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
-    return [parse_json(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
+    contents = [parse_json(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
+    return [unsealed(each, path) if isinstance(each, dict) else each for each in contents]
 
 
 def newest_runs(root: Path) -> list[Run]:

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from clipmapper.console import progress
 from clipmapper.errors import UserError
 from clipmapper.files import finite, write_json
+from clipmapper.storage.checksums import checksums_beside
 from clipmapper.storage.tables import read_table
 from clipmapper.training.identity import check_same
 from perturbation.measures.areas import Areas
@@ -43,6 +44,7 @@ def write_results(
         earlier measure has already used gets the measure's name in front.
     """
     content = reports(run, records, measures) | finite(identity)
+    content |= checksums_beside(run, "comparisons.json")
     write_json(run / "perturbation.json", content)
     log_results(logger, content["rows"], run)
     print_areas(content["rows"], content["gaps"])
@@ -89,6 +91,7 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
     _check_rows(runs, tables, len(parse_steps(config["steps"])))
     with progress(None, "computing intervals"):
         content = {**areas.report_runs(tables, run), "runs": identities}
+    content |= checksums_beside(run, "comparisons.json")
     write_json(run / "pooled.json", content)
     print_areas(content["rows"], content["gaps"])
     return content

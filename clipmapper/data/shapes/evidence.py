@@ -7,20 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from clipmapper.config.schema import DataConfig, ShapesConfig
+from clipmapper.data.images import verify_png
 from clipmapper.data.shapes.write import EVIDENCE, LAYOUT, SPLITS, write_shapes
 from clipmapper.errors import UserError
-from clipmapper.files import read_json
+from clipmapper.files import read_bytes, read_json
+from clipmapper.storage.validation import check
 
 Mask = NDArray[np.bool_]
 Span = tuple[int, int]
+
+
+_Place = Annotated[int, Field(ge=0, le=1 << 16)]
+
+
+class EvidenceEntry(TypedDict):
+    """The entry of a question: indices of objects, and [start, end) characters of words."""
+
+    objects: list[_Place]
+    words: list[Annotated[list[_Place], Field(min_length=2, max_length=2)]]
+
+
+class EvidenceFile(TypedDict):
+    """The evidence file of a split."""
+
+    scenes: dict[str, dict[str, Any]]
+    questions: dict[str, EvidenceEntry]
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,9 @@ class SplitEvidence:
         name = LAYOUT.image.format(folder=self.split, image_id=image_id).replace("images/", "masks/", 1)
         path, side = self.folder / name, self.pixels
         try:
-            with Image.open(path) as mask:
+            encoded = read_bytes(path, "image")
+            verify_png(encoded)
+            with Image.open(BytesIO(encoded)) as mask:
                 if mask.size != (side, side) or mask.mode != "L":
                     columns, rows = mask.size
                     raise ValueError(f"{columns}×{rows} pixels of mode {mask.mode}, not {side}×{side} of mode L")
@@ -96,16 +120,16 @@ def read_evidence(config: DataConfig, split: str) -> SplitEvidence:
     path = folder / EVIDENCE.format(split=split)
     fix = f"remove {folder}, so that data=shapes is generated again"
     content = read_json(path)
+    check(EvidenceFile, content, str(path), fix)
     try:
         found = {int(name): _evidence(entry) for name, entry in content["questions"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not the evidence of a split ({type(error).__name__}: {error}); {fix}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not the evidence of a split ({error}); {fix}") from error
     return SplitEvidence(folder, split, config.pixels, found)
 
 
 def _evidence(entry: Mapping[str, Any]) -> Evidence:
-    words = tuple((int(start), int(end)) for start, end in entry["words"])
-    return Evidence(tuple(int(number) for number in entry["objects"]), words)
+    return Evidence(tuple(entry["objects"]), tuple((start, end) for start, end in entry["words"]))
 
 
 def evidence_patches(mask: NDArray[np.uint8], objects: Collection[int], grid: int, share: float) -> Mask:

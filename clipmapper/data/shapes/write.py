@@ -8,6 +8,7 @@ depends on.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -25,8 +26,10 @@ from clipmapper.data.shapes.render import draw_masks, draw_scene
 from clipmapper.data.shapes.scene import Scene, SceneObject, sample_scene
 from clipmapper.data.vqa_files import VQALayout
 from clipmapper.errors import UserError
+from clipmapper.files import read_bytes
 from clipmapper.process.partial import filled
 from clipmapper.process.workers import pool
+from clipmapper.storage.checksums import note_unsealed
 
 SPLITS = ("train", "val", "test")
 LAYOUT = VQALayout(
@@ -37,6 +40,7 @@ LAYOUT = VQALayout(
     unlabelled=(),
 )
 EVIDENCE = "shapes_{split}_evidence.json"
+CHECKSUMS = "shapes_{split}.b2"  # of the JSON files, in the format of b2sum
 _IMAGE_FOLDERS = ("images", "masks")
 CAPTIONS = 5  # captions of every image
 _FORMAT = 3  # part of the folder's name, so that a new version of the generator writes a new dataset
@@ -53,7 +57,7 @@ def write_shapes(config: ShapesConfig, split: str) -> Path:
         The folder of the dataset, which is under ``config.root``.
 
     Raises:
-        UserError: There is no such split, or ``config.extra_questions`` names an unknown kind.
+        UserError: There is no such split, a file of it was damaged or edited, or ``config.extra_questions`` names an unknown kind.
     """
     if split not in SPLITS:
         raise UserError(f"split={split}: this data has {', '.join(SPLITS)}")
@@ -61,11 +65,33 @@ def write_shapes(config: ShapesConfig, split: str) -> Path:
         raise UserError(f"data.extra_questions: no kind of question is called {unknown[0]}; kinds: {', '.join(KINDS)}")
     folder = Path(config.root) / _name(config)
     if (folder / EVIDENCE.format(split=split)).is_file():
+        _verify(folder, split)
         return folder
     with filled(folder) as half:
         _write_split(half, split, getattr(config, f"{split}_scenes"), config)
         _move_split(half, folder, split)
     return folder
+
+
+def _verify(folder: Path, split: str) -> None:
+    """Compare the JSON files of a split with their checksums; images and masks have their own in the PNG format."""
+    sums = folder / CHECKSUMS.format(split=split)
+    if not sums.is_file():
+        note_unsealed(sums.with_name(EVIDENCE.format(split=split)))
+        return
+    for line in read_bytes(sums, "text").decode("utf-8", "replace").splitlines():
+        held, _, name = line.partition("  ")
+        try:
+            found = _sum(read_bytes(folder / Path(name).name, "JSON"))
+        except OSError as error:
+            found = str(error.strerror)
+        if found != held:
+            what = f"{folder / Path(name).name}: damaged or edited since it was generated"
+            raise UserError(f"{what}; remove {folder}, so that data=shapes is generated again")
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.blake2b(content).hexdigest()
 
 
 def _move_split(half: Path, folder: Path, split: str) -> None:
@@ -79,7 +105,7 @@ def _move_split(half: Path, folder: Path, split: str) -> None:
             if not target.is_dir():
                 raise
     last = EVIDENCE.format(split=split)
-    for path in sorted(half.glob("*.json"), key=lambda path: path.name == last):
+    for path in sorted((*half.glob("*.json"), *half.glob("*.b2")), key=lambda path: path.name == last):
         path.replace(folder / path.name)
 
 
@@ -105,8 +131,12 @@ def _write_split(root: Path, split: str, scenes: int, config: ShapesConfig) -> N
             parts += part
             advance(len(part))
     info = {"description": f"shapes, {split}", "version": str(_FORMAT), "seed": config.seed}
+    sums = []
     for name, content in _files(split, parts, info).items():
-        (root / name).write_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
+        encoded = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+        (root / name).write_bytes(encoded)
+        sums.append(f"{_sum(encoded)}  {name}\n")
+    (root / CHECKSUMS.format(split=split)).write_text("".join(sums), encoding="utf-8")
 
 
 def _files(split: str, scenes: list[dict[str, Any]], info: dict[str, Any]) -> dict[str, Any]:
