@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import platform
 import re
 import reprlib
@@ -18,8 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from clipmapper.errors import UserError
 from clipmapper.process.partial import named_errors, partial_path
-from clipmapper.storage.checksums import KEY as CHECKSUM
-from clipmapper.storage.checksums import checksums_beside, is_checksum, note_unsealed, sealed, unsealed
+from clipmapper.storage.checksums import checksums_beside, note_unsealed, sealed, unsealed
 from clipmapper.text import check_texts
 
 GIB = 1 << 30
@@ -96,9 +96,10 @@ def read_json(path: Path, own: bool = False) -> Any:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable JSON file") from error
     if not isinstance(content, dict):
         return content
-    if own and not is_checksum(content.get(CHECKSUM)):
+    bare = unsealed(content, path, own)
+    if own and bare is content:
         note_unsealed(path)
-    return unsealed(content, path)
+    return bare
 
 
 # The escape of half of a surrogate pair; two of them can be one character, such as an emoji.

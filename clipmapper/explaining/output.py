@@ -16,6 +16,7 @@ from PIL import Image
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import Finding
 from clipmapper.files import finite, write_json
+from clipmapper.storage.checksums import sealed
 from explain.figures.photo import Box, Photo
 from explain.sample.maps import cropped_box
 

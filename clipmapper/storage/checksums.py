@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,19 +35,32 @@ def is_checksum(value: object) -> bool:
     return isinstance(value, str) and value.startswith(_START)
 
 
+def _was_one(value: object) -> bool:
+    """Return whether a value is a checksum whose beginning is damaged."""
+    return isinstance(value, str) and re.fullmatch(r".{8}[0-9a-f]{32}", value, re.DOTALL) is not None
+
+
 def sealed(content: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return a JSON object with its checksum as the last key; one that it has already is replaced."""
     bare = {key: value for key, value in content.items() if key != KEY}
     return {**bare, KEY: checksum([json.dumps(bare).encode()])}
 
 
-def unsealed(content: dict[str, Any], path: Path) -> dict[str, Any]:
+def unsealed(content: dict[str, Any], path: Path, own: bool) -> dict[str, Any]:
     """Return a JSON object without its checksum; an object without one is returned unchanged.
 
+    Args:
+        content: The object.
+        path: Its file, for messages.
+        own: Whether only this project writes such files.
+
     Raises:
-        UserError: The checksum is not that of the object.
+        UserError: The checksum is not that of the object, or its key or its beginning is damaged.
     """
     if not is_checksum(content.get(KEY)):
+        values = content.values()
+        if any(map(is_checksum, values)) or (own and (KEY in content or any(map(_was_one, values)))):
+            raise damaged(path)
         return content
     bare = {key: value for key, value in content.items() if key != KEY}
     if sealed(bare)[KEY] != content[KEY]:

@@ -71,7 +71,11 @@ def _verify(table: pa.Table, path: Path) -> tuple[pa.Table, dict[str, str]]:
     metadata = table.schema.metadata or {}
     noted = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in metadata.items()}
     held = noted.pop(KEY, None)
-    if held != checksum(_pieces(table, noted)):
+    try:
+        intact = held == checksum(_pieces(table, noted))
+    except (ValueError, pa.ArrowException):  # a name or a text is no UTF-8
+        intact = False
+    if not intact:
         raise damaged(path)
     return table.replace_schema_metadata(None), noted
 

@@ -134,7 +134,7 @@ def _content(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
     contents = [parse_json(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
-    return [unsealed(each, path) if isinstance(each, dict) else each for each in contents]
+    return [unsealed(each, path, own=True) if isinstance(each, dict) else each for each in contents]
 
 
 def newest_runs(root: Path) -> list[Run]:

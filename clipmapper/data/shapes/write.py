@@ -57,7 +57,8 @@ def write_shapes(config: ShapesConfig, split: str) -> Path:
         The folder of the dataset, which is under ``config.root``.
 
     Raises:
-        UserError: There is no such split, a file of it was damaged or edited, or ``config.extra_questions`` names an unknown kind.
+        UserError: There is no such split, a file of it was damaged or edited, or ``config.extra_questions`` names an
+            unknown kind.
     """
     if split not in SPLITS:
         raise UserError(f"split={split}: this data has {', '.join(SPLITS)}")
@@ -83,8 +84,8 @@ def _verify(folder: Path, split: str) -> None:
         held, _, name = line.partition("  ")
         try:
             found = _sum(read_bytes(folder / Path(name).name, "JSON"))
-        except OSError as error:
-            found = str(error.strerror)
+        except (OSError, ValueError) as error:  # a damaged name
+            found = str(error)
         if found != held:
             what = f"{folder / Path(name).name}: damaged or edited since it was generated"
             raise UserError(f"{what}; remove {folder}, so that data=shapes is generated again")
