@@ -63,7 +63,7 @@ class Candidate:
         if not file.exists():
             return {}, ""
         try:
-            content = read_json(file, own=True)
+            content = read_json(file)
             check(Metrics, content, str(file), "run the training's evaluation again")
         except UserError as error:
             return {}, str(error)

@@ -1,6 +1,6 @@
 """Damaged files: every kind that a command reads is damaged by a seed, and read by the function that commands use.
 
-A damage is refused in one line, or the file is made anew, or the result is identical: never another result, and never
+A damage is refused in one line, or the file is made again, or the result is identical: never another result, and never
 another error. ``python tests/contract/test_damaged_files.py`` prints the counts by kind of file.
 """
 
@@ -81,7 +81,7 @@ class Kind:
     """A kind of file: how an example is written into a folder, and how it is read."""
 
     write: Callable[[Path], Path]  #: writes into a folder and returns the file to damage
-    read: Callable[[Path], Any]  #: reads the file as the commands do; None means that it is made anew
+    read: Callable[[Path], Any]  #: reads the file as the commands do; None means that it is made again
 
 
 def same(one: Any, other: Any) -> bool:
@@ -291,7 +291,7 @@ KINDS: dict[str, Kind] = {
 
 
 def damaged(kind: Kind, folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield what every damage is, and how it ends: ``refused``, ``made anew``, ``identical``, or what is wrong."""
+    """Yield what every damage is, and how it ends: ``refused``, ``made again``, ``identical``, or what is wrong."""
     file = kind.write(folder)
     good, content = kind.read(file), file.read_bytes()
     for seed in (None, *SEEDS):
@@ -311,13 +311,13 @@ def _ending(kind: Kind, file: Path, good: Any) -> str:
         return "refused" if "\n" not in text and ";" in text else f"not one line with a fix: {text!r}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    return "made anew" if found is None else "identical" if same(found, good) else "ANOTHER RESULT"
+    return "made again" if found is None else "identical" if same(found, good) else "ANOTHER RESULT"
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_damage_is_refused_or_made_anew_or_changes_nothing(name: str, tmp_path: Path) -> None:
     endings = list(damaged(KINDS[name], tmp_path))
-    assert [each for each in endings if each[1] not in ("refused", "made anew", "identical")] == []
+    assert [each for each in endings if each[1] not in ("refused", "made again", "identical")] == []
     assert sum(ending != "identical" for _, ending in endings) >= 5
 
 
