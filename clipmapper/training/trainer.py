@@ -23,6 +23,9 @@ from clipmapper.training.progress import FitProgress
 from clipmapper.training.ranks import use_own_processes
 from clipmapper.training.stop_at_step import StopAtStep
 
+# With these, Lightning refuses a key; an ImportError names a package that a device or a precision needs.
+_REFUSALS = (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError)
+
 
 def base_trainer(config: BaseConfig, run: Path, callbacks: list[Callback], **settings: Any) -> pl.Trainer:
     """Build a Trainer on the config's devices, in its precision, with its logger in the run folder.
@@ -53,10 +56,24 @@ def base_trainer(config: BaseConfig, run: Path, callbacks: list[Callback], **set
     log_config(logger, asdict(config))
     try:
         trainer = pl.Trainer(**{**shared, **settings}, logger=logger, callbacks=callbacks)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())}; correct the key in trainer") from error
+    except _REFUSALS as error:
+        key = _refused_key(shared)
+        raise UserError(f"trainer.{key}={shared[key]}: {' '.join(str(error).split())}; correct this key") from error
     use_own_processes(trainer)
     return trainer
+
+
+def _refused_key(shared: dict[str, Any]) -> str:
+    """Return the first key with which Lightning refuses to build a Trainer, if the keys are given one after another."""
+    *others, last = ("accelerator", "devices", "strategy", "precision")
+    given: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    for key in others:
+        given[key] = shared[key]
+        try:
+            pl.Trainer(**given, enable_model_summary=False)
+        except _REFUSALS:
+            return key
+    return last
 
 
 def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
