@@ -30,6 +30,7 @@ COMMANDS = {
     "benchmark": ("perturbation.commands.benchmark", "measure speed and memory, as ratios in one process"),
     "export": ("clipmapper.commands.export", "write the encoder as a CLIP model of Hugging Face"),
     "pretrain_clip": ("clipmapper.commands.pretrain_clip", "pre-train the embedded encoder"),
+    "train_llava": ("clipmapper.commands.train_llava", "train a small LLaVA on the embedded encoder"),
 }
 
 

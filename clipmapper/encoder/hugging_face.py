@@ -43,8 +43,7 @@ def write_hugging_face(encoder: FrozenClip, folder: Path) -> float:
         UserError: ``transformers`` is not installed, ``folder`` exists and is not such a folder, or the encoder has
             parts that ``CLIPModel`` lacks.
     """
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "config.json").is_file())):
-        raise UserError(f"{folder}: exists and is not a model's folder; give output=FOLDER, a new folder")
+    check_folder(folder)
     model, processor = as_hugging_face(encoder)
     difference = _difference(encoder, model)
     if not difference <= CLOSE:
@@ -52,19 +51,43 @@ def write_hugging_face(encoder: FrozenClip, folder: Path) -> float:
             f"encoder.model={encoder.name}: its embeddings differ by {difference:.2g} from those of transformers' "
             "CLIPModel, which lacks a part of it; choose a plain CLIP such as ViT-B-32-quickgelu"
         )
+    write_folder(model, processor, folder)
+    return difference
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a model can be written to a folder.
+
+    Raises:
+        UserError: ``folder`` exists, and is neither empty nor the folder of a model.
+    """
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "config.json").is_file())):
+        raise UserError(f"{folder}: exists and is not a model's folder; give output=FOLDER, a new folder")
+
+
+def write_folder(model: Any, processor: Any, folder: Path, half: bool = False) -> None:
+    """Write a model and its processor as a folder that ``transformers`` loads; its other files are kept.
+
+    Args:
+        model: A model of ``transformers``.
+        processor: Its processor.
+        folder: The folder, which is created.
+        half: Write the weights in half precision. They are loaded in the model's own precision.
+    """
+    state = {name: w.half() if half else w for name, w in model.state_dict().items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
-        with _without_progress_bars():
-            model.save_pretrained(partial)
+        with without_progress_bars():
+            model.save_pretrained(partial, state_dict=state)
         processor.save_pretrained(partial)
         folder.mkdir(exist_ok=True)
         for file in Path(partial).iterdir():
             shutil.move(file, folder / file.name)
-    return difference
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
+    """Switch off the progress bars of ``transformers`` while the body runs."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -17,6 +17,7 @@ from clipmapper.config.schema import DATA_SCHEMAS, EvaluateConfig, TrainConfig, 
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.errors import UserError
 from clipmapper.files import read_json
+from clipmapper.llava.config import TrainLlavaConfig
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.training.trainer import build_logger
@@ -44,6 +45,7 @@ SCHEMAS = {
     "benchmark": BenchmarkConfig,
     "export": ExportConfig,
     "pretrain_clip": PretrainConfig,
+    "train_llava": TrainLlavaConfig,
 }
 NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # keys without a default
 GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment", "paths")
@@ -175,7 +177,7 @@ def test_an_error_names_the_mistake_and_the_valid_choices(command: Command, tmp_
     assert errors[0].startswith(f"error: {WRONG[override]}")
 
 
-@pytest.mark.parametrize("name", ["evaluate", "pretrain_clip"])
+@pytest.mark.parametrize("name", ["evaluate", "pretrain_clip", "train_llava"])
 def test_other_commands_give_the_same_error(command: Command, tmp_path: Path, name: str) -> None:
     status, _, errors = command(name, f"paths.root={tmp_path}", "+foo=1")
     assert (status, len(errors)) == (1, 1)

@@ -22,7 +22,7 @@ OF_MODEL = {
     "sanity_check": ("samples=4",),
 }
 #: Commands without a model.
-BARE = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip")
+BARE = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip", "train_llava")
 CAPTION = ("task.max_length=20",)
 #: The golden captioning model is rarely right about scenes that it was not trained on.
 JUDGED = ("split=train", "samples=30")
@@ -42,6 +42,10 @@ TINY = {
     "pretrain_clip": (
         *("steps=2", "batch_size=16", "warmup_steps=1", "pool_scenes=64", "probe_scenes=60"),
         *("workers=1", "threads=1"),
+    ),
+    "train_llava": (
+        *("steps=2", "batch_size=8", "warmup_steps=1", "validate_every=2", "decoder.layers=1"),
+        *("threads=1", *SCENES),
     ),
 }
 

@@ -19,7 +19,7 @@ LAYERS = ("scripts", "perturbation", "clipmapper", "explain")
 ORDER = tuple(
     f"clipmapper/{room}"
     for room in (
-        *("commands", "benchmarks", "tasks", "any_model", "explaining", "mapper", "metrics"),
+        *("commands", "benchmarks", "tasks", "any_model", "explaining", "mapper", "llava", "metrics"),
         *("encoder", "training", "data", "storage", "config", "process"),
     )
 )

@@ -1,0 +1,10 @@
+"""Train the small LLaVA on conversations about ``shapes`` scenes, and evaluate what it generates.
+
+``python scripts/train_llava.py output=clipmapper/pretrained/shapes-llava`` trains the model that is part of the
+project.
+"""
+
+from clipmapper.commands.train_llava import main
+
+if __name__ == "__main__":
+    main()
