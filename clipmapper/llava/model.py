@@ -41,6 +41,8 @@ def build_model(clip: Any, vocab: dict[str, int], config: DecoderConfig, longest
         num_attention_heads=config.heads,
         num_key_value_heads=config.heads,
         max_position_embeddings=longest,
+        # Slow rotations: words are matched with patches at any distance.
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=end,
@@ -50,7 +52,7 @@ def build_model(clip: Any, vocab: dict[str, int], config: DecoderConfig, longest
         transformers.LlavaConfig(
             vision_config=clip.config.vision_config,
             text_config=text,
-            image_token_id=vocab[IMAGE],
+            image_token_index=vocab[IMAGE],
             image_seq_length=clip.vision_model.embeddings.num_patches,
             vision_feature_layer=-1,
             vision_feature_select_strategy="default",

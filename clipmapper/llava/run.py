@@ -13,7 +13,8 @@ from pytorch_lightning.loggers import CSVLogger
 from clipmapper.config.schema import EncoderConfig, ShapesConfig
 from clipmapper.console import print_table
 from clipmapper.encoder.hugging_face import as_hugging_face, check_folder, without_progress_bars, write_folder
-from clipmapper.encoder.load import EMBEDDED_MODEL, FrozenClip, load_encoder, use_threads
+from clipmapper.encoder.load import FrozenClip, load_encoder, use_threads
+from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL
 from clipmapper.files import write_json, write_metrics
 from clipmapper.llava.config import TrainLlavaConfig
 from clipmapper.llava.conversations import (
