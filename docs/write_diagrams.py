@@ -46,8 +46,8 @@ PACKAGES: dict[str, dict[str, Box]] = {
         "tasks": Box(2, ("tasks: vqa, caption;", "any_model"), ("clipmapper/tasks", "clipmapper/any_model")),
         "middle": Box(
             3,
-            ("explaining, mapper,", "metrics"),
-            ("clipmapper/explaining", "clipmapper/mapper", "clipmapper/metrics"),
+            ("explaining, mapper,", "llava, metrics"),
+            ("clipmapper/explaining", "clipmapper/mapper", "clipmapper/llava", "clipmapper/metrics"),
         ),
         "low": Box(
             4,

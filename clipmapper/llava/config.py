@@ -33,7 +33,6 @@ class TrainLlavaConfig:
     batch_size: int = MISSING
     questions: int = MISSING  # questions in a conversation
     lr: float = MISSING
-    weight_decay: float = MISSING
     warmup_steps: int = MISSING
     validate_every: int = MISSING
     blind: bool = MISSING  # every image is the same: the baseline that knows only the texts

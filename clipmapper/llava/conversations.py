@@ -7,7 +7,6 @@ another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from random import Random
@@ -25,6 +24,7 @@ from clipmapper.data.shapes.render import draw_scene
 from clipmapper.data.shapes.scene import Scene
 from clipmapper.data.shapes.write import draw_sample
 from clipmapper.llava.words import ASSISTANT, END, IMAGE, PAD, USER, split_words
+from clipmapper.process.workers import pool
 
 DESCRIBE = "describe the image."  #: the question that a caption answers
 IGNORED = -100  #: label of tokens that are not learned
@@ -95,8 +95,8 @@ def draw_pictures(config: ShapesConfig, split: str, encode: Encode) -> Pictures:
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     items: list[Picture] = []
     patches = []
-    with ProcessPoolExecutor(max(1, config.workers)) as pool, progress(count, f"drawing {split}", "scenes") as advance:
-        for drawn, images in pool.map(partial(_draw, config=config, split=split), chunks):
+    with pool(config.workers) as processes, progress(count, f"drawing {split}", "scenes") as advance:
+        for drawn, images in processes.map(partial(_draw, config=config, split=split), chunks):
             items += drawn
             patches.append(encode(images).half())
             advance(len(drawn))

@@ -30,12 +30,12 @@ from clipmapper.llava.evaluate import evaluate
 from clipmapper.llava.model import Standard, build_model, start_from_clip
 from clipmapper.llava.training import LlavaTraining
 from clipmapper.llava.words import build_processor, build_tokenizer, vocabulary
+from clipmapper.pretrained import LLAVA
 from clipmapper.training.batches import Batches
 from clipmapper.training.progress import FitProgress
 from clipmapper.training.trainer import LAST, AtomicCheckpointIO, KeptCheckpoint
-from explain.sample.hugging_face import loaded
+from explain.sample.loaded import loaded
 
-MODEL = "shapes-llava"  #: the folder of the model in a run folder
 LONGEST = 256  #: most tokens of a conversation
 _SAMPLE = 1000  # scenes whose patch tokens set the projector's start
 
@@ -50,7 +50,7 @@ def run_training(config: TrainLlavaConfig, run: Path) -> dict[str, Any]:
     Returns:
         The content of ``llava.json`` without config and versions.
     """
-    folders = [run / MODEL] + ([Path(config.output)] if config.output else [])
+    folders = [run / LLAVA.name] + ([Path(config.output)] if config.output else [])
     for folder in folders:
         check_folder(folder)
     use_threads(config.threads)
@@ -70,7 +70,7 @@ def run_training(config: TrainLlavaConfig, run: Path) -> dict[str, Any]:
         write_folder(trained, processor, folder, half=True)
     test = [draw_picture(data, "test", index) for index in range(data.test_scenes)]
     with without_progress_bars():
-        written = loaded(str(run / MODEL), None)
+        written = loaded(str(run / LLAVA.name), None)
     found = evaluate(*written, test, data.pixels)
     said = {name: found.pop(name) for name in ("answers", "captions")}
     write_json(run / "said_test.json", said)

@@ -84,7 +84,7 @@ class LlavaTraining(pl.LightningModule):
         c = self.config
         trained = torch.nn.ModuleList([self.model.model.multi_modal_projector, self.model.model.language_model])
         matrices, rest = split_matrices(trained, ("embed_tokens",))
-        optimizer = MuonAdam(matrices, [*rest, self.model.lm_head.weight], c.lr, c.weight_decay)
+        optimizer = MuonAdam(matrices, [*rest, self.model.lm_head.weight], c.lr, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1.0, (step + 1) / c.warmup_steps, 2 * (1 - step / c.steps))
         )

@@ -1,8 +1,13 @@
-"""The trained mappers that the package contains, ``{task}-{mapper}.safetensors``, made with ``experiment=shipped``."""
+"""The trained models that the package contains.
+
+These are the mappers ``{task}-{mapper}.safetensors``, made with ``experiment=shipped``, and the folder of the small LLaVA,
+made with ``scripts/train_llava.py``.
+"""
 
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+LLAVA = FOLDER / "shapes-llava"
 
 
 def pretrained_file(task: str, mapper: str) -> Path | None:
