@@ -1,7 +1,7 @@
 """The trained models that the package contains.
 
-These are the mappers ``{task}-{mapper}.safetensors``, made with ``experiment=shipped``, and the folder of the small LLaVA,
-made with ``scripts/train_llava.py``.
+These are the mappers ``{task}-{mapper}.safetensors``, made with ``experiment=shipped``, and the folder of the small
+LLaVA, made with ``scripts/train_llava.py``.
 """
 
 from pathlib import Path

@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 
 def test_each_turn_is_what_the_chat_template_writes() -> None:
-    """With the shared tokens, its ids are those of the processor; the answer is learned."""
+    """Its ids, with the shared tokens, are those of the processor; the answer is learned."""
     pictures, processor = parts.pictures(), parts.processor()
     batch = Conversations(pictures, parts.words(), 6, 0)[[3]]
     item = pictures.items[3]
