@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from clipmapper.config.checks import at_least
-from clipmapper.config.schema import DataConfig, PathsConfig, ShapesConfig
+from clipmapper.config.fields import path, real, whole
+from clipmapper.config.schema import MOST_IN_BATCH, MOST_THREADS, DataConfig, PathsConfig, ShapesConfig
 from clipmapper.errors import UserError
 
 
@@ -15,12 +15,9 @@ from clipmapper.errors import UserError
 class DecoderConfig:
     """The Llama decoder, whose width is that of the embedded encoder's shared space."""
 
-    layers: int = MISSING
-    heads: int = MISSING
-    mlp_width: int = MISSING
-
-    def __post_init__(self) -> None:
-        at_least(1, "decoder", layers=self.layers, heads=self.heads, mlp_width=self.mlp_width)
+    layers: int = whole(1, 100)
+    heads: int = whole(1, 128)
+    mlp_width: int = whole(1, 2**16)
 
 
 @dataclass
@@ -29,25 +26,25 @@ class TrainLlavaConfig:
 
     data: DataConfig = MISSING
     decoder: DecoderConfig = MISSING
-    steps: int = MISSING
-    batch_size: int = MISSING
-    questions: int = MISSING  # questions in a conversation
-    lr: float = MISSING
-    warmup_steps: int = MISSING
-    validate_every: int = MISSING
+    steps: int = whole(1)
+    batch_size: int = whole(1, MOST_IN_BATCH)  # images in a batch
+    questions: int = whole(1)  # questions about each image of a batch
+    lr: float = real(0, 100)
+    warmup_steps: int = whole(1)
+    validate_every: int = whole(1)
     blind: bool = MISSING  # every image is the same: the baseline that knows only the texts
-    threads: int | None = MISSING
-    seed: int = MISSING
-    output: str | None = MISSING  # a folder to which the model is also written
+    threads: int | None = whole(1, MOST_THREADS)
+    seed: int = whole(0, 2**32 - 1)
+    output: str | None = path()  # a folder to which the model is also written
     paths: PathsConfig = MISSING
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, ShapesConfig):
-            raise UserError(f"data={self.data.name}: the conversations are about shapes; leave data out")
-        sizes = {"steps": self.steps, "batch_size": self.batch_size, "validate_every": self.validate_every}
-        at_least(1, "", **sizes, warmup_steps=self.warmup_steps, questions=self.questions)
+            raise UserError(f"data={self.data.name}: the model is trained on shapes; leave data out")
         if self.questions > self.data.questions_per_scene:
             raise UserError(
                 f"questions={self.questions} is more than data.questions_per_scene={self.data.questions_per_scene}; "
                 "correct one of them"
             )
+        if (width := 128) % (2 * self.decoder.heads):
+            raise UserError(f"decoder.heads={self.decoder.heads}: give a divisor of {width // 2}")
