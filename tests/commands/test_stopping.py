@@ -1,0 +1,96 @@
+"""A signal ends every command by one rule, and a failed job does not end a sweep."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from perturb_runs import Trained
+from tiny_runs import PROJECT, Tiny, assert_same_weights, start, weights_of
+
+from perturbation.cli import COMMANDS
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+SLOW = pytest.mark.slow
+Command = Callable[..., tuple[int, str, list[str]]]
+
+
+def stopped(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, list[str]]:
+    """Send a signal; return the exit status and the lines on stderr, without those about the progress."""
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    return process.returncode, [line for line in err.splitlines() if " is running: " not in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
+@pytest.mark.parametrize(
+    "name", [name if name in ("train", "report") else pytest.param(name, marks=SLOW) for name in COMMANDS]
+)
+def test_every_command_ends_in_one_line(name: str, number: signal.Signals, tmp_path: Path) -> None:
+    more = ["runs=[a,b]"] if name == "pool_seeds" else []
+    code = f"import sys; sys.argv = ['scripts/{name}.py', *{[f'paths.root={tmp_path}', *more]}]\n"
+    code += "from clipmapper.process import stopping\nfrom perturbation.cli import run\nbegin = stopping.begin_work\n"
+    code += "def wait():\n begin()\n print('ready', flush=True)\n import time\n time.sleep(99)\n"
+    code += f"stopping.begin_work = wait\nrun({name!r})\n"
+    line = [sys.executable, "-c", code]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("run folder: ")
+    assert process.stdout.readline() == "ready\n"
+    status, lines = stopped(process, number)
+    assert status == STATUS[number]
+    said = f"stopped by {'Ctrl-C' if number == signal.SIGINT else number.name}: {name}; nothing is kept; "
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{said}run the same command again: python scripts/{name}.py paths.root=")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@SLOW
+@pytest.mark.parametrize("number", STATUS)
+def test_a_stopped_training_says_how_to_go_on(tiny: Tiny, tmp_path: Path, number: signal.Signals) -> None:
+    steps = ("trainer.max_steps=400", "trainer.val_check_interval=200", "trainer.log_every_n_steps=1")
+    tiny.train(tmp_path / "whole", *steps)
+    run = tmp_path / "run"
+    process = start("train", [*tiny.overrides, *steps, f"paths.runs={tmp_path}", f"hydra.run.dir={run}"])
+    until = time.monotonic() + 120
+    while not (run / "log" / "metrics.csv").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    status, lines = stopped(process, number)
+    assert status == STATUS[number]
+    found = re.fullmatch(r"stopped by \S+: train; its state is in (\S+); to go on: python (.*)", lines[0])
+    assert found is not None, lines
+    done = subprocess.run([sys.executable, *shlex.split(found[2])], capture_output=True, text=True, check=True)
+    resumed = Path(done.stdout.splitlines()[0].removeprefix("run folder: "))
+    for name in ("best", "last"):
+        assert_same_weights(weights_of(resumed, name), weights_of(tmp_path / "whole", name))
+
+
+@SLOW
+def test_a_stopped_perturbation_run_says_how_to_go_on(trained: Trained, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start("perturb", [*trained.overrides, "batch_size=1", f"hydra.run.dir={run}"])
+    until = time.monotonic() + 120
+    while not list(run.glob("parts/*.samples.parquet")) and time.monotonic() < until:
+        time.sleep(0.05)
+    status, lines = stopped(process, signal.SIGTERM)
+    assert status == 143
+    assert re.fullmatch(rf"stopped by SIGTERM: perturb; its state is in {run}; to go on: .* resume={run}", lines[-1])
+
+
+def test_a_failed_job_does_not_end_a_sweep(command: Command, tmp_path: Path) -> None:
+    roots = (tmp_path / "none", tmp_path / "neither")
+    found = "paths.root=" + ",".join(map(str, roots))
+    status, out, errors = command("pool_seeds", "--multirun", "runs=[missing]", found, f"paths.runs={tmp_path}")
+    assert status == 1
+    assert out.count("run folder: ") == 2
+    assert len(errors) == 3
+    assert errors[-1].startswith("error: 2 jobs of the sweep failed: number 0 (")
+    for root in roots:
+        assert str(root) in errors[-1]
