@@ -66,9 +66,9 @@ PACKAGES: dict[str, dict[str, Box]] = {
         ),
     },
 }
-#: Arrows of that drawing: from a box that imports to one that is imported.
+#: Arrows of that drawing: from a box that imports to one that is imported; perturbation/cli.py does so by name.
 IMPORTS = (
-    *(("scripts", "pcommands"), ("scripts", "commands"), ("pcommands", "page"), ("page", "pruns")),
+    *(("scripts", "pcommands"), ("pcommands", "commands"), ("pcommands", "page"), ("page", "pruns")),
     *(("pruns", "measures"), ("measures", "pshared"), ("pruns", "tasks"), ("pshared", "tasks")),
     *(("pruns", "explainers"), ("commands", "tasks"), ("tasks", "middle"), ("middle", "low")),
     *(("tasks", "capture"), ("middle", "capture"), ("low", "capture"), ("adapters", "capture")),

@@ -115,9 +115,8 @@ def folder_of(line: CommandLine, root: Path, command: Command) -> Path:
 
 
 def unfinished(root: Path, command: Command) -> Path:
-    """Train for two steps, fewer than the line that resumes the run."""
-    stopped = ("trainer.max_steps=2", "trainer.val_check_interval=2")
-    return made(root / "unfinished", root, command, "train", *stopped)
+    """Train with the settings of the line that resumes the run, which continues at the last step."""
+    return made(root / "unfinished", root, command, "train")
 
 
 def perturbed(seed: int, root: Path, command: Command) -> Path:
