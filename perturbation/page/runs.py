@@ -133,8 +133,8 @@ def _content(path: Path) -> Any:
         encoded = read_bytes(path, "JSON")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
-    if encoded and not encoded.endswith(b"\n"):
-        raise UserError(f"{path}: its last line is cut off; run the command again that wrote it")
+    if not encoded.endswith(b"\n"):
+        raise UserError(f"{path}: is empty, or its last line is cut off; run the command again that wrote it")
     contents = [parse_json(line, f"{path}: line {number}") for number, line in enumerate(encoded.splitlines(), 1)]
     return [unsealed(each, path, own=True) if isinstance(each, dict) else each for each in contents]
 

@@ -105,6 +105,6 @@ def test_the_script(runs: list[Path], tmp_path: Path, command: Callable[..., tup
     ]
     [first, *_] = [line for line in out.splitlines() if line.startswith("weighted ")]  # the table of the images
     assert f" {gap:.1f} [" in first
-    code, _, errors = command("pool_seeds", f"hydra.run.dir={tmp_path}")
+    code, _, errors = command("pool_seeds", f"hydra.run.dir={tmp_path / 'other'}")
     assert code == 1
     assert errors[-1].startswith("error: config key runs has no value")

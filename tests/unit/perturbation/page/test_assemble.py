@@ -225,9 +225,10 @@ def test_warnings_are_shown_with_their_sample(tmp_path: Path) -> None:
     assert "Warning: far away" in re.sub(r"\s+", " ", Parsed(page_of(run)).text)
 
 
-def test_a_lone_surrogate_can_be_written(tmp_path: Path) -> None:
-    text = page_of(write_explain(tmp_path / "run", answers(question="\ud800 kite")))
-    assert "? kite" in text.encode("utf-8", "replace").decode()
+def test_a_lone_surrogate_is_named_instead_of_shown(tmp_path: Path) -> None:
+    run = read_run(write_explain(tmp_path / "run", answers(question="\ud800 kite")))
+    assert run.results == {}
+    assert "pictures.jsonl: line 1" in run.problem
 
 
 def test_only_the_script_of_the_page_may_run(tmp_path: Path) -> None:

@@ -63,8 +63,13 @@ def test_a_damaged_line_and_a_damaged_config(tmp_path: Path) -> None:
     for config in ("[1", "a: b: c", "- 1", ""):
         (folder / "config.yaml").write_text(config)
         assert read_run(folder).settings == {}
-    (folder / "pictures.jsonl").write_text('{"name": "x"}\n{"na')
-    assert "pictures.jsonl: not valid JSON in each line" in read_run(folder).problem
+    for content, problem in {
+        '{"name": "x"}\n{"na\n': "pictures.jsonl: line 2: not valid JSON",
+        '{"name": "x"}\n{"na': "pictures.jsonl: is empty, or its last line is cut off",
+        "": "pictures.jsonl: is empty",
+    }.items():
+        (folder / "pictures.jsonl").write_text(content)
+        assert problem in read_run(folder).problem
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -127,8 +127,11 @@ def test_only_shapes_has_evidence(tmp_path: Path) -> None:
 def test_a_damaged_evidence_file_is_one_line_and_a_missing_one_is_written_again(tmp_path: Path) -> None:
     config = shapes_config(tmp_path, train_scenes=1, val_scenes=1, test_scenes=1)
     side = write_shapes(config, "test") / "shapes_test_evidence.json"
-    side.write_text(json.dumps({"questions": {"1": {"objects": [0]}}}))
-    with pytest.raises(UserError, match=r"not the evidence of a split \(KeyError: 'words'\); remove .* data=shapes"):
+    side.write_text(json.dumps({"scenes": {}, "questions": {"1": {"objects": [0]}}}))
+    with pytest.raises(UserError, match=r"evidence.json: damaged or edited since .*; remove .* data=shapes"):
+        read_evidence(config, "test")
+    side.with_name("shapes_test.b2").unlink()  # data of an earlier version
+    with pytest.raises(UserError, match=r"evidence.json: questions.1.words is missing; remove .* data=shapes"):
         read_evidence(config, "test")
     side.unlink()
     assert len(read_evidence(config, "test").questions) == 6
