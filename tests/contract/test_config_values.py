@@ -26,6 +26,7 @@ from clipmapper.config.fields import ITEMS, RULE
 from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, EvaluateConfig, TrainConfig
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.errors import UserError
+from clipmapper.llava.config import TrainLlavaConfig
 from clipmapper.places import CONFIGS
 from clipmapper.tasks import TASKS
 from perturbation.config import (
@@ -66,6 +67,7 @@ VARIANTS: list[tuple[str, tuple[str, ...], type[Any]]] = [
     ("benchmark", (), BenchmarkConfig),
     ("export", (), ExportConfig),
     ("pretrain_clip", (), PretrainConfig),
+    ("train_llava", (), TrainLlavaConfig),
 ]
 BAD: list[Any] = [
     *(math.nan, math.inf, None, 0, -3, 1e308, 10**30, 1.5, "nonsense", True, [1, 2], {"a": 1}, ""),

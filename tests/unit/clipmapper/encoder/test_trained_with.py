@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from models import TEXT, VISION, pictures, random_clip, refusal, register, saved
 from openai_files import openai_archive
 
 from clipmapper.config.schema import EncoderConfig, OpenClipConfig, TrainedWithConfig
+from clipmapper.config.values import check_values
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.encoder.trained_with import BESIDE, _warn
 from clipmapper.errors import UserError
@@ -201,7 +202,12 @@ BAD_VALUES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize("make", [EncoderConfig, OpenClipConfig])
 @pytest.mark.parametrize(("key", "value"), BAD_VALUES)
-def test_bad_values_in_the_config_are_an_error(make: Callable[..., Any], key: str, value: Any) -> None:
+def test_bad_values_in_the_config_are_an_error(make: type[Any], key: str, value: Any) -> None:
     section = "encoder" if make is EncoderConfig else "model"
-    with pytest.raises(UserError, match=rf"^{section}\.{key}="):
+
+    def checked() -> None:
+        check_values(make, {key: value}, prefix=f"{section}.")
         make(**{key: value})
+
+    with pytest.raises(UserError, match=rf"^{section}\.{key}\b"):
+        checked()
