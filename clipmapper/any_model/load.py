@@ -17,8 +17,11 @@ from clipmapper.encoder.open_clip_models import activation_note, load_open_clip
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
 from clipmapper.files import check_regular
+from clipmapper.pretrained import LLAVA
 from explain.sample.hugging_face import DUAL
 from explain.sample.loaded import loaded
+
+EMBEDDED = "embedded"  #: the path that means the small LLaVA of the package
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,8 @@ def load_model(config: AnyModelConfig) -> LoadedModel:
 
 
 def _hugging_face(config: HuggingFaceConfig) -> LoadedModel:
-    if (folder := Path(config.path)).is_dir():
+    path = str(LLAVA) if config.path == EMBEDDED else config.path
+    if (folder := Path(path)).is_dir():
         for file in folder.iterdir():  # transformers would wait for a pipe, or read a device without end
             if file.exists() and not file.is_dir():
                 check_regular(file, "weights")
@@ -67,12 +71,12 @@ def _hugging_face(config: HuggingFaceConfig) -> LoadedModel:
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # clipmapper.console shows the progress of all commands
-        model, processor = loaded(config.path, None)
+        model, processor = loaded(path, None)
     except ImportError as error:
         raise UserError("model=huggingface needs the package transformers; install clipmapper[transformers]") from error
     except ValueError as error:
         raise UserError(f"model.path={config.path}: {error}") from error
-    name = Path(config.path).name if Path(config.path).is_dir() else config.path
+    name = Path(path).name if Path(path).is_dir() else path
     return LoadedModel(model, processor, name, model.config.model_type in DUAL)
 
 

@@ -135,7 +135,7 @@ class ModelConfig:
 class HuggingFaceConfig(ModelConfig):
     """A model of transformers with its processor."""
 
-    path: str = path()  # a folder, or a name on the hub
+    path: str = path()  # a folder, a name on the hub, or embedded
 
 
 @dataclass
