@@ -75,7 +75,7 @@ def test_a_stopped_training_says_how_to_go_on(tiny: Tiny, tmp_path: Path, number
 @SLOW
 def test_a_stopped_perturbation_run_says_how_to_go_on(trained: Trained, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start("perturb", [*trained.overrides, "batch_size=1", f"hydra.run.dir={run}"])
+    process = start("perturb", [*trained.overrides, "samples=20", "batch_samples=1", f"hydra.run.dir={run}"])
     until = time.monotonic() + 120
     while not list(run.glob("parts/*.samples.parquet")) and time.monotonic() < until:
         time.sleep(0.05)
