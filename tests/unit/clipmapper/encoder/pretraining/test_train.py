@@ -17,7 +17,8 @@ from clipmapper.config.schema import EncoderConfig
 from clipmapper.encoder.load import load_encoder
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.encoder.pretraining.pool import Pool, draw_pool
-from clipmapper.encoder.pretraining.run import PIXELS, save
+from clipmapper.encoder.pretraining.run import PIXELS
+from clipmapper.encoder.pretraining.saving import save
 from clipmapper.encoder.pretraining.train import Pretraining, Words, optimizers, pretrain
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded, restore_token_table, seeded_token_table
 
@@ -44,7 +45,8 @@ def train(**changes: Any) -> tuple[Pretraining, list[dict[str, float]]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return pretrain(settings(**changes), pool(), lambda step, part, model: parts.append(part)), parts
+        with torch.enable_grad():  # also if the first test that asks for it needs no gradients
+            return pretrain(settings(**changes), pool(), lambda step, part, model: parts.append(part)), parts
     finally:
         torch.set_num_threads(threads)
 
