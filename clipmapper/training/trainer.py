@@ -93,6 +93,7 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         KeptCheckpoint(run, BEST, monitor),
         KeptCheckpoint(run, LAST),
         FitProgress(t.log_every_n_steps),
+        LastValidation(_check_interval(t)),
         StopAtDivergence(config, run / "checkpoints" / f"{LAST}.ckpt"),
         StopAtStep(run / "checkpoints" / f"{LAST}.ckpt"),
     ]
@@ -124,8 +125,24 @@ def _strategy(t: TrainerConfig) -> str:
 
 
 def _check_interval(t: TrainerConfig) -> int:
-    """Return ``val_check_interval``, or the nearest interval with a validation at the last step."""
+    """Return ``val_check_interval``, or a near one; :class:`LastValidation` validates after steps that it leaves."""
     return t.max_steps // max(1, round(t.max_steps / t.val_check_interval))
+
+
+class LastValidation(Callback):
+    """Callback that validates after the last step, which the interval may leave out, so that its weights are saved.
+
+    Args:
+        interval: Number of steps between the other validations.
+    """
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Let Lightning stop, before which it validates."""
+        if trainer.global_step == trainer.max_steps and trainer.global_step % self._interval:
+            trainer.should_stop = True
 
 
 BEST, LAST = "best", "last"

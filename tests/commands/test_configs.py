@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import PROJECT, QUIET, SMALL_MAPPER, Tiny, composed, finish, write_vqav2
+from tiny_runs import PROJECT, QUIET, SMALL_MAPPER, Tiny, checkpoint_of, composed, finish, write_vqav2
 
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
@@ -257,6 +257,15 @@ def test_the_csv_log(tiny: Tiny, tmp_path: Path) -> None:
         ["epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy"]
     )
     assert len(lines) == 1 + 8 + 2
+
+
+@pytest.mark.parametrize(("interval", "validated"), [(3, [3, 6, 7]), (7, [7]), (20, [7]), (1, [1, 2, 3, 4, 5, 6, 7])])
+def test_the_last_step_is_validated_and_saved(tiny: Tiny, tmp_path: Path, interval: int, validated: list[int]) -> None:
+    steps = ("trainer.max_steps=7", f"trainer.val_check_interval={interval}")
+    tiny.train(tmp_path / "run", "logger=csv", "trainer.log_every_n_steps=1", *steps)
+    rows = list(csv.DictReader((tmp_path / "run" / "log" / "metrics.csv").open()))
+    assert [int(row["step"]) + 1 for row in rows if row["val/accuracy"]] == validated
+    assert checkpoint_of(tmp_path / "run")["global_step"] == 7
 
 
 def test_wandb_without_an_account(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from tiny_runs import composed
 
+from clipmapper.arguments import AS_TYPED, LISTS_AS_TYPED
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
 from clipmapper.commands.export import ExportConfig
@@ -220,3 +221,13 @@ def test_every_number_and_every_text_is_declared() -> None:
             assert ITEMS in declared.metadata or Any in get_args(kind), name
         elif kinds & {int, float, str}:
             assert RULE in declared.metadata, name
+
+
+def test_paths_and_lists_of_paths_are_taken_as_typed() -> None:
+    """The keys of paths that arguments.py lists are those that are declared as paths."""
+    rules = {key.name: getattr(key.declared.metadata.get(RULE), "__qualname__", "") for key in KEYS}
+    paths = {name for name, rule in rules.items() if rule.startswith("path.")}
+    assert len(paths) > 10
+    assert paths <= AS_TYPED
+    assert {key for key in AS_TYPED if not key.startswith("hydra.")} <= {*rules, "data.file"}
+    assert rules.keys() >= LISTS_AS_TYPED
