@@ -53,7 +53,7 @@ def _check_field(key: str, value: Any, kind: Any, declared: Field[Any]) -> None:
     elif get_origin(kind) in (list, dict):
         _check_items(key, value, kind, declared.metadata.get(ITEMS))
     else:
-        _check_value(f"{key}=", value, kind, declared.metadata.get(RULE))
+        check_value(f"{key}=", value, kind, declared.metadata.get(RULE))
 
 
 def _check_items(key: str, value: Any, kind: Any, declared: Items | None) -> None:
@@ -64,9 +64,7 @@ def _check_items(key: str, value: Any, kind: Any, declared: Items | None) -> Non
         raise UserError(f"{key}={shown(value)} is not {written}")
     for name, item in value.items() if isinstance(value, dict) else ((None, item) for item in value):
         start = f"{key}: " if name is None else f"{key}.{name}="
-        if item is None and of is not Any:
-            raise UserError(f"{start}null: a value is needed")
-        _check_value(start, item, of, declared.rule if declared else None)
+        check_value(start, item, of, declared.rule if declared else None)
     if declared is None or not isinstance(value, list):
         return
     if not value and not declared.empty:
@@ -76,8 +74,20 @@ def _check_items(key: str, value: Any, kind: Any, declared: Items | None) -> Non
         raise UserError(f"{key}={shown(value)} contains a value twice: name each value once")
 
 
-def _check_value(start: str, value: Any, kind: Any, rule: Rule | None) -> None:
-    """Check the type of a value, and its rule; ``start`` begins the message."""
+def check_value(start: str, value: Any, kind: Any, rule: Rule | None) -> None:
+    """Check the type of a value, and its rule.
+
+    Args:
+        start: Begin of the message.
+        value: The value.
+        kind: Its type; those of numbers, truth values and texts are checked.
+        rule: What the value must be besides.
+
+    Raises:
+        UserError: The value is of another type, or breaks the rule.
+    """
+    if value is None and kind in _CONVERSIONS:
+        raise UserError(f"{start}null: a value is needed")
     read = _CONVERSIONS.get(kind, lambda given: given)
     try:
         found = read(value)

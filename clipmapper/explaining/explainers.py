@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from clipmapper.config.groups import chosen_configs
+from clipmapper.config.options import check_options
 from clipmapper.errors import UserError
 from clipmapper.text import printable
 from explain import Explainer, Needs
@@ -84,6 +85,7 @@ def build_explainers(configs: Mapping[str, Any]) -> dict[str, Explainer]:
 
 
 def _build_explainer(name: str, config: Any) -> Explainer:
+    check_options(f"explainer.{name}.", config)
     try:
         explainer = instantiate(config)
     except InstantiationException as error:  # its cause is the error that the explainer raised

@@ -35,6 +35,8 @@ class SaCo(Measure):
     def __init__(self, groups: int = 10, seed: int = 0):
         if groups < 2:
             raise UserError(f"measure.saco.groups={groups} must be 2 or more, because groups are compared in pairs")
+        if groups > 10**4:
+            raise UserError(f"measure.saco.groups={groups} must be at most 10,000, more than any input has tokens")
         self.groups, self.seed = groups, seed
 
     def ask(self, batch: ExplainedBatch, read: Read) -> dict[Name, Subsets]:

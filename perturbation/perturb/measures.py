@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from clipmapper.config.groups import NAMES, named_configs
+from clipmapper.config.options import check_options
 from clipmapper.errors import UserError
 from perturbation.config import PerturbBaseConfig
 from perturbation.measures.base import Measure
@@ -47,6 +48,7 @@ def build_measures(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Measur
 
 
 def _build_measure(name: str, config: Mapping[str, Any]) -> Measure:
+    check_options(f"{GROUP}.{name}.", config)
     try:
         measure = instantiate(dict(config), _convert_="all")
     except InstantiationException as error:

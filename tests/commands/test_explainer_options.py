@@ -155,7 +155,7 @@ WRONG = {
     "explainer.names=[genatt] explainer.importance=token": "explainer.importance: weighted does not run, only genatt",
     "explainer.names=[genatt,weigthed]": "explainer.names: weigthed is not one of: attention_gradcam, centre_first, ",
     "explainer.names=[]": "explainer.names: the list is empty; give one or more of: ",
-    "explainer=[weighted,genatt]": "to run several, give explainer.names=[NAME,…]",
+    "explainer=[weighted,genatt]": "to use them in one run, give explainer.names=[weighted,genatt]",
     "explainer=paper explainer.weighted.importance=row": "explainer=weighted: ",
     "explainer=trans_att explainer.precision=double": "precision='double': choose one of auto, float64, model",
     "explainer=paper +explainer.foo=1": "valid here: explainer.genatt, explainer.names, explainer.rollout, ",

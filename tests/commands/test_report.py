@@ -74,7 +74,7 @@ def test_the_newest_runs_are_the_default(tmp_path: Path, command: Command, capsy
     [
         (["runs=[{tmp}/none]"], "none: no such folder; give run folders"),
         (["runs=[{tmp}]"], "contains neither results nor config.yaml; give run folders"),
-        (["runs=none"], "config key runs"),
+        (["runs=none"], "runs=none is not a list; write runs=[…]"),
         (["samples=-1"], "samples=-1 must be 0 or more"),
     ],
 )

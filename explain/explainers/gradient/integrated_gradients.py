@@ -19,14 +19,14 @@ class IntegratedGradients(TokenScores):
         steps: Number of points on the line at which gradients are computed (Gauss-Legendre).
 
     Raises:
-        ValueError: ``steps`` is less than 1.
+        ValueError: ``steps`` is less than 1 or more than a million.
     """
 
     needs = ("inputs", "scalar")
 
     def __init__(self, steps: int = 32) -> None:
-        if steps < 1:
-            raise ValueError(f"steps={steps}: must be 1 or more")
+        if not 1 <= steps <= 10**6:
+            raise ValueError(f"steps={steps}: must be 1 or more, and at most a million")
         self.steps = steps
 
     @property
