@@ -15,6 +15,7 @@ from perturb_runs import WHOLE, Trained
 from tiny_runs import Tiny
 
 from clipmapper.checkpoint import read_checkpoint
+from clipmapper.training.checkpoint_file import write_checkpoint
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def make_undecided(checkpoint: Path) -> None:
     for tensor in weights.values():
         tensor += 0.3 * torch.randn(tensor.shape, generator=draw)
     weights["model.head.1.bias"] = torch.tensor([4.0 * (answer in ("yes", "no")) - 2 for answer in answers])
-    torch.save(content, checkpoint)
+    write_checkpoint(checkpoint, content)
 
 
 @pytest.fixture(scope="session")

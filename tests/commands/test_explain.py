@@ -19,10 +19,12 @@ from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.explaining.image_statistics import ImageStatistics
 from clipmapper.files import read_json
 from clipmapper.metrics.vqa import vqa_accuracy
+from clipmapper.storage.checksums import unsealed
 from clipmapper.tasks.vqa import pictures as picturing
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.trained import TrainedVQA, load_trained
+from clipmapper.training.checkpoint_file import write_checkpoint
 from explain import explainers, targets
 from explain.figures import Sample, sample_content
 
@@ -204,7 +206,7 @@ def test_the_contents_of_figures_are_written(overrides: tuple[str, ...], command
         run, scores = made(command, *overrides, "samples=3", "explainer=paper", "interaction=true")
     alone, _ = made(command, *overrides, "samples=3", "explainer=paper")
     assert (alone / "pictures.jsonl").read_bytes() == (run / "pictures.jsonl").read_bytes()
-    contents = [json.loads(line) for line in (run / "pictures.jsonl").read_text().splitlines()]
+    contents = [unsealed(json.loads(line), run, own=True) for line in (run / "pictures.jsonl").read_text().splitlines()]
     ids = scores["question_id"].unique()
     assert [content["name"] for content in contents] == [f"question_{number}" for number in ids]
     for content, sample, matrix in zip(contents, drawn[:3], maps, strict=True):
@@ -320,7 +322,7 @@ def strict(trained: tuple[str, ...], tmp_path: Path) -> str:
     content = torch.load(Path(trained[-1].split("=")[1]) / "checkpoints" / "best.ckpt", weights_only=True)
     statistics = ImageStatistics(np.zeros(128), np.eye(128))
     content["clipmapper"]["familiarity"]["images"] = statistics.entry()
-    torch.save(content, tmp_path / "strict.ckpt")
+    write_checkpoint(tmp_path / "strict.ckpt", content)
     return f"checkpoint={tmp_path / 'strict.ckpt'}"
 
 
@@ -361,7 +363,7 @@ def test_an_old_checkpoint_gives_one_warning(
     path = Path(strict.split("=")[1])
     content = torch.load(path, weights_only=True)
     del content["clipmapper"]["familiarity"]
-    torch.save(content, path)
+    write_checkpoint(path, content)
     run, _ = made(command, *overrides, strict, f"image={photo}", "question=a cat?", "explainer=uniform")
     (entry,) = read_json(run / "warnings.json")
     assert (entry["unknown_words"], entry["image_distance"], entry["warnings"]) == (None, None, [])

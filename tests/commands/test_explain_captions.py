@@ -24,6 +24,7 @@ from clipmapper.tasks.caption.explaining import in_chunks
 from clipmapper.tasks.caption.sentence import word_weights
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import TrainedCaptioner, load_trained
+from clipmapper.training.checkpoint_file import write_checkpoint
 from explain import explainers
 from explain.figures import Caption, caption_content
 
@@ -51,7 +52,12 @@ def overrides(tiny: Tiny, checkpoint: Path, tmp_path: Path) -> tuple[str, ...]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Caption]:
     """A list to which every caption is added instead of being drawn."""
     captions: list[Caption] = []
-    monkeypatch.setattr(picturing, "draw_caption", lambda caption, *_: captions.append(caption))
+
+    def keep(caption: Caption, *_: object) -> list[None]:
+        captions.append(caption)
+        return [None]
+
+    monkeypatch.setattr(picturing, "draw_caption_pages", keep)
     monkeypatch.setattr(picturing, "save", lambda *_: None)
     return captions
 
@@ -85,7 +91,7 @@ def test_far_images_are_reported(
     content = torch.load(checkpoint, weights_only=True)
     statistics = ImageStatistics(np.zeros(128), np.eye(128))
     content["clipmapper"]["familiarity"] = {"words": None, "images": statistics.entry()}
-    torch.save(content, tmp_path / "strict.ckpt")
+    write_checkpoint(tmp_path / "strict.ckpt", content)
     arguments = (f"checkpoint={tmp_path / 'strict.ckpt'}", "samples=3", "batch_size=8", "explainer=uniform")
     run, scores = made(command, *overrides, *arguments)
     entries = read_json(run / "warnings.json")
@@ -262,7 +268,7 @@ def test_nan_in_the_model_is_one_line(
     content = torch.load(checkpoint, weights_only=True)
     name = next(name for name in content["state_dict"] if name.endswith("weight"))
     content["state_dict"][name][:] = float("nan")
-    torch.save(content, tmp_path / "nan.ckpt")
+    write_checkpoint(tmp_path / "nan.ckpt", content)
     arguments = [override for override in overrides if not override.startswith("checkpoint=")]
     status, _, errors = command("explain", *arguments, f"checkpoint={tmp_path / 'nan.ckpt'}", "samples=2")
     assert (status, len(errors)) == (1, 1)

@@ -19,6 +19,7 @@ from clipmapper.tasks.vqa.explaining import explain
 from clipmapper.tasks.vqa.model import load_vqa
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from clipmapper.training.batches import even_batches
+from clipmapper.training.checkpoint_file import write_checkpoint
 from explain.explainers import Random, Weighted
 from perturbation.perturb.samples import sample_rows
 from perturbation.removal.order import draw_ties
@@ -223,7 +224,7 @@ def test_the_words_that_no_training_question_has_are_counted(
 ) -> None:
     content = torch.load(trained.checkpoint, weights_only=True)
     content["clipmapper"]["familiarity"]["words"].remove("the")
-    torch.save(content, tmp_path / "changed.ckpt")
+    write_checkpoint(tmp_path / "changed.ckpt", content)
     quick = ("samples=6", "steps=[0,1]", "controls=[]", "measure.names=[areas]", "explainer=uniform")
     trained.perturb(tmp_path / "run", *quick, f"checkpoint={tmp_path / 'changed.ckpt'}")
     found = json.loads((tmp_path / "run" / "perturbation.json").read_text())["question_words"]

@@ -149,6 +149,6 @@ def test_every_config_of_the_group_builds() -> None:
 
 
 def test_the_error_of_a_measure_is_passed_on() -> None:
-    config = typed(composed("perturb", "ceiling.words=13"), PerturbConfig)
-    with pytest.raises(UserError, match=r"^ceiling\.words=13 must be 1 to 12"):
+    config = typed(composed("perturb", "++measure.names=[saco]", "++measure.saco.groups=1"), PerturbConfig)
+    with pytest.raises(UserError, match=r"^measure\.saco\.groups=1 must be 2 or more"):
         build_measures(measure_configs(config))

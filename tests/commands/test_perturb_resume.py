@@ -21,6 +21,7 @@ from watching import watched
 from clipmapper.cli import typed
 from clipmapper.data.images import EncodedImage
 from clipmapper.errors import UserError
+from clipmapper.files import read_json
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.perturb import caption, lightning
 from perturbation.perturb.identity import identify
@@ -69,7 +70,7 @@ def test_the_engine_s_batch_size_is_measured_once(trained: Trained, tmp_path: Pa
     assert json.loads(chosen.read_text())["engine_batch"] in CANDIDATES["cpu"]
     chosen.write_text('{"engine_batch": 3}')  # not among the candidates
     trained.perturb(tmp_path / "two", *small, f"resume={tmp_path / 'one'}")
-    assert json.loads((tmp_path / "two" / "engine.json").read_text()) == {"engine_batch": 3}
+    assert read_json(tmp_path / "two" / "engine.json") == {"engine_batch": 3}
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 

@@ -16,6 +16,7 @@ from tiny_runs import Tiny
 from clipmapper.checkpoint import read_checkpoint
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
+from clipmapper.training.checkpoint_file import write_checkpoint
 from perturbation.perturb.results import pool
 from perturbation.statistics import seed_interval
 
@@ -31,7 +32,7 @@ def runs(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         draw = torch.Generator().manual_seed(seed)
         for tensor in content["state_dict"].values():
             tensor += 0.2 * torch.randn(tensor.shape, generator=draw)
-        torch.save(content, folder / f"{seed}.ckpt")
+        write_checkpoint(folder / f"{seed}.ckpt", content)
         run = folder / f"run{seed}"
         Trained(tiny, folder / f"{seed}.ckpt").perturb(run, "controls=[uniform]", "faithfulness=false", "eraser=[]")
         found.append(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from small_benchmarks import shrink_benchmarks
 
+from clipmapper.files import read_json
 from perturbation.benchmark.pair_models import photos_with_text, tiny_clip, tiny_llava
 from perturbation.benchmark.reading import EXPLAINERS, GRID, Curves
 from perturbation.benchmark.region_loop import region_loop
@@ -57,7 +57,7 @@ def test_every_figure_is_a_positive_number(command: Command, monkeypatch: pytest
     status, out, errors = command("benchmark", "what=[reading]", "threads=1", f"hydra.run.dir={tmp_path}")
     assert (status, errors) == (0, [])
     assert out.count("reading, size tiny") == 1
-    figures = json.loads((tmp_path / "benchmark.json").read_text())
+    figures = read_json(tmp_path / "benchmark.json")
     del figures["versions"]
     assert len(figures) == 7
     assert all(np.isfinite(value) and value > 0 for value in figures.values())

@@ -28,6 +28,7 @@ from clipmapper.tasks.vqa.data import prepare
 from clipmapper.tasks.vqa.evaluation import evaluate
 from clipmapper.tasks.vqa.model import load_vqa
 from clipmapper.tasks.vqa.training import VQATraining
+from clipmapper.training.checkpoint_file import write_checkpoint
 from clipmapper.training.module import MuonAdam
 
 DROPOUT = ("mapper.dropout=0.2", "trainer.log_every_n_steps=1")
@@ -219,7 +220,7 @@ def test_the_description_of_the_training_data_is_not_compared_when_resuming(
         del held["clipmapper"]["familiarity"]
     else:
         held["clipmapper"]["familiarity"] = {"words": ["a"], "images": {"mean": "AACAPw==", "whitening": "AACAPw=="}}
-    torch.save(held, run / "checkpoints" / "last.ckpt")
+    write_checkpoint(run / "checkpoints" / "last.ckpt", held)
     tiny.train(tmp_path / "resumed", f"resume={run}")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from killed_runs import killed_at
 from PIL import Image
 from tiny_runs import Tiny, assert_same_weights, checkpoint_of, composed, falls, weights_of, write_vqav2
@@ -23,6 +22,7 @@ from clipmapper.errors import UserError
 from clipmapper.files import read_json
 from clipmapper.tasks.caption.training import CaptionTraining
 from clipmapper.tasks.vqa.training import VQATraining
+from clipmapper.training.checkpoint_file import write_checkpoint
 
 DROPOUT = ("mapper.dropout=0.2", "trainer.log_every_n_steps=1")
 CAPTIONS = ("task=caption", "task.max_length=6", "task.val_images=4")
@@ -210,7 +210,7 @@ def test_a_checkpoint_of_another_run_and_a_folder_without_an_identity_are_refuse
     shutil.copytree(stopped, run)
     content = checkpoint_of(run)
     content["clipmapper"]["seed"] = 5
-    torch.save(content, run / "checkpoints" / "last.ckpt")
+    write_checkpoint(run / "checkpoints" / "last.ckpt", content)
     with pytest.raises(UserError, match=r"its last\.ckpt is of another run, which differs in seed"):
         tiny.train(tmp_path / "one", f"resume={run}")
     (run / "identity.json").unlink()

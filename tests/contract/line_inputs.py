@@ -20,6 +20,8 @@ from readme import CommandLine
 from small_runs import small
 from tiny_runs import write_vqav2
 
+from clipmapper.training.checkpoint_file import write_checkpoint
+
 Command = Callable[..., tuple[int, str, list[str]]]
 
 
@@ -125,7 +127,7 @@ def perturbed(seed: int, root: Path, command: Command) -> Path:
     draw = torch.Generator().manual_seed(seed)
     for tensor in content["state_dict"].values():
         tensor += 0.01 * torch.randn(tensor.shape, generator=draw)
-    torch.save(content, root / f"seed{seed}.ckpt")
+    write_checkpoint(root / f"seed{seed}.ckpt", content)
     return made(root / f"perturbed{seed}", root, command, "perturb", f"checkpoint={root / f'seed{seed}.ckpt'}")
 
 

@@ -17,6 +17,8 @@ import pytest
 import torch
 from public import GOLDEN, golden
 
+from clipmapper.training.checkpoint_file import write_checkpoint
+
 Command = Callable[..., tuple[int, str, list[str]]]
 
 BASE = (
@@ -76,7 +78,7 @@ class Runs:
         draw = torch.Generator().manual_seed(0)
         for tensor in content["state_dict"].values():
             tensor += 0.2 * torch.randn(tensor.shape, generator=draw)
-        torch.save(content, root / "other.ckpt")
+        write_checkpoint(root / "other.ckpt", content)
 
     def folder(self, name: str, command: Command) -> Path:
         """Return the folder of a run."""

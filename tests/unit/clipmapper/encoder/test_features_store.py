@@ -181,11 +181,17 @@ def test_interrupted_writing_leaves_no_files(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_in_use_is_replaced_only_when_the_new_one_is_complete(folder: Path) -> None:
+@pytest.mark.parametrize(("damaged", "found"), [(True, [7]), (False, LENGTHS)])
+def test_only_a_damaged_store_is_replaced_when_the_new_one_is_complete(
+    folder: Path, damaged: bool, found: list[int]
+) -> None:
+    if damaged:
+        (folder / "rows.bin").write_bytes(b"damaged")
+
     def others() -> Iterator[list[np.ndarray]]:
-        assert FeatureStore(folder).lengths.tolist() == LENGTHS  # the old store still exists
+        assert (folder / "rows.bin").is_file()  # the old store still exists
         yield items([7])
 
     write_store(folder, others(), "float32")
-    assert FeatureStore(folder).lengths.tolist() == [7]
+    assert FeatureStore(folder).lengths.tolist() == found
     assert [path.name for path in folder.parent.iterdir()] == ["store"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from small_disk import small_disk
 
 from clipmapper.training.trainer import AtomicCheckpointIO
@@ -16,5 +15,5 @@ def test_a_checkpoint_that_cannot_be_written_does_not_change_the_old_one(tmp_pat
     AtomicCheckpointIO().save_checkpoint({"step": 1}, place)
     with small_disk(40), pytest.raises(OSError, match="File too large"):
         AtomicCheckpointIO().save_checkpoint({"step": 2}, place)
-    assert torch.load(place, weights_only=True) == {"step": 1}
+    assert AtomicCheckpointIO().load_checkpoint(place) == {"step": 1}
     assert list(place.parent.iterdir()) == [place]
