@@ -31,7 +31,7 @@ def test_the_bytes_depend_on_the_seed_but_not_on_the_number_of_workers(tmp_path:
     """There is more than one chunk of work, so that their order matters."""
     alone = tree(write_all(shapes_config(tmp_path / "1", train_scenes=101, workers=1)))
     shared = tree(write_all(shapes_config(tmp_path / "3", train_scenes=101, workers=3)))
-    assert len(alone) == 2 * (101 + 4 + 4) + 4 * 3
+    assert len(alone) == 2 * (101 + 4 + 4) + 5 * 3
     assert alone == shared
 
 
@@ -93,6 +93,7 @@ def test_extra_questions_are_added_to_the_training_scenes_and_change_nothing_els
         "v2_OpenEnded_shapes_train_questions.json",
         "v2_shapes_train_annotations.json",
         "shapes_train_evidence.json",
+        "shapes_train.b2",
     }
     before, after = (load(folder, "v2_shapes_train_annotations.json")["annotations"] for folder in (plain, more))
     known = {entry["question_id"]: entry for entry in before}
@@ -110,7 +111,7 @@ def test_extra_questions_are_added_to_the_training_scenes_and_change_nothing_els
 def test_extra_captions_are_added_to_the_training_scenes_and_change_nothing_else(tmp_path: Path) -> None:
     plain, more = written_of(tmp_path), written_of(tmp_path, extra_captions=2)
     name = "captions_shapes_train.json"
-    assert {file for file, content in tree(plain).items() if tree(more)[file] != content} == {name}
+    assert {file for file, content in tree(plain).items() if tree(more)[file] != content} == {name, "shapes_train.b2"}
     before, after = (load(folder, name) for folder in (plain, more))
     assert before["images"] == after["images"]
     for image in before["images"]:
