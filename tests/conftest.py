@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from hypothesis import settings
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test uses the network
 if "PYTEST_XDIST_WORKER" in os.environ:  # there is one process per core, so each uses one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also under nohup, which lets processes ignore it
 
 # The same examples in every run, so that a failure belongs to a change; `--hypothesis-profile=random` draws others.
 settings.register_profile("fixed", derandomize=True)

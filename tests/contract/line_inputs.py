@@ -113,7 +113,7 @@ def folder_of(line: CommandLine, root: Path, command: Command) -> Path:
         return coco(root)
     if line.script == "evaluate":
         return results(golden_run(line, root), root, command)
-    return root / "FOLDER"
+    return root / f"FOLDER-{line.script}"
 
 
 def unfinished(root: Path, command: Command) -> Path:
