@@ -90,3 +90,5 @@ def test_panels_have_at_most_eight_curves() -> None:
         controls = [name for name in names if name in CONTROLS or name == "own_control"]
         assert controls in ([], names[1:])  # after an explainer to compare with
         assert not controls or names[0] == "weighted"
+    names = ["weighted", "genatt", *CONTROLS[:MOST]]  # the controls alone would fit in one panel
+    assert all(len(shown) <= MOST for shown in panels_of(names))
