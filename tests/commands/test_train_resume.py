@@ -216,3 +216,34 @@ def test_a_checkpoint_of_another_run_and_a_folder_without_an_identity_are_refuse
     (run / "identity.json").unlink()
     with pytest.raises(UserError, match=r"there is no identity\.json, so it is not known whether"):
         tiny.train(tmp_path / "two", f"resume={run}")
+
+
+def _cut_a_weight(state: dict[str, Any]) -> None:
+    name = next(name for name, tensor in state["state_dict"].items() if tensor.ndim == 2)
+    state["state_dict"][name] = state["state_dict"][name][:-1]
+
+
+EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no optimizer": (lambda state: state.pop("optimizer_states"), "optimizer_states is missing"),
+    "no loops": (lambda state: state.pop("loops"), "loops is missing"),
+    "empty loops": (lambda state: state["loops"].clear(), r"loops\.fit_loop is missing"),
+    "null step": (lambda state: state.update(global_step=None), "global_step is None"),
+    "no callbacks": (lambda state: state["callbacks"].clear(), "callbacks.* is missing"),
+    "no weight": (lambda state: state["state_dict"].popitem(), r"state_dict\.\S+ is missing"),
+    "a weight of another shape": (_cut_a_weight, r"\.\S+ is not a tensor \["),
+    "a foreign parameter": (lambda state: state["optimizer_states"][0]["state"].update({999: {}}), "belongs to no"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_state_that_lacks_something_is_refused_before_it_is_loaded(
+    stopped: Path, tiny: Tiny, tmp_path: Path, edit: str
+) -> None:
+    change, said = EDITS[edit]
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run)
+    state = checkpoint_of(run)
+    change(state)
+    write_checkpoint(run / "checkpoints" / "last.ckpt", state)
+    with pytest.raises(UserError, match=rf"last\.ckpt: .*{said}"):
+        tiny.train(tmp_path / "resumed", f"resume={run}")
