@@ -62,7 +62,8 @@ class StopAtDivergence(Callback):
     def _check(self, trainer: pl.Trainer, module: nn.Module) -> None:
         """Raise UserError if the training has diverged, in all processes of a run at once."""
         weights = torch.where(all_finite(module), _NEVER, trainer.global_step)
-        steps = torch.stack([self._first, weights])
+        # A validation before the training begins comes before on_train_start.
+        steps = torch.stack([self._first.to(weights.device), weights])
         first, bad = trainer.strategy.reduce(steps, reduce_op="min").tolist()
         if first < _NEVER or bad < _NEVER:
             raise UserError(self._message(first, bad))
