@@ -118,7 +118,7 @@ def verify_png(encoded: bytes) -> None:
 
 
 def _bad_image(source: ImageSource, reason: str) -> BadImage:
-    return BadImage(f"{source.name}: {reason}; replace it with an intact copy or leave its questions out")
+    return BadImage(f"{source.name}: {reason}; replace it with an intact copy, or leave it out")
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

@@ -45,7 +45,7 @@ def trace_generated(model: Any, processor: Any, asked: Asked) -> TracedSample:
     text, photos = asked.question(model), asked.photos
     prompt = rendered(model, processor, len(photos), text)
     inputs = processed(model, processor, photos, prompt.text, **prompt.options)
-    own, tokens = _generated(model, inputs, tokenizer)
+    own, tokens, second = _generated(model, inputs, tokenizer)
     goal, named = _goal(asked.target, tokens, tokenizer, prompt)
     traced = trace_hugging_face(model, inputs, goal, asked.layers, needs=asked.needs)
     added = goal.rows(1)[0] if isinstance(goal, Given) else []
@@ -61,6 +61,7 @@ def trace_generated(model: Any, processor: Any, asked: Asked) -> TracedSample:
         answer=own,
         explained=own if asked.target is None else explained,
         over=over[0] if over else None,
+        runner_up=second,
     )
 
 
@@ -104,8 +105,10 @@ def _placeholders(model: Any, processor: Any) -> set[int]:
 
 
 @torch.no_grad()
-def _generated(model: Any, inputs: Mapping[str, Any], tokenizer: Any) -> tuple[Answer, list[int]]:
+def _generated(model: Any, inputs: Mapping[str, Any], tokenizer: Any) -> tuple[Answer, list[int], Answer]:
     """Return the model's greedy answer with its probability, and its tokens without those that end a text.
+
+    The third value is the second most probable first token.
 
     Raises:
         ValueError: The model refuses the inputs, such as a number of image tokens that does not match.
@@ -124,7 +127,9 @@ def _generated(model: Any, inputs: Mapping[str, Any], tokenizer: Any) -> tuple[A
     logs = torch.stack([logits[0].float().log_softmax(-1) for logits in made.logits[:count]])
     kept: list[int] = tokens[:count].tolist()
     share = float(logs.gather(1, tokens[:count, None]).sum().exp())
-    return Answer(str(tokenizer.decode(kept)).strip(), share), kept
+    second = int(logs[0].topk(2).indices[1])
+    other = Answer(str(tokenizer.decode([second])).strip(), float(logs[0, second].exp()))
+    return Answer(str(tokenizer.decode(kept)).strip(), share), kept, other
 
 
 def _goal(target: Goal, own: list[int], tokenizer: Any, prompt: Prompt) -> tuple[Target | Given, list[str]]:

@@ -12,7 +12,7 @@ from explain.adapters.hugging_face import trace_hugging_face
 from explain.sample.generated import trace_generated
 from explain.sample.inputs import OF_IMAGES, checked_images, processed
 from explain.sample.tiles import seen_box, views_of
-from explain.sample.traced import Answer, Asked, TracedSample, class_of
+from explain.sample.traced import Answer, Asked, TracedSample, class_of, second_class
 from explain.sample.words import question_words
 from explain.targets import Target, given, margin, predicted
 from explain.traced import Traced
@@ -78,7 +78,8 @@ def _classified(model: Any, processor: Any, asked: Asked) -> TracedSample:
     shares = class_probabilities(model, traced.logits[0])
     own, *named = (Answer(labels[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
     over = named[1] if len(named) > 1 else None
-    return _sample(model, processor, asked, inputs, traced, own, named[0] if named else own, over)
+    sample = _sample(model, processor, asked, inputs, traced, own, named[0] if named else own, over)
+    return replace(sample, runner_up=second_class(labels, shares))
 
 
 def class_labels(model: Any) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from explain.adapters.open_clip import trace_open_clip
 from explain.sample.maps import cropped_box
 from explain.sample.traced import Answer, Asked, Box, TracedSample, View
+from explain.sample.words import as_read
 
 
 def trace_pair(model: Any, processor: Sequence[Any], asked: Asked) -> TracedSample:
@@ -40,15 +41,17 @@ def trace_pair(model: Any, processor: Sequence[Any], asked: Asked) -> TracedSamp
         tokenizer=named,
     )
     answer = Answer("similarity", similarity=float(traced.logits[0, 0]))
+    words = [] if traced.words is None else traced.words[0]
     return TracedSample(
         traced=traced,
         photos=[image],
         seen=[_seen(preprocess, image.size, pixels.shape[-1])],
         views=[View(0)],
-        words=[] if traced.words is None else traced.words[0],
+        words=words,
         question=text,
         answer=answer,
         explained=answer,
+        read=as_read(text, [word for word, _ in words]) if words else None,
     )
 
 

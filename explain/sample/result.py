@@ -59,6 +59,11 @@ class Explained:
         return self.sample.explained
 
     @property
+    def runner_up(self) -> Answer | None:
+        """The second most probable answer (:class:`~explain.sample.traced.TracedSample`); None if not known."""
+        return self.sample.runner_up
+
+    @property
     def traced(self) -> Traced:
         """The trace, with the meaning of its tokens."""
         return self.sample.traced

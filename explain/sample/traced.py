@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from explain.adapters.watching import Layers
 from explain.capture.needs import EVERYTHING, Needs
@@ -93,6 +94,23 @@ class TracedSample:
     answer: Answer  #: the model's own answer
     explained: Answer  #: the answer that is explained
     over: Answer | None = None  #: the answer that it is preferred to, in a contrast
+    #: The second most probable answer; of a generated answer, its second most probable first token. None if the model
+    #: has no second one.
+    runner_up: Answer | None = None
+    read: str | None = None  #: the text as the tokenizer reads it, if that changes more than capitals
+
+
+def second_class(labels: Sequence[str], shares: Tensor) -> Answer | None:
+    """Return the second most probable class; None if there is only one.
+
+    Args:
+        labels: Names of the C classes.
+        shares: Their probabilities, [C].
+    """
+    if len(labels) < 2:
+        return None
+    second = int(shares.argsort(descending=True, stable=True)[1])
+    return Answer(labels[second], float(shares[second]))
 
 
 def class_of(labels: Sequence[str], goal: Any) -> int:

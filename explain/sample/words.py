@@ -71,6 +71,51 @@ def question_words(
     return [(prompt[start:stop], [moved[place] for place in own]) for start, stop, own in words]
 
 
+def spans_of(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the characters of each word, which follow one another in the text; words may lack its capitals.
+
+    Raises:
+        ValueError: A word is not in the text after the words before it.
+    """
+    small = text.lower()
+    written = text if len(small) != len(text) or _follow(text, words) else small
+    spans = []
+    start = 0
+    for word in words:
+        start = written.index(word, start)
+        spans.append((start, start + len(word)))
+        start += len(word)
+    return spans
+
+
+def _follow(text: str, words: Sequence[str]) -> bool:
+    """Return whether the words follow one another in the text."""
+    start = 0
+    for word in words:
+        start = text.find(word, start)
+        if start < 0:
+            return False
+        start += len(word)
+    return True
+
+
+def as_read(text: str, words: Sequence[str]) -> str | None:
+    """Return a text as its tokenizer reads it, if that changes characters, as CLIP's reads ``&amp;`` as ``&``.
+
+    Args:
+        text: The text.
+        words: Its words, as the tokenizer reads them.
+
+    Returns:
+        The words with spaces between them, which the tokenizer reads as the same words; None if the text has nothing
+        else than these words, with or without capitals.
+    """
+    small = text.lower()
+    if len(small) == len(text) and "".join(small.split()) == "".join(words):
+        return None
+    return " ".join(words)
+
+
 def _stripped(prompt: str, start: int, stop: int) -> tuple[int, int]:
     while start < stop and prompt[start].isspace():
         start += 1

@@ -77,7 +77,7 @@ class Curves:
     ) -> None:
         self.scorer, self.pairs = scorer_of(model, processor), photos_with_text(samples)
         self.asked, self.measure = self.scorer.ask(self.pairs), Areas(steps, get_args(Direction), {})
-        units = Units(GRID, cells(GRID, (0, 0, PHOTO, PHOTO)), words_of(TEXT))
+        units = Units(GRID, cells(GRID, (0, 0, PHOTO, PHOTO)), words_of(TEXT), TEXT)
         self.units = [units] * samples
         draw, counts = np.random.default_rng(0), {"image": len(units.boxes), "text": len(units.words)}
         self.scores: dict[Modality, dict[str, Array]] = {

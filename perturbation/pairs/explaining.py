@@ -15,11 +15,12 @@ from explain import Explainer
 from explain.sample.entry import chosen_explainers, explain
 from explain.sample.result import Explained
 from explain.sample.traced import Goal
+from explain.sample.words import spans_of
 from perturbation.arrays import Array
 from perturbation.config import CONTROLS
 from perturbation.measures.base import ExplainedBatch, ScoredBy, TokenScores
 from perturbation.pairs.samples import Pair
-from perturbation.pairs.units import Units, cells, spans_of, words_of
+from perturbation.pairs.units import Units, cells, words_of
 from perturbation.removal.order import random_numbers
 from perturbation.removal.reader import Modality
 
@@ -166,8 +167,9 @@ def _units_of(pair: Pair, found: Explained) -> Units:
     """Return the parts that an explanation scores: the cells of its map, and its words."""
     grid = (0, 0) if pair.image is None else found.image.shape
     boxes = cells(grid, (0, 0, 0, 0) if pair.image is None else found.sample.seen[0])
-    words = [] if pair.text is None else spans_of(pair.text, [word for word, _ in found.words])
-    return Units((grid[0], grid[1]), boxes, words)
+    text = pair.text if found.sample.read is None else found.sample.read
+    words = [] if text is None else spans_of(text, [word for word, _ in found.words])
+    return Units((grid[0], grid[1]), boxes, words, text)
 
 
 def _units_of_own(pair: Pair, own: Mapping[str, tuple[Array | None, Array | None]]) -> Units:
@@ -176,7 +178,7 @@ def _units_of_own(pair: Pair, own: Mapping[str, tuple[Array | None, Array | None
     if len(grid) != 2:
         raise UserError(f"sample {pair.id}: scores of cells have the shape {list(grid)}; give [rows, cols]")
     seen = (0, 0, 0, 0) if pair.image is None else (0, 0, *pair.image.size)
-    return Units((grid[0], grid[1]), cells(grid, seen), [] if pair.text is None else words_of(pair.text))
+    return Units((grid[0], grid[1]), cells(grid, seen), [] if pair.text is None else words_of(pair.text), pair.text)
 
 
 def _own_scores(name: str, own: Own, pair: Pair) -> tuple[Array | None, Array | None]:

@@ -147,7 +147,7 @@ class PairReader:
         return scored
 
     def _text(self, samples: ReadPairs, b: int, read: bytes) -> str | None:
-        text = samples.pairs[b].text
+        text = samples.units[b].text
         if text is None:
             return None
         return without_words(text, samples.units[b].words, np.frombuffer(read, dtype=np.bool_), self.replacement)

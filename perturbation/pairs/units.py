@@ -20,6 +20,7 @@ class Units:
     grid: tuple[int, int]  #: rows and columns of the cells; (0, 0) without an image
     boxes: NDArray[np.intp]  #: left, top, right and bottom of each cell in the image's pixels, [P, 4]
     words: Sequence[tuple[int, int]]  #: the characters of each word in the text
+    text: str | None  #: the text, as the tokenizer reads it; None without
 
 
 def cells(grid: tuple[int, int], seen: tuple[float, float, float, float]) -> NDArray[np.intp]:
@@ -34,21 +35,6 @@ def cells(grid: tuple[int, int], seen: tuple[float, float, float, float]) -> NDA
     across = np.rint(np.linspace(seen[0], seen[2], cols + 1)).astype(np.intp)
     boxes = [(left, top, right, bottom) for top, bottom in pairwise(down) for left, right in pairwise(across)]
     return np.array(boxes, dtype=np.intp).reshape(-1, 4)
-
-
-def spans_of(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the characters of each word, which follow one another in the text.
-
-    Raises:
-        ValueError: A word is not in the text after the words before it.
-    """
-    spans = []
-    start = 0
-    for word in words:
-        start = text.index(word, start)
-        spans.append((start, start + len(word)))
-        start += len(word)
-    return spans
 
 
 def words_of(text: str) -> list[tuple[int, int]]:

@@ -24,7 +24,8 @@ from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from clipmapper.text import printable
 from explain import AttentionTrace, Explainer, Needs, TraceError
 from explain.sample.entry import trace_sample
-from explain.sample.traced import Answer, Asked, TracedSample, View, class_of
+from explain.sample.traced import Answer, Asked, TracedSample, View, class_of, second_class
+from explain.sample.words import as_read
 from explain.targets import Target, given, margin, predicted
 
 
@@ -144,7 +145,9 @@ def _class_of(answers: tuple[str, ...], key: str, answer: str | None) -> int | N
 
 @trace_sample.register
 def trace_question(model: CLIPMapperVQA, processor: Any, asked: Asked) -> TracedSample:
-    """Trace the answer to a question; a question or an image unlike those of the training gives a warning.
+    """Trace the answer to a question.
+
+    A question or an image unlike those of the training gives a warning, and so does a question that is cut off.
 
     Raises:
         ValueError: There is not one image and a question, the target is not one of the model's answers, or an option
@@ -160,19 +163,25 @@ def trace_question(model: CLIPMapperVQA, processor: Any, asked: Asked) -> Traced
     weight = next(model.trained.parameters())
     text = model.encoder.tokenize([question]).to(weight.device)
     pixels = model.encoder.pixels([image]).to(weight.device, weight.dtype)
-    for line in examine(model, pixels, [question])[0].warnings:
+    found = examine(model, pixels, [question])[0].warnings
+    if text.truncated:
+        found.append(f"the question is longer than the encoder's {model.encoder.text.context_length} tokens: cut off")
+    for line in found:
         warnings.warn(line, stacklevel=2)
     traced = trace_vqa(model, pixels, text, y, asked.needs, [0], [0])
     shares = traced.logits[0].float().sigmoid()
     own, *named = (Answer(model.answers[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
+    words = [] if traced.words is None else traced.words[0]
     return TracedSample(
         traced=traced,
         photos=[image],
         seen=[seen_box(image.size, model.encoder.vision.visual.preprocess_cfg)],
         views=[View(0)],
-        words=[] if traced.words is None else traced.words[0],
+        words=words,
         question=question,
         answer=own,
         explained=named[0] if named else own,
         over=named[1] if len(named) > 1 else None,
+        runner_up=second_class(model.answers, shares),
+        read=as_read(question, [word for word, _ in words]),
     )

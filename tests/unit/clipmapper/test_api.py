@@ -64,6 +64,21 @@ def test_an_unfamiliar_question_gives_a_warning(model: CLIPMapperVQA) -> None:
         explain_question(model, SCENE, "where is the zebra?")
 
 
+def test_a_question_that_is_cut_off_gives_a_warning(model: CLIPMapperVQA) -> None:
+    with pytest.warns(UserWarning, match="the question is longer than the encoder's 40 tokens: cut off"):
+        explain_question(model, SCENE, "is the circle red and " * 12)
+
+
+def test_the_second_most_probable_answer(model: CLIPMapperVQA) -> None:
+    pixels, text = model.encoder.pixels([Image.open(SCENE).convert("RGB")]), model.encoder.tokenize([QUESTION])
+    with torch.no_grad():
+        shares = model(pixels, text)[0].sigmoid()
+    second = explain(model, None, SCENE, QUESTION).runner_up
+    assert second is not None
+    assert second.text == model.answers[int(shares.argsort(descending=True)[1])]
+    assert second.probability == pytest.approx(float(shares.sort(descending=True).values[1]), rel=1e-3)
+
+
 def test_a_missing_image_is_an_error(model: CLIPMapperVQA, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.png: no such image"):
         explain_question(model, tmp_path / "missing.png", QUESTION)

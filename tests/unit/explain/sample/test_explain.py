@@ -151,6 +151,21 @@ def test_a_generated_answer_is_explained_by_default():
     assert again.explained.probability == pytest.approx(explained.answer.probability, rel=1e-3)
 
 
+def test_the_second_most_probable_answer():
+    llava, processor = samples.llava()
+    with torch.no_grad():
+        shares = llava(**templated(processor)).logits[0, -1].softmax(-1)
+    second = explain.explain(llava, processor, photo(), QUESTION).runner_up
+    assert second.probability == pytest.approx(float(shares.sort(descending=True).values[1]), rel=1e-3)
+    assert second.text == processor.tokenizer.decode(shares.argsort(descending=True)[1])
+    vilt, processor = samples.vilt()
+    explained = explain.explain(vilt, processor, photo(), QUESTION, target="LABEL_2")
+    shares = explained.traced.logits[0].sigmoid()
+    assert explained.runner_up.text == f"LABEL_{int(shares.argsort(descending=True)[1])}"
+    assert explained.runner_up.probability == pytest.approx(float(shares.sort(descending=True).values[1]))
+    assert explain.explain(*samples.clip(), photo(), QUESTION).runner_up is None
+
+
 def test_a_contrast():
     model, processor = samples.llava()
     explained = explain.explain(model, processor, photo(), QUESTION, target=("red", "blue"))

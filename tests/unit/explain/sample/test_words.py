@@ -3,7 +3,7 @@
 import pytest
 from sample_models import QUESTION, tokenizer
 
-from explain.sample.words import question_span, question_words
+from explain.sample.words import as_read, question_span, question_words, spans_of
 
 IMAGE, START, END = 3, 5, 6
 
@@ -68,3 +68,25 @@ def test_tokens_of_another_tokenizer_are_refused():
 def test_a_slow_tokenizer_is_refused():
     with pytest.raises(ValueError, match="use_fast=True"):
         question_words([1], "what", (0, 4), object(), {}, set())
+
+
+def test_the_characters_of_words_that_follow_one_another():
+    assert spans_of("a cat, a cat", ["a", "cat", "a", "cat"]) == [(0, 1), (2, 5), (7, 8), (9, 12)]
+    assert spans_of("Is the Cat?", ["is", "the", "cat", "?"]) == [(0, 2), (3, 6), (7, 10), (10, 11)]
+    with pytest.raises(ValueError, match="substring not found"):
+        spans_of("the cat", ["cat", "the"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "read"),
+    [
+        ("Is the  Cat RED?", ["is", "the", "cat", "red", "?"], None),
+        ("İs it red?", ["i̇s", "it", "red", "?"], "i̇s it red ?"),  # its lower case has another length
+        ("a &amp; b", ["a", "&", "b"], "a & b"),
+        ("ﬁve’s", ["five", "'s"], "five 's"),
+        ("a cat that is cut off", ["a", "cat"], "a cat"),
+    ],
+)
+def test_a_text_as_a_tokenizer_reads_it(text, words, read):
+    assert as_read(text, words) == read
+    assert len(spans_of(read or text, words)) == len(words)

@@ -15,11 +15,13 @@ from no_figures import without_figures
 from PIL import Image
 
 import perturbation
+from clipmapper.api import load_pretrained
 from clipmapper.errors import UserError
+from perturbation.pairs.explaining import choose, explained_pairs
 from perturbation.pairs.reader import PairReader
 from perturbation.pairs.samples import Pair, pairs_of
 from perturbation.pairs.scorers.function import FunctionScorer
-from perturbation.pairs.units import Units, cells, words_of
+from perturbation.pairs.units import Units, cells, without_words, words_of
 from perturbation.removal.reader import Subsets
 
 GRID, TEXT = (3, 4), "is the red cat here"
@@ -213,7 +215,7 @@ def test_a_token_of_the_tokenizer_stands_for_a_removed_word(words: Any) -> None:
     scorer.tokens = {"mask": "[MASK]", "pad": "[PAD]"}
     reader = PairReader(scorer, "mean", words, 8, correct=False)
     pair = Pair(0, None, "a red cat")
-    units = Units((0, 0), cells((0, 0), (0, 0, 0, 0)), words_of("a red cat"))
+    units = Units((0, 0), cells((0, 0), (0, 0, 0, 0)), words_of("a red cat"), "a red cat")
     subsets = Subsets(text=np.array([[[True, False, True], [True, True, True]]]))
     reader.read(reader.samples([pair], [units], 0), subsets, [None])
     assert seen == [f"a [{words.upper()}] cat", "a red cat"]
@@ -253,3 +255,16 @@ def test_the_accuracy_of_answers() -> None:
     assert pair.accuracy("green") == 0
     few = Pair(0, None, "what color is it?", ["A red.", "crimson"])
     assert [few.accuracy(answer) for answer in ("red", "crimson", "blue")] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("question", ["Is the CIRCLE red?", "Is &lt;b&gt; a ﬁne circle’s? 🔥", "what color is it?"])
+def test_questions_of_clipmapper_that_its_tokenizer_changes(question: str) -> None:
+    clipmapper = load_pretrained()
+    pair = Pair(0, picture(), question)
+    chosen = choose("weighted", (), 1, function=False)
+    _, [units] = explained_pairs(clipmapper, None, [pair], chosen, 0, 0)
+    assert units.text is not None
+    code = clipmapper.encoder.tokenizer.encode
+    whole = without_words(units.text, units.words, np.ones(len(units.words), np.bool_), None)
+    assert code(whole) == code(question)
+    assert "" not in {units.text[start:stop].strip() for start, stop in units.words}

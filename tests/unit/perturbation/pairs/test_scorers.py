@@ -137,7 +137,7 @@ def test_a_dual_encoder_encodes_what_is_not_removed_once_for_all_batches(monkeyp
     model, processor = models.clip()
     counts = encoded(monkeypatch, model)
     reader = PairReader(scorer_of(model, processor), "mean", "drop", 2, correct=False)
-    units = [Units((2, 2), cells((2, 2), (0, 0, 30, 20)), words_of(text)) for text in TEXTS]
+    units = [Units((2, 2), cells((2, 2), (0, 0, 30, 20)), words_of(text), text) for text in TEXTS]
     without = {"image": ~np.eye(4, dtype=np.bool_), "text": ~np.eye(2, 6, dtype=np.bool_)}
     subsets = [Subsets.only(name, np.stack([kept] * 3)) for name, kept in without.items()]  # type: ignore[arg-type]
     samples = reader.samples(pairs(), units, 0)

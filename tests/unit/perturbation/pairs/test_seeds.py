@@ -81,7 +81,7 @@ def test_an_explainer_that_draws_differs_by_sample_seed_and_its_own_seed() -> No
 @pytest.mark.parametrize("how", ["noise", "noisy_linear"])
 def test_the_noise_in_removed_cells_differs_by_sample_and_seed(how: Any) -> None:
     scorer = FunctionScorer(lambda images, _: [0.0] * len(images))
-    units = [Units(GRID, cells(GRID, (0, 0, 30, 20)), words_of(TEXT))] * 2
+    units = [Units(GRID, cells(GRID, (0, 0, 30, 20)), words_of(TEXT), TEXT)] * 2
 
     def without_cells(places: Sequence[int], seed: int) -> list[Array]:
         pairs = [PAIRS[k] for k in places]
