@@ -163,9 +163,15 @@ def pick(x: Tensor, place: Tensor) -> Tensor:
 def key_mask(valid: Tensor) -> Tensor | None:
     """Return the attention mask [B, 1, 1, N] of a padding mask bool [B, N].
 
-    It is None where all tokens are valid, since attention without a mask is faster.
+    On a CPU it is None where all tokens are valid, since attention without a mask is faster. A GPU would have to end
+    all its work before the program knows whether they are.
     """
-    return None if bool(valid.all()) else valid[:, None, None, :]
+    return None if reads_at_once(valid.device) and bool(valid.all()) else valid[:, None, None, :]
+
+
+def reads_at_once(device: torch.device) -> bool:
+    """Return whether the program can read a value of a tensor on a device without waiting for earlier operations."""
+    return device.type == "cpu"
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
 
-_NEVER = 2**62
+_NEVER = 2.0**52  # float64 holds all steps up to this one
 
 
 class StopAtDivergence(Callback):
     """Callback that ends a training with an error when its loss or a weight is NaN or infinite.
 
-    The first step with such a loss is kept on the device. It is read, with the weights, when values are logged, before
-    a validation, before a checkpoint is written and at the end, so a GPU does not wait at every step, and no checkpoint
-    ever has such weights.
+    The first step with such a loss is kept on the device. It is read, with the weights, when
+    :class:`~clipmapper.training.step_log.StepLog` logs values, before a validation, before a checkpoint is written and
+    at the end, so a GPU does not wait at every step, and no checkpoint ever has such weights.
 
     Args:
         config: The config of the training.
@@ -30,43 +30,54 @@ class StopAtDivergence(Callback):
 
     def __init__(self, config: Config, last: Path) -> None:
         self._config, self._last = config, last
-        self._first = torch.tensor(_NEVER)
+        self._first = torch.tensor(_NEVER, dtype=torch.float64)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to watch the loss."""
-        self._first = torch.tensor(_NEVER, device=pl_module.device)
+        self._first = torch.tensor(_NEVER, dtype=torch.float64, device=pl_module.device)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the step if its loss is the first that is no number."""
-        step = trainer.global_step
-        self._first = torch.where(torch.isfinite(outputs["loss"]), self._first, self._first.clamp(max=step))
-        if step % self._config.trainer.log_every_n_steps == 0:
-            self._check(trainer, pl_module)
+        first = self._first.clamp(max=trainer.global_step)
+        self._first = torch.where(torch.isfinite(outputs["loss"]), self._first, first)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Raise UserError if the training has diverged."""
-        self._check(trainer, pl_module)
+        self.check(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Raise UserError if the training has diverged."""
-        self._check(trainer, pl_module)
+        self.check(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Raise UserError if the training has diverged."""
-        self._check(trainer, pl_module)
+        self.check(trainer, pl_module)
 
-    def _check(self, trainer: pl.Trainer, module: nn.Module) -> None:
-        """Raise UserError if the training has diverged, in all processes of a run at once."""
-        weights = torch.where(all_finite(module), _NEVER, trainer.global_step)
+    def check(self, trainer: pl.Trainer, module: nn.Module, *values: Tensor) -> list[float]:
+        """Check the losses so far and the weights, in all processes of a run at once.
+
+        Args:
+            trainer: The trainer.
+            module: The model.
+            values: Further values on the device, float64 [n], which are read at the same time.
+
+        Returns:
+            The further values.
+
+        Raises:
+            UserError: The training has diverged.
+        """
+        weights = torch.where(all_finite(module), _NEVER, trainer.global_step).double()
         # A validation before the training begins comes before on_train_start.
         steps = torch.stack([self._first.to(weights.device), weights])
-        first, bad = trainer.strategy.reduce(steps, reduce_op="min").tolist()
+        first, bad, *read = torch.cat([trainer.strategy.reduce(steps, reduce_op="min"), *values]).tolist()
         if first < _NEVER or bad < _NEVER:
-            raise UserError(self._message(first, bad))
+            raise UserError(self._message(int(first), int(bad)))
+        return read
 
     def _message(self, first: int, bad: int) -> str:
         what = f"the loss of step {first} is" if first <= bad else f"weights after step {bad} are"

@@ -18,7 +18,8 @@ Model = TypeVar("Model", bound=nn.Module)
 class MapperTraining(pl.LightningModule, Generic[Model]):
     """Base of the Lightning modules that train a mapper on batches of frozen features.
 
-    Subclasses define the loss (``training_step``) and the validation measure (``validation_step``).
+    Subclasses define the loss (``training_step``, which also sets ``step_values``) and the validation measure
+    (``validation_step``).
 
     Args:
         model: The model to train.
@@ -34,6 +35,8 @@ class MapperTraining(pl.LightningModule, Generic[Model]):
         super().__init__()
         self.model = model
         self.optim, self.max_steps, self.card, self.seed = optim, max_steps, card, seed
+        #: Values of the last step, on the device, that :class:`~clipmapper.training.step_log.StepLog` logs by name.
+        self.step_values: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed torch by the run's seed and the step, so that a resumed run draws the same dropout masks."""

@@ -9,18 +9,19 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from clipmapper.console import progress
+from clipmapper.training.step_log import StepLog
 
 
 class FitProgress(Callback):
     """Callback that shows the progress of ``Trainer.fit`` with :func:`clipmapper.console.progress`.
 
     Args:
-        every: Number of steps after which the values that the module logs with ``prog_bar=True`` are shown again. On a
-            GPU, reading them at every step would slow the training.
+        every: Number of steps after which the values that the module logs with ``prog_bar=True`` are shown again.
+        log: The log of the steps, whose values are shown too.
     """
 
-    def __init__(self, every: int) -> None:
-        self._every = every
+    def __init__(self, every: int, log: StepLog | None = None) -> None:
+        self._every, self._log = every, log
         self._fit, self._validation = ExitStack(), ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -31,8 +32,9 @@ class FitProgress(Callback):
         """Count a step."""
         note = None
         if trainer.global_step % self._every == 0:
-            values = trainer.progress_bar_metrics.items()
-            note = ", ".join(f"{name.removeprefix('train/')} {value:.3g}" for name, value in values)
+            values = {} if self._log is None else self._log.values
+            shown = (values | trainer.progress_bar_metrics).items()
+            note = ", ".join(f"{name.removeprefix('train/')} {value:.3g}" for name, value in shown)
         self._steps(note=note)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -21,6 +21,7 @@ from clipmapper.training.divergence import StopAtDivergence
 from clipmapper.training.logged import log_config
 from clipmapper.training.progress import FitProgress
 from clipmapper.training.ranks import use_own_processes
+from clipmapper.training.step_log import StepLog
 from clipmapper.training.stop_at_step import StopAtStep
 
 # With these, Lightning refuses a key; an ImportError names a package that a device or a precision needs.
@@ -88,13 +89,16 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         UserError: Lightning refuses a key of ``config.trainer``.
     """
     t = config.trainer
+    divergence = StopAtDivergence(config, run / "checkpoints" / f"{LAST}.ckpt")
+    log = StepLog(t.log_every_n_steps, divergence)
     # The last checkpoint is saved after the best one, because it stores the path and score of the best.
     callbacks: list[Callback] = [
         KeptCheckpoint(run, BEST, monitor),
         KeptCheckpoint(run, LAST),
-        FitProgress(t.log_every_n_steps),
+        divergence,
+        log,
+        FitProgress(t.log_every_n_steps, log),
         LastValidation(_check_interval(t)),
-        StopAtDivergence(config, run / "checkpoints" / f"{LAST}.ckpt"),
         StopAtStep(run / "checkpoints" / f"{LAST}.ckpt"),
     ]
     if t.patience is not None:

@@ -87,12 +87,10 @@ class CaptionTraining(MapperTraining[CaptionMapper]):
         self._validation = validation
 
     def training_step(self, batch: CaptionBatch, _: int) -> Tensor:
-        """Return the next-token cross-entropy loss of a batch, and log it with the accuracy."""
+        """Return the next-token cross-entropy loss of a batch; it is logged with the accuracy."""
         logits = self.model(batch.image, batch.text)
         loss = next_token_loss(logits, batch.targets, self.task.label_smoothing)
-        size = len(batch.targets)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        self.log("train/accuracy", next_token_accuracy(logits, batch.targets), prog_bar=True, batch_size=size)
+        self.step_values = {"loss": loss.detach(), "accuracy": next_token_accuracy(logits, batch.targets)}
         return loss
 
     def validation_step(self, batch: CaptionBatch, _: int) -> None:

@@ -24,12 +24,10 @@ class VQATraining(MapperTraining[VQAMapper]):
     """Lightning module that trains a :class:`VQAMapper` with :func:`soft_label_loss`."""
 
     def training_step(self, batch: VQABatch, _: int) -> Tensor:
-        """Return the soft-label binary cross-entropy loss of a batch, and log it with the accuracy."""
+        """Return the soft-label binary cross-entropy loss of a batch; it is logged with the accuracy."""
         logits = self.model(batch.image, batch.text)
         loss = soft_label_loss(logits, batch.targets)
-        size = len(batch.rows)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        self.log("train/accuracy", soft_accuracy(logits, batch.targets), prog_bar=True, batch_size=size)
+        self.step_values = {"loss": loss.detach(), "accuracy": soft_accuracy(logits, batch.targets)}
         return loss
 
     def validation_step(self, batch: VQABatch, _: int) -> None:
