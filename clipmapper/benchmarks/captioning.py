@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from clipmapper.benchmarks.random_models import mapper_config, random_model
+from clipmapper.benchmarks.random_models import device_of, mapper_config, random_model
 from clipmapper.benchmarks.timing import side_by_side
 from clipmapper.encoder.load import TextBatch
 from clipmapper.nn import Tokens
@@ -23,9 +23,9 @@ WORDS, EXPLAINED = 16, (1, 4)  # tokens of an explained caption, and numbers of 
 CLASSES = 10_000  # about the number of different tokens in COCO's training captions
 
 
-def captioning(size: str, mapper: str) -> dict[str, float]:
+def captioning(size: str, mapper: str, device: torch.device | str = "cpu") -> dict[str, float]:
     """Return the time ratios of decoding and of explaining, by name."""
-    model = random_caption_model(size, mapper)
+    model = random_caption_model(size, mapper).to(device)
     figures = _decoding(model, f"{size}, mapper {mapper}:")
     for count in EXPLAINED:
         figures |= _explaining(model, f"{size}, mapper {mapper}:", count)
@@ -36,8 +36,8 @@ def _decoding(model: CLIPMapperCaption, label: str) -> dict[str, float]:
     """Measure the decoding of 32 captions of 20 tokens, without encoding the images."""
     vision = model.encoder.vision
     draw = torch.Generator().manual_seed(0)
-    features = torch.randn(BATCH, vision.token_count, vision.width, generator=draw)
-    index = torch.arange(vision.token_count).expand(BATCH, -1)
+    features = torch.randn(BATCH, vision.token_count, vision.width, generator=draw).to(device_of(model))
+    index = torch.arange(vision.token_count, device=device_of(model)).expand(BATCH, -1)
     image = Tokens(features, torch.ones_like(index, dtype=torch.bool), index)
     ways = {
         "cached": lambda: greedy(model, image, LENGTH),
@@ -71,8 +71,8 @@ def random_caption_model(size: str, mapper: str) -> CLIPMapperCaption:
 @torch.inference_mode()
 def greedy_without_caches(model: CLIPMapperCaption, image: Tokens, max_length: int) -> list[list[int]]:
     """Generate the captions of ``greedy``, computing everything again at every token."""
-    of_class = torch.tensor(model.vocabulary.ids)
-    ids = torch.full((len(image.features), 1), model.vocabulary.start)
+    of_class = torch.tensor(model.vocabulary.ids, device=device_of(model))
+    ids = of_class.new_full((len(image.features), 1), model.vocabulary.start)
     for _ in range(max_length):
         text = model.encoder.text(ids, torch.ones_like(ids, dtype=torch.bool))
         best = of_class[model.trained(image, text)[:, -1].argmax(1)]
@@ -86,7 +86,7 @@ def random_captions(model: CLIPMapperCaption, count: int, words: int) -> tuple[T
     size = model.encoder.vision.visual.image_size[0]
     classes = torch.randint(len(model.vocabulary) - 1, (count, words), generator=draw)
     captions = [[model.vocabulary.ids[k] for k in row] for row in classes.tolist()]
-    return torch.randn(count, 3, size, size, generator=draw), captions
+    return torch.randn(count, 3, size, size, generator=draw).to(device_of(model)), captions
 
 
 def words_together(model: CLIPMapperCaption, pixels: Tensor, captions: list[list[int]]) -> Tensor:
@@ -106,8 +106,8 @@ def words_apart(model: CLIPMapperCaption, pixels: Tensor, captions: list[list[in
     Returns:
         For each of the T positions, rows [B, N] over the N tokens up to that position.
     """
-    vocabulary, words = model.vocabulary, torch.tensor(captions)
-    classes = torch.tensor([[vocabulary.ids.index(i) for i in row] for row in captions])
+    vocabulary, words = model.vocabulary, torch.tensor(captions, device=device_of(model))
+    classes = words.new_tensor([[vocabulary.ids.index(i) for i in row] for row in captions])
     words = torch.cat([torch.full_like(words[:, :1], vocabulary.start), words], 1)
     image_tokens = model.encoder.vision.token_count
     found = []
@@ -117,6 +117,6 @@ def words_apart(model: CLIPMapperCaption, pixels: Tensor, captions: list[list[in
         with record() as recorder:
             y = model(pixels, text)[:, -1].gather(1, classes[:, place, None])[:, 0]
             trace = recorder.trace(y, {"image": image_tokens, "text": place + 1})
-        rows = torch.full((len(words),), image_tokens + place)
+        rows = words.new_full((len(words),), image_tokens + place)
         found.append(explainers.Weighted()(trace, rows=rows))
     return found

@@ -36,9 +36,9 @@ SHARING: dict[str, Explainer] = {
 }
 
 
-def explaining(size: str, mapper: str) -> dict[str, float]:
+def explaining(size: str, mapper: str, device: torch.device | str = "cpu") -> dict[str, float]:
     """Return ratios of times and of peak memory for a batch of 32, by name."""
-    model = random_model(size, mapper)
+    model = random_model(size, mapper, device)
     pixels, questions = random_batch(model, BATCH)
 
     ways = {
@@ -51,7 +51,7 @@ def explaining(size: str, mapper: str) -> dict[str, float]:
     ways["everything"] = _trace_everything
     calls = {name: partial(run, model, pixels, questions) for name, run in ways.items()}
     seconds = side_by_side(calls, ROUNDS)
-    memory = _peak(size, mapper, weighted=True) / _peak(size, mapper, weighted=False)
+    memory = _peak(size, mapper, device, weighted=True) / _peak(size, mapper, device, weighted=False)
     label = f"{size}, mapper {mapper}:"
     return {
         f"{label} weighted, times a recorded forward + backward": seconds["weighted"] / seconds["recorded"],
@@ -80,7 +80,7 @@ def _float64_lrp(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> 
 
 def _last_blocks(size: str, pixels: Tensor, questions: TextBatch) -> float:
     """Return the time of weighted relevance in CLIP traced in the last block of each tower, over that of all blocks."""
-    clip = random_clip(size)
+    clip = random_clip(size, pixels.device)
     texts = nn.functional.pad(questions.ids, (0, clip.context_length - questions.ids.shape[1]))
     needs, towers = Needs.of([SHARING["weighted"]]), {"image": clip.visual.transformer, "text": clip.transformer}
     last = {modality: [len(tower.resblocks) - 1] for modality, tower in towers.items()}
@@ -92,17 +92,17 @@ def _last_blocks(size: str, pixels: Tensor, questions: TextBatch) -> float:
     return seconds["last"] / seconds["all"]
 
 
-def _peak(size: str, mapper: str, weighted: bool) -> float:
+def _peak(size: str, mapper: str, device: torch.device | str, weighted: bool) -> float:
     """Return the peak memory of one call in a new process, in which no earlier call left memory to reuse."""
     with pool(1, get_context("spawn")) as processes:
-        return processes.submit(_peak_here, size, mapper, weighted).result()
+        return processes.submit(_peak_here, size, mapper, str(device), weighted).result()
 
 
-def _peak_here(size: str, mapper: str, weighted: bool) -> float:
-    model = random_model(size, mapper)
+def _peak_here(size: str, mapper: str, device: str, weighted: bool) -> float:
+    model = random_model(size, mapper, device)
     pixels, questions = random_batch(model, BATCH)
     run = _explain_weighted if weighted else _run_recorded
-    return peak_memory(lambda: run(model, pixels, questions)) or float("nan")
+    return peak_memory(lambda: run(model, pixels, questions), device) or float("nan")
 
 
 def _explain_weighted(model: CLIPMapperVQA, pixels: Tensor, questions: TextBatch) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import open_clip
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipmapper.config.groups import named_configs
 from clipmapper.config.schema import EncoderConfig, MapperConfig
@@ -27,13 +27,14 @@ LENGTHS = (
 SIZES = ("tiny", "vit_b_32")
 
 
-def random_model(size: str, mapper: str = "b") -> CLIPMapperVQA:
+def random_model(size: str, mapper: str = "b", device: torch.device | str = "cpu") -> CLIPMapperVQA:
     """Build CLIPmapper for VQA with random mapper weights.
 
     Args:
         size: ``tiny`` for the embedded encoder, the mapper's configured width and 35 answers; ``vit_b_32`` for a
             random ViT-B-32, width 768 and 3129 answers.
         mapper: Name of the mapper, a or b.
+        device: Device of the model.
     """
     torch.manual_seed(0)
     if size == "tiny":
@@ -45,15 +46,21 @@ def random_model(size: str, mapper: str = "b") -> CLIPMapperVQA:
         encoder = FrozenClip(clip, None, open_clip.get_tokenizer(name), name)
         answers = 3129
     vqa = build_vqa(mapper_config(size, mapper), encoder, answers)
-    return CLIPMapperVQA(encoder, vqa, tuple(map(str, range(answers)))).eval().requires_grad_(False)
+    model = CLIPMapperVQA(encoder, vqa, tuple(map(str, range(answers))))
+    return model.eval().requires_grad_(False).to(device)
 
 
-def random_clip(size: str) -> Any:
+def random_clip(size: str, device: torch.device | str = "cpu") -> Any:
     """Return only the open_clip model of that size."""
     torch.manual_seed(0)
     register_embedded()
     name = EMBEDDED_MODEL if size == "tiny" else "ViT-B-32-quickgelu"
-    return open_clip.create_model(name).eval().requires_grad_(False)
+    return open_clip.create_model(name).eval().requires_grad_(False).to(device)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model."""
+    return next(model.parameters()).device
 
 
 def mapper_config(size: str, mapper: str) -> MapperConfig:
@@ -63,7 +70,7 @@ def mapper_config(size: str, mapper: str) -> MapperConfig:
 
 
 def random_batch(model: CLIPMapperVQA, count: int) -> tuple[Tensor, TextBatch]:
-    """Return noise as images, [count, 3, H, W], and random sub-words as questions."""
+    """Return noise as images, [count, 3, H, W], and random sub-words as questions, on the model's device."""
     draw = torch.Generator().manual_seed(0)
     size = model.encoder.vision.visual.image_size[0]
     lengths = torch.tensor([LENGTHS[k % len(LENGTHS)] for k in range(count)])
@@ -72,4 +79,5 @@ def random_batch(model: CLIPMapperVQA, count: int) -> tuple[Tensor, TextBatch]:
     tokenizer = model.encoder.tokenizer
     ids[:, 0] = tokenizer.sot_token_id
     ids.scatter_(1, lengths[:, None] - 1, tokenizer.eot_token_id)
-    return torch.randn(count, 3, size, size, generator=draw), TextBatch(ids * valid, valid, 0)
+    device = device_of(model)
+    return torch.randn(count, 3, size, size, generator=draw).to(device), TextBatch(ids * valid, valid, 0).to(device)

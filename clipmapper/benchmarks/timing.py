@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from statistics import median
 
+import torch
+
 
 def side_by_side(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Return the median seconds of each function over ``rounds`` calls, after one call to warm up."""
@@ -15,13 +17,28 @@ def side_by_side(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[
         for name, run in ways.items():
             start = time.perf_counter()
             run()
+            finish()
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return {name: median(times) for name, times in seconds.items()}
 
 
-def peak_memory(run: Callable[[], object]) -> int:
-    """Return the greatest increase of this process's memory during a call, in bytes; 0 on systems other than Linux."""
+def finish() -> None:
+    """Wait until a GPU has ended all its work."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_memory(run: Callable[[], object], device: torch.device | str = "cpu") -> int:
+    """Return the greatest increase of memory during a call, in bytes: of a GPU's tensors, or of this process.
+
+    It is 0 for processes on systems other than Linux.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        used = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - used
     if not os.path.exists("/proc/self/clear_refs"):
         return 0
     with open("/proc/self/clear_refs", "w") as file:

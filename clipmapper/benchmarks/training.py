@@ -24,22 +24,23 @@ from clipmapper.training.module import build_optimizer
 
 IMAGE_TOKENS, ENCODER_WIDTH, CONTEXT, ANSWERS = 37, 128, 40, 35
 ITEMS, ROUNDS = 2000, 8
+CPU = torch.device("cpu")
 MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")
 
 
-def training_step(config: Config) -> dict[str, float]:
+def training_step(config: Config, device: torch.device = CPU) -> dict[str, float]:
     """Return shares (0..1) of the config's training step, and the times of variants relative to it, by name."""
     torch.manual_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder:
         dataset = _dataset(Path(folder))
-        model = VQAMapper(config.mapper, ENCODER_WIDTH, ENCODER_WIDTH, IMAGE_TOKENS, CONTEXT, ANSWERS)
+        model = VQAMapper(config.mapper, ENCODER_WIDTH, ENCODER_WIDTH, IMAGE_TOKENS, CONTEXT, ANSWERS).to(device)
         optimizer = build_optimizer(model, config.task.optim)
         rows = np.random.default_rng(0).integers(0, ITEMS, config.task.optim.batch_size).tolist()
 
         def step(precision: str = config.trainer.precision) -> None:
-            batch = dataset[rows]
+            batch = dataset[rows].to(device)
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
                 loss = soft_label_loss(model(batch.image, batch.text), batch.targets)
             loss.backward()
             optimizer.step()
@@ -49,23 +50,27 @@ def training_step(config: Config) -> dict[str, float]:
                 step()
 
         ways: dict[str, Callable[[], object]] = {"step": step, "fused": fused, "float": lambda: step("32-true")}
-        seconds = side_by_side({**ways, "data": lambda: dataset[rows], "update": optimizer.step}, ROUNDS)
+        seconds = side_by_side({**ways, "data": lambda: dataset[rows].to(device), "update": optimizer.step}, ROUNDS)
         share = {name: time / seconds["step"] for name, time in seconds.items()}
         return {
             "data path, share of a step": share["data"],
             "optimizer, share of a step": share["update"],
-            "matrix products, share of the operators' time": _matrix_share(step),
+            "matrix products, share of the operators' time": _matrix_share(step, device),
             "fused attention, times the step as it is": share["fused"],
             "float32, times the step as it is": share["float"],
         }
 
 
-def _matrix_share(step: Callable[[], None]) -> float:
-    """Return the share of matrix products in the CPU time of all operators."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+def _matrix_share(step: Callable[[], None], device: torch.device) -> float:
+    """Return the share of matrix products in the time of all operators on the device."""
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as profiler:
         for _ in range(3):
             step()
-    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    own = "self_device_time_total" if cuda else "self_cpu_time_total"
+    times = {
+        event.key: float(getattr(event, own)) for event in profiler.key_averages() if event.key.startswith("aten::")
+    }
     return sum(times.get(name, 0.0) for name in MATRIX_PRODUCTS) / sum(times.values())
 
 

@@ -25,16 +25,17 @@ LANGUAGE: dict[str, Any] = {
 }
 
 
-def tiny_clip() -> tuple[Any, Any]:
+def tiny_clip(device: torch.device | str = "cpu") -> tuple[Any, Any]:
     """Return the embedded encoder as a ``CLIPModel``, a dual encoder, with its processor.
 
     Raises:
         UserError: ``transformers`` is not installed.
     """
-    return as_hugging_face(load_encoder(EncoderConfig(model="shapes-tiny", weights="embedded")))
+    model, processor = as_hugging_face(load_encoder(EncoderConfig(model="shapes-tiny", weights="embedded")))
+    return model.to(device), processor
 
 
-def tiny_llava() -> tuple[Any, Any]:
+def tiny_llava(device: torch.device | str = "cpu") -> tuple[Any, Any]:
     """Return a LLaVA with random weights, whose vision tower has the size of the embedded encoder's, and its processor.
 
     Raises:
@@ -60,7 +61,7 @@ def tiny_llava() -> tuple[Any, Any]:
         image_token="<image>",
         **strategy,
     )
-    return model, processor
+    return model.to(device), processor
 
 
 def photos_with_text(count: int) -> list[Pair]:

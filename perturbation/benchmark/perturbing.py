@@ -19,7 +19,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from clipmapper.benchmarks.random_models import random_batch, random_model
+from clipmapper.benchmarks.random_models import device_of, random_batch, random_model
 from clipmapper.benchmarks.timing import peak_memory, side_by_side
 from clipmapper.config.schema import Config
 from clipmapper.data.records import Question
@@ -66,20 +66,23 @@ class Load:
 LOADS = {"tiny": Load(32, 3, 32), "vit_b_32": Load(8, 1, 8)}
 
 
-def perturbing(config: Config, size: str, load: Load | None = None) -> dict[str, float]:
+def perturbing(
+    config: Config, size: str, load: Load | None = None, device: torch.device | str = "cpu"
+) -> dict[str, float]:
     """Measure the perturbation tests of one model size and return the numbers by name.
 
     Args:
         config: The benchmark's config.
         size: Size of the model, a key of ``LOADS``.
         load: The amount of work; ``LOADS[size]`` by default.
+        device: Device of the model.
 
     Returns:
         Samples per second as ratios, operations per sample, the rate of operations, and, for the size ``tiny``, how
         time and memory grow with the number of samples.
     """
     load = load or LOADS[size]
-    model = random_model(size, config.mapper.name)
+    model = random_model(size, config.mapper.name, device)
     batch = questions_of(model, load.samples)
     label = f"{size}, mapper {config.mapper.name}:"
     found: dict[str, float] = {}
@@ -158,7 +161,7 @@ def _measure_rates(
 ) -> dict[str, float]:
     recorder = CurveRecorder(model, chosen, load.engine_batch)
     alone = random_batch(model, load.plain_samples)
-    factor = torch.randn(load.product, load.product)
+    factor = torch.randn(load.product, load.product, device=batch.pixels.device)
     ways = {
         "plain": lambda: plain_loop(model, *alone, chosen, STEPS),
         "engine": lambda: recorder.record(batch),
@@ -210,7 +213,7 @@ def _compare_sample_counts(model: CLIPMapperVQA, load: Load) -> dict[str, float]
 
 def _time_and_memory(recorder: CurveRecorder, samples: int) -> tuple[float, int]:
     start = time.perf_counter()
-    memory = peak_memory(lambda: _record_samples(recorder, samples))
+    memory = peak_memory(lambda: _record_samples(recorder, samples), device_of(recorder.model))
     return time.perf_counter() - start, memory
 
 

@@ -45,11 +45,12 @@ def plain_loop(
             traced = trace_vqa(model, pixels[b : b + 1], one)
             scores = explainer(traced.trace, traced.rows)
             for modality in get_args(Modality):
-                removable = traced.scores(traced.removable, modality).numpy()
-                ranked = traced.scores(scores, modality).double().numpy()
+                removable = traced.scores(traced.removable, modality).cpu().numpy()
+                ranked = traced.scores(scores, modality).cpu().double().numpy()
                 ties = draw_ties(0, [b], modality, removable.shape[1])
                 for direction in get_args(Direction):
-                    kept = torch.from_numpy(kept_masks(ranked, removable, steps, direction, ties))
+                    masks = kept_masks(ranked, removable, steps, direction, ties)
+                    kept = torch.from_numpy(masks).to(pixels.device)
                     if modality == "image":
                         kept = torch.cat([kept.new_ones(1, len(steps), 1), kept], 2)
                     logits = plain_logits(model, pixels[b : b + 1], one, **{modality: kept})
@@ -84,4 +85,4 @@ def plain_logits(
 
 
 def _subset(mask: Tensor) -> TokenSubset:
-    return TokenSubset(torch.arange(len(mask))[None], mask[None])
+    return TokenSubset(torch.arange(len(mask), device=mask.device)[None], mask[None])

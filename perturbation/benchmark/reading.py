@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from clipmapper.benchmarks.timing import side_by_side
 from perturbation.arrays import Array
@@ -43,15 +44,15 @@ class Load:
 LOAD = Load(samples=2, rounds=3)
 
 
-def reading(load: Load | None = None) -> dict[str, float]:
+def reading(load: Load | None = None, device: torch.device | str = "cpu") -> dict[str, float]:
     """Measure how a tiny language model that reads images and a tiny dual encoder read pairs; return ratios by name.
 
     Raises:
         UserError: ``transformers`` is not installed.
     """
     load = load or LOAD
-    dual = tiny_clip()
-    figures = _batches("LLaVA", Curves(*tiny_llava(), load.samples), load.rounds)
+    dual = tiny_clip(device)
+    figures = _batches("LLaVA", Curves(*tiny_llava(device), load.samples), load.rounds)
     figures |= _batches("CLIP", Curves(*dual, load.samples), load.rounds)
     return figures | _keeping(*dual, load) | _regions(*dual, load)
 

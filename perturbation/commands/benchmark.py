@@ -25,19 +25,18 @@ def main(config: DictConfig, run: Path) -> None:
     from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining
     from clipmapper.benchmarks.training import training_step
-    from clipmapper.encoder.load import use_threads
+    from clipmapper.encoder.load import use
     from clipmapper.files import versions, write_json
     from perturbation.benchmark.perturbing import perturbing
     from perturbation.benchmark.reading import reading
 
-    use_threads(checked.threads)
-    mapper = checked.mapper.name
+    device, mapper = use(checked), checked.mapper.name
     measures = {
-        "training": lambda size: training_step(checked),
-        "explaining": lambda size: explaining(size, mapper),
-        "captioning": lambda size: captioning(size, mapper),
-        "perturbing": lambda size: perturbing(checked, size),
-        "reading": lambda size: reading(),
+        "training": lambda size: training_step(checked, device),
+        "explaining": lambda size: explaining(size, mapper, device),
+        "captioning": lambda size: captioning(size, mapper, device),
+        "perturbing": lambda size: perturbing(checked, size, device=device),
+        "reading": lambda size: reading(device=device),
     }
     jobs = [(what, size) for what in checked.what for size in (["tiny"] if what in TINY_ONLY else checked.sizes)]
     figures: dict[str, float] = {}
