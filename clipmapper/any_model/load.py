@@ -18,8 +18,10 @@ from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
 from clipmapper.files import check_regular
 from clipmapper.pretrained import LLAVA
+from explain.adapters.watching import Layers
 from explain.sample.hugging_face import DUAL
 from explain.sample.loaded import loaded
+from explain.sample.traced import MOST_TOKENS
 
 EMBEDDED = "embedded"  #: the path that means the small LLaVA of the package
 
@@ -32,6 +34,8 @@ class LoadedModel:
     processor: Any
     source: str  #: where it was loaded from
     dual: bool  #: whether it is a dual encoder, whose only value is the similarity of an image and a text
+    layers: Layers = None  #: the layers that explanations read; None for all
+    max_new_tokens: int = MOST_TOKENS  #: most tokens of a generated answer
 
     @property
     def name(self) -> str:
@@ -77,7 +81,8 @@ def _hugging_face(config: HuggingFaceConfig) -> LoadedModel:
     except ValueError as error:
         raise UserError(f"model.path={config.path}: {error}") from error
     name = Path(path).name if Path(path).is_dir() else path
-    return LoadedModel(model, processor, name, model.config.model_type in DUAL)
+    dual = model.config.model_type in DUAL
+    return LoadedModel(model, processor, name, dual, config.layers, config.max_new_tokens)
 
 
 def _open_clip(config: OpenClipConfig) -> LoadedModel:
@@ -86,7 +91,7 @@ def _open_clip(config: OpenClipConfig) -> LoadedModel:
     preprocess = open_clip.transform.image_transform_v2(settings, is_train=False)
     processor = (preprocess, open_clip.get_tokenizer(config.architecture))
     name = config.architecture + activation_note(model.visual, config.architecture)
-    return LoadedModel(model.eval(), processor, f"{name}, {config.weights}", dual=True)
+    return LoadedModel(model.eval(), processor, f"{name}, {config.weights}", True, config.layers)
 
 
 def _settings(processor: Any) -> str:

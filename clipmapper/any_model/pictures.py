@@ -90,12 +90,20 @@ def _explained(
     loaded: LoadedModel, explainers: Mapping[str, Explainer], config: ModelPictureConfig, sample: Sample, image: Any
 ) -> Explained:
     target: Any = config.answer
+    most = loaded.max_new_tokens
     try:
         if config.against is not None:
             if config.answer is None:
-                target = explain(loaded.model, loaded.processor, image, sample.text).answer.text
+                own = explain(loaded.model, loaded.processor, image, sample.text, max_new_tokens=most)
+                target = own.answer.text
             target = (target, config.against)
-        return explain(loaded.model, loaded.processor, image, sample.text, explainer=explainers, target=target)
+        options: dict[str, Any] = {
+            "explainer": explainers,
+            "target": target,
+            "layers": loaded.layers,
+            "max_new_tokens": most,
+        }
+        return explain(loaded.model, loaded.processor, image, sample.text, **options)
     except ValueError as error:
         key = "against" if repr(config.against) in str(error) else "answer"
         raise UserError(f"sample {sample.id}: {str(error).replace('target=', f'{key}=')}") from error

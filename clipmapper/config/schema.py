@@ -129,6 +129,7 @@ class ModelConfig:
     """A model other than CLIPmapper."""
 
     name: str = text()
+    layers: dict[str, list[int]] | None = items(Range(0))  # the layers that explanations read, by stack; null: all
 
 
 @dataclass
@@ -136,6 +137,7 @@ class HuggingFaceConfig(ModelConfig):
     """A model of transformers with its processor."""
 
     path: str = path()  # a folder, a name on the hub, or embedded
+    max_new_tokens: int = whole(1)  # of a generated answer
 
 
 @dataclass

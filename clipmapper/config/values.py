@@ -63,6 +63,9 @@ def _check_items(key: str, value: Any, kind: Any, declared: Items | None) -> Non
         written = f"a list; write {key}=[…]" if container is list else f"a group of values; write {key}={{NAME:VALUE}}"
         raise UserError(f"{key}={shown(value)} is not {written}")
     for name, item in value.items() if isinstance(value, dict) else ((None, item) for item in value):
+        if get_origin(of) is list:
+            _check_items(f"{key}.{name}", item, of, declared)
+            continue
         start = f"{key}: " if name is None else f"{key}.{name}="
         check_value(start, item, of, declared.rule if declared else None)
     if declared is None or not isinstance(value, list):

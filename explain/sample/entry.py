@@ -17,7 +17,7 @@ from explain.explainers.base.explainer import Explainer
 from explain.sample.image import Picture, opened
 from explain.sample.result import Explained
 from explain.sample.scores import Scores
-from explain.sample.traced import Asked, Goal, TracedSample
+from explain.sample.traced import MOST_TOKENS, Asked, Goal, TracedSample
 from explain.trace import TraceError
 
 Choice = str | Explainer | Sequence[str | Explainer] | Mapping[str, Explainer]
@@ -33,6 +33,7 @@ def explain(
     target: Goal = None,
     context: bool = False,
     layers: Layers = None,
+    max_new_tokens: int = MOST_TOKENS,
 ) -> Explained:
     """Explain a model's answer to a text about an image.
 
@@ -52,16 +53,28 @@ def explain(
             language model, a token), or a pair, whose first is explained against its second.
         context: Whether a generated answer's words, up to the last, are shown as evidence as well.
         layers: Layers to record, as in :func:`explain.adapters.trace_hugging_face`; None records all.
+        max_new_tokens: Most tokens of the answer that a language model of ``transformers`` generates; other models do
+            not read it.
 
     Raises:
         ValueError: The input does not fit, or an explainer cannot explain the model; one line names the fix. It is a
             :class:`~explain.TraceError` if the model could not be traced.
     """
     _check_texts({"text": text, "target": target})
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens={max_new_tokens}: an answer needs at least one token")
     chosen = chosen_explainers(explainer)
     photos = [opened(each) for each in ([image] if isinstance(image, str | Path | Image.Image) else image or [])]
     needs = Needs.of(chosen.values())
-    asked = Asked(photos=photos, text=text, target=target, needs=needs, context=context, layers=layers)
+    asked = Asked(
+        photos=photos,
+        text=text,
+        target=target,
+        needs=needs,
+        context=context,
+        layers=layers,
+        max_new_tokens=max_new_tokens,
+    )
     return _explained(model, processor, asked, chosen)
 
 

@@ -19,7 +19,6 @@ from explain.targets import Answer as Given
 from explain.targets import Target, answer, contrast
 from explain.traced import Traced, Word
 
-MOST_TOKENS = 10  # of a generated answer
 OWN_PLACEHOLDERS = ("blip-2", "instructblip", "paligemma")  # their processors put the image's tokens before any text
 
 
@@ -45,7 +44,7 @@ def trace_generated(model: Any, processor: Any, asked: Asked) -> TracedSample:
     text, photos = asked.question(model), asked.photos
     prompt = rendered(model, processor, len(photos), text)
     inputs = processed(model, processor, photos, prompt.text, **prompt.options)
-    own, tokens, second = _generated(model, inputs, tokenizer)
+    own, tokens, second = _generated(model, inputs, tokenizer, asked.max_new_tokens)
     goal, named = _goal(asked.target, tokens, tokenizer, prompt)
     traced = trace_hugging_face(model, inputs, goal, asked.layers, needs=asked.needs)
     added = goal.rows(1)[0] if isinstance(goal, Given) else []
@@ -105,7 +104,7 @@ def _placeholders(model: Any, processor: Any) -> set[int]:
 
 
 @torch.no_grad()
-def _generated(model: Any, inputs: Mapping[str, Any], tokenizer: Any) -> tuple[Answer, list[int], Answer]:
+def _generated(model: Any, inputs: Mapping[str, Any], tokenizer: Any, most: int) -> tuple[Answer, list[int], Answer]:
     """Return the model's greedy answer with its probability, and its tokens without those that end a text.
 
     The third value is the second most probable first token.
@@ -113,7 +112,7 @@ def _generated(model: Any, inputs: Mapping[str, Any], tokenizer: Any) -> tuple[A
     Raises:
         ValueError: The model refuses the inputs, such as a number of image tokens that does not match.
     """
-    options = {"do_sample": False, "num_beams": 1, "max_new_tokens": MOST_TOKENS}
+    options = {"do_sample": False, "num_beams": 1, "max_new_tokens": most}
     try:
         made = model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
     except ValueError as error:

@@ -16,6 +16,7 @@ from explain.traced import Traced, Word
 Box = tuple[float, float, float, float]  #: left, top, right, bottom
 Goal = str | int | tuple[str | int, str | int] | None  #: an answer or class, a pair of them, or None for the prediction
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+MOST_TOKENS = 40  #: of a generated answer by default; the captions of the small LLaVA are shorter
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +29,7 @@ class Asked:
     needs: Needs = EVERYTHING
     context: bool = False  #: whether the earlier words of a generated text are shown as evidence as well
     layers: Layers = None
+    max_new_tokens: int = MOST_TOKENS  #: most tokens of a generated answer
 
     def photo(self, model: Any) -> Image.Image:
         """Return the only photo.

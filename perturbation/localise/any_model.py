@@ -41,7 +41,8 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
     if loaded.dual:
         raise UserError("a dual encoder gives no answers, whose evidence is known: choose a model of questions")
     print(loaded.name, flush=True)
-    reader = PairReader(scorer_of(loaded.model, loaded.processor), "mean", "drop", config.batch_size, correct=True)
+    scorer = scorer_of(loaded.model, loaded.processor, loaded.max_new_tokens)
+    reader = PairReader(scorer, "mean", "drop", config.batch_size, correct=True)
     samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader, config)
     first = next(read_pairs(samples, "fail"))
     explainers = usable(explainers, loaded, first.image, first.text)
@@ -90,7 +91,7 @@ def _metrics(
 ) -> dict[Modality, dict[str, Array]]:
     """Return the metrics of a batch, [B, metrics], by modality and explainer, ``deletion`` or ``chance``."""
     pairs = list(read_pairs(samples, "fail"))
-    chosen = Chosen(explainers, {}, [], 1)
+    chosen = Chosen(explainers, {}, [], 1, loaded.layers, loaded.max_new_tokens)
     explained, units = explained_pairs(loaded.model, loaded.processor, pairs, chosen, 0, config.seed)
     counted = {modality: tokens.removable for modality, tokens in explained.tokens.items()}
     whole, asked = reader.samples(pairs, units, 0), reader.ask(pairs)

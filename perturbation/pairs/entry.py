@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from clipmapper.config.groups import named_configs
 from clipmapper.console import progress
 from clipmapper.files import versions
+from explain.adapters.watching import Layers
+from explain.sample.traced import MOST_TOKENS
 from perturbation.measures.base import Measure
 from perturbation.pairs.explaining import choose
 from perturbation.pairs.reader import CellRemoval, PairReader, WordRemoval
@@ -37,6 +39,8 @@ def test(
     batch_size: int = 32,
     batch_samples: int = 8,
     seed: int = 0,
+    layers: Layers = None,
+    max_new_tokens: int = MOST_TOKENS,
 ) -> Tested:
     """Test explanations of any model by removing cells of the image and words of the text.
 
@@ -64,14 +68,17 @@ def test(
         batch_size: Number of pairs that the model reads together.
         batch_samples: Number of samples whose subsets are read together.
         seed: Seed of random orders, of equal scores, of noise, and of the bootstrap.
+        layers: Layers that explanations read, as in :func:`explain.explain`; None for all.
+        max_new_tokens: Most tokens of the answer that a language model generates, if it does not end before.
 
     Raises:
         UserError: An argument or a sample does not fit, or the model fails; one line names it.
     """
     pairs = pairs_of(samples)
     model, processor = ready(model, processor)
-    scorer = scorer_of(model, processor)
-    chosen = choose(explainers, controls, random_seeds, function=scorer.value == "score")
+    scorer = scorer_of(model, processor, max_new_tokens)
+    function = scorer.value == "score"
+    chosen = choose(explainers, controls, random_seeds, function, layers, max_new_tokens)
     built = _measures(measures, steps, type(model).__name__, seed)
     correct = all(pair.answers is not None for pair in pairs)
     reader = PairReader(scorer, image_removal, text_removal, batch_size, correct)

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 
 from clipmapper.errors import UserError
 from explain import Explainer
+from explain.adapters.watching import Layers
 from explain.sample.entry import chosen_explainers, explain
 from explain.sample.result import Explained
-from explain.sample.traced import Goal
+from explain.sample.traced import MOST_TOKENS, Goal
 from explain.sample.words import spans_of
 from perturbation.arrays import Array
 from perturbation.config import CONTROLS
@@ -31,12 +32,14 @@ MODALITIES: tuple[Modality, Modality] = ("image", "text")
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The explainers under test, by name."""
+    """The explainers under test, by name, and how they read the model."""
 
     traced: Mapping[str, Explainer]  #: those that read a trace of the model
     own: Mapping[str, Own]
     controls: Sequence[str]  #: names of ``CONTROLS``
     random_seeds: int  #: number of random orders
+    layers: Layers = None  #: the layers that are traced
+    max_new_tokens: int = MOST_TOKENS  #: most tokens of a generated answer
 
     @property
     def names(self) -> list[str]:
@@ -44,7 +47,14 @@ class Chosen:
         return [*self.traced, *self.own, *self.controls]
 
 
-def choose(explainers: Any, controls: Sequence[str], random_seeds: int, function: bool) -> Chosen:
+def choose(
+    explainers: Any,
+    controls: Sequence[str],
+    random_seeds: int,
+    function: bool,
+    layers: Layers = None,
+    max_new_tokens: int = MOST_TOKENS,
+) -> Chosen:
     """Return the explainers that a user gave, as names, explainers, or a mapping whose values may be the user's own.
 
     Args:
@@ -52,6 +62,8 @@ def choose(explainers: Any, controls: Sequence[str], random_seeds: int, function
         controls: Names of ``CONTROLS``.
         random_seeds: Number of random orders.
         function: Whether the model is a function, which has no trace.
+        layers: The layers that are traced.
+        max_new_tokens: Most tokens of a generated answer.
 
     Raises:
         UserError: An explainer is unknown or cannot explain this model, or a control is unknown.
@@ -72,7 +84,7 @@ def choose(explainers: Any, controls: Sequence[str], random_seeds: int, function
         traced = chosen_explainers(rest) if rest else {}
     except ValueError as error:
         raise UserError(str(error)) from error
-    chosen = Chosen(traced, own, list(dict.fromkeys(controls)), random_seeds)
+    chosen = Chosen(traced, own, list(dict.fromkeys(controls)), random_seeds, layers, max_new_tokens)
     if not chosen.traced and not chosen.own:
         raise UserError("explainers: name at least one, such as weighted")
     if len(set(chosen.names)) < len(chosen.names):
@@ -137,7 +149,8 @@ def _explained(model: Any, processor: Any, pair: Pair, chosen: Chosen, seed: int
     if chosen.traced:
         drawn = {name: _with_own_draws(each, f"{seed}/{pair.id}") for name, each in chosen.traced.items()}
         try:
-            found = explain(model, processor, pair.image, pair.text, explainer=drawn, target=goal)
+            options: dict[str, Any] = {"layers": chosen.layers, "max_new_tokens": chosen.max_new_tokens}
+            found = explain(model, processor, pair.image, pair.text, explainer=drawn, target=goal, **options)
         except ValueError as error:
             raise UserError(f"sample {pair.id}: {error}") from error
         units = _units_of(pair, found)

@@ -105,13 +105,14 @@ def build_tests(
     samples = load_samples(config.data, split_of(config), loaded.dual)
     check_parts(samples)
     rows = sample_rows(len(samples), config.samples, config.seed, "samples")
-    scorer = scorer_of(loaded.model, loaded.processor)
+    scorer = scorer_of(loaded.model, loaded.processor, loaded.max_new_tokens)
     known = all(samples[row].answers is not None for row in rows)
     reader = PairReader(scorer, config.removal.image, config.removal.text, config.batch_size, known)  # type: ignore[arg-type]
     named = {each.name.name: each.explainer for each in candidates}
     first = first_pair((samples[row] for row in rows), config.data.on_bad_image)
     traced = usable({n: each for n, each in named.items() if n not in CONTROLS}, loaded, first.image, first.text)
-    chosen = Chosen(traced, {}, [name for name in named if name in CONTROLS], config.random_seeds)
+    controls = [name for name in named if name in CONTROLS]
+    chosen = Chosen(traced, {}, controls, config.random_seeds, loaded.layers, loaded.max_new_tokens)
     tests = PairTests(loaded.model, loaded.processor, reader, chosen, measures, config.seed)
     batches = even_batches(rows, config.batch_samples)
     return ModelTests(loaded, samples, batches, tests, config.data.on_bad_image)

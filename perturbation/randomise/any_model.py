@@ -59,7 +59,7 @@ class ModelSamples:
 class FixedPairs:
     """A batch of samples, and the answer to explain of each."""
 
-    processor: Any
+    loaded: LoadedModel  #: the original model
     pairs: Sequence[Pair]
     goals: Sequence[Goal]
 
@@ -98,13 +98,14 @@ def fixed(trained: ModelSamples, rows: Sequence[int]) -> FixedPairs | None:
     pairs, goals = [], []
     for pair in read_pairs((trained.samples[row] for row in rows), trained.on_bad_image):
         try:
-            answer = explain(loaded.model, loaded.processor, pair.image, pair.text, explainer="rollout").answer
+            options: dict[str, Any] = {"explainer": "rollout", "max_new_tokens": loaded.max_new_tokens}
+            answer = explain(loaded.model, loaded.processor, pair.image, pair.text, **options).answer
         except ValueError as error:
             raise UserError(f"sample {pair.id}: {error}") from error
         if answer.similarity is not None or answer.text:
             pairs.append(pair)
             goals.append(None if answer.similarity is not None else answer.text)
-    return FixedPairs(loaded.processor, pairs, goals) if pairs else None
+    return FixedPairs(loaded, pairs, goals) if pairs else None
 
 
 def explained(
@@ -119,8 +120,9 @@ def explained(
         names: Names of the samples; the part after a sample's id seeds random scores.
     """
     seed = crc32(str(names[0]).partition(" ")[2].encode())
-    chosen = Chosen(explainers, {}, [], 1)
-    batch, _ = explained_pairs(model, samples.processor, samples.pairs, chosen, 0, seed, samples.goals)
+    loaded = samples.loaded
+    chosen = Chosen(explainers, {}, [], 1, loaded.layers, loaded.max_new_tokens)
+    batch, _ = explained_pairs(model, loaded.processor, samples.pairs, chosen, 0, seed, samples.goals)
     return {
         modality: TokenScores(tokens.removable, {ScoredBy(by.name): each for by, each in tokens.scores.items()})
         for modality, tokens in batch.tokens.items()

@@ -10,6 +10,7 @@ from clipmapper.errors import UserError
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from explain.sample.hugging_face import CLASSIFIERS, DUAL
 from explain.sample.loaded import loaded
+from explain.sample.traced import MOST_TOKENS
 from perturbation.pairs.scorers.base import Scorer
 from perturbation.pairs.scorers.classes import clipmapper_classes, hugging_face_classes
 from perturbation.pairs.scorers.dual import hugging_face_dual, open_clip_dual
@@ -22,8 +23,13 @@ def ready(model: Any, processor: Any) -> tuple[Any, Any]:
     return loaded(model, processor) if isinstance(model, str) or hasattr(model, "config") else (model, processor)
 
 
-def scorer_of(model: Any, processor: Any) -> Scorer:
+def scorer_of(model: Any, processor: Any, max_new_tokens: int = MOST_TOKENS) -> Scorer:
     """Return the scorer of a model from :func:`ready`.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        max_new_tokens: Most tokens of an answer of a language model.
 
     Raises:
         UserError: The model is of no known kind.
@@ -44,4 +50,6 @@ def scorer_of(model: Any, processor: Any) -> Scorer:
         )
     if kind in DUAL:
         return hugging_face_dual(model, processor)
-    return hugging_face_classes(model, processor) if kind in CLASSIFIERS else GeneratingScorer(model, processor)
+    if kind in CLASSIFIERS:
+        return hugging_face_classes(model, processor)
+    return GeneratingScorer(model, processor, max_new_tokens)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from explain.adapters.hugging_face.families import plan_of
 from explain.adapters.hugging_face.text import is_special, special_ids
-from explain.sample.generated import MOST_TOKENS, Prompt, rendered
+from explain.sample.generated import Prompt, rendered
 from explain.sample.inputs import processed
+from explain.sample.traced import MOST_TOKENS
 from explain.targets import answer
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.base import Images, Scored, Texts, tokens_of
@@ -32,15 +33,20 @@ class GeneratingScorer:
     """A language model of ``transformers`` that reads images.
 
     Its value is the probability of the answer that it generates greedily for the complete pair: the product over the
-    answer's tokens, including the one that ends it if that is among the first ten, from one forward pass.
+    answer's tokens, including the one that ends it if the answer ends, from one forward pass.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        max_new_tokens: Most tokens of an answer.
     """
 
     value = "probability"
     answers = True
     drops = False
 
-    def __init__(self, model: Any, processor: Any) -> None:
-        self.model, self.processor = model, processor
+    def __init__(self, model: Any, processor: Any, max_new_tokens: int = MOST_TOKENS) -> None:
+        self.model, self.processor, self.max_new_tokens = model, processor, max_new_tokens
         self.tokens = tokens_of(processor.tokenizer)
         ends = special_ids(model.config, model.config.get_text_config(), model.generation_config)
         self._special = ends | set(processor.tokenizer.all_special_ids)
@@ -75,7 +81,7 @@ class GeneratingScorer:
     def _generated(self, images: Images, prompts: Sequence[str], like: Prompt) -> list[list[int]]:
         """Return the greedy answers' tokens, up to the one that ends an answer."""
         inputs = self._processed(images, prompts, like)
-        options = {"do_sample": False, "num_beams": 1, "max_new_tokens": MOST_TOKENS}
+        options = {"do_sample": False, "num_beams": 1, "max_new_tokens": self.max_new_tokens}
         made = self.model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
         return [self._up_to_end(row) for row in made.sequences[:, -len(made.logits) :]]
 

@@ -27,6 +27,7 @@ class Outer:
     kind: str = choice("a", "b")
     names: list[str] = items(Choice(("x", "y")))
     extra: dict[str, int] = items(Range(0, 3))
+    lists: dict[str, list[int]] | None = items(Range(0))
     file: str | None = path()
     note: str = text()
 
@@ -37,7 +38,7 @@ class Outer:
         {"inner": {"count": 100, "share": 1, "rate": "1e-3", "flag": "yes"}},
         {"inner": {"count": None, "share": "???", "rate": 0}, "file": None},
         {"kind": "a", "names": ["y", "x"], "extra": {"any": 3}, "note": "", "unknown": [1]},
-        {"file": "${paths.root}", "extra": {}, "note": 3},
+        {"file": "${paths.root}", "extra": {}, "note": 3, "lists": {"a": [0, 2], "b": [1]}},
     ],
 )
 def test_good_values_pass(values: dict[str, Any]) -> None:
@@ -47,6 +48,10 @@ def test_good_values_pass(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"lists": {"a": 1}}, "lists.a=1 is not a list; write lists.a=[…]"),
+        ({"lists": {"a": [0, "b"]}}, "lists.a: b is not a whole number"),
+        ({"lists": {"a": [-1]}}, "lists.a: -1 must be 0 or more"),
+        ({"lists": {"a": []}}, "lists.a is an empty list: give at least one"),
         ({"inner": {"count": 0}}, "inner.count=0 must be 1 or more and at most 100"),
         ({"inner": {"count": 1.0}}, "inner.count=1.0 is not a whole number"),
         ({"inner": {"count": True}}, "inner.count=true is not a whole number"),

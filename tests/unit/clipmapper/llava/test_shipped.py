@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import llava_parts as parts
 import pytest
@@ -14,10 +15,13 @@ from tiny_runs import PROJECT, composed
 from clipmapper.any_model.load import load_model
 from clipmapper.cli import typed
 from clipmapper.data.shapes.render import draw_scene
-from clipmapper.llava.conversations import draw_picture
-from clipmapper.llava.evaluate import evaluate
+from clipmapper.llava.conversations import DESCRIBE, draw_picture
+from clipmapper.llava.evaluate import evaluate, generate
 from clipmapper.pretrained import FOLDER, LLAVA
+from explain.sample.entry import explain
 from perturbation.config import PerturbModelConfig
+from perturbation.pairs.samples import Pair
+from perturbation.pairs.scorers.choose import scorer_of
 
 pytest.importorskip("transformers")
 #: Answers a question from what transformers loads, in a process that cannot import this project.
@@ -62,6 +66,25 @@ def test_it_answers_questions_about_new_scenes_and_describes_them() -> None:
     judged = evaluate(loaded.model, loaded.processor, scenes, 128)
     assert judged["vqa"]["accuracy"] > 85
     assert judged["true_captions"] > 70
+
+
+def test_captions_are_explained_up_to_their_end() -> None:
+    image, answers = draw_scene(draw_picture(parts.shapes(), "test", 1).scene, 128), []
+    for more in ([], ["model.max_new_tokens=2", "model.layers={text:[1,2]}"]):
+        config: PerturbModelConfig = typed(
+            composed("perturb", "model=huggingface", "model.path=embedded", *more), PerturbModelConfig
+        )
+        loaded = load_model(config)
+        scorer = scorer_of(loaded.model, loaded.processor, loaded.max_new_tokens)
+        (asked,) = scorer.ask([Pair(0, image, DESCRIBE)])
+        options: dict[str, Any] = {"layers": loaded.layers, "max_new_tokens": loaded.max_new_tokens}
+        found = explain(loaded.model, loaded.processor, image, DESCRIBE, **options)
+        answers.append(found.answer.text)
+        assert scorer.text(asked) == found.answer.text
+        assert len(found.trace.attention_steps) == (2 if more else 3 + 4)
+    (whole,) = generate(loaded.model, loaded.processor, [(image, DESCRIBE)], 100)
+    assert answers == [whole, " ".join(whole.split()[:2])]
+    assert len(whole.split()) > 10
 
 
 def test_it_is_small() -> None:

@@ -143,7 +143,7 @@ def test_a_generated_answer_is_explained_by_default():
     model, processor = samples.llava()
     inputs = templated(processor)
     with torch.no_grad():
-        made = model.generate(**inputs, do_sample=False, max_new_tokens=10)[0, inputs["input_ids"].shape[1] :]
+        made = model.generate(**inputs, do_sample=False, max_new_tokens=40)[0, inputs["input_ids"].shape[1] :]
     explained = explain.explain(model, processor, photo(), QUESTION)
     assert explained.answer.text == processor.tokenizer.decode(made, skip_special_tokens=True).strip()
     again = explain.explain(model, processor, photo(), QUESTION, target=explained.answer.text)

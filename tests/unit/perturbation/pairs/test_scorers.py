@@ -48,7 +48,7 @@ def one_by_one(model: Any, processor: Any, image: Image.Image, prompt: str, toke
     """Return the probability of an answer, token by token, and the model's own answer, for one pair alone."""
     inputs = dict(processor(images=[image], text=[prompt], add_special_tokens=False, return_tensors="pt"))
     length = inputs["input_ids"].shape[1]
-    made = model.generate(**inputs, do_sample=False, max_new_tokens=10)[0, length:].tolist()
+    made = model.generate(**inputs, do_sample=False, max_new_tokens=40)[0, length:].tolist()
     ends = [place for place, token in enumerate(made) if token in processor.tokenizer.all_special_ids]
     probability = 1.0
     for token in tokens:

@@ -110,7 +110,7 @@ def test_random_scores_depend_on_the_layer_and_the_sample_alone() -> None:
     pairs = [Pair(number, photo(), QUESTION) for number in (3, 5)]
 
     def scores(layer: str, *places: int, seed: int = 0) -> Array:
-        batch = any_model.FixedPairs(loaded.processor, [pairs[k] for k in places], [None] * len(places))
+        batch = any_model.FixedPairs(loaded, [pairs[k] for k in places], [None] * len(places))
         names = [f"{number}{layer}" for number in batch.ids]
         found = any_model.explained(loaded.model, batch, {"random": explainers.Random(seed)}, names)
         return found["image"].scores[ScoredBy("random")]
