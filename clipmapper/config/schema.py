@@ -98,13 +98,14 @@ class EncoderConfig(TrainedWithConfig):
 
 @dataclass
 class TrainerConfig:
-    """Arguments of Lightning's Trainer with the same names, and ``patience``."""
+    """Arguments of Lightning's Trainer with the same names, ``float32_matmul`` and ``patience``."""
 
     max_steps: int = whole(1)
     accelerator: str = choice(*ACCELERATORS)
     devices: Any = ruled(_devices)
     strategy: str = text()  # checked by Lightning
     precision: str = choice(*PRECISIONS)
+    float32_matmul: str = choice("highest", "high", "medium")  # arguments of torch.set_float32_matmul_precision
     gradient_clip_val: float | None = real(0)
     val_check_interval: int = whole(1)
     limit_val_batches: Any = ruled(_validation_batches)

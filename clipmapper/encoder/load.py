@@ -96,12 +96,14 @@ def load_encoder(config: EncoderConfig) -> FrozenClip:
 
 
 def use(config: BaseConfig) -> torch.device:
-    """Set torch's number of threads as in the config, and return the device of the config's trainer.
+    """Set torch's number of threads and the precision of products as in the config, and return the trainer's device.
 
     Raises:
         UserError: There is no such device.
     """
     use_threads(config.threads)
+    torch.set_float32_matmul_precision(config.trainer.float32_matmul)
+    torch.backends.cudnn.allow_tf32 = config.trainer.float32_matmul != "highest"  # torch's default is True
     return pick_device(config.trainer)
 
 

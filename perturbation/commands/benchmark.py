@@ -14,7 +14,8 @@ from clipmapper.console import print_table, progress
 
 # Names of numbers of which more is better: rates, the share of useful work, and costs of the other way of a ratio.
 MORE_IS_BETTER = re.compile(
-    "a second|rate of|matrix products|without caches|a pass for each word|fused attention|float32, times the step"
+    "a second|rate of|matrix products|without caches|a pass for each word|fused attention|float32, times the step|"
+    "rank correlation|change of accuracy"
 )
 
 
@@ -28,6 +29,7 @@ def main(config: DictConfig, run: Path) -> None:
     from clipmapper.encoder.load import use
     from clipmapper.files import versions, write_json
     from perturbation.benchmark.perturbing import perturbing
+    from perturbation.benchmark.precision import precision
     from perturbation.benchmark.reading import reading
 
     device, mapper = use(checked), checked.mapper.name
@@ -36,6 +38,7 @@ def main(config: DictConfig, run: Path) -> None:
         "explaining": lambda size: explaining(size, mapper, device),
         "captioning": lambda size: captioning(size, mapper, device),
         "perturbing": lambda size: perturbing(checked, size, device=device),
+        "precision": lambda size: precision(checked, device),
         "reading": lambda size: reading(device=device),
     }
     jobs = [(what, size) for what in checked.what for size in (["tiny"] if what in TINY_ONLY else checked.sizes)]

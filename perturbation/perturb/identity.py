@@ -63,6 +63,7 @@ def identify(
             "explainers": dict(explainers),
             "measures": dict(measures),
             "precision": config.trainer.precision,
+            "float32_matmul": config.trainer.float32_matmul,
             "lrp_precision": lrp_precision,
             "device": device,
         },

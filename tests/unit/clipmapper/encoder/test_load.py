@@ -14,9 +14,10 @@ import torch
 from models import Pair, encoded, loaded, pictures, random_clip, refusal, register, saved
 from openai_files import openai_archive
 from safetensors.torch import save_file
+from tiny_runs import Tiny
 
 from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.load import load_encoder
+from clipmapper.encoder.load import load_encoder, use
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL
 
 
@@ -263,3 +264,10 @@ def test_the_fingerprint_changes_with_every_weight_the_name_and_the_preprocessin
     encoder.preprocess = open_clip.transform.image_transform(24, is_train=False, mean=(0.5, 0.5, 0.5))
     seen.add(encoder.fingerprint())
     assert len(seen) == 3 + sum(1 for _ in encoder.parameters())
+
+
+def test_the_config_sets_the_precision_of_products(tiny: Tiny) -> None:
+    for given, convolutions in (("high", True), ("medium", True), ("highest", False)):
+        use(tiny.config(f"trainer.float32_matmul={given}"))
+        assert torch.get_float32_matmul_precision() == given
+        assert torch.backends.cudnn.allow_tf32 == convolutions
