@@ -22,7 +22,7 @@ DEFAULTS = {"${model}": "clipmapper", "${task}": "vqa"}  # choices that follow t
 EXAMPLE, KEYS = "python scripts/", "keys: "
 
 _FIXED_SPACE = "\u00a0"  # a line is not broken there
-_KEY = re.compile(r"( *)(\w+): *(.*?)(?: +# (.*))?$")
+_KEY = re.compile(r'( *)"?(\w+)"?: *(.*?)(?: +# (.*))?$')
 _DEFAULT = re.compile(r"  - (?:override )?/?([\w/]+)(?:: (\S+))?(?: +# (.*))?$")
 
 

@@ -51,8 +51,8 @@ PACKAGES: dict[str, dict[str, Box]] = {
         ),
         "low": Box(
             4,
-            ("encoder, training,", "data, config"),
-            tuple(f"clipmapper/{room}" for room in ("encoder", "training", "data", "config")),
+            ("features, encoder,", "training, data"),
+            tuple(f"clipmapper/{room}" for room in ("features", "encoder", "training", "data", "config")),
         ),
     },
     "explain": {

@@ -28,6 +28,7 @@ COMMANDS = {
     "report": ("perturbation.commands.report", "write one HTML page from finished runs"),
     "reproduce": ("perturbation.commands.reproduce", "run all stages of an experiment, from the models to the report"),
     "benchmark": ("perturbation.commands.benchmark", "measure speed and memory, as ratios in one process"),
+    "cache": ("clipmapper.commands.cache", "list, verify or prune the feature cache"),
     "export": ("clipmapper.commands.export", "write the encoder as a CLIP model of Hugging Face"),
     "pretrain_clip": ("clipmapper.commands.pretrain_clip", "pre-train the embedded encoder"),
     "train_llava": ("clipmapper.commands.train_llava", "train a small LLaVA on the embedded encoder"),

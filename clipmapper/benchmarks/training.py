@@ -16,7 +16,7 @@ from clipmapper.benchmarks.timing import side_by_side
 from clipmapper.config.schema import Config
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question, VQAData
-from clipmapper.encoder.features import FeatureStore, FrozenFeatures, write_store
+from clipmapper.features.store import FeatureStore, FrozenFeatures
 from clipmapper.tasks.vqa.data import AnswerVocabulary, VQADataset
 from clipmapper.tasks.vqa.model import VQAMapper
 from clipmapper.tasks.vqa.training import soft_label_loss
@@ -79,14 +79,16 @@ def _dataset(folder: Path) -> VQADataset:
     rng = np.random.default_rng(0)
     pictures = [rng.standard_normal((IMAGE_TOKENS, ENCODER_WIDTH), np.float32) for _ in range(ITEMS)]
     texts = [rng.standard_normal((n, ENCODER_WIDTH), np.float32) for n in rng.integers(7, 15, ITEMS)]
-    write_store(folder / "images", [pictures], "float32")
-    write_store(folder / "texts", [texts], "float32")
+    of_images, of_texts = (
+        FeatureStore.written(folder / name, list(map(torch.from_numpy, items)))
+        for name, items in (("images", pictures), ("texts", texts))
+    )
     answers = tuple(f"answer {k}" for k in range(ANSWERS))
     questions = tuple(
         Question(k, k, f"question {k}", tuple({"answer": answers[k % ANSWERS], "answer_id": a} for a in range(10)))
         for k in range(ITEMS)
     )
-    images = FrozenFeatures(FeatureStore(folder / "images"), {k: k for k in range(ITEMS)}, {})
-    named = FrozenFeatures(FeatureStore(folder / "texts"), {q.question: q.image_id for q in questions}, {})
+    images = FrozenFeatures(of_images, {k: k for k in range(ITEMS)}, {})
+    named = FrozenFeatures(of_texts, {q.question: q.image_id for q in questions}, {})
     data = VQAData(questions, {k: FileImage(folder / str(k)) for k in range(ITEMS)})
     return VQADataset(data, images, named, AnswerVocabulary(answers))

@@ -73,7 +73,7 @@ class VisionTower(nn.Module):
 
     def pooled(self, tokens: Tokens) -> Tensor:
         """Return the images' embeddings in CLIP's shared space, [B, E], not normalised."""
-        return tokens.features[:, 0] @ self.visual.proj
+        return tokens.features[:, 0].to(self.visual.proj.dtype) @ self.visual.proj
 
 
 class TextTower(nn.Module):

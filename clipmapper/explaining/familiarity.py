@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipmapper.encoder.features import FrozenFeatures
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.explaining.image_statistics import ImageStatistics
+from clipmapper.features.store import FrozenFeatures
 from clipmapper.nn import Tokens
 from clipmapper.text import printable
 

@@ -120,8 +120,8 @@ class TokenProjection(nn.Module):
             nn.init.normal_(self.positions.weight, std=0.02)
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Project tokens [B, N, source] to [B, N, d]."""
-        x = self.linear(tokens.features)
+        """Project tokens [B, N, source], of any precision, to [B, N, d]."""
+        x = self.linear(tokens.features.to(self.linear.weight.dtype))
         return x if self.positions is None else x + self.positions(tokens.index)
 
 

@@ -74,15 +74,22 @@ def locked(folder: Path) -> Iterator[None]:
 def remove_left_over(paths: Iterator[Path]) -> None:
     """Remove the temporary files and folders among ``paths`` whose process has ended."""
     for path in list(paths):
-        if _is_left_over(path):
+        if is_left_over(path):
             with suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _is_left_over(path: Path) -> bool:
+def has_ended(path: Path) -> bool | None:
+    """Return whether the process that chose a temporary name has ended; None if it runs elsewhere."""
     found = _NAME.fullmatch(path.name)
-    if found and found["place"] == _place():
-        return not _lives(int(found["process"]))
+    return not _lives(int(found["process"])) if found and found["place"] == _place() else None
+
+
+def is_left_over(path: Path) -> bool:
+    """Return whether a temporary file was left by a process that has ended, or is old if that cannot be seen."""
+    ended = has_ended(path)
+    if ended is not None:
+        return ended
     try:
         return time.time() - path.stat().st_mtime > _OLD
     except OSError:

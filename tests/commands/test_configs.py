@@ -16,6 +16,7 @@ from clipmapper.commands.train import train
 from clipmapper.config.schema import DATA_SCHEMAS, EvaluateConfig, TrainConfig, VQAv2Config
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.errors import UserError
+from clipmapper.features.config import CacheConfig
 from clipmapper.files import read_json
 from clipmapper.llava.config import TrainLlavaConfig
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
@@ -46,6 +47,7 @@ SCHEMAS = {
     "export": ExportConfig,
     "pretrain_clip": PretrainConfig,
     "train_llava": TrainLlavaConfig,
+    "cache": CacheConfig,
 }
 NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # keys without a default
 GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment", "paths")

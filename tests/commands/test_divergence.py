@@ -14,8 +14,9 @@ import torch
 from tiny_runs import Tiny, checkpoint_of
 
 from clipmapper.checkpoint import read_checkpoint
-from clipmapper.encoder.features import open_or_none, write_store
 from clipmapper.errors import UserError
+from clipmapper.features.catalogue import Catalogue
+from clipmapper.features.filling import Writer
 from clipmapper.files import write_json
 from clipmapper.tasks.vqa.evaluation import predict
 from clipmapper.tasks.vqa.training import VQATraining
@@ -127,10 +128,9 @@ def test_outputs_that_are_no_numbers_are_not_scored() -> None:
 
 @pytest.mark.parametrize(("value", "dtype"), [(math.nan, "float32"), (1e6, "float16")])
 def test_features_that_are_no_numbers_are_not_stored(value: float, dtype: str, tmp_path: Path) -> None:
-    rows = np.full((2, 3), value, np.float32)
-    with np.errstate(over="ignore"), pytest.raises(UserError, match=f"features are NaN or infinite in {dtype}; give"):
-        write_store(tmp_path / "store", iter([[rows]]), dtype)
-    assert open_or_none(tmp_path / "store") is None
+    rows = torch.full((2, 3), value)
+    with pytest.raises(UserError, match=f"features are NaN or infinite in {dtype}; give"):
+        Writer(Catalogue(tmp_path), dtype).add(b"a" * 16, rows)
     assert list(tmp_path.iterdir()) == []
 
 

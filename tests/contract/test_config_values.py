@@ -27,6 +27,7 @@ from clipmapper.config.fields import ITEMS, RULE
 from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, EvaluateConfig, TrainConfig
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.errors import UserError
+from clipmapper.features.config import CacheConfig
 from clipmapper.llava.config import TrainLlavaConfig
 from clipmapper.places import CONFIGS
 from clipmapper.tasks import TASKS
@@ -69,6 +70,7 @@ VARIANTS: list[tuple[str, tuple[str, ...], type[Any]]] = [
     ("export", (), ExportConfig),
     ("pretrain_clip", (), PretrainConfig),
     ("train_llava", (), TrainLlavaConfig),
+    ("cache", (), CacheConfig),
 ]
 BAD: list[Any] = [
     *(math.nan, math.inf, None, 0, -3, 1e308, 10**30, 1.5, "nonsense", True, [1, 2], {"a": 1}, ""),
@@ -80,7 +82,7 @@ ZERO = {
     *("seed", "data.seed", "data.reserved", "data.workers", "data.extra_captions", "mapper.dropout"),
     *("task.optim.lr", "task.optim.weight_decay", "task.optim.warmup_steps", "task.optim.decay_start"),
     *("task.label_smoothing", "trainer.gradient_clip_val", "trainer.patience", "ceiling.samples"),
-    *("lr", "caption_weight", "patch_weight", "prompt_weight"),
+    *("lr", "caption_weight", "patch_weight", "prompt_weight", "unused_days"),
 }
 ZERO_IN_RUNS = {"report.samples", "reproduce.samples"}
 HUGE = {"trainer.gradient_clip_val"}

@@ -7,6 +7,7 @@ another error. ``python tests/contract/test_damaged_files.py`` prints the counts
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections import Counter
@@ -16,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +30,12 @@ from clipmapper.config.schema import ShapesConfig
 from clipmapper.data.images import FileImage, load_rgb
 from clipmapper.data.shapes.evidence import read_evidence
 from clipmapper.data.shapes.write import EVIDENCE, LAYOUT, write_shapes
-from clipmapper.encoder.features import open_or_none, write_store
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import CONTENTS
+from clipmapper.features.catalogue import Catalogue
+from clipmapper.features.hashes import Hashes
+from clipmapper.features.shard import as_keys, write_shard
+from clipmapper.features.store import FeatureStore
 from clipmapper.files import read_json, write_json
 from clipmapper.storage.checksums import checksums_beside, sealed
 from clipmapper.storage.tables import parquet, read_table
@@ -242,18 +247,42 @@ def _explained(folder: Path) -> Path:
     return folder / CONTENTS
 
 
-def _store(name: str) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        draw = np.random.default_rng(0)
-        write_store(folder / "store", iter([[draw.random((3, 4)).astype(np.float32) for _ in range(4)]]), "float32")
-        return folder / "store" / name
-
-    return write
+ITEMS = [bytes([number] * 16) for number in range(4)]  # keys of features
 
 
-def _stored(file: Path) -> Any:
-    store = open_or_none(file.parent)
-    return None if store is None else store.gather(np.arange(4)).features
+def _shard(folder: Path) -> Path:
+    return write_shard(
+        folder, folder.name, ITEMS, list(torch.rand(4, 3, 4, generator=torch.Generator().manual_seed(0)))
+    )
+
+
+def _features(file: Path) -> Any:
+    catalogue = Catalogue(file.parent)
+    catalogue.refresh()
+
+    def again() -> None:
+        raise LookupError
+
+    if not catalogue.has(as_keys(ITEMS)).all():
+        return None
+    try:
+        return FeatureStore(catalogue, as_keys(ITEMS), again).gather(np.arange(4)).features
+    except LookupError:
+        return None
+
+
+def _hashed(folder: Path) -> Path:
+    image = FileImage(_image(folder))
+    os.utime(image.path, (0, 0))
+    with patch("clipmapper.features.hashes.SETTLED", 0):
+        hashes = Hashes(folder / "hashes")
+        hashes.read(image)
+        hashes.save()
+    return next((folder / "hashes").iterdir())
+
+
+def _hash(file: Path) -> Any:
+    return Hashes(file.parent).known(FileImage(file.parent.parent / "image.png"))
 
 
 def _image(folder: Path) -> Path:
@@ -284,9 +313,8 @@ KINDS: dict[str, Kind] = {
     "checksums of the data": Kind(_data_file("shapes_test.b2"), _evidence),
     "mask": Kind(_data_file("masks/test/*000000.png"), _mask),
     "image": Kind(_image, lambda file: np.asarray(load_rgb(FileImage(file)))),
-    "features, rows": Kind(_store("rows.bin"), _stored),
-    "features, offsets": Kind(_store("offsets.npy"), _stored),
-    "features, meta": Kind(_store("meta.json"), _stored),
+    "features": Kind(_shard, _features),
+    "hashes of images": Kind(_hashed, _hash),
 }
 
 

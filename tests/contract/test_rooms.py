@@ -20,7 +20,7 @@ ORDER = tuple(
     f"clipmapper/{room}"
     for room in (
         *("commands", "benchmarks", "tasks", "any_model", "explaining", "mapper", "llava", "metrics"),
-        *("encoder", "training", "data", "storage", "config", "process"),
+        *("features", "encoder", "training", "data", "storage", "config", "process"),
     )
 )
 MAX_FILES = 15  #: maximum number of .py files in one folder, without ``__init__.py``

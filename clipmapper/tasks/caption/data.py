@@ -19,10 +19,13 @@ from clipmapper.checkpoint import card
 from clipmapper.config.schema import Config, TrainConfig
 from clipmapper.data.caption_files import CaptionData, CaptionImage
 from clipmapper.data.datasets import Captions, load_captions
-from clipmapper.encoder.features import FrozenFeatures, image_features, ready_encoder, text_features
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import describe
+from clipmapper.features.folders import ready_encoder
+from clipmapper.features.images import image_features
+from clipmapper.features.store import FrozenFeatures
+from clipmapper.features.texts import text_features
 from clipmapper.files import write_json
 from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.config import CaptionTaskConfig
@@ -225,10 +228,10 @@ class TaskData:
 
     @property
     def content(self) -> dict[str, str]:
-        """Hashes of the encoder, the images' features, and the captions of each split."""
+        """Hashes of the encoder, the images, and the captions of each split."""
         found = {
             "encoder weights": self.prepared.encoder.fingerprint(),
-            "images": self.prepared.features.store.checksum,
+            "images": self.prepared.features.content,
         }
         for name, part in self.prepared.splits.parts.items():
             found[f"{name} captions"] = digest((image.image_id, image.captions) for image in part.images)

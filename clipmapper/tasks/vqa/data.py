@@ -21,10 +21,13 @@ from clipmapper.checkpoint import card
 from clipmapper.config.schema import DataConfig, EvaluateConfig, TrainConfig
 from clipmapper.data.datasets import Questions, load_data, load_questions_of
 from clipmapper.data.records import Question, Splits, VQAData
-from clipmapper.encoder.features import FrozenFeatures, image_features, ready_encoder, text_features
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import describe
+from clipmapper.features.folders import ready_encoder
+from clipmapper.features.images import image_features
+from clipmapper.features.store import FrozenFeatures
+from clipmapper.features.texts import text_features
 from clipmapper.files import read_json, write_json
 from clipmapper.metrics.vqa import preprocess_answer
 from clipmapper.nn import Tokens
@@ -73,10 +76,10 @@ class TaskData:
 
     @property
     def content(self) -> dict[str, str]:
-        """Hashes of the encoder, the images' features, the answer list, and each split's questions and answers."""
+        """Hashes of the encoder, the images, the answer list, and each split's questions and answers."""
         found = {
             "encoder weights": self.encoder.fingerprint(),
-            "images": self.images.store.checksum,
+            "images": self.images.content,
             "answer list": digest(zip(self.answers.answers)),
         }
         for name, part in self.splits.parts.items():

@@ -17,7 +17,6 @@ from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.images import FileImage, load_rgb
 from clipmapper.data.shapes.render import draw_scene
 from clipmapper.data.shapes.scene import sample_scene
-from clipmapper.encoder.features import FeatureStore, FrozenFeatures, write_store
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL
 from clipmapper.explaining import familiarity as examining
@@ -31,6 +30,7 @@ from clipmapper.explaining.familiarity import (
     words_of,
 )
 from clipmapper.explaining.image_statistics import ImageStatistics
+from clipmapper.features.store import FeatureStore, FrozenFeatures
 
 QUESTIONS = ("What color is the star?", "is there a star left of the dog's bowl?", "What color is the star?")
 BATCH = 50
@@ -64,9 +64,10 @@ def batches(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
 def trained_on(count: int, folder: Path) -> Model:
     """A model that was trained on scenes, whose description was stored in a card."""
     encoder = load_encoder(EncoderConfig(model=EMBEDDED_MODEL, weights="embedded"))
-    tokens = (list(encoder.vision(encoder.pixels(each)).features.numpy()) for each in batches(scenes("train", count)))
-    write_store(folder / "store", tokens, "float32")
-    features = FrozenFeatures(FeatureStore(folder / "store"), {number: number for number in range(count)}, {})
+    tokens = [row for each in batches(scenes("train", count)) for row in encoder.vision(encoder.pixels(each)).features]
+    features = FrozenFeatures(
+        FeatureStore.written(folder / "store", tokens), {number: number for number in range(count)}, {}
+    )
     card = json.loads(json.dumps({FAMILIARITY: describe(QUESTIONS, features, range(count))}))
     return Model(encoder, Familiarity.of_card(card))
 
@@ -200,8 +201,10 @@ def stored(tmp_path: Path) -> Callable[[np.ndarray], FrozenFeatures]:
     """A function that stores tokens, [images, tokens, D]; image number k has the id 1000 - k."""
 
     def store(tokens: np.ndarray) -> FrozenFeatures:
-        write_store(tmp_path / "store", [list(tokens)], "float32")
-        return FrozenFeatures(FeatureStore(tmp_path / "store"), {1000 - k: k for k in range(len(tokens))}, {})
+        items = list(torch.from_numpy(tokens.astype(np.float32)))
+        return FrozenFeatures(
+            FeatureStore.written(tmp_path / "store", items), {1000 - k: k for k in range(len(tokens))}, {}
+        )
 
     return store
 

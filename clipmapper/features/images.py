@@ -1,0 +1,173 @@
+"""The frozen features of images."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipmapper.config.schema import EncoderConfig
+from clipmapper.console import Advance, progress
+from clipmapper.data.images import BadImage, EncodedImage, load_rgb
+from clipmapper.data.records import ImageSource
+from clipmapper.encoder.load import FrozenClip
+from clipmapper.errors import UserError
+from clipmapper.features.catalogue import Catalogue
+from clipmapper.features.filling import Filling
+from clipmapper.features.folders import HASHES, open_store
+from clipmapper.features.hashes import Hashes, hash_of
+from clipmapper.features.shard import as_keys
+from clipmapper.features.store import FeatureStore, FrozenFeatures
+from clipmapper.text import printable
+
+
+def image_features(
+    encoder: FrozenClip,
+    config: EncoderConfig,
+    images: Mapping[int, ImageSource],
+    cache: Path,
+    on_bad_image: str,
+    device: torch.device,
+) -> FrozenFeatures:
+    """Return the class and patch tokens of every image, [1 + P, D] each; those that the store lacks are encoded.
+
+    Args:
+        encoder: The frozen encoder, on ``device``.
+        config: Precision of the features and batch size.
+        images: The images by image id.
+        cache: The folder ``paths.cache``.
+        on_bad_image: What to do with an unreadable image: "fail", or "skip" to name it on stderr and leave it without
+            features.
+        device: Device of the encoder.
+
+    Raises:
+        UserError: An image is unreadable and ``on_bad_image`` is "fail", the features are not finite, or the store is
+            read-only and lacks an image.
+    """
+    catalogue = open_store(cache, encoder, config, "images")
+    work = _Images(encoder, config, catalogue, Hashes(cache / HASHES), images, on_bad_image == "fail")
+    work.fill()
+    good = [i for i in work.ids if i not in work.missing]
+    empty = getattr(torch, config.feature_dtype), encoder.vision.width
+    store = FeatureStore(catalogue, as_keys([work.keys[i] for i in good]), work.fill, empty)
+    content = hashlib.blake2b(digest_size=16)
+    for i in work.ids:
+        content.update(f"{i} {'missing' if i in work.missing else work.keys[i].hex()}\n".encode())
+    return FrozenFeatures(store, {i: k for k, i in enumerate(good)}, work.missing, content.hexdigest())
+
+
+class _Images:
+    """The images of a dataset, and the work on those that the store lacks."""
+
+    def __init__(
+        self,
+        encoder: FrozenClip,
+        config: EncoderConfig,
+        catalogue: Catalogue,
+        hashes: Hashes,
+        images: Mapping[int, ImageSource],
+        fails: bool,
+    ):
+        self._encoder, self._config, self._catalogue, self._hashes = encoder, config, catalogue, hashes
+        self._images, self._fails = images, fails
+        self.ids = sorted(images)
+        self.keys: dict[int, bytes] = {}  #: content hashes of the images that could be read
+        self.missing: dict[int, str] = {}  #: names of the others
+        self._bad: dict[bytes, str] = {}  # contents that cannot be decoded, with what is wrong
+
+    def fill(self) -> None:
+        """Encode the images that the store lacks, in the order of their ids."""
+        for i in self.ids:
+            if i not in self.keys and (key := self._hashes.known(self._images[i])) is not None:
+                self.keys[i] = key
+        known = list(self.keys)
+        there = self._catalogue.has(as_keys([self.keys[i] for i in known]))
+        done = {i for i, found in zip(known, there.tolist(), strict=True) if found}
+        todo = [i for i in self.ids if i not in done and i not in self.missing]
+        if not todo:
+            return
+        with ThreadPoolExecutor(2) as readers, progress(len(todo), "encoding images", "images") as advance:
+
+            def encode(items: Mapping[bytes, ImageSource]) -> Iterator[tuple[bytes, Tensor]]:
+                return self._encoded(items, readers, advance)
+
+            filling = Filling(self._catalogue, encode, self._config.feature_dtype, advance, self._config.batch_size)
+            try:
+                filling.run(self._windows(todo, filling.window, readers, advance))
+            finally:
+                self._hashes.save()
+        for i in todo:
+            if i not in self.missing and (reason := self._bad.get(self.keys[i])) is not None:
+                self._skip(i, f"{self._images[i].name}{reason}")
+
+    def _windows(
+        self, ids: Sequence[int], size: int, readers: ThreadPoolExecutor, advance: Advance
+    ) -> Iterator[dict[bytes, ImageSource]]:
+        """Yield the images in parts, by content hash; files without a remembered hash are read for it."""
+        for start in range(0, len(ids), size):
+            part = ids[start : start + size]
+            unknown = [i for i in part if i not in self.keys]
+            for i, key in zip(unknown, readers.map(self._hash, unknown), strict=True):
+                if isinstance(key, BadImage):
+                    if self._fails:
+                        raise key
+                    self._skip(i, str(key))
+                else:
+                    self.keys[i] = key
+            window: dict[bytes, ImageSource] = {}
+            for i in part:
+                if i in self.keys:
+                    window.setdefault(self.keys[i], self._images[i])
+            advance(len(part) - len(window))  # unreadable ones, and copies of others
+            self._hashes.save()
+            yield window
+
+    def _hash(self, i: int) -> bytes | BadImage:
+        try:
+            return self._hashes.read(self._images[i])
+        except BadImage as error:
+            return error
+
+    def _skip(self, i: int, reason: str) -> None:
+        self.missing[i] = self._images[i].name
+        print(f"skipped: {printable(reason)}", file=sys.stderr)
+
+    def _encoded(
+        self, items: Mapping[bytes, ImageSource], readers: ThreadPoolExecutor, advance: Advance
+    ) -> Iterator[tuple[bytes, Tensor]]:
+        keys, size = list(items), self._config.batch_size
+        for start in range(0, len(keys), size):
+            batch = keys[start : start + size]
+            read = list(readers.map(self._pixels, batch, (items[key] for key in batch)))
+            good: list[tuple[bytes, Tensor]] = []
+            for key, pixels in zip(batch, read, strict=True):
+                if isinstance(pixels, BadImage):
+                    if self._fails:
+                        raise pixels
+                    self._bad[key] = str(pixels).removeprefix(items[key].name)
+                else:
+                    good.append((key, pixels))
+            yield from zip((key for key, _ in good), self._vision([pixels for _, pixels in good]), strict=True)
+            advance(len(batch))
+
+    def _pixels(self, key: bytes, source: ImageSource) -> Tensor | BadImage:
+        try:
+            content = source.read()
+            if hash_of(content) != key:
+                self._hashes.forget(source)
+                raise UserError(f"{source.name}: has changed since the command began; run it again")
+            image: Image.Image = load_rgb(EncodedImage(source.name, lambda: content))
+        except BadImage as error:
+            return error
+        return self._encoder.pixels([image])[0]
+
+    @torch.inference_mode()
+    def _vision(self, pixels: list[Tensor]) -> Iterable[Tensor]:
+        device = next(self._encoder.vision.parameters()).device
+        return self._encoder.vision(torch.stack(pixels).to(device)).features if pixels else ()
