@@ -98,6 +98,11 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
         console.shown = first and bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
         print(f"run folder: {folder}", flush=True)
         started = StartedRun(name, folder, _arguments(line))
+
+        def ending(stop: stopping.Stopped) -> str:
+            workers.end_watched()
+            return started.stopped(stop.name)
+
         workers.going_on = started.going_on
         # Errors are handled here, since Hydra would print an additional line above ours.
         with (
@@ -107,7 +112,7 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             _stops_in_one_line(started),
             console.progress(None, f"{name} is running"),
         ):
-            stopping.begin_work()
+            stopping.begin_work(ending)
             remove_left_over(folder.rglob(".*.partial"))
             new = first and may_write(folder, OmegaConf.select(config, "resume"), continued)
             if new:
@@ -164,7 +169,7 @@ def _stops_in_one_line(started: StartedRun) -> Iterator[None]:
             stop = stopping.asked()
             if os.environ.get("CLIPMAPPER_TRACE") == "1":
                 traceback.print_exc()
-            elif not stopping.is_child():
+            elif stopping.may_say():
                 console.print_last(started.stopped(stop.name))
             sys.exit(stop.status)
         if not isinstance(error, UserError) and (line := workers.death_of_another(error)):

@@ -1,25 +1,31 @@
 """Ending by a signal, by one rule for all commands: Ctrl-C (SIGINT), SIGTERM, and SIGHUP like SIGTERM.
 
 The first signal raises :class:`Stopped` in the main thread, or, after :func:`defer`, is remembered until the work
-is at a point where it can be stopped. A second one ends the process at once. This module imports nothing that is slow,
-so that the rule holds while other modules are imported.
+is at a point where it can be stopped. A second one ends the process at once. So does a thread when the main thread does
+not end the process in time, because it waits in code that is not Python's, such as an exchange with another process.
+This module imports nothing that is slow, so that the rule holds while other modules are imported.
 """
 
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
+from clipmapper.process.listening import listening
+
 SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 PARENT = "CLIPMAPPER_PARENT"  # environment: id of the process of this project that started this one
+_PATIENCE = 5.0  # seconds in which the main thread ends the process after a signal
 _SAME = 0.2  # seconds in which a signal counts as the same one: some programs send it to a process and to its group
 
 
@@ -44,10 +50,13 @@ class Stopped(BaseException):
 @dataclass
 class _State:
     owner: int = 0  # process that handles signals; a fork of it has the same handlers
-    asked: Stopped | None = None  # by the first signal
-    since: float = 0.0
+    heard: Stopped | None = None  # the first signal, when it came
+    asked: Stopped | None = None  # by the first signal, when the main thread has handled it
+    since: float = 0.0  # when the first signal came, or no longer had to wait
     deferring: bool = False
-    working: bool = False  # before, there is nothing to keep, and a signal ends the process at once
+    patience: float = math.inf  # seconds in which the main thread handles a signal that waits
+    ending: Callable[[Stopped], str] | None = None  # None before the work begins
+    said: threading.Lock = field(default_factory=threading.Lock)  # locked when the last line was printed
     child: bool = False  # its parent decides when it ends
 
 
@@ -73,7 +82,8 @@ def stoppable() -> Iterator[None]:
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_IGN if child and number == signal.SIGINT else _handle)
     try:
-        yield
+        with nullcontext() if child else listening(partial(_hear, _state)):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -92,35 +102,58 @@ def _handle(number: int, frame: FrameType | None) -> None:
         os._exit(1)
     if _state.asked is None:
         ask(signal.Signals(number))
-        if not _state.working:
-            if not _state.child:
-                end_now(f"stopped by {Stopped(signal.Signals(number)).name}: nothing was begun", asked().status)
-            os._exit(asked().status)
+        if _state.ending is None:
+            _end(_state, asked())
         check()
-    elif not _state.child and time.monotonic() - _state.since > _SAME:
-        _restore_terminal()
-        os._exit(_state.asked.status)
 
 
-def begin_work() -> None:
-    """Tell that from now on there may be something to keep, so that a signal no longer ends the process at once."""
-    _state.working = True
+def _hear(state: _State, number: int | None) -> None:
+    """End the process if a second signal came, or if the main thread did not end it in time after the first one."""
+    now = time.monotonic()
+    if number in SIGNALS and state.heard is None:
+        state.heard, state.since = Stopped(signal.Signals(number)), now
+    if state.heard is None:
+        return
+    patience = _PATIENCE
+    if state.deferring:
+        patience = state.patience if state.asked is None else math.inf
+    if now - state.since > (_SAME if number in SIGNALS else patience):
+        _end(state, state.heard)
+
+
+def _end(state: _State, stop: Stopped) -> NoReturn:
+    """End the process without its cleanup, in one line."""
+    if not state.child and state.said.acquire(blocking=False):
+        line = f"stopped by {stop.name}: nothing was begun" if state.ending is None else state.ending(stop)
+        end_now(line, stop.status)
+    _restore_terminal()
+    os._exit(stop.status)
+
+
+def begin_work(ending: Callable[[Stopped], str]) -> None:
+    """Tell that from now on there may be something to keep, so that a signal no longer ends the process at once.
+
+    Args:
+        ending: Function that ends other processes and returns the last line. It is called, in any thread, if the
+            process is ended without its cleanup.
+    """
+    _state.ending = ending
+
+
+def may_say() -> bool:
+    """Return whether the last line is still to be printed, and by the caller."""
+    return not _state.child and _state.said.acquire(blocking=False)
 
 
 def ask(signum: signal.Signals) -> None:
     """Ask this process to end, as a signal does; :func:`check` then raises :class:`Stopped`."""
     if _state.asked is None:
-        _state.asked, _state.since = Stopped(signum), time.monotonic()
+        _state.asked = Stopped(signum)
 
 
 def is_asked() -> bool:
     """Return whether a signal has asked this process to end."""
     return _state.asked is not None
-
-
-def is_child() -> bool:
-    """Return whether another process of the project started this one, which then leaves messages to it."""
-    return _state.child
 
 
 def asked() -> Stopped:
@@ -135,9 +168,15 @@ def check() -> None:
         raise _state.asked
 
 
-def defer(waiting: bool) -> None:
-    """Let signals wait for the next :func:`check` after ``defer(False)``; until then the work asks :func:`is_asked`."""
-    _state.deferring = waiting
+def defer(waiting: bool, patience: float = math.inf) -> None:
+    """Let signals wait for the next :func:`check` after ``defer(False)``; until then the work asks :func:`is_asked`.
+
+    Args:
+        waiting: Whether signals wait.
+        patience: Seconds; if the main thread runs no Python for as long after a signal, the process ends at once.
+    """
+    _state.deferring, _state.patience = waiting, patience
+    _state.since = time.monotonic()
 
 
 def end_now(line: str, status: int) -> NoReturn:

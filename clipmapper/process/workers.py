@@ -131,7 +131,7 @@ class Watched:
         while not self._told:
             time.sleep(_POLL)
             if any(child.poll() for child in self._children.values()):
-                time.sleep(2.0)  # the main thread is told by its next exchange with that process, if there is one soon
+                time.sleep(1.0)  # the main thread is told by its next exchange with that process, if there is one soon
                 if not self._told and not stopping.is_asked() and (line := self.death()):
                     self.end()
                     stopping.end_now(f"error: {line}{going_on()}", 1)

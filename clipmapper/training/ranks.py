@@ -19,9 +19,11 @@ from clipmapper.process import stopping, workers
 def use_own_processes(trainer: pl.Trainer) -> None:
     """Make a trainer start its further processes by :class:`RankLauncher`, and leave signals to this project.
 
-    Lightning would take SIGTERM for a normal end, and kill the first process without a word when another one ends.
+    Lightning would take SIGTERM for a normal end, exchange at every step whether it came, and kill the first process
+    without a word when another one ends.
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
         own = RankLauncher(launcher.cluster_environment, launcher.num_processes, launcher.num_nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from clipmapper.process import stopping
+from clipmapper.training.agreement import StopAgreement
 
 # Where a checkpoint has the progress of the validation.
 _VALIDATION = "epoch_loop.val_loop.batch_progress"
+_HUNG = 10.0  # seconds that one call of a distributed run may wait for the other processes after a signal
 
 
 class StopAtStep(Callback):
@@ -27,12 +29,13 @@ class StopAtStep(Callback):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._agreement = StopAgreement()
         self._validation_due = False
         self._saved = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let signals wait from now on."""
-        stopping.defer(True)
+        stopping.defer(True, math.inf if trainer.world_size == 1 else _HUNG)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -50,11 +53,16 @@ class StopAtStep(Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after a step that a validation follows."""
+        self._agreement.exchange_next()
         self._stop_in_validation(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Stop during a validation."""
         self._stop_in_validation(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Agree again after the next step, which takes another time than a batch of the validation."""
+        self._agreement.exchange_next()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -67,6 +75,8 @@ class StopAtStep(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let signals stop the process again; the checkpoint of the last step is written."""
+        self._agreement.exchange_next()
+        self._agreement.reached(trainer)
         stopping.defer(False)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -82,9 +92,8 @@ class StopAtStep(Callback):
                 raise stopping.asked()
 
     def _save_if_asked(self, trainer: pl.Trainer) -> None:
-        asked = trainer.strategy.reduce_boolean_decision(stopping.is_asked(), all=False)
+        asked = self._agreement.reached(trainer)
         if not asked or trainer.global_step >= trainer.max_steps or not trainer.checkpoint_callbacks:
             return
-        stopping.ask(signal.SIGTERM)  # another process of a distributed run was asked
         trainer.save_checkpoint(self._path)
         self._saved = True

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from clipmapper.config.run_folder import IDENTITY
 from clipmapper.console import clock, progress
+from clipmapper.process import stopping
 from clipmapper.process.stopping import PARENT
 from perturbation.reproduce.stages import DONE, FAILED, SKIPPED, WAITING, Stage, restore, save
 
@@ -80,7 +81,9 @@ def run_stages(stages: Sequence[Stage], folder: Path, jobs: int) -> list[Stage]:
                     _tell(stage, stages, clock(stage.seconds) if stage.status == DONE else f"{FAILED}: {stage.error}")
                     advance()
         except BaseException:
+            stopping.defer(True)  # the stages' end takes some time
             _end(running)
+            stopping.defer(False)
             raise
     save(stages, folder)
     return [stage for stage in stages if stage.status != DONE]

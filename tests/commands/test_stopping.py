@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import pytest
 from perturb_runs import Trained
-from tiny_runs import PROJECT, Tiny, assert_same_weights, start, weights_of
+from tiny_runs import PROJECT, Tiny, assert_same_weights, checkpoint_of, finish, start, weights_of
 
 from perturbation.cli import COMMANDS
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 SLOW = pytest.mark.slow
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 Command = Callable[..., tuple[int, str, list[str]]]
 
 
@@ -37,7 +39,7 @@ def test_every_command_ends_in_one_line(name: str, number: signal.Signals, tmp_p
     more = ["runs=[a,b]"] if name == "pool_seeds" else []
     code = f"import sys; sys.argv = ['scripts/{name}.py', *{[f'paths.root={tmp_path}', *more]}]\n"
     code += "from clipmapper.process import stopping\nfrom perturbation.cli import run\nbegin = stopping.begin_work\n"
-    code += "def wait():\n begin()\n print('ready', flush=True)\n import time\n time.sleep(99)\n"
+    code += "def wait(ending):\n begin(ending)\n print('ready', flush=True)\n import time\n time.sleep(99)\n"
     code += f"stopping.begin_work = wait\nrun({name!r})\n"
     line = [sys.executable, "-c", code]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
@@ -70,6 +72,79 @@ def test_a_stopped_training_says_how_to_go_on(tiny: Tiny, tmp_path: Path, number
     resumed = Path(done.stdout.splitlines()[0].removeprefix("run folder: "))
     for name in ("best", "last"):
         assert_same_weights(weights_of(resumed, name), weights_of(tmp_path / "whole", name))
+
+
+DDP = ("trainer.devices=2", "trainer.strategy=ddp")
+STEPS = ("trainer.max_steps=300", "trainer.val_check_interval=150", "trainer.log_every_n_steps=1")
+
+
+def started_ddp(tiny: Tiny, run: Path, *more: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a training in two processes; return it after its first steps, with the id of the second process."""
+    process = start("train", [*tiny.overrides, *STEPS, *DDP, *more, f"hydra.run.dir={run}"])
+    until = time.monotonic() + 200
+    while not (run / "log" / "metrics.csv").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 1
+    return process, int(children[0])
+
+
+def lives(number: int) -> bool:
+    """Return whether a process lives; one that ended, but is still in the table, does not."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@SLOW
+@LINUX
+def test_processes_of_a_training_stop_at_the_same_step_and_go_on(tiny: Tiny, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process, second = started_ddp(tiny, run)
+    os.kill(second, signal.SIGTERM)  # the first process is told by the second one
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143
+    lines = [line for line in err.splitlines() if " is running: " not in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"stopped by SIGTERM: train; its state is in {run}; to go on: ")
+    assert 0 < checkpoint_of(run)["global_step"] < 300
+    assert not lives(second)
+    for folder, resume in (("resumed", [f"resume={run}"]), ("whole", [])):
+        line = [*tiny.overrides, *STEPS, *DDP, *resume, f"hydra.run.dir={tmp_path / folder}"]
+        status, _, errors = finish("train", line)
+        assert status == 0, errors
+    for name in ("best", "last"):
+        assert_same_weights(weights_of(tmp_path / "resumed", name), weights_of(tmp_path / "whole", name))
+
+
+@SLOW
+@LINUX
+def test_ctrl_c_ends_a_training_whose_other_process_does_not_answer(tiny: Tiny, tmp_path: Path) -> None:
+    process, second = started_ddp(
+        tiny, tmp_path / "run", "trainer.max_steps=100000", "trainer.val_check_interval=50000"
+    )
+    os.kill(second, signal.SIGSTOP)
+    time.sleep(1.0)
+    begin = time.monotonic()
+    status, lines = stopped(process, signal.SIGINT)
+    assert time.monotonic() - begin < 20
+    assert status == 130
+    assert len(lines) == 1
+    assert lines[0].startswith("stopped by Ctrl-C: train; ")
+    assert not lives(second)
+
+
+@SLOW
+@LINUX
+def test_the_death_of_a_process_of_a_training_is_one_line(tiny: Tiny, tmp_path: Path) -> None:
+    process, second = started_ddp(tiny, tmp_path / "run")
+    os.kill(second, signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    lines = [line for line in err.splitlines() if " is running: " not in line]
+    assert process.returncode == 1
+    assert len(lines) == 1
+    assert lines[0].startswith("error: rank 1 of the distributed run was killed (SIGKILL), so all its processes were ")
 
 
 @SLOW

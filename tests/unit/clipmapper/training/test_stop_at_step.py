@@ -48,7 +48,7 @@ def test_a_stopped_training_is_continued_exactly(
     whole, stopped, resumed = (tmp_path / name for name in ("whole", "stopped", "resumed"))
     tiny.train(whole, *EVERY_STEP)
     with stoppable(), watched(VQATraining, hook, stop):
-        begin_work()
+        begin_work(str)
         with pytest.raises(Stopped):
             tiny.train(stopped, *EVERY_STEP)
     assert checkpoint_of(stopped)["global_step"] == kept
