@@ -94,4 +94,4 @@ def explain_question(
         content = explain(model, None, photo, question, explainer=explainers).figure_content()
     except ValueError as error:
         raise UserError(f"question {question!r} can't be explained: {error}") from error
-    return replace(content, photo=small_photo(photo, content.photo.box))
+    return replace(content, photo=small_photo(photo, content.photos[0].box))

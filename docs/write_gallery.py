@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from readme_pictures.evidence import evidence_mask, outline
 from readme_pictures.stamp import Stamp, rounded, write_png
 from readme_pictures.subject import OVERRIDES, RULE, Subject, config_of, load_subject
 from write_reference import table
@@ -27,9 +26,10 @@ from clipmapper.tasks.vqa.pictures import figure_of
 from clipmapper.tasks.vqa.sample import explain_samples
 from clipmapper.tasks.vqa.trained import TrainedVQA
 from explain import Explainer
-from explain.figures.layout import Page, set_words, words_height
+from explain.figures.layout import Page
 from explain.figures.sample import Explanation, Sample
 from explain.figures.scale import Scale
+from explain.figures.text import set_words, words_height
 
 DOCS = Path(__file__).resolve().parent
 FOLDER, PAGE = DOCS / "gallery", DOCS / "gallery.md"
@@ -49,7 +49,7 @@ INTRO = """<!-- Written by `python docs/write_gallery.py` from the code and docs
 
 One scene, one question, one answer of the shipped model (mapper B), and all explainers. Patches and words in darker
 colours have more relevance; where scores have both signs, negative ones are blue. Each map has its own scale. The
-dashed line is the known evidence, the objects that the answer depends on.
+dashed lines are the known evidence, the objects and words that the answer depends on.
 
 **{question}** Answer: **{answer}**, probability {probability:.3f}.
 
@@ -68,7 +68,6 @@ times). Formulas, and which explainers are controls, are in [the reference](refe
 class Gallery:
     """The explained question, and the explainers by name."""
 
-    subject: Subject
     sample: Sample
     explainers: dict[str, Explainer]
 
@@ -89,7 +88,7 @@ def load_gallery(subject: Subject) -> Gallery:
     bound, _ = partners.bind(explainers, subject.batch.ids)
     sample = next(explain_samples(trained.model, subject.batch, bound, aim))
     box = seen_box(sample.photo.size, trained.model.encoder.vision.visual.preprocess_cfg)
-    return Gallery(subject, figure_of(sample, small_photo(sample.photo, box)), explainers)
+    return Gallery(figure_of(sample, small_photo(sample.photo, box), subject.evidence), explainers)
 
 
 def _one_of_each_scene(trained: TrainedVQA, subject: Subject) -> list[int]:
@@ -103,7 +102,7 @@ def stamp_of(gallery: Gallery, shown: Explanation) -> Stamp:
     """Return what a picture shows; scores are shares of the largest one."""
     scores = {
         name: Scale.over([values]).share(np.ravel(values)).tolist()
-        for name, values in (("patches", shown.patch_scores), ("words", shown.word_scores))
+        for name, values in (("patches", shown.maps[0]), ("words", shown.word_scores))
     }
     config: Any = {"overrides": list(OVERRIDES), "explainer": shown.explainer, "rule": RULE}
     return Stamp(config, rounded({"answer": gallery.sample.answer, **scores}))
@@ -115,11 +114,9 @@ def draw(gallery: Gallery, shown: Explanation) -> Figure:
     placed = set_words(sample.words, CELL)
     page = Page(CELL + 2 * EDGE, CELL + BELOW + words_height(placed) + 2 * EDGE)
     page.figure.set_dpi(DPI)
-    patches, words = Scale.pair([shown.patch_scores], [shown.word_scores])
-    axes = page.panel(EDGE, EDGE, CELL, CELL)
-    sample.photo.show_heat(axes, shown.patch_scores, patches, "patches")
-    outline(axes, evidence_mask(gallery.subject))
-    page.words(EDGE, EDGE + CELL + BELOW, placed, shown.word_scores, words)
+    patches, words = Scale.pair([shown.maps[0]], [shown.word_scores])
+    sample.photos[0].show_heat(page.panel(EDGE, EDGE, CELL, CELL), shown.maps[0], patches, "patches")
+    page.words(EDGE, EDGE + CELL + BELOW, placed, shown.word_scores, words, sample.evidence)
     return page.figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from clipmapper.any_model.samples import Sample, load_samples, readable
 from clipmapper.config.explain import ModelPictureConfig
 from clipmapper.console import print_table, progress
 from clipmapper.data.images import FileImage
+from clipmapper.data.shapes.evidence import SplitEvidence, known_evidence
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import PICTURES, result_files
 from clipmapper.explaining.selection import drawn_rows, rows_of_ids
@@ -46,7 +48,7 @@ SCHEMA = pa.schema(
 def write_pictures(
     loaded: LoadedModel, explainers: Mapping[str, Explainer], config: ModelPictureConfig, run: Path
 ) -> int:
-    """Write one figure per sample with an image, and all scores and contents of figures, each into one file.
+    """Write one figure per sample, and all scores and contents of figures, each into one file.
 
     What was written for samples before an error is kept.
 
@@ -57,13 +59,15 @@ def write_pictures(
         UserError: A sample cannot be read or explained, or the model has no such answer.
     """
     samples = _chosen(config, loaded)
+    own = config.image is not None or config.question is not None
+    known = None if own or loaded.dual else known_evidence(config.data, config.split)  # a dual encoder reads captions
     answers: list[list[str]] = []
     with result_files(run, SCHEMA) as write, progress(len(samples), "explaining", "samples") as advance:
         for sample, image in readable(samples, config.data.on_bad_image):
             if not answers:
                 explainers = usable(explainers, loaded, image, sample.text)
             found = _explained(loaded, explainers, config, sample, image)
-            write(_rows(sample, found), _draw(sample, found, config, run / PICTURES))
+            write(_rows(sample, found), _draw(sample, found, known, config, run / PICTURES))
             shown = found.answer.probability if found.answer.similarity is None else found.answer.similarity
             answers.append([str(sample.id), sample.text or "–", found.answer.text, f"{shown:.3f}"])
             advance()
@@ -109,14 +113,15 @@ def _explained(
         raise UserError(f"sample {sample.id}: {str(error).replace('target=', f'{key}=')}") from error
 
 
-def _draw(sample: Sample, found: Explained, config: ModelPictureConfig, folder: Path) -> dict[str, Any] | None:
-    """Write the sample's figure and return its content; without an image, write a page and return None."""
-    name = f"sample_{sample.id}"
-    if not found.images:
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.html").write_text(found._repr_html_(), encoding="utf-8")
-        return None
-    content = found.figure_content()
+def _draw(
+    sample: Sample, found: Explained, known: SplitEvidence | None, config: ModelPictureConfig, folder: Path
+) -> dict[str, Any]:
+    """Write the sample's figure, with the evidence if it is known, and return its content."""
+    name, content = f"sample_{sample.id}", found.figure_content()
+    if known is not None and sample.text is not None:
+        words = known.answer_words(sample.id, sample.text, content.words)
+        photos = [replace(photo, evidence=known.answer_pixels(sample.id, sample.image_id)) for photo in content.photos]
+        content = replace(content, photo=photos, evidence=words)
     save(draw(content, config.overlay, config.scale), folder / name, config.formats)
     return {"name": name, **sample_content(content, None if found.interaction is None else found.interaction[0])}
 

@@ -63,8 +63,8 @@ def small_photo(image: Image.Image, box: Box) -> Photo:
 def result_files(run: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Mapping[str, Any]], Any], None]]:
     """Provide a function that adds a sample's rows to the file of scores, and the content of its figure.
 
-    Each content is one line of JSON; None stands for a sample without a figure. The files get their final names when
-    the context ends, also after an error, with all samples added so far.
+    Each content is one line of JSON. The files get their final names when the context ends, also after an error, with
+    all samples added so far.
 
     Args:
         run: The run folder.
@@ -76,8 +76,7 @@ def result_files(run: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Ma
 
         def write(rows: Iterable[Mapping[str, Any]], content: Any) -> None:
             writer.write_table(pa.Table.from_pylist(list(rows), schema))
-            if content is not None:
-                lines.write(f"{json.dumps(sealed(finite(content)), allow_nan=False)}\n")
+            lines.write(f"{json.dumps(sealed(finite(content)), allow_nan=False)}\n")
 
         try:
             yield write

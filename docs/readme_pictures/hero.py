@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from clipmapper.explaining.output import seen_box, small_photo
 from clipmapper.tasks.vqa.explaining import AnswerTarget
 from clipmapper.tasks.vqa.pictures import figure_of
 from clipmapper.tasks.vqa.sample import explain_samples
-from explain.figures.layout import GREY, MARGIN, WORD_LEADING, Page, flow, set_words, width_of, words_height
+from explain.figures.evidence import INK
+from explain.figures.layout import GREY, MARGIN, Page
 from explain.figures.sample import Sample
 from explain.figures.scale import Scale
-from readme_pictures.evidence import INK, evidence_mask, evidence_words, outline
+from explain.figures.text import WORD_LEADING, flow, set_words, width_of, words_height
 from readme_pictures.subject import RULE, Subject
 
 #: Title and source of each map.
@@ -39,14 +39,14 @@ def explained(subject: Subject) -> Sample:
     explainers = {name: each for name, each in subject.explainers().items() if name in TITLES}
     sample = next(explain_samples(subject.trained.model, subject.batch, explainers, AnswerTarget()))
     box = seen_box(sample.photo.size, subject.trained.model.encoder.vision.visual.preprocess_cfg)
-    return figure_of(sample, small_photo(sample.photo, box))
+    return figure_of(sample, small_photo(sample.photo, box), subject.evidence)
 
 
 def scores(subject: Subject) -> Any:
     """Return what the picture shows; the scores of patches and of words are shares of the largest one."""
     sample = explained(subject)
     shown = {"rule": RULE, "question": sample.question, "answer": sample.answer, "probability": sample.probability}
-    return shown | {"maps": map_scores(sample), "evidence words": evidence_words(subject, sample.words)}
+    return shown | {"maps": map_scores(sample), "evidence words": list(sample.evidence)}
 
 
 def map_scores(sample: Sample) -> dict[str, dict[str, list[float]]]:
@@ -54,7 +54,7 @@ def map_scores(sample: Sample) -> dict[str, dict[str, list[float]]]:
     return {
         each.explainer: {
             name: Scale.over([values]).share(np.ravel(values)).tolist()
-            for name, values in (("patches", each.patch_scores), ("words", each.word_scores))
+            for name, values in (("patches", each.maps[0]), ("words", each.word_scores))
         }
         for each in sample.explanations
     }
@@ -63,37 +63,33 @@ def map_scores(sample: Sample) -> dict[str, dict[str, list[float]]]:
 def draw(subject: Subject) -> Figure:
     """Draw the picture."""
     sample = explained(subject)
-    words, mask = set_words(sample.words, CELL), evidence_mask(subject)
+    words, [scene] = set_words(sample.words, CELL), sample.photos
     columns = 1 + len(sample.explanations)
     top = EDGE + HEAD + ABOVE
     width = 2 * EDGE + columns * (CELL + GAP) - GAP
     page = Page(width, top + CELL + BELOW + words_height(words) + EDGE - MARGIN)
     page.figure.set_dpi(DPI)
-    _draw_head(page, sample, evidence_words(subject, sample.words))
-    photo = page.panel(EDGE, top, CELL, CELL)
-    sample.photo.show(photo)
-    outline(photo, mask)
+    _draw_head(page, sample)
+    scene.show(page.panel(EDGE, top, CELL, CELL))
     _draw_title(page, EDGE, "scene", "dashes: known evidence")
     _draw_key(page, EDGE, top + CELL + BELOW)
     for column, each in enumerate(sample.explanations, 1):
         left = EDGE + column * (CELL + GAP)
-        patches, text = Scale.pair([each.patch_scores], [each.word_scores])
-        axes = page.panel(left, top, CELL, CELL)
-        sample.photo.show_heat(axes, each.patch_scores, patches, "patches")
-        outline(axes, mask)
+        patches, text = Scale.pair([each.maps[0]], [each.word_scores])
+        scene.show_heat(page.panel(left, top, CELL, CELL), each.maps[0], patches, "patches")
         _draw_title(page, left, *TITLES[each.explainer])
         page.words(left, top + CELL + BELOW, words, each.word_scores, text)
     return page.figure
 
 
-def _draw_head(page: Page, sample: Sample, evidence: Sequence[bool]) -> None:
+def _draw_head(page: Page, sample: Sample) -> None:
     """Draw the question, with a dashed line under the words that are evidence, and the answer below it."""
     y = EDGE + QUESTION
     placed = flow(sample.words, page.width - 2 * EDGE, QUESTION, width_of(" ", QUESTION, bold=True), bold=True)
     for part in placed:
         x = EDGE + (part.x if part.text != "?" else placed[-2].x + placed[-2].width)
         page.text(x, y, part.text, QUESTION, bold=True)
-        if evidence[part.word]:
+        if sample.evidence[part.word]:
             page.ink.plot([x, x + part.width], [y + UNDER, y + UNDER], color=INK, linewidth=0.8, linestyle="--")
     answer = f"answer: {sample.answer}, probability {sample.probability:.3f}"
     page.text(EDGE, y + 1.8 * QUESTION, answer, TITLE, color=GREY)

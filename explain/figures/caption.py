@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from explain.figures.layout import (
-    BAR_ROOM,
-    BARS,
-    GAP,
-    GREY,
-    MARGIN,
-    SPACE,
-    TALLEST,
-    Grid,
-    Page,
-    lines_height,
-    picture_axes,
-    visible,
-    wrapped,
-)
+from explain.figures.evidence import KEY
+from explain.figures.layout import BAR_ROOM, BARS, GAP, GREY, MARGIN, SPACE, Collage, Grid, Page
 from explain.figures.photo import Overlay, Photo, checked_overlay
 from explain.figures.scale import Array, Scale, checked_scale, finite
+from explain.figures.text import lines_height, visible, wrapped
 
 CELL = 47.0  # nine cells are as wide as the text of a two-column paper, in points
 MOST_COLUMNS = 9
@@ -86,6 +75,8 @@ class Caption:
         words: The words of the caption, each with a map, [n_words].
         explanations: At least one.
         note: A second, small line of text, such as a caption written by a person.
+        evidence: Where the objects are that a word names, bool [h, w] over the whole photo, by the number of the word;
+            they are outlined by dashes. Words without an entry have no known evidence.
 
     Raises:
         ValueError: There is no explanation, or an explanation's number of words differs from ``words``.
@@ -96,6 +87,7 @@ class Caption:
     words: Sequence[str]
     explanations: Sequence[WordMaps]
     note: str = ""
+    evidence: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.explanations:
@@ -144,6 +136,7 @@ def draw_caption_pages(
 class _Layout:
     """The sizes of a caption's figure, and its common scales if it has such."""
 
+    photos: Sequence[Photo]  # of each word's map, with the word's evidence, and of the map of all words
     grid: Grid
     header: _Header
     common: tuple[Scale, Scale] | None
@@ -157,12 +150,12 @@ class _Layout:
         checked_scale(scale)
         titles = [*map(visible, caption.words), WHOLE]
         lines = math.ceil(len(titles) / MOST_COLUMNS)
-        grid = Grid.of(caption.photo, titles, WORD, CELL, math.ceil(len(titles) / lines), room=0)
+        grid = Grid.of([caption.photo], titles, WORD, CELL, math.ceil(len(titles) / lines), room=0)
         width = max(grid.width, PHOTO + GAP + BARS + GAP)
         common = _scales(caption.explanations) if scale == "common" else None
         name = lines_height(1, NAME) if common else BAR_ROOM
         header = _Header(caption, width - PHOTO - GAP, common)
-        return cls(grid, header, common, width, name, BLOCK_GAP + name + grid.height)
+        return cls(_photos(caption), grid, header, common, width, name, BLOCK_GAP + name + grid.height)
 
     def draw(self, explanations: Sequence[WordMaps], overlay: Overlay) -> Figure:
         """Draw the header and the maps of some of the explainers."""
@@ -175,7 +168,7 @@ class _Layout:
             scales = self.common or _scales([explanation])
             if self.common is None:
                 page.colour_bars(top, scales, LABELS)
-            _draw_maps(page, replace(self.grid, top=top), explanation, scales, overlay)
+            _draw_maps(page, replace(self.grid, top=top), self.photos, explanation, scales, overlay)
         return page.figure
 
 
@@ -191,17 +184,19 @@ class _Header:
     def _texts(self) -> Iterator[tuple[list[str], float, bool, str]]:
         """Text blocks as (lines, font size, bold, colour)."""
         yield wrapped(self.caption.text, self.room, TEXT, bold=True), TEXT, True, "black"
-        yield wrapped(self.caption.note, self.room, NOTE), NOTE, False, GREY
+        known = f"{KEY} of a word" if self.caption.evidence else ""
+        note = "; ".join(filter(None, (self.caption.note, known)))
+        yield wrapped(note, self.room, NOTE), NOTE, False, GREY
 
     @property
     def height(self) -> float:
         """Height of the header in points."""
         texts = SPACE + sum(lines_height(len(lines), size) for lines, size, _, _ in self._texts)
-        return max(texts + (BAR_ROOM if self.scales else 0), PHOTO * min(self.caption.photo.ratio, TALLEST))
+        return max(texts + (BAR_ROOM if self.scales else 0), Collage([self.caption.photo], PHOTO).height)
 
     def draw(self, page: Page) -> None:
         """Draw the header on the page."""
-        self.caption.photo.show(picture_axes(page, self.caption.photo, MARGIN, MARGIN, PHOTO))
+        self.caption.photo.show(Collage([self.caption.photo], PHOTO).panels(page, MARGIN, MARGIN)[0])
         y = MARGIN
         for lines, size, bold, color in self._texts:
             y = page.lines(MARGIN + PHOTO + GAP, y, lines, size, bold=bold, color=color) + SPACE
@@ -214,7 +209,20 @@ def _scales(explanations: Sequence[WordMaps]) -> tuple[Scale, Scale]:
     return Scale.common_pair([[e.word_scores] for e in explanations], [[e.whole_scores] for e in explanations])
 
 
-def _draw_maps(page: Page, grid: Grid, explanation: WordMaps, scales: tuple[Scale, Scale], overlay: Overlay) -> None:
+def _photos(caption: Caption) -> list[Photo]:
+    """Return the photo with the evidence of each word, and the photo as it is."""
+    own = [replace(caption.photo, evidence=caption.evidence.get(word)) for word in range(len(caption.words))]
+    return [*own, caption.photo]
+
+
+def _draw_maps(
+    page: Page,
+    grid: Grid,
+    photos: Sequence[Photo],
+    explanation: WordMaps,
+    scales: tuple[Scale, Scale],
+    overlay: Overlay,
+) -> None:
     maps = [*((scores, scales[0]) for scores in explanation.word_scores), (explanation.whole_scores, scales[1])]
-    for place, (scores, scale) in enumerate(maps):
-        grid.photo.show_heat(grid.picture(page, place, MARGIN), scores, scale, overlay)
+    for place, (photo, (scores, scale)) in enumerate(zip(photos, maps, strict=True)):
+        photo.show_heat(grid.pictures(page, place, MARGIN)[0], scores, scale, overlay)

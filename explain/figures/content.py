@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -11,32 +12,36 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from explain.figures.caption import Caption
+from explain.figures.evidence import Line, outlines
 from explain.figures.photo import Photo
 from explain.figures.sample import Sample
 
 LONGEST = 320  # pixels of the longer side of a stored photo
 QUALITY = 80  # of the lossy compression
 DIGITS = 5  # significant digits of a score
+SPARSE, PLACES = 4, 4  # every how many corners of an outline one is stored, and with how many decimals
 
 
 def sample_content(sample: Sample, interaction: ArrayLike | None = None) -> dict[str, Any]:
     """Return the content of a sample's figure, as values that JSON can store.
 
     Args:
-        sample: The sample.
+        sample: The sample, with at most one photo.
         interaction: The interaction of its words and patches, [n_words, rows, cols]; None if there is none.
     """
     maps = [
-        {"explainer": e.explainer, "patches": _rounded(e.patch_scores), "words": _rounded(e.word_scores)}
+        {"explainer": e.explainer, "patches": _rounded(e.maps[0] if e.maps else []), "words": _rounded(e.word_scores)}
         for e in sample.explanations
     ]
+    photo = next(iter(sample.photos), None)
     return {
         "text": sample.question,
         "answer": sample.answer,
         "probability": None if sample.probability is None else float(sample.probability),
         "note": sample.caption,
-        "photo": _stored(sample.photo),
+        "photo": None if photo is None else _stored(photo),
         "words": list(sample.words),
+        "evidence": list(map(bool, sample.evidence)),
         "maps": maps,
         "interaction": None if interaction is None else _rounded(interaction),
     }
@@ -53,6 +58,7 @@ def caption_content(caption: Caption) -> dict[str, Any]:
         "note": caption.note,
         "photo": _stored(caption.photo),
         "words": list(caption.words),
+        "evidence": {str(word): _lines(outlines(mask)) for word, mask in caption.evidence.items()},
         "maps": maps,
     }
 
@@ -65,7 +71,17 @@ def _stored(photo: Photo) -> dict[str, Any]:
     file = BytesIO()
     small.save(file, "webp", quality=QUALITY)
     box = [edge / length for edge, length in zip(photo.box, (width, height, width, height), strict=True)]
-    return {"webp": base64.b64encode(file.getvalue()).decode(), "size": list(small.size), "box": _rounded(box)}
+    return {
+        "webp": base64.b64encode(file.getvalue()).decode(),
+        "size": list(small.size),
+        "box": _rounded(box),
+        "outlines": _lines(photo.outlines),
+    }
+
+
+def _lines(lines: Sequence[Line]) -> list[Any]:
+    """Return lines as nested lists, with a fraction of their corners and few digits."""
+    return [line[::SPARSE].round(PLACES).tolist() for line in lines]
 
 
 def _rounded(scores: ArrayLike) -> list[Any]:

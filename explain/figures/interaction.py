@@ -7,9 +7,11 @@ from math import ceil
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from explain.figures.layout import BAR, BAR_ROOM, GAP, GREY, MARGIN, SPACE, Grid, Page, lines_height, visible, wrapped
+from explain.figures.evidence import KEY
+from explain.figures.layout import BAR, BAR_ROOM, GAP, GREY, MARGIN, SPACE, Grid, Page
 from explain.figures.photo import Overlay, Photo, checked_overlay
 from explain.figures.scale import Scale, finite
+from explain.figures.text import lines_height, visible, wrapped
 
 CELL = 61.0  # seven cells are as wide as the text of a two-column paper, in points
 MOST_COLUMNS = 7
@@ -53,20 +55,21 @@ def draw_interaction(
     scale = Scale.over([scores])
     titles = ["", *map(visible, words)]
     lines = ceil(len(titles) / MOST_COLUMNS)
-    cells = Grid.of(photo, titles, TITLE, CELL, ceil(len(titles) / lines), room=0)  # rows of similar length
+    cells = Grid.of([photo], titles, TITLE, CELL, ceil(len(titles) / lines), room=0)  # rows of similar length
     width = max(cells.width, BAR)
     asked, answered = wrapped(question, width, TITLE, bold=True), wrapped(answer, width, TITLE)
     said = lines_height(len(asked) + len(answered), TITLE) + (SPACE if asked or answered else 0)
     beside = width - BAR - GAP
-    explained = wrapped(meaning, beside if beside >= BAR else width, NOTE)
+    notes = [meaning, KEY] if photo.outlines else [meaning]
+    explained = wrapped("; ".join(notes), beside if beside >= BAR else width, NOTE)
     below = 0.0 if beside >= BAR else lines_height(len(explained), NOTE)
     cells = replace(cells, top=MARGIN + said)
     page = Page(2 * MARGIN + width, 2 * MARGIN + said + cells.height + BAR_ROOM + below)
     end = page.lines(MARGIN, MARGIN, asked, TITLE, bold=True)
     page.lines(MARGIN, end, answered, TITLE)
-    photo.show(cells.picture(page, 0, MARGIN))
+    photo.show(cells.pictures(page, 0, MARGIN)[0])
     for place, word_scores in enumerate(scores, start=1):
-        photo.show_heat(cells.picture(page, place, MARGIN), word_scores.reshape(rows, cols), scale, overlay)
+        photo.show_heat(cells.pictures(page, place, MARGIN)[0], word_scores.reshape(rows, cols), scale, overlay)
     bar = page.height - MARGIN - below
     page.colour_bar(page.width - MARGIN - BAR, bar, BAR, scale, "interaction of word and patch")
     page.lines(MARGIN, page.height - MARGIN - (below or BAR_ROOM - SPACE), explained, NOTE, color=GREY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
+from explain.figures.evidence import Line, draw_outlines, outlines
 from explain.figures.scale import Array, Scale
 
 Box = tuple[float, float, float, float]
@@ -33,13 +35,16 @@ class Photo:
     Args:
         image: uint8 [H, W, 3], or a PIL image of any mode.
         box: Left, top, right and bottom edge in pixels.
+        evidence: Where the answer's known evidence is, bool [h, w] over the whole photo; it is outlined by dashes. None
+            if it is not known.
 
     Raises:
-        ValueError: The array is of another kind, or the box is empty or not inside the photo.
+        ValueError: The array or the evidence is of another kind, or the box is empty or not inside the photo.
     """
 
     image: NDArray[np.uint8] | Image.Image
     box: Box
+    evidence: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -48,6 +53,8 @@ class Photo:
         left, top, right, bottom = self.box
         if not (0 <= left < right <= shape[1] and 0 <= top < bottom <= shape[0]):
             raise ValueError(f"the box {self.box} is not inside the image of {shape[1]} × {shape[0]} pixels")
+        if self.evidence is not None and (self.evidence.ndim != 2 or self.evidence.dtype != np.bool_):
+            raise ValueError(f"evidence must be bool [h, w], not {self.evidence.dtype} {list(self.evidence.shape)}")
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -60,9 +67,15 @@ class Photo:
         height, width, _ = self.pixels.shape
         return height / width
 
+    @cached_property
+    def outlines(self) -> list[Line]:
+        """Lines around the known evidence, [n, 2] each, as shares of the photo's width and height."""
+        return [] if self.evidence is None else outlines(self.evidence)
+
     def show(self, axes: Axes) -> None:
-        """Draw the photo without changes."""
+        """Draw the photo without changes, with the outline of the evidence."""
         self._draw_pixels(axes, self.pixels)
+        self._show_whole_photo(axes)
 
     def show_heat(self, axes: Axes, patches: Array, scale: Scale, overlay: Overlay) -> None:
         """Draw scores [rows, cols] over the box.
@@ -88,11 +101,11 @@ class Photo:
     def _draw_pixels(self, axes: Axes, pixels: NDArray[np.uint8]) -> None:
         extent = (0, pixels.shape[1], pixels.shape[0], 0)
         axes.imshow(pixels, extent=extent, origin="upper", interpolation="antialiased", aspect="auto")
-        self._show_whole_photo(axes)
 
     def _show_whole_photo(self, axes: Axes) -> None:
-        """Set the axes' limits to the whole photo, which drawing changes."""
+        """Draw the outline of the evidence, and set the axes' limits to the whole photo, which drawing changes."""
         height, width, _ = self.pixels.shape
+        draw_outlines(axes, self.outlines, (width, height))
         axes.set(xlim=(0, width), ylim=(height, 0))
 
     def _pale_grey(self) -> NDArray[np.uint8]:

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from explain.figures.photo import PALE, Photo
+from explain.figures.sample import with_share
 from explain.figures.scale import Array, Scale, readable_on
 from explain.sample.scores import Scores
-from explain.sample.traced import Answer, TracedSample
+from explain.sample.traced import TracedSample
 
 LONGEST = 640  # pixels of the longer side of a stored photo
 WIDTH = 320  # of a shown photo, in CSS pixels
@@ -32,13 +33,8 @@ def page(sample: TracedSample, scores: Mapping[str, Scores], between: Sequence[A
         between: Interaction of each word with the patches of each image, [n_words, rows, cols]; None if there is none.
     """
     parts = [_one(sample, name, each, between) for name, each in scores.items()]
-    head = f"<p>{escape(sample.question)}<br><b>{escape(_answer(sample.answer))}</b></p>"
-    return f"<div>{head}{''.join(parts)}</div>"
-
-
-def _answer(answer: Answer) -> str:
-    share = "" if answer.probability is None else f" ({100 * answer.probability:.0f} %)"
-    return f"{answer}{share}"
+    answer = with_share(str(sample.answer), sample.answer.probability)
+    return f"<div><p>{escape(sample.question)}<br><b>{escape(answer)}</b></p>{''.join(parts)}</div>"
 
 
 def _one(sample: TracedSample, name: str, scores: Scores, between: Sequence[Array] | None) -> str:

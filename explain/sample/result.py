@@ -120,25 +120,20 @@ class Explained:
         first = self.trace.span("text").start
         return torch.stack([mean[[place - first for place in places]].sum(0) for _, places in self.sample.words])
 
-    def figure(self, number: int = 0) -> Figure:
-        """Draw the explanation on one of the images, as :func:`explain.figures.draw` does."""
+    def figure(self) -> Figure:
+        """Draw the explanation with all images, or with the words alone, as :func:`explain.figures.draw` does."""
         from explain.figures import draw
 
-        return draw(self.figure_content(number))
+        return draw(self.figure_content())
 
-    def figure_content(self, number: int = 0) -> Sample:
-        """Return the content of the figure of one of the images.
-
-        Raises:
-            ValueError: The sample has no such image.
-        """
+    def figure_content(self) -> Sample:
+        """Return the content of the figure."""
         from explain.figures import Explanation, Photo, Sample
 
-        if number >= len(self.images):
-            raise ValueError(f"image {number} of {len(self.images)} cannot be drawn")
-        explanations = [Explanation(name, each.images[number], each.words) for name, each in self.scores.items()]
+        photos = [Photo(photo, seen) for photo, seen in zip(self.sample.photos, self.sample.seen, strict=True)]
+        explanations = [Explanation(name, each.images, each.words) for name, each in self.scores.items()]
         return Sample(
-            Photo(self.sample.photos[number], self.sample.seen[number]),
+            photos[0] if len(photos) == 1 else photos,
             self.sample.question,
             [word for word, _ in self.sample.words],
             str(self.answer),
@@ -150,25 +145,19 @@ class Explained:
     def save(self, path: str | Path) -> list[Path]:
         """Write the figure to a file, such as ``x.pdf`` or ``x.png``; without a suffix, to both.
 
-        Several images give ``x_1.pdf``, ``x_2.pdf`` and so on.
-
         Returns:
             The paths of the files.
 
         Raises:
-            ValueError: The suffix is unknown, or there is no image.
+            ValueError: The suffix is unknown.
         """
         from explain.figures import save
 
-        path, count = Path(path), len(self.images)
-        formats = [path.suffix[1:]] if path.suffix else ["png", "pdf"]
-        names = [path.with_suffix("") if count == 1 else f"{path.with_suffix('')}_{k + 1}" for k in range(count)]
-        if not names:
-            raise ValueError("there is no image to draw; e.words has the words")
-        return [file for k, name in enumerate(names) for file in save(self.figure(k), name, formats)]
+        path = Path(path)
+        return save(self.figure(), path.with_suffix(""), [path.suffix[1:]] if path.suffix else ["png", "pdf"])
 
     def show(self) -> None:
-        """Show the explanation in a notebook, or else its figures in the system's image viewer."""
+        """Show the explanation in a notebook, or else its figure in the system's image viewer."""
         try:
             from IPython import get_ipython
             from IPython.display import display
@@ -179,20 +168,15 @@ class Explained:
         if notebook:
             display(self)
             return
-        for number in range(len(self.images)):
-            Image.open(BytesIO(self._png(number))).show()
+        Image.open(BytesIO(self._repr_png_())).show()
 
-    def _repr_png_(self) -> bytes | None:
-        return self._png(0) if self.images else None
+    def _repr_png_(self) -> bytes:
+        file, figure = BytesIO(), self.figure()
+        figure.savefig(file, format="png", dpi=figure.dpi)
+        return file.getvalue()
 
     def _repr_html_(self) -> str:
         return page(self.sample, self.scores, self.interaction)
-
-    def _png(self, number: int) -> bytes:
-        file = BytesIO()
-        figure = self.figure(number)
-        figure.savefig(file, format="png", dpi=figure.dpi)
-        return file.getvalue()
 
     @property
     def _first(self) -> Scores:

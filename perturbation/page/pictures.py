@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from explain.figures.sample import with_share
 from explain.figures.scale import Array, Scale, readable_on
-from perturbation.page.numbers import MINUS, counted, number
+from perturbation.page.numbers import MINUS, counted
 from perturbation.page.view import Explained, Gallery, Tab, Word
 
 Content = Mapping[str, Any]
@@ -40,9 +42,11 @@ def gallery(
     left = f" The first {len(shown)} of {len(contents)} are shown." if len(contents) > len(shown) else ""
     scale = "The same colour means the same score." if common else "The colours span the scores of each explainer."
     captions = any("by_word" in each for content in contents for each in content["maps"])
+    known = any(each.outline or any(word.outline for word in each.tabs[0].words) for each in shown if each.tabs)
+    evidence = " Dashed lines are the known evidence." if known else ""
     caption = (
         f"{counted(len(shown), 'explained sample')}.{left} A score of zero has no colour, larger scores are darker; "
-        f"negative scores are blue. {scale} Point at a framed word, or move to it with the Tab and "
+        f"negative scores are blue. {scale}{evidence} Point at a framed word, or move to it with the Tab and "
         f"arrow keys, to see {POINT[WORD if captions else INTERACTION]}."
     )
     return Gallery(caption, shown)
@@ -50,33 +54,56 @@ def gallery(
 
 def explained(content: Content, warnings: Sequence[str], smooth: bool, common: bool) -> Explained:
     """Return one sample with the maps and words of every explainer."""
-    width, height = content["photo"]["size"]
-    left, top, right, bottom = content["photo"]["box"]
+    photo = content["photo"] or {"webp": "", "size": (0, 0), "box": (0, 0, 0, 0)}
+    width, height = photo["size"]
+    left, top, right, bottom = photo["box"]
     scales = [_scales(content["maps"] if common else [each]) for each in content["maps"]]
     interaction = _maps(content.get("interaction"))
     return Explained(
         title=content["text"],
-        answer=f"{content['answer']} ({_percent(content['probability'])})" if "answer" in content else "",
+        answer=with_share(content["answer"], content["probability"]) if "answer" in content else "",
         note=content["note"],
         warnings=warnings,
-        photo=f"data:image/webp;base64,{content['photo']['webp']}",
+        photo=f"data:image/webp;base64,{photo['webp']}" if photo["webp"] else "",
         size=(width, height),
         box=(left * width, top * height, (right - left) * width, (bottom - top) * height),
         smooth=smooth,
         tabs=[
-            _tab(content["words"], each, pair, interaction) for each, pair in zip(content["maps"], scales, strict=True)
+            _tab(_words(content, (width, height)), each, pair, interaction)
+            for each, pair in zip(content["maps"], scales, strict=True)
         ],
+        outline=_path(photo.get("outlines", ()), (width, height)),
     )
 
 
 def _scales(maps: Sequence[Content]) -> tuple[Scale, Scale]:
     """Return the scales of the maps of whole samples, and of words."""
-    whole = [_array(each["patches"]) for each in maps]
-    words = [_array(each.get("by_word") or each.get("words")) for each in maps]
-    return Scale.pair(whole, words)
+    whole = [[_array(each["patches"])] for each in maps]
+    words = [[_array(each.get("by_word") or each.get("words"))] for each in maps]
+    return Scale.common_pair(whole, words)
 
 
-def _tab(words: Sequence[str], content: Content, scales: tuple[Scale, Scale], interaction: Array | None) -> Tab:
+def _words(content: Content, size: tuple[int, int]) -> list[Word]:
+    """Return the words with their evidence, without colours and maps.
+
+    The evidence of a question is a truth value for each word, that of a caption the outlines of what a word names.
+    """
+    known = content.get("evidence") or {}
+    by_word = known if isinstance(known, Mapping) else {}
+    marked = [] if isinstance(known, Mapping) else known
+    return [
+        Word(word, evidence=any(marked[k : k + 1]), outline=_path(by_word.get(str(k), ()), size))
+        for k, word in enumerate(content["words"])
+    ]
+
+
+def _path(lines: Sequence[Any], size: tuple[int, int]) -> str:
+    """Return closed lines, whose corners are shares of the size, as an SVG path in pixels."""
+    width, height = size
+    return "".join(f"M{'L'.join(f'{width * x:.1f} {height * y:.1f}' for x, y in line)}Z" for line in lines)
+
+
+def _tab(words: Sequence[Word], content: Content, scales: tuple[Scale, Scale], interaction: Array | None) -> Tab:
     """Return the view of one explainer.
 
     The map of a word is that of the explainer if there is one (captions), else the word's interaction with the patches.
@@ -90,7 +117,8 @@ def _tab(words: Sequence[str], content: Content, scales: tuple[Scale, Scale], in
         maps, scale, label = interaction, Scale.over([interaction]), INTERACTION
     heats = [heat_map(each, scale) for each in maps] if maps is not None else [""] * len(words)
     shown = [
-        Word(word, *colour, heat, label.format(word)) for word, colour, heat in zip(words, colours, heats, strict=True)
+        replace(word, colour=colour, ink=ink, score=score, heat=heat, label=label.format(word.text))
+        for word, (colour, ink, score), heat in zip(words, colours, heats, strict=True)
     ]
     if patches is None or not patches.any():
         return Tab(content["explainer"], "", NO_MAP, NO_MAP, shown)
@@ -128,7 +156,3 @@ def _maps(values: Any) -> Array | None:
 
 def _array(values: Any) -> Array:
     return np.asarray([] if values is None else values, dtype=np.float64)
-
-
-def _percent(probability: float) -> str:
-    return "<1 %" if 0 < probability < 0.005 else f"{number(100 * probability, 0)} %"

@@ -115,6 +115,8 @@ class Word:
     score: str = ""  #: its score as text
     heat: str = ""  #: its map of the patches, as a data URI; empty if there is none
     label: str = ""  #: what its map shows
+    evidence: bool = False  #: whether the answer is known to depend on the word
+    outline: str = ""  #: an SVG path around the objects that the word names, which is drawn on its map
 
 
 @dataclass(frozen=True)
@@ -136,11 +138,12 @@ class Explained:
     answer: str  #: the predicted answer with its probability; empty for captions
     note: str
     warnings: Sequence[str]  #: reasons to doubt the answer
-    photo: str  #: data URI
+    photo: str  #: data URI; empty if there is no photo
     size: tuple[int, int]  #: width and height of the photo in pixels
     box: tuple[float, float, float, float]  #: left edge, top edge, width and height of the encoder's view, in pixels
     smooth: bool  #: whether maps are interpolated between the patches
     tabs: Sequence[Tab]
+    outline: str = ""  #: an SVG path around the known evidence; empty if it is not known
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from any_model_runs import ANSWERS, EXPLAINERS, QUESTIONS, of_table, samples_of, scenes_of
+from report_runs import Parsed, page_of
 from tiny_runs import QUIET, Tiny
 
 from explain.sample.entry import explain
@@ -52,14 +54,37 @@ def test_an_own_image_and_a_contrast(command: Command, models: Path, table: Path
     np.testing.assert_allclose(scores[scores["modality"] == "text"]["score"], found.scores["weighted"].words, rtol=1e-5)
 
 
-def test_a_text_alone_has_a_page_instead_of_a_figure(command: Command, models: Path, tmp_path: Path) -> None:
+def test_a_text_alone_has_a_figure_and_a_place_in_the_report(command: Command, models: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     overrides = [f"model.path={models / 'bert'}", "question=what <b> red", *QUIET, f"hydra.run.dir={run}"]
     status, _, errors = command("explain", "model=huggingface", *overrides)
     assert (status, errors) == (0, [])
-    page = (run / "pictures" / "sample_0.html").read_text()
-    assert "what &lt;b&gt; red" in page
-    assert (run / "pictures.jsonl").read_text() == ""
+    assert {path.name for path in (run / "pictures").iterdir()} == {"sample_0.png", "sample_0.pdf"}
+    page = Parsed(page_of(run))
+    assert [each for each in page.every("svg") if each.get("class") in ("photo", "map")] == []
+    assert "what <b> red" in page.text
+    assert sum(each.get("class") == "word" for each in page.every("span")) == 5
+
+
+def test_the_similarity_of_a_dual_encoder_is_no_percentage(
+    command: Command, models: Path, table: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    own = [f"image={table.parent / '0.png'}", "question=a red star", *QUIET, f"hydra.run.dir={run}"]
+    status, _, errors = command("explain", "model=huggingface", f"model.path={models / 'clip'}", *own)
+    assert (status, errors) == (0, [])
+    assert re.search(r"similarity -?0\.\d{3}(?! \()", Parsed(page_of(run)).text)
+
+
+def test_the_evidence_of_scenes_is_in_the_figures(command: Command, models: Path, tiny: Tiny, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    model = ["model=huggingface", f"model.path={models / 'vilt'}"]
+    options = ["samples=1", "formats=[png]", f"hydra.run.dir={run}"]
+    status, _, errors = command("explain", *model, *scenes_of(tiny), *QUIET, *options)
+    assert (status, errors) == (0, [])
+    [content] = [json.loads(line) for line in (run / "pictures.jsonl").read_text().splitlines()]
+    assert content["photo"]["outlines"]
+    assert any(content["evidence"])
 
 
 def test_the_evidence_of_correct_answers(command: Command, models: Path, tiny: Tiny, tmp_path: Path) -> None:

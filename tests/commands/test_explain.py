@@ -15,6 +15,7 @@ from tiny_runs import Tiny, composed, finish
 from watching import watched
 
 from clipmapper.cli import typed
+from clipmapper.data.shapes.evidence import read_evidence
 from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.explaining.image_statistics import ImageStatistics
 from clipmapper.files import read_json
@@ -195,7 +196,7 @@ def test_figures_show_the_written_scores(overrides: tuple[str, ...], command: Co
             own = rows[rows["explainer"] == explanation.explainer]
             image, text = own[own["modality"] == "image"], own[own["modality"] == "text"]
             grid = image.pivot(index="row", columns="col", values="score")
-            np.testing.assert_array_equal(explanation.patch_scores.astype(np.float32), grid)
+            np.testing.assert_array_equal(explanation.maps[0].astype(np.float32), grid)
             assert explanation.word_scores.sum() == pytest.approx(text["score"].sum(), rel=1e-5)
             assert "".join(sample.words) == sample.question.replace(" ", "")
 
@@ -211,6 +212,18 @@ def test_the_contents_of_figures_are_written(overrides: tuple[str, ...], command
     assert [content["name"] for content in contents] == [f"question_{number}" for number in ids]
     for content, sample, matrix in zip(contents, drawn[:3], maps, strict=True):
         assert content == {"name": content["name"], **sample_content(sample, matrix.reshape(-1, SIDE, SIDE))}
+
+
+def test_the_evidence_of_scenes_is_outlined(overrides: tuple[str, ...], command: Command, drawn: list[Sample]) -> None:
+    _, scores = made(command, *overrides, "samples=3")
+    config = typed(composed("explain", *overrides), ExplainConfig)
+    evidence = read_evidence(config.data, config.split)
+    asked = scores.drop_duplicates("question_id")[["question_id", "image_id"]].itertuples(index=False)
+    for sample, (question_id, image_id) in zip(drawn, asked, strict=True):
+        np.testing.assert_array_equal(sample.photos[0].evidence, evidence.answer_pixels(question_id, image_id))
+        words = [sample.question[start:end] for start, end in evidence.questions[question_id].words]
+        chosen = [word for word, known in zip(sample.words, sample.evidence, strict=True) if known]
+        assert "".join(chosen) == "".join("".join(words).split())
 
 
 @pytest.mark.parametrize("given_answer", [None, "yes"])

@@ -15,6 +15,8 @@ from PIL import Image
 from tiny_runs import Tiny, composed
 
 from clipmapper.cli import typed
+from clipmapper.data.shapes.caption_words import named_objects, read_scenes
+from clipmapper.data.shapes.evidence import read_evidence
 from clipmapper.explaining.image_statistics import ImageStatistics
 from clipmapper.files import read_json
 from clipmapper.metrics.captions import build_cider_corpus
@@ -162,6 +164,25 @@ def test_figures_show_the_written_scores(overrides: tuple[str, ...], command: Co
             maps = np.stack(of_explainer["patches"].tolist()).reshape(-1, SIDE, SIDE)
             np.testing.assert_allclose(explanation.word_scores, maps, rtol=1e-6)
             np.testing.assert_allclose(explanation.whole_scores, maps.mean(0), rtol=1e-4, atol=1e-8)
+
+
+def test_the_objects_that_words_of_a_true_caption_name_are_outlined(
+    overrides: tuple[str, ...], tiny: Tiny, command: Command, drawn: list[Caption], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, config = subject_of(overrides), typed(composed("explain", *overrides), ExplainCaptionConfig)
+    evidence = read_evidence(config.data, config.split)
+    scenes = read_scenes(evidence)
+    true = [(image.image_id, text) for image in trained.images for text in image.captions]
+    image_id, text = next(each for each in true if named_objects(each[1].split(), scenes[each[0]]))
+    says(monkeypatch, tiny, [text, "a purple fox"])
+    arguments = ("select=ids", f"ids=[{image_id},{trained.images[-1].image_id}]", "explainer=uniform")
+    made(command, *overrides, *arguments, "task.max_length=30")
+    named = named_objects(drawn[0].words, scenes[image_id])
+    expected = {each.word: evidence.object_pixels(image_id, each.objects) for each in named}
+    assert drawn[0].evidence.keys() == expected.keys() != set()
+    for word, mask in expected.items():
+        np.testing.assert_array_equal(drawn[0].evidence[word], mask)
+    assert drawn[1].evidence == {}
 
 
 def test_words_are_weighted_by_a_metric(

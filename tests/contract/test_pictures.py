@@ -15,7 +15,6 @@ from matplotlib.text import Text
 from PIL import Image
 from public import PROJECT
 from readme_pictures import answer, curves, hero, removal
-from readme_pictures.evidence import evidence_mask, evidence_words
 from readme_pictures.stamp import TOLERANCE, Stamp, read_stamp, rounded, settled, write_image
 from readme_pictures.subject import OVERRIDES, Subject, config_of, load_subject
 
@@ -107,7 +106,7 @@ def test_the_text_has_the_number_of_questions_of_the_curves() -> None:
 def test_the_question_fits_its_rule(subject: Subject) -> None:
     objects = subject.evidence.questions[subject.question.question_id].objects
     shown = subject.evidence.mask(subject.question.image_id)
-    outlined = evidence_mask(subject)
+    outlined = subject.evidence.answer_pixels(subject.question.question_id, subject.question.image_id)
     assert subject.question.question_type == "relation_color"
     assert len(objects) == 2
     assert set(np.unique(shown).tolist()) - {0} > {number + 1 for number in objects}
@@ -117,9 +116,9 @@ def test_the_question_fits_its_rule(subject: Subject) -> None:
 
 
 def test_the_words_of_the_evidence_are_marked(subject: Subject) -> None:
-    words = hero.explained(subject).words
+    sample = hero.explained(subject)
     text, spans = subject.question.question, subject.evidence.questions[subject.question.question_id].words
-    marked = [word for word, known in zip(words, evidence_words(subject, words), strict=True) if known]
+    marked = [word for word, known in zip(sample.words, sample.evidence, strict=True) if known]
     assert marked == " ".join(text[first:last] for first, last in spans).split()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
+from scipy.ndimage import binary_fill_holes
 from typing_extensions import TypedDict
 
 from clipmapper.config.schema import DataConfig, ShapesConfig
@@ -98,12 +99,46 @@ class SplitEvidence:
                 f"{path}: {reason}; remove {self.folder}, so that data=shapes is generated again"
             ) from error
 
+    def object_pixels(self, image_id: int, objects: Collection[int]) -> Mask:
+        """Return the pixels of objects of an image, including the holes in them, bool [S, S]."""
+        return np.asarray(binary_fill_holes(np.isin(self.mask(image_id), [number + 1 for number in objects])), np.bool_)
+
+    def answer_pixels(self, question_id: int, image_id: int) -> Mask:
+        """Return the pixels of the objects that an answer depends on, including the holes in them, bool [S, S]."""
+        return self.object_pixels(image_id, self.questions[question_id].objects)
+
+    def answer_words(self, question_id: int, question: str, words: Sequence[str]) -> list[bool]:
+        """Return for each word of a question whether the answer depends on it.
+
+        Args:
+            question_id: The question.
+            question: Its text.
+            words: Words or punctuation marks of the text in their order, in any case.
+
+        Returns:
+            Empty if one of the words is not in the text.
+        """
+        spans, text, start = self.questions[question_id].words, question.lower(), 0
+        found = []
+        for word in words:
+            place = text.find(word.lower(), start)
+            if place < 0:
+                return []
+            start = place + len(word)
+            found.append(any(first <= place and start <= last for first, last in spans))
+        return found
+
     def sub_words(self, question_id: int, question: str, tokenizer: Any) -> Mask:
         """Return the sub-words whose characters are all in one evidence span of the question, bool [sub-words]."""
         words = self.questions[question_id].words
         spans = sub_word_spans(question, tokenizer)
         inside = [any(first <= start and end <= last for first, last in words) for start, end in spans]
         return np.array(inside, np.bool_)
+
+
+def known_evidence(config: DataConfig, split: str) -> SplitEvidence | None:
+    """Return the evidence of a split, or None for data that does not say what its answers depend on."""
+    return read_evidence(config, split) if isinstance(config, ShapesConfig) else None
 
 
 def read_evidence(config: DataConfig, split: str) -> SplitEvidence:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from clipmapper.console import print_table, progress
+from clipmapper.data.shapes.caption_truth import KnownScene
+from clipmapper.data.shapes.caption_words import named_objects, read_scenes
+from clipmapper.data.shapes.evidence import Mask, SplitEvidence, known_evidence
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import scoring, usable_for
 from clipmapper.explaining.familiarity import examine, note_unknown
@@ -70,6 +74,8 @@ def write_pictures(
     explainers = scoring(explainers, ["image"])  # figures of captions show patches only
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     note_unknown(trained.model.familiarity, asked=False)
+    known = known_evidence(config.data, config.split) if config.image is None else None
+    scenes = {} if known is None else read_scenes(known)
     said: list[list[str]] = []
     made = 0
     with (
@@ -79,7 +85,10 @@ def write_pictures(
     ):
         for caption in _explain_captions(trained, rows, explainers, config, warn):
             photo = small_photo(caption.photo, seen_box(caption.photo.size, preprocessing))
-            write(score_rows(caption, config.against), draw(caption, photo, config, run / PICTURES))
+            figure = figure_of(caption, photo, config)
+            if known is not None:
+                figure = replace(figure, evidence=_named(caption, known, scenes[caption.image.image_id]))
+            write(score_rows(caption, config.against), draw(caption, figure, config, run / PICTURES))
             made += 1
             advance()
             said.append([str(caption.image.image_id), caption.caption])
@@ -142,9 +151,15 @@ def _split_by_sub_words(pictures: CaptionedBatch, sub_words: int) -> Iterator[Ca
     yield from (pictures.part(chunk) for chunk in in_chunks(pictures.captions, sub_words))
 
 
-def draw(caption: ExplainedCaption, photo: Photo, config: ExplainCaptionConfig, folder: Path) -> dict[str, Any]:
+def _named(caption: ExplainedCaption, known: SplitEvidence, scene: KnownScene) -> dict[int, Mask]:
+    """Return where the objects are that words of a true caption name, by the number of the word."""
+    named = named_objects(caption.words, scene)
+    return {each.word: known.object_pixels(caption.image.image_id, each.objects) for each in named}
+
+
+def draw(caption: ExplainedCaption, figure: Caption, config: ExplainCaptionConfig, folder: Path) -> dict[str, Any]:
     """Write the caption's figure, on several pages if it is high, and return its content for the file of contents."""
-    figure, name = figure_of(caption, photo, config), f"image_{caption.image.image_id}"
+    name = f"image_{caption.image.image_id}"
     pages = draw_caption_pages(figure, config.overlay, config.scale)
     for number, page in enumerate(pages, start=1):
         save(page, folder / (name if len(pages) == 1 else f"{name}_{number}"), config.formats)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clipmapper.console import print_table, progress
+from clipmapper.data.shapes.evidence import SplitEvidence, known_evidence
 from clipmapper.encoder.pieces import merge_clip_pieces
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import usable_for
@@ -24,6 +26,7 @@ from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA
 from clipmapper.training.batches import even_batches
 from explain import Explainer
 from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, sample_content, save
+from explain.figures.sample import with_share
 
 MOST_ANSWERS = 3  # greatest number of different human answers that a figure shows
 
@@ -58,6 +61,7 @@ def write_pictures(
     aim = AnswerTarget.of(config, trained.model.answers)
     preprocessing = trained.model.encoder.vision.visual.preprocess_cfg
     partners = question_partners(trained, rows, config.seed, aim.of_logits)
+    known = known_evidence(config.data, config.split) if config.image is None else None
     usable = usable_for(explainers, len(set(partners.images.values())))
     note_unknown(trained.model.familiarity, asked=True)
     words = WordCount.of(trained.model.familiarity, [trained.questions[row].question for row in rows])
@@ -76,7 +80,7 @@ def write_pictures(
             bound, _ = partners.bind(usable, batch.ids)
             for sample in explain_samples(trained.model, batch, bound, aim, trained.checkpoint):
                 photo = small_photo(sample.photo, seen_box(sample.photo.size, preprocessing))
-                write(score_rows(sample), draw_sample(sample, photo, config, run / PICTURES))
+                write(score_rows(sample), draw_sample(sample, photo, known, config, run / PICTURES))
                 made += 1
                 advance()
                 answers.append(_answer_cells(sample))
@@ -106,13 +110,15 @@ def _batches(trained: TrainedVQA, rows: Sequence[int], size: int) -> Iterator[Qu
             yield batch
 
 
-def draw_sample(sample: ExplainedSample, photo: Photo, config: ExplainConfig, folder: Path) -> dict[str, Any]:
+def draw_sample(
+    sample: ExplainedSample, photo: Photo, known: SplitEvidence | None, config: ExplainConfig, folder: Path
+) -> dict[str, Any]:
     """Write the sample's figure, and that of its interaction if the config asks for it and the question has words.
 
     Returns:
         The content of both figures, for the file of contents.
     """
-    figure, name = figure_of(sample, photo), f"question_{sample.question.question_id}"
+    figure, name = figure_of(sample, photo, known), f"question_{sample.question.question_id}"
     save(draw(figure, config.overlay, config.scale), folder / name, config.formats)
     words = _merge_rows(sample.pieces, sample.interaction[:, sample.patches])
     matrix = np.array([scores for _, scores in words])
@@ -122,13 +128,13 @@ def draw_sample(sample: ExplainedSample, photo: Photo, config: ExplainConfig, fo
             f"{sample.target.answer}, probability {sample.target.probability:.3f}",
         )
         question = sample.question.question
-        drawn = draw_interaction(photo, shown, matrix, sample.grid, config.overlay, question, answer)
+        drawn = draw_interaction(figure.photos[0], shown, matrix, sample.grid, config.overlay, question, answer)
         save(drawn, folder / f"{name}_interaction", config.formats)
     return {"name": name, **sample_content(figure, matrix.reshape(-1, *sample.grid))}
 
 
-def figure_of(sample: ExplainedSample, photo: Photo) -> Sample:
-    """Return the content of a sample's figure.
+def figure_of(sample: ExplainedSample, photo: Photo, known: SplitEvidence | None = None) -> Sample:
+    """Return the content of a sample's figure, with the evidence if it is known.
 
     It leaves out the class, read-out, start and end tokens, and merges sub-words into words.
     """
@@ -138,8 +144,12 @@ def figure_of(sample: ExplainedSample, photo: Photo) -> Sample:
         for name, image in sample.image.items()
     ]
     words = [word for word, _ in next(iter(texts.values()))]
-    answer, question = sample.answer, sample.question
-    return Sample(photo, question.question, words, answer.answer, answer.probability, explanations, _caption(sample))
+    answer, question, evidence = sample.answer, sample.question, []
+    if known is not None:
+        photo = replace(photo, evidence=known.answer_pixels(question.question_id, question.image_id))
+        evidence = known.answer_words(question.question_id, question.question, words)
+    note = _caption(sample)
+    return Sample(photo, question.question, words, answer.answer, answer.probability, explanations, note, evidence)
 
 
 def _merge_rows(pieces: Sequence[str], rows: Array) -> list[tuple[str, Array]]:
@@ -161,5 +171,4 @@ def _caption(sample: ExplainedSample) -> str:
 
 
 def _scored_answer(scored: ScoredAnswer) -> str:
-    percent = 100 * scored.probability
-    return f"{scored.answer} ({percent:.0f} %)" if percent >= 0.5 else f"{scored.answer} (<1 %)"
+    return with_share(scored.answer, scored.probability)

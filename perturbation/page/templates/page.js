@@ -64,14 +64,16 @@ function addWordMaps(tab) {
   const map = tab.querySelector(".map"), heat = map.querySelector(".heat"), shows = tab.querySelector(".shows");
   const row = tab.querySelector(".words"), about = map.getAttribute("aria-label");
   const whole = heat.getAttribute("href"), said = shows.textContent;
-  const show = (href, label, description) => {
+  const lines = [...map.querySelectorAll(".evidence")], known = lines[0].getAttribute("d");
+  const show = (href, label, description, outline) => {
     if (href) heat.setAttribute("href", href); else heat.removeAttribute("href");
     shows.textContent = label;
     map.setAttribute("aria-label", description);
+    lines.forEach((line) => line.setAttribute("d", outline || known));
   };
   const enter = (word) => {
     words.forEach((each) => each.classList.toggle("shown", each === word));
-    show(word.dataset.heat, word.dataset.label, row.dataset.name + ": " + word.dataset.label);
+    show(word.dataset.heat, word.dataset.label, row.dataset.name + ": " + word.dataset.label, word.dataset.outline);
   };
   const leave = () => {
     words.forEach((each) => each.classList.remove("shown"));

@@ -47,7 +47,7 @@ def test_the_scores_are_those_of_the_trace(model: CLIPMapperVQA) -> None:
     assert sample.probability == pytest.approx(float(logits.max().sigmoid()), abs=1e-5)
     (only,) = sample.explanations
     assert only.explainer == "genatt"
-    assert only.patch_scores.ravel() == pytest.approx(patches[0].detach().numpy().astype(float), rel=1e-3, abs=1e-6)
+    assert only.maps[0].ravel() == pytest.approx(patches[0].detach().numpy().astype(float), rel=1e-3, abs=1e-6)
     assert list(sample.words) == ["what", "color", "is", "the", "circle", "?"]
     assert len(only.word_scores) == 6
 
@@ -92,7 +92,7 @@ def test_an_explainer_that_needs_other_images_is_an_error(model: CLIPMapperVQA) 
 def test_explain_gives_the_same(model: CLIPMapperVQA) -> None:
     sample = explain_question(model, SCENE, QUESTION, {"genatt": GenAtt()})
     explained = explain(model, None, SCENE, QUESTION, explainer="genatt")
-    assert np.array_equal(sample.explanations[0].patch_scores, explained.image)
+    assert np.array_equal(sample.explanations[0].maps[0], explained.image)
     assert explained.words == list(zip(sample.words, sample.explanations[0].word_scores, strict=True))
     assert (explained.answer.text, explained.answer.probability) == (sample.answer, sample.probability)
 

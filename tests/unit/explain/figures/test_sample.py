@@ -1,5 +1,6 @@
 """Figures of samples, checked by their pixels and texts, and invalid arguments."""
 
+import dataclasses
 import warnings
 
 import matplotlib
@@ -15,6 +16,7 @@ from figure_checks import (
     cut,
     make_sample,
     no_overlap,
+    one_hot,
     pictures,
     random_explanations,
     texts,
@@ -22,6 +24,7 @@ from figure_checks import (
 from matplotlib.figure import Figure
 
 from explain.figures import Explanation, Photo, Sample, draw, draw_interaction, save
+from explain.figures.scale import Scale
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -41,11 +44,32 @@ def test_with_a_common_scale_equal_scores_have_equal_colours(sign):
         assert np.abs(a - b).max() > 0.1
 
 
-def test_only_a_common_scale_has_bars():
+def test_a_common_scale_has_bars_with_numbers():
     sample = make_sample(Explanation("e", [[0.5, 0.25]], [2, 3]))
     common = texts(draw(sample, scale="common"))
     assert common[-6:] == ["0", "0.5", "relevance of a patch", "0", "3", "relevance of a word"]
-    assert "relevance of a patch" not in texts(draw(sample, scale="each"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "ends"),
+    [
+        ([0.5], [["0", "largest"]]),
+        ([-0.5], [["−largest", "largest", "0"]]),
+        ([0.5, -0.5], [["0", "largest"], ["−largest", "largest", "0"]]),
+    ],
+)
+def test_own_scales_have_a_bar_for_each_kind_of_colours(scores, ends):
+    """The bar has the colours of the maps, and says that its end is each explainer's largest score."""
+    explanations = [Explanation(f"e{k}", [[0, score]], [0, 1]) for k, score in enumerate(scores)]
+    figure = draw(make_sample(*explanations, box=(0, 0, WIDTH, HEIGHT)), "patches", "each")
+    written = texts(figure)
+    after = written[max(k for k, text in enumerate(written) if text == "it") + 1 :]
+    assert [text for text in after if "relevance" not in text] == [end for each in ends for end in each]
+    assert sum("own scale" in text for text in after) == len(ends)
+    bars = [axes for axes in figure.axes if axes.images and axes not in pictures(figure)]
+    for bar, score in zip(bars, sorted(scores, reverse=True), strict=True):
+        shown, scale = bar.images[0].get_array(), Scale(1, score < 0)
+        np.testing.assert_allclose(shown[0, [0, -1]], scale.on_white(np.array([-1.0 if score < 0 else 0.0, 1.0])))
 
 
 def test_words_are_coloured_in_order():
@@ -55,13 +79,15 @@ def test_words_are_coloured_in_order():
     assert np.argsort(lightness).tolist() == np.argsort(scores)[::-1].tolist()
     assert lightness[1] == pytest.approx(3, abs=0.02)
     drawn = texts(figure)
-    assert drawn[-4:] == ["a", "b", "c", "d"]
+    assert [text for text in drawn if len(text) == 1][-5:] == ["a", "b", "c", "d", "0"]
 
 
 def test_parts_of_a_long_word_have_the_words_colour():
     words = ("short", "x" * 60, "end")
     figure = draw(make_sample(Explanation("e", [[0]], [0.2, 1, 0.5]), words=words))
-    colours, parts = boxes(figure), texts(figure)[-len(boxes(figure)) :]
+    colours, written = boxes(figure), texts(figure)
+    first = written.index("short")
+    parts = written[first : first + len(colours)]
     assert len(parts) > 3
     assert "".join(parts) == "".join(words)
     for part, colour in zip(parts, colours, strict=True):
@@ -104,10 +130,18 @@ def test_nothing_is_clipped_or_overlaps(n, scale):
     no_overlap(draw(sample, scale=scale))
 
 
-@pytest.mark.parametrize(("probability", "shown"), [(1, "100"), (0, "0"), (0.004, "<1"), (0.125, "12"), (0.996, "100")])
+@pytest.mark.parametrize(
+    ("probability", "shown"), [(1, "100"), (0, "<1"), (0.004, "<1"), (0.125, "12"), (0.996, "100")]
+)
 def test_the_probability_is_shown_in_percent(probability, shown):
     sample = Sample(Photo(WHITE, BOX), "Is it?", ["it"], "yes", probability, [Explanation("e", [[1]], [1])])
     assert f"yes ({shown}\u00a0%)" in texts(draw(sample))
+
+
+def test_an_answer_without_a_probability_has_no_percentage():
+    figure = draw(Sample(Photo(WHITE, BOX), "Is it?", ["it"], "similarity 0.31", None, [Explanation("e", [[1]], [1])]))
+    assert "similarity 0.31" in texts(figure)
+    assert not any("%" in text for text in texts(figure))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +153,11 @@ def test_the_probability_is_shown_in_percent(probability, shown):
         (lambda: Explanation("rollout", np.zeros((0, 3)), [1]), r"rollout: patch scores .* not \[0, 3\]"),
         (lambda: Explanation("rollout", [[1]], [[1]]), r"rollout: word scores must be \[n_words\], not \[1, 1\]"),
         (lambda: make_sample(Explanation("rollout", [[1]], [1])), "rollout: 1 word scores for 2 words"),
+        (lambda: make_sample(Explanation("rollout", [[[1]]] * 2, [1, 1])), "rollout: 2 maps for 1 photos"),
+        (lambda: Sample([], "", [], "", None, [Explanation("e", [], [])]), "a sample needs a photo or words"),
+        (lambda: dataclasses.replace(make_sample(*random_explanations(1)), evidence=[True]), "1 values for 2 words"),
+        (lambda: Photo(WHITE, BOX, WHITE[..., 0]), r"evidence must be bool \[h, w\], not uint8 \[60, 100\]"),
+        (lambda: Photo(WHITE, BOX, WHITE > 0), r"evidence must be bool \[h, w\], not bool \[60, 100, 3\]"),
         (lambda: make_sample(), "a sample needs at least one explanation"),
         (lambda: Sample(Photo(WHITE, BOX), "", [], "", 1.5, random_explanations(1, ())), "between 0 and 1, not 1.5"),
         (lambda: Sample(Photo(WHITE, BOX), "", [], "", np.nan, random_explanations(1, ())), "between 0 and 1, not nan"),
@@ -144,6 +183,37 @@ def test_the_probability_is_shown_in_percent(probability, shown):
 def test_errors_name_the_cause(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("scale", ["each", "common"])
+@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("photos", [0, 1, 2, 3, 7])
+def test_any_number_of_photos_is_drawn(photos, n, scale):
+    """Every photo is drawn once, and has a map of every explainer with the explainer's own scores."""
+    shown = [Photo(np.full((20 + 10 * k, 40, 3), 255, np.uint8), (0, 0, 40, 20 + 10 * k)) for k in range(photos)]
+    rng = np.random.default_rng(photos)
+    hot = rng.integers(0, 3, (n, photos, 2))
+    words = ["is", "it", "antidisestablishmentarianism"]
+    explanations = [Explanation(f"e{k}", [one_hot(*at, (3, 3)) for at in hot[k]], rng.random(3)) for k in range(n)]
+    figure = draw(Sample(shown, "is it " * 9, words, "yes", 0.5, explanations), "patches", scale)
+    no_overlap(figure)
+    found = pictures(figure)
+    assert len(found) == photos * (n + 1)
+    for axes, (row, column) in zip(found[photos:], hot.reshape(-1, 2), strict=True):
+        pixels = cut(figure, axes).sum(2)
+        y, x = (np.mean(np.nonzero(pixels == pixels.min()), axis=1) + 0.5) / pixels.shape * 3
+        assert (int(y), int(x)) == (row, column)
+    assert [text for text in texts(figure) if text in ("is", "it")] == ["is", "it"] * n
+    assert figure.get_figwidth() <= 7
+
+
+def test_without_words_there_is_no_scale_of_words():
+    photo = Photo(WHITE, BOX)
+    figure = draw(Sample(photo, "", [], "cat", 0.9, [Explanation("e", [[1]], [])]), scale="common")
+    assert "relevance of a patch" in texts(figure)
+    assert "relevance of a word" not in texts(figure)
+    figure = draw(Sample([], "is it", ["is"], "cat", 0.9, [Explanation("e", [], [1])]), scale="common")
+    assert "relevance of a patch" not in texts(figure)
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 5), (7, 2)])

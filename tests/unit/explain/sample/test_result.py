@@ -1,8 +1,11 @@
 """Files and HTML of an explanation."""
 
 import re
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import sample_models as samples
 from PIL import Image
@@ -78,11 +81,32 @@ def test_files(explained, tmp_path):
     assert explained._repr_png_().startswith(b"\x89PNG")
 
 
-def test_several_images_are_several_files(tmp_path):
+def test_several_images_are_one_figure(tmp_path):
     model, processor = samples.llava()
     two = explain.explain(model, processor, [photo(), photo(seed=1)], TEXT, target="red")
-    assert [file.name for file in two.save(tmp_path / "x.png")] == ["x_1.png", "x_2.png"]
+    assert [file.name for file in two.save(tmp_path / "x.png")] == ["x.png"]
+    content = two.figure_content()
+    for shown, given in zip(content.photos, [photo(), photo(seed=1)], strict=True):
+        np.testing.assert_array_equal(shown.pixels, np.asarray(given))
+    for shown, scores in zip(content.explanations[0].maps, two.images, strict=True):
+        np.testing.assert_array_equal(shown, scores)
     assert two._repr_html_().count('class="photo"') == 2
+
+
+def test_a_text_alone_is_a_figure_of_words(tmp_path):
+    model, processor = samples.bert()
+    alone = explain.explain(model, processor, text="what color is red", explainer=["weighted", "genatt"])
+    assert [file.name for file in alone.save(tmp_path / "x")] == ["x.png", "x.pdf"]
+    content = alone.figure_content()
+    assert (content.photos, [each.maps for each in content.explanations]) == ([], [[], []])
+    assert list(content.words) == ["what", "color", "is", "red"]
+    assert alone._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("probability", "shown"), [(0.0, "(<1\u00a0%)"), (1e-9, "(<1\u00a0%)"), (0.5, "(50\u00a0%)")])
+def test_a_small_probability_is_not_shown_as_zero(explained, probability, shown):
+    sample = replace(explained.sample, answer=replace(explained.answer, probability=probability))
+    assert shown in unescape(replace(explained, sample=sample)._repr_html_())
 
 
 def test_an_explanation_without_words_or_probability(tmp_path):

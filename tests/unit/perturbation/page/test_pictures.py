@@ -32,7 +32,7 @@ def test_a_heat_map_has_the_colours_of_the_figures() -> None:
 
 def test_an_answer_shows_each_explainer_and_the_interaction_of_words() -> None:
     shown = explained(answers(), (), smooth=True, common=False)
-    assert (shown.title, shown.answer, shown.note) == ("is it red?", "yes (75 %)", "people: yes (10)")
+    assert (shown.title, shown.answer, shown.note) == ("is it red?", "yes (75\u00a0%)", "people: yes (10)")
     assert shown.size == (80, 60)
     assert shown.box == (10, 0, 60, 60)
     assert pixels(shown.photo, "webp").shape == (60, 80, 3)
@@ -82,6 +82,53 @@ def test_a_model_without_words_has_maps_only() -> None:
     [tab] = explained(content, (), smooth=True, common=False).tabs
     assert tab.words == []
     assert tab.heat
+
+
+def test_a_text_alone_has_words_only() -> None:
+    content = answers(("weighted",))
+    content |= {"photo": None, "interaction": None}
+    content["maps"][0]["patches"] = []
+    shown = explained(content, (), smooth=True, common=False)
+    assert (shown.photo, shown.outline) == ("", "")
+    assert [word.score for word in shown.tabs[0].words] == ["0.25", "0.5"]
+
+
+@pytest.mark.parametrize(("probability", "shown"), [(None, "yes"), (0.0, "yes (<1\u00a0%)"), (1.0, "yes (100\u00a0%)")])
+def test_an_answer_has_a_percentage_only_if_it_has_a_probability(probability: float | None, shown: str) -> None:
+    assert explained({**answers(), "probability": probability}, (), smooth=True, common=False).answer == shown
+
+
+def test_the_known_evidence_is_outlined() -> None:
+    content = answers(("weighted",))
+    assert not any(word.evidence for word in explained(content, (), smooth=True, common=False).tabs[0].words)
+    lines = [[[0.5, 0.5], [1.0, 0.5], [0.5, 0.5]], [[0.0, 0.0], [0.1, 0.1]]]
+    content["photo"]["outlines"], content["evidence"] = lines, [False, True]
+    shown = explained(content, (), smooth=True, common=False)
+    assert shown.outline == "M40.0 30.0L80.0 30.0L40.0 30.0ZM0.0 0.0L8.0 6.0Z"
+    assert [word.evidence for word in shown.tabs[0].words] == [False, True]
+    assert "Dashed lines are the known evidence." in gallery([content], {}, 1, True, False).caption
+    assert "Dashed" not in gallery([answers()], {}, 1, True, False).caption
+
+
+def test_a_word_of_a_caption_has_its_own_outline() -> None:
+    content = {**captions(("weighted",)), "evidence": {"1": [[[0.5, 0.5], [1, 0.5]]]}}
+    shown = explained(content, (), smooth=True, common=False)
+    assert (shown.outline, [word.outline for word in shown.tabs[0].words]) == ("", ["", "M40.0 30.0L80.0 30.0Z"])
+    assert "Dashed lines" in gallery([content], {}, 1, True, False).caption
+
+
+def test_one_explainer_does_not_blank_the_others_on_a_common_scale() -> None:
+    content = answers()
+    content["maps"][1]["patches"] = [[900.0, 0.0], [0.0, 0.0]]
+    first, second = explained(content, (), smooth=True, common=True).tabs
+    assert pixels(second.heat)[0, 0, 3] == 209
+    assert pixels(first.heat)[0, 0, 3] > 100
+
+
+def test_a_run_of_an_earlier_version_has_no_evidence() -> None:
+    content = answers(("weighted",))
+    del content["photo"]["outlines"], content["evidence"]
+    assert explained(content, (), smooth=True, common=False).outline == ""
 
 
 def test_a_gallery_says_how_many_samples_it_leaves_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -48,6 +49,47 @@ def test_evidence_sub_words_cover_the_evidence_characters_and_no_others() -> Non
         marked = {k for start, end in question.evidence["words"] for k in range(start, end) if question.text[k] != " "}
         assert covered == marked
         assert 0 < chosen.sum() < len(spans)  # the question mark is never evidence
+
+
+def test_evidence_words_cover_the_evidence_characters_and_no_others() -> None:
+    evidence = read_evidence(shapes_config(written_shapes().parent, train_scenes=400), "train")
+    for question in asked():
+        number, text = question.annotation["question_id"], question.text
+        words = re.findall(r"\w+|[^\w\s]", text.upper())
+        chosen = [
+            word for word, inside in zip(words, evidence.answer_words(number, text, words), strict=True) if inside
+        ]
+        marked = "".join(text[start:end] for start, end in question.evidence["words"]).upper()
+        assert "".join(chosen) == "".join(marked.split())
+        assert evidence.answer_words(number, text, [*words, "else"]) == []
+
+
+def test_evidence_pixels_are_those_of_the_objects_and_their_holes() -> None:
+    evidence = read_evidence(shapes_config(written_shapes().parent, train_scenes=400), "train")
+    filled = 0
+    for question in asked()[:200]:
+        number, image = question.annotation["question_id"], question.annotation["image_id"]
+        found, mask = evidence.answer_pixels(number, image), evidence.mask(image)
+        own = np.isin(mask, [k + 1 for k in evidence.questions[number].objects])
+        assert found[own].all()
+        more = found & ~own
+        filled += bool(more.any())
+        assert not more[0].any()
+        assert not more[:, 0].any()
+        reached = np.zeros_like(own)  # what can be reached from the edge without crossing the objects is outside
+        reached[0], reached[-1], reached[:, 0], reached[:, -1] = ~own[0], ~own[-1], ~own[:, 0], ~own[:, -1]
+        while True:
+            grown = reached.copy()
+            grown[1:] |= reached[:-1]
+            grown[:-1] |= reached[1:]
+            grown[:, 1:] |= reached[:, :-1]
+            grown[:, :-1] |= reached[:, 1:]
+            grown &= ~own
+            if (grown == reached).all():
+                break
+            reached = grown
+        np.testing.assert_array_equal(found, ~reached)
+    assert filled > 5
 
 
 @pytest.mark.parametrize("text", ["  What's   the COLOR\tof it? ", "a naïve café's ☃ 🎉", "12 Straße", "", "?"])

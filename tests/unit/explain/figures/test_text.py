@@ -6,7 +6,7 @@ import warnings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explain.figures.layout import flow, printable, width_of, wrapped
+from explain.figures.text import flow, printable, width_of, wrapped
 
 
 @settings(deadline=None)
