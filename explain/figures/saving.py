@@ -2,8 +2,9 @@
 
 import secrets
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -13,6 +14,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+RESOLUTION = 300  # pixels per inch
 # Font type 42 embeds TrueType fonts, which publishers require. The other settings override the user's matplotlibrc.
 SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,
@@ -25,7 +27,7 @@ SETTINGS: dict[Any, Any] = {
 
 
 def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
-    """Write a figure to ``path.png`` and ``path.pdf``.
+    """Write a figure to ``path.png``, with 300 pixels per inch, and ``path.pdf``, with embedded fonts.
 
     The same figure always gives the same bytes. If writing fails, an existing file is kept, and no partial file is
     left.
@@ -50,12 +52,23 @@ def save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "pdf
     return files
 
 
+def png(figure: Figure) -> bytes:
+    """Return a figure as the bytes that :func:`save` writes to ``path.png``."""
+    file = BytesIO()
+    _draw(figure, file, "png")
+    return file.getvalue()
+
+
+def _draw(figure: Figure, file: Path | IO[bytes], name: str) -> None:
+    with matplotlib.rc_context(SETTINGS):
+        figure.savefig(file, format=name, dpi=RESOLUTION, metadata=METADATA[name])
+
+
 def _write(figure: Figure, file: Path, name: str) -> None:
     """Write to a temporary file, then rename it, so that a partial file is never visible."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
     try:
-        with matplotlib.rc_context(SETTINGS):
-            figure.savefig(temporary, format=name, dpi=figure.dpi, metadata=METADATA[name])
+        _draw(figure, temporary, name)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)

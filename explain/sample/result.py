@@ -171,9 +171,9 @@ class Explained:
         Image.open(BytesIO(self._repr_png_())).show()
 
     def _repr_png_(self) -> bytes:
-        file, figure = BytesIO(), self.figure()
-        figure.savefig(file, format="png", dpi=figure.dpi)
-        return file.getvalue()
+        from explain.figures.saving import png
+
+        return png(self.figure())
 
     def _repr_html_(self) -> str:
         return page(self.sample, self.scores, self.interaction)

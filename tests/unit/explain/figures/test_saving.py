@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -12,10 +14,12 @@ from figure_checks import (
     make_sample,
     random_explanations,
 )
+from matplotlib.figure import Figure
 from PIL import Image
 from small_disk import small_disk
 
-from explain.figures import Explanation, draw, save
+from explain.figures import Explanation, draw, save, saving
+from explain.figures.saving import png
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
@@ -59,6 +63,36 @@ assert "matplotlib.pyplot" not in sys.modules
     sample = dataclasses.replace(sample, probability=0.5)
     for file in save(draw(sample, scale="common"), tmp_path / "own"):
         assert file.read_bytes() == (tmp_path / f"other{file.suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("dpi", [72, 300])
+def test_every_figure_has_300_pixels_per_inch_and_embedded_fonts(dpi, tmp_path):
+    """The figures of all commands are saved by this function: no other code saves a figure."""
+    figure = Figure(figsize=(2, 1), dpi=dpi)
+    axes = figure.subplots()
+    axes.plot([0, 1], label="ä")
+    axes.set_title("$\\alpha$ bold", fontweight="bold")
+    with matplotlib.rc_context({"pdf.fonttype": 3, "pdf.use14corefonts": True, "savefig.dpi": 50}):
+        image, document = save(figure, tmp_path / "a")
+        assert png(figure) == image.read_bytes()
+    with Image.open(image) as drawn:
+        assert drawn.size == (600, 300)
+        assert drawn.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    content = document.read_bytes()
+    kinds = re.findall(rb"/Subtype /(Type\d\w*|TrueType|CIDFontType\d)", content)
+    assert kinds
+    assert not {b"Type3", b"Type1"} & set(kinds)
+    fonts = content.count(b"/Type /FontDescriptor")
+    assert content.count(b"/FontFile2 ") == fonts > 1  # one file for each font
+
+
+def test_no_other_code_saves_a_figure():
+    project, rooms = Path(saving.__file__).parents[2], ("explain", "clipmapper", "perturbation", "scripts")
+    files = [file for name in rooms for file in (project / name).rglob("*.py")]
+    assert len(files) > 100
+    found = [file for file in files if re.search(r"savefig\(|print_(png|pdf|figure)\(", file.read_text())]
+    saved = [file.relative_to(project).as_posix() for file in found]
+    assert saved == ["explain/figures/saving.py"]
 
 
 def test_a_failed_save_keeps_the_old_file(tmp_path):
