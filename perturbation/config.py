@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from clipmapper.config.explain import AnyModelConfig, BaseExplainedConfig, ExplainedConfig
 from clipmapper.config.fields import Choice, Range, anything, choice, items, path, real, text, whole
 from clipmapper.config.schema import MOST_IN_BATCH, MOST_THREADS, PathsConfig
+from clipmapper.errors import UserError
 from clipmapper.tasks.caption.config import WEIGHTINGS
 from perturbation.removal.steps import parse_steps
 
@@ -156,11 +157,17 @@ class LocaliseBaseConfig(BaseExplainedConfig):
     samples: int = whole(2)
     batch_size: int = whole(1, MOST_IN_BATCH)
     patch_share: float = real(0, 1, above=True)
+    prompt: str | None = path()
 
 
 @dataclass
 class LocaliseConfig(LocaliseBaseConfig, ExplainedConfig):
     """Options of ``evaluate_explanations`` for CLIPmapper."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prompt is not None:
+            raise UserError(f"prompt={self.prompt}: CLIPmapper's captions have no prompt; give task=caption for them")
 
 
 @dataclass

@@ -17,6 +17,7 @@ from clipmapper.training.batches import even_batches
 from explain import Explainer
 from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseModelConfig
+from perturbation.localise import generated
 from perturbation.localise.deletion import DELETION
 from perturbation.localise.metrics import METRICS, chance
 from perturbation.localise.tables import CHANCE
@@ -33,9 +34,14 @@ from perturbation.removal.reader import Modality, read_together
 def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
     """Compare explanations with the evidence; write ``localisation.json``, ``.md`` and ``.parquet``, print the table.
 
+    With a prompt, the words of the captions that it asks for are judged instead of answers.
+
     Raises:
         UserError: The data has no evidence, the model gives no answers, or too few of them are correct.
     """
+    if config.prompt is not None:
+        generated.run_localisation(config, explainers, run)
+        return
     evidence = read_evidence(config.data, config.split)
     loaded = load_model(config)
     if loaded.dual:

@@ -24,7 +24,7 @@ from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, l
 from clipmapper.training.batches import in_order
 from explain import Explainer
 from explain.figures.saving import save
-from perturbation.config import LocaliseConfig
+from perturbation.config import LocaliseBaseConfig, LocaliseConfig
 from perturbation.localise.deletion import DELETION, word_effects
 from perturbation.localise.figure import draw_localisation
 from perturbation.localise.metrics import Mask, Scores
@@ -70,12 +70,23 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     print_lrp_precision(explainers.values(), trained.model)
     judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables add random scores
     judged = scoring(judged, ["image"])
-    found = localise_words(trained, evidence, judged, config)
+    write_report(localise_words(trained, evidence, judged, config), str(trained.checkpoint), config, run)
+
+
+def write_report(found: JudgedWords, model: str, config: LocaliseBaseConfig, run: Path) -> None:
+    """Write the ``word_localisation`` files, and print the table.
+
+    Args:
+        found: The words with their explanations and evidence.
+        model: The file or name of the model.
+        config: The command's config.
+        run: The run folder.
+    """
     values = word_values(found.relevance, found.evidence, config.seed)
     write_samples(run / "word_localisation.parquet", "image_id", found.captions, found.kinds, {"image": values})
     with progress(None, "computing intervals"):
         tables = word_localisation_rows(values, found.kinds, found.captions, config.about, config.seed)
-    about = {"checkpoint": str(trained.checkpoint), **found.counts, "words": len(found.kinds)}
+    about = {"checkpoint": model, **found.counts, "words": len(found.kinds)}
     write_metrics(run / "word_localisation.json", {**tables, **about}, asdict(config))
     about_data = f"{config.data.name} {config.split}"
     text = markdown(tables["rows"], tables["left_out"], about_data, about)

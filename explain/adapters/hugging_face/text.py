@@ -48,13 +48,15 @@ def words_of(ids: Tensor, inside: Tensor, first: int, tokenizer: Any) -> list[li
     vocabulary = tokenizer.get_vocab()
     by_end = any(token.endswith("</w>") for token in vocabulary)  # CLIP marks the last piece of a word
     by_rest = any(token.startswith("##") for token in vocabulary)  # WordPiece marks all pieces but the first
+    by_start = any(token[:1] in MARKS for token in vocabulary)  # without any mark, every token is a word
 
     def words(ids: Sequence[int], places: Sequence[int]) -> list[Word]:
         groups: list[list[int]] = []
         starts = True
         for place in places:
             piece = str(tokenizer.convert_ids_to_tokens(ids[place]))
-            starts = starts if by_end else not piece.startswith("##") if by_rest else piece[:1] in MARKS
+            if not by_end:
+                starts = not piece.startswith("##") if by_rest else piece[:1] in MARKS if by_start else True
             if not groups or starts or groups[-1][-1] != place - 1:
                 groups.append([])
             groups[-1].append(place)

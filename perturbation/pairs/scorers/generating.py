@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from explain.adapters.hugging_face.families import plan_of
-from explain.adapters.hugging_face.text import is_special, special_ids
+from explain.adapters.hugging_face.text import is_special, special_ids, words_of
 from explain.sample.generated import Prompt, rendered
 from explain.sample.inputs import processed
 from explain.sample.traced import MOST_TOKENS
 from explain.targets import answer
+from explain.traced import Word
+from perturbation.arrays import Array
 from perturbation.pairs.samples import Pair
 from perturbation.pairs.scorers.base import Images, Scored, Texts, tokens_of
 
@@ -76,6 +78,20 @@ class GeneratingScorer:
         if say:
             said = [self._text(tokens) for tokens in self._generated(images, prompts, asked[0].prompt)]
         return Scored(said, value)
+
+    def words(self, asked: AskedAnswer) -> list[Word]:
+        """Return the words of an answer, with the places of their tokens in it."""
+        ids = torch.tensor([list(asked.tokens)])
+        return words_of(ids, ~is_special(ids, self._special), 0, self.processor.tokenizer)[0]
+
+    @torch.inference_mode()
+    def token_probabilities(self, images: Images, asked: AskedAnswer) -> Array:
+        """Return the probability of each token of an answer after the tokens before it, with each image, [n, T]."""
+        target = answer(list(asked.tokens), each=True)
+        inputs = self._processed(images, [asked.prompt.text] * len(images), asked.prompt)
+        plan = plan_of(self.model, inputs, target, None)
+        found: Array = target(plan.run()).exp().double().cpu().numpy()
+        return found
 
     @torch.inference_mode()
     def _generated(self, images: Images, prompts: Sequence[str], like: Prompt) -> list[list[int]]:

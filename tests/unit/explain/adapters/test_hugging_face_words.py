@@ -41,6 +41,14 @@ def test_pieces_are_grouped_to_words(kind):
     ]
 
 
+def test_every_token_of_a_tokenizer_without_marks_is_a_word():
+    from tokenizers import decoders
+
+    ids = torch.tensor([[0, 1, 2, 3]])
+    words = words_of(ids, ids > 0, 10, tokenizer(["<pad>", "red", "circle", "."], decoders.WordPiece()))
+    assert words == [[("red", [11]), ("circle", [12]), (".", [13])]]
+
+
 def test_pieces_on_both_sides_of_an_image_are_two_words():
     ids = torch.tensor([[3, 0, 4]])
     words = words_of(ids, ids > 0, 0, tokenizer(*kinds()["sentencepiece"]))
