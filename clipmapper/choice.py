@@ -51,7 +51,8 @@ class Candidate:
         return self.path.parent == FOLDER
 
     @property
-    def _run(self) -> Path:
+    def run(self) -> Path:
+        """The run folder of its training, unless it was moved."""
         return self.path.parent.parent
 
     @cached_property
@@ -59,7 +60,7 @@ class Candidate:
         """Scores by split, empty if the training has not ended or is not known, and why they cannot be read."""
         if "metrics" in self.card:
             return dict(self.card["metrics"]), ""
-        file = self._run / "metrics.json"
+        file = self.run / "metrics.json"
         if not file.exists():
             return {}, ""
         try:
@@ -70,7 +71,8 @@ class Candidate:
         return content, ""
 
     @property
-    def _metrics(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
+        """Scores by split; empty if the training has not ended, or if they cannot be read."""
         return self._read[0]
 
     @cached_property
@@ -78,7 +80,7 @@ class Candidate:
         """Name, value in percent and split of the score that compares checkpoints; None without one."""
         for split in ("test", "val"):
             for key, name, factor in HEADLINES:
-                if (value := self._metrics.get(split, {}).get(key)) is not None:
+                if (value := self.metrics.get(split, {}).get(key)) is not None:
                     return name, factor * value, split
         return None
 
@@ -88,10 +90,10 @@ class Candidate:
         if "steps" in self.card:
             return self.card["steps"], self.card["steps"]
         try:
-            settings = OmegaConf.create(read_bytes(self._run / "config.yaml", "text").decode())
+            settings = OmegaConf.create(read_bytes(self.run / "config.yaml", "text").decode())
             wanted = int(settings.trainer.max_steps)
             last = self.path.with_name("last.ckpt")
-            return (wanted if self._metrics else int(read_checkpoint(last)["global_step"])), wanted
+            return (wanted if self.metrics else int(read_checkpoint(last)["global_step"])), wanted
         except (OSError, AttributeError, KeyError, TypeError, ValueError, YAMLError, OmegaConfBaseException, UserError):
             return None
 
@@ -103,7 +105,7 @@ class Candidate:
     @property
     def finished(self) -> bool:
         """Whether the training reached its last step and its scores were written."""
-        return bool(self._metrics)
+        return bool(self.metrics)
 
     def describe(self) -> str:
         """Return the path with the score, the steps and the age."""

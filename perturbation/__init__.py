@@ -2,6 +2,7 @@
 
 - :mod:`perturbation.perturb`: the perturbation tests, which remove tokens and run the model again
 - :func:`perturbation.test` (:mod:`perturbation.pairs`): the same for any model that reads an image, a text or both
+- :func:`clipmapper.load` (:mod:`perturbation.loaded`): a model as one object that explains its answers and tests them
 - :mod:`perturbation.measures`: what these tests measure, one file per measure
 - :mod:`perturbation.removal`: which tokens are removed, and how a model runs without them
 - :mod:`perturbation.report`: rows, tables and figures of the results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,28 @@ def load_model(config: AnyModelConfig) -> LoadedModel:
         found = _open_clip(config.model)
     else:
         assert isinstance(config.model, HuggingFaceConfig)
-        found = _hugging_face(config.model)
+        found = _named_hugging_face(config.model)
     found.model.to(device)
     return found
 
 
-def _hugging_face(config: HuggingFaceConfig) -> LoadedModel:
-    path = str(LLAVA) if config.path == EMBEDDED else config.path
+def _named_hugging_face(config: HuggingFaceConfig) -> LoadedModel:
+    try:
+        found = load_hugging_face(str(LLAVA) if config.path == EMBEDDED else config.path)
+    except UserError as error:
+        raise UserError(f"model.path={config.path}: {error}") from error
+    return replace(found, layers=config.layers, max_new_tokens=config.max_new_tokens)
+
+
+def load_hugging_face(path: str) -> LoadedModel:
+    """Load a model of ``transformers`` with its processor.
+
+    Args:
+        path: Its folder, or its name on the Hugging Face hub.
+
+    Raises:
+        UserError: There is no such model, its files are damaged, or ``transformers`` is not installed.
+    """
     if (folder := Path(path)).is_dir():
         for file in folder.iterdir():  # transformers would wait for a pipe, or read a device without end
             if file.exists() and not file.is_dir():
@@ -77,12 +92,11 @@ def _hugging_face(config: HuggingFaceConfig) -> LoadedModel:
         logging.disable_progress_bar()  # clipmapper.console shows the progress of all commands
         model, processor = loaded(path, None)
     except ImportError as error:
-        raise UserError("model=huggingface needs the package transformers; install clipmapper[transformers]") from error
+        raise UserError("the package transformers is missing: install clipmapper[transformers]") from error
     except ValueError as error:
-        raise UserError(f"model.path={config.path}: {error}") from error
+        raise UserError(str(error)) from error
     name = Path(path).name if Path(path).is_dir() else path
-    dual = model.config.model_type in DUAL
-    return LoadedModel(model, processor, name, dual, config.layers, config.max_new_tokens)
+    return LoadedModel(model, processor, name, model.config.model_type in DUAL)
 
 
 def _open_clip(config: OpenClipConfig) -> LoadedModel:

@@ -26,6 +26,12 @@ NAMES = "names"  # the key of a choice that lists members instead of being a mem
 TARGET = "_target_"  # the key that makes options a complete config, which needs no file
 
 
+def composed(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the config of a command, as its command line composes it."""
+    with _search_path():
+        return compose(command, list(overrides))
+
+
 def chosen_configs(
     group: str, choice: str, config: DictConfig, further: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:

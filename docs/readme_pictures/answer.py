@@ -18,7 +18,7 @@ from readme_pictures.hero import map_scores
 PROJECT = Path(__file__).resolve().parents[2]
 SCENE = "docs/pictures/scene.png"  # the image that the code opens
 FOLDER = "models/shapes-tiny"  # the folder of ``export`` that the code may load
-CALLS = {"answer": "explain_question(", "explained": "explain.explain("}  #: what the code of each picture calls
+CALLS = {"answer": "model.explain(", "explained": "explain.explain("}  #: what the code of each picture calls
 
 
 def readme_code(name: str) -> str:
@@ -32,7 +32,7 @@ def run(name: str, code: str, scene: Path) -> tuple[Image.Image, Any]:
 
     Args:
         name: The picture; the code writes ``NAME.png``.
-        code: The code, which defines ``sample``, or ``e`` with the content of a figure.
+        code: The code, which defines the explanation ``e``.
         scene: The image.
 
     Returns:
@@ -46,6 +46,6 @@ def run(name: str, code: str, scene: Path) -> tuple[Image.Image, Any]:
             write_hugging_face(load_encoder(EncoderConfig("shapes-tiny", "embedded", "float32", 1)), Path(FOLDER))
         exec(compile(code, "README.md", "exec"), names)
         picture = Image.open(f"{name}.png").convert("RGB")
-    sample = names["sample"] if "sample" in names else names["e"].figure_content()
+    sample = names["e"].figure_content()
     shown = {"question": sample.question, "answer": sample.answer, "probability": sample.probability}
     return picture, shown | {"maps": map_scores(sample)}

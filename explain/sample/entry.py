@@ -20,7 +20,7 @@ from explain.sample.scores import Scores
 from explain.sample.traced import MOST_TOKENS, Asked, Goal, TracedSample
 from explain.trace import TraceError
 
-Choice = str | Explainer | Sequence[str | Explainer] | Mapping[str, Explainer]
+Choice = str | Explainer | Sequence[str | Explainer] | Mapping[str, str | Explainer]
 
 
 def explain(
@@ -48,7 +48,8 @@ def explain(
             of an open_clip model; None for a model that needs none.
         image: A file or a PIL image; several of them for a model that takes several; None for a model of texts.
         text: The question, or the text to compare; None for a model of images.
-        explainer: Name of an explainer in ``configs/explainer``, or an :class:`~explain.Explainer`; or several of them.
+        explainer: Name of an explainer in ``configs/explainer``, or an :class:`~explain.Explainer`; or several of them,
+            also as a mapping from names of your own.
         target: What to explain instead of the model's own answer: an answer's text or the index of a class (of a
             language model, a token), or a pair, whose first is explained against its second.
         context: Whether a generated answer's words, up to the last, are shown as evidence as well.
@@ -108,10 +109,11 @@ def chosen_explainers(choice: Choice) -> dict[str, Explainer]:
         ValueError: A name is unknown, or an explainer needs samples of other images.
     """
     if isinstance(choice, Mapping):
-        found = dict(choice)
+        given = dict(choice)
     else:
         several = [choice] if isinstance(choice, str | Explainer) else list(choice)
-        found = {_name(each): _named(each) if isinstance(each, str) else each for each in several}
+        given = {_name(each): each for each in several}
+    found = {name: _named(each) if isinstance(each, str) else each for name, each in given.items()}
     if not found:
         raise ValueError("explainer: name at least one, such as weighted")
     for name, each in found.items():

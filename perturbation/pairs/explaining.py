@@ -73,7 +73,6 @@ def choose(
     rest: Any = explainers
     if given is not None:
         rest = {name: each for name, each in given.items() if name not in own}
-        rest = {name: chosen_explainers(each)[each] if isinstance(each, str) else each for name, each in rest.items()}
     elif isinstance(explainers, str):
         rest = [explainers]
     if unknown := [name for name in controls if name not in CONTROLS]:

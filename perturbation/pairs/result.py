@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,10 +24,12 @@ from perturbation.report.figures import curve_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHOWN_DPI = 100  # of the curves in a notebook
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tested:
-    """The result of :func:`perturbation.test`; a notebook shows its table."""
+    """The result of :func:`perturbation.test`; a notebook shows its table and its curves."""
 
     content: Mapping[str, Any]  #: as in ``perturbation.json``: ``rows``, ``gaps`` and the entries of other measures
     records: Mapping[str, pa.Table]  #: the values of every sample, by the name of their table
@@ -34,7 +39,12 @@ class Tested:
         return self.table.to_string(float_format="{:.1f}".format)
 
     def _repr_html_(self) -> str:
-        return str(self.table.to_html(float_format="{:.1f}".format))
+        table = self.table.to_html(float_format="{:.1f}".format)
+        file = BytesIO()
+        self.plot().savefig(file, format="png", dpi=SHOWN_DPI)
+        curves = base64.b64encode(file.getvalue()).decode()
+        alt = f"{self.values[0]} over the share of removed tokens"
+        return f'<div>{table}<img src="data:image/png;base64,{curves}" alt="{escape(alt)}"></div>'
 
     @property
     def table(self) -> pd.DataFrame:

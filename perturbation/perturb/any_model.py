@@ -102,7 +102,17 @@ def build_tests(
             explainer can explain the model.
     """
     loaded = load_model(config)
-    samples = load_samples(config.data, split_of(config), loaded.dual)
+    return tests_of(loaded, load_samples(config.data, split_of(config), loaded.dual), config, candidates, measures)
+
+
+def tests_of(
+    loaded: LoadedModel,
+    samples: Sequence[Sample],
+    config: PerturbModelConfig,
+    candidates: Sequence[Candidate],
+    measures: Mapping[str, Measure],
+) -> ModelTests:
+    """Draw the samples to test from all samples of a loaded model; the errors are those of :func:`build_tests`."""
     check_parts(samples)
     rows = sample_rows(len(samples), config.samples, config.seed, "samples")
     scorer = scorer_of(loaded.model, loaded.processor, loaded.max_new_tokens)

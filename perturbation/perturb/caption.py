@@ -227,11 +227,21 @@ def build_tests(
         UserError: No checkpoint fits, the split has fewer images than ``config.samples``, or it has no captions by
             people.
     """
-    split = split_of(config)
-    trained = load_trained(config, split, config.checkpoint)
+    return tests_of(load_trained(config, split_of(config), config.checkpoint), config, candidates, measures)
+
+
+def tests_of(
+    trained: TrainedCaptioner,
+    config: PerturbCaptionsConfig,
+    candidates: Sequence[Candidate],
+    measures: Mapping[str, Measure],
+) -> CaptionTests:
+    """Draw the images to test from those of a loaded model; the errors are those of :func:`build_tests`."""
     rows = [row for row, image in enumerate(trained.images) if image.captions]
     if not rows:
-        raise UserError(f"split={split} has no captions by people to compare with; choose a split that has them")
+        raise UserError(
+            f"split={split_of(config)} has no captions by people to compare with; choose a split that has them"
+        )
     places = sample_rows(len(rows), config.samples, config.seed, "captioned images")
     batches = even_batches([rows[place] for place in places], config.batch_samples)
     return CaptionTests(trained, batches, candidates, measures, config)

@@ -141,13 +141,19 @@ def build_tests(
         UserError: No checkpoint fits, the split has fewer questions than ``config.samples``, or a question has no human
             answers.
     """
-    split = split_of(config)
-    trained = load_trained(config, split, config.checkpoint)
+    return tests_of(load_trained(config, split_of(config), config.checkpoint), config, candidates, measures)
+
+
+def tests_of(
+    trained: TrainedVQA, config: PerturbConfig, candidates: Sequence[Candidate], measures: Mapping[str, Measure]
+) -> QuestionTests:
+    """Draw the questions to test from those of a loaded model; the errors are those of :func:`build_tests`."""
     rows = sample_rows(len(trained.questions), config.samples, config.seed, "questions")
     without = [trained.questions[row].question_id for row in rows if not trained.questions[row].answers]
     if without:
         raise UserError(
-            f"split={split}: question {without[0]} has no human answers to compare with; choose a split that has them"
+            f"split={split_of(config)}: question {without[0]} has no human answers to compare with; "
+            "choose a split that has them"
         )
     return QuestionTests(trained, even_batches(rows, config.batch_samples), candidates, measures, config)
 

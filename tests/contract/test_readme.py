@@ -137,9 +137,16 @@ def unnamed() -> list[Any]:
     return [pytest.param(each, id=str(each), marks=[pytest.mark.slow] * (each.page != "README.md")) for each in found]
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the project root into which Python blocks draw the scenes that they test."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.mark.parametrize("block", unnamed())
-def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(block: Block, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLIPMAPPER_ROOT", str(data))
     place_files(block.code, tmp_path)
     before = {*tmp_path.rglob("*.png")}
     exec(compile(block.code, str(block), "exec"), {"__name__": "readme"})

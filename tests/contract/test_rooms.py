@@ -15,6 +15,8 @@ from public import PROJECT
 
 #: The packages from the top layer down; a file may import its own layer and lower ones.
 LAYERS = ("scripts", "perturbation", "clipmapper", "explain")
+#: The entry for users, which imports ``load`` from the top layer when it is first used; no other file imports it.
+ENTRY = "clipmapper/__init__.py"
 #: Folders of clipmapper from the top layer down; a subfolder belongs to its parent unless it is listed.
 ORDER = tuple(
     f"clipmapper/{room}"
@@ -124,7 +126,11 @@ def test_no_import_cycles_among_files() -> None:
 
 
 def test_imports_go_from_the_top_layer_down() -> None:
-    assert upward(project_graph(), LAYERS) == []
+    assert upward({file: found for file, found in project_graph().items() if file != ENTRY}, LAYERS) == []
+
+
+def test_no_file_imports_the_entry_for_users() -> None:
+    assert [file for file, found in project_graph().items() if ENTRY in found] == []
 
 
 def test_explain_imports_nothing_else_of_the_project() -> None:

@@ -96,7 +96,7 @@ def names() -> dict[str, set[str]]:
     return {
         "explain": of_explain - {"explainers", "targets"} | {name for name in of_targets if not name.startswith("_")},
         "perturbation": {*perturbation.__all__, "Measure", "Reader"},
-        "clipmapper": {name for name in api if not name.startswith("_")},
+        "clipmapper": {*clipmapper.__all__, "Loaded"} | {name for name in api if not name.startswith("_")},
     }
 
 

@@ -1,4 +1,4 @@
-"""``explain_question``: the scores are those of a trace of the model; doubtful input gives a warning or an error."""
+"""``explain.explain`` on a CLIPmapper: the scores are those of a trace; doubtful input gives a warning or an error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipmapper.api import explain_question, load_pretrained
-from clipmapper.errors import UserError
+from clipmapper.api import load_pretrained
 from clipmapper.tasks.caption import explaining
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption
@@ -37,36 +36,34 @@ def model() -> CLIPMapperVQA:
 def test_the_scores_are_those_of_the_trace(model: CLIPMapperVQA) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sample = explain_question(model, SCENE, QUESTION, {"genatt": GenAtt()})
+        found = explain(model, None, SCENE, QUESTION, explainer="genatt")
     pixels, text = model.encoder.pixels([Image.open(SCENE).convert("RGB")]), model.encoder.tokenize([QUESTION])
     with torch.no_grad():
         logits = model(pixels, text)[0]
     traced = trace_vqa(model, pixels, text)
     patches = traced.scores(GenAtt()(traced.trace).row(traced.rows), "image")
-    assert sample.answer == model.answers[int(logits.argmax())]
-    assert sample.probability == pytest.approx(float(logits.max().sigmoid()), abs=1e-5)
-    (only,) = sample.explanations
-    assert only.explainer == "genatt"
-    assert only.maps[0].ravel() == pytest.approx(patches[0].detach().numpy().astype(float), rel=1e-3, abs=1e-6)
-    assert list(sample.words) == ["what", "color", "is", "the", "circle", "?"]
-    assert len(only.word_scores) == 6
+    assert found.answer.text == model.answers[int(logits.argmax())]
+    assert found.answer.probability == pytest.approx(float(logits.max().sigmoid()), abs=1e-5)
+    assert list(found.scores) == ["genatt"]
+    assert found.image.ravel() == pytest.approx(patches[0].detach().numpy().astype(float), rel=1e-3, abs=1e-6)
+    assert [word for word, _ in found.words] == ["what", "color", "is", "the", "circle", "?"]
 
 
 def test_the_default_is_weighted_relevance(model: CLIPMapperVQA) -> None:
-    sample = explain_question(model, str(SCENE), QUESTION)
-    assert [each.explainer for each in sample.explanations] == ["weighted"]
-    assert sample.question == QUESTION
-    assert np.array_equal(sample.photo.pixels, np.asarray(Image.open(SCENE).convert("RGB")))
+    content = explain(model, None, str(SCENE), QUESTION).figure_content()
+    assert [each.explainer for each in content.explanations] == ["weighted"]
+    assert content.question == QUESTION
+    assert np.array_equal(content.photos[0].pixels, np.asarray(Image.open(SCENE).convert("RGB")))
 
 
 def test_an_unfamiliar_question_gives_a_warning(model: CLIPMapperVQA) -> None:
     with pytest.warns(UserWarning, match="no training question contains: zebra"):
-        explain_question(model, SCENE, "where is the zebra?")
+        explain(model, None, SCENE, "where is the zebra?")
 
 
 def test_a_question_that_is_cut_off_gives_a_warning(model: CLIPMapperVQA) -> None:
     with pytest.warns(UserWarning, match="the question is longer than the encoder's 40 tokens: cut off"):
-        explain_question(model, SCENE, "is the circle red and " * 12)
+        explain(model, None, SCENE, "is the circle red and " * 12)
 
 
 def test_the_second_most_probable_answer(model: CLIPMapperVQA) -> None:
@@ -80,21 +77,13 @@ def test_the_second_most_probable_answer(model: CLIPMapperVQA) -> None:
 
 
 def test_a_missing_image_is_an_error(model: CLIPMapperVQA, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"missing\.png: no such image"):
-        explain_question(model, tmp_path / "missing.png", QUESTION)
+    with pytest.raises(ValueError, match=r"missing\.png: no such image"):
+        explain(model, None, tmp_path / "missing.png", QUESTION)
 
 
 def test_an_explainer_that_needs_other_images_is_an_error(model: CLIPMapperVQA) -> None:
-    with pytest.raises(UserError, match="can't be explained"):
-        explain_question(model, SCENE, QUESTION, {"shuffled": Shuffled()})
-
-
-def test_explain_gives_the_same(model: CLIPMapperVQA) -> None:
-    sample = explain_question(model, SCENE, QUESTION, {"genatt": GenAtt()})
-    explained = explain(model, None, SCENE, QUESTION, explainer="genatt")
-    assert np.array_equal(sample.explanations[0].maps[0], explained.image)
-    assert explained.words == list(zip(sample.words, sample.explanations[0].word_scores, strict=True))
-    assert (explained.answer.text, explained.answer.probability) == (sample.answer, sample.probability)
+    with pytest.raises(ValueError, match="explainer shuffled needs samples of other images"):
+        explain(model, None, SCENE, QUESTION, explainer={"shuffled": Shuffled()})
 
 
 def test_explain_takes_a_target(model: CLIPMapperVQA) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +143,11 @@ def test_samples_without_an_image_or_without_a_text() -> None:
 def test_the_result_is_shown_drawn_and_saved(tmp_path: Path) -> None:
     result = perturbation.test(model, None, samples(), explainers={"oracle": oracle}, steps=STEPS, random_seeds=1)
     assert "oracle" in repr(result)
-    assert "<table" in result._repr_html_()
+    shown = result._repr_html_()
+    assert "<table" in shown
+    [curves] = re.findall(r'<img src="data:image/png;base64,([^"]+)"', shown)
+    with Image.open(BytesIO(base64.b64decode(curves))) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
     assert len(result.plot().axes) == 4
     folder = result.save(tmp_path / "new" / "folder")
     content = json.loads((folder / "perturbation.json").read_text())
