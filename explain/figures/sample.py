@@ -78,8 +78,8 @@ class Sample:
             if this is not known.
 
     Raises:
-        ValueError: The probability is outside 0..1, there is no explanation, an explanation's number of words or of
-            maps differs from that of ``words`` or photos, or there is neither a photo nor a word.
+        ValueError: The probability is outside 0..1, there is no explanation, or an explanation's number of words or
+            of maps differs from that of ``words`` or photos.
     """
 
     photo: Photo | Sequence[Photo]
@@ -103,8 +103,6 @@ class Sample:
                 raise ValueError(f"{e.explainer}: {len(e.maps)} maps for {len(self.photos)} photos")
         if self.evidence and len(self.evidence) != len(self.words):
             raise ValueError(f"evidence: {len(self.evidence)} values for {len(self.words)} words")
-        if not self.photos and not self.words:
-            raise ValueError("a sample needs a photo or words")
 
     @property
     def photos(self) -> Sequence[Photo]:

@@ -154,7 +154,6 @@ def test_an_answer_without_a_probability_has_no_percentage():
         (lambda: Explanation("rollout", [[1]], [[1]]), r"rollout: word scores must be \[n_words\], not \[1, 1\]"),
         (lambda: make_sample(Explanation("rollout", [[1]], [1])), "rollout: 1 word scores for 2 words"),
         (lambda: make_sample(Explanation("rollout", [[[1]]] * 2, [1, 1])), "rollout: 2 maps for 1 photos"),
-        (lambda: Sample([], "", [], "", None, [Explanation("e", [], [])]), "a sample needs a photo or words"),
         (lambda: dataclasses.replace(make_sample(*random_explanations(1)), evidence=[True]), "1 values for 2 words"),
         (lambda: Photo(WHITE, BOX, WHITE[..., 0]), r"evidence must be bool \[h, w\], not uint8 \[60, 100\]"),
         (lambda: Photo(WHITE, BOX, WHITE > 0), r"evidence must be bool \[h, w\], not bool \[60, 100, 3\]"),
@@ -214,6 +213,13 @@ def test_without_words_there_is_no_scale_of_words():
     assert "relevance of a word" not in texts(figure)
     figure = draw(Sample([], "is it", ["is"], "cat", 0.9, [Explanation("e", [], [1])]), scale="common")
     assert "relevance of a patch" not in texts(figure)
+
+
+@pytest.mark.parametrize("scale", ["each", "common"])
+def test_a_sample_without_photo_and_words_has_its_answer(scale):
+    figure = draw(Sample([], "", [], "cat", 0.9, [Explanation("e", [], [])]), scale=scale)
+    no_overlap(figure)
+    assert {"cat (90\u00a0%)", "e"} <= set(texts(figure))
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 5), (7, 2)])
