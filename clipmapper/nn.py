@@ -29,9 +29,18 @@ class Tokens:
         return last_valid(self.valid)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Tokens:
-        """Return the tokens on a device; ``dtype`` converts the features only."""
-        features = self.features.to(device=device, dtype=dtype)
-        return Tokens(features, self.valid.to(device), self.index.to(device))
+        """Return the tokens on a device; ``dtype`` converts the features only, on that device."""
+        features = on_device(self.features, device).to(dtype=dtype)
+        return Tokens(features, on_device(self.valid, device), on_device(self.index, device))
+
+    def pin_memory(self) -> Tokens:
+        """Return the tokens in pinned memory, from which a GPU copies them while it computes."""
+        return Tokens(self.features.pin_memory(), self.valid.pin_memory(), self.index.pin_memory())
+
+
+def on_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; the program does not wait for a copy from pinned memory to a GPU."""
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
 @dataclass(frozen=True)

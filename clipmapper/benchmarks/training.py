@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,9 +23,22 @@ from clipmapper.tasks.vqa.model import VQAMapper
 from clipmapper.tasks.vqa.training import soft_label_loss
 from clipmapper.training.module import build_optimizer
 
-IMAGE_TOKENS, ENCODER_WIDTH, CONTEXT, ANSWERS = 37, 128, 40, 35
-ITEMS, ROUNDS = 2000, 8
+CONTEXT, ITEMS, ROUNDS = 40, 2000, 8
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of an encoder's features and of an answer list."""
+
+    image_tokens: int
+    width: int
+    answers: int
+    dtype: torch.dtype
+
+
+TINY = Sizes(37, 128, 35, torch.float32)
+VQAV2 = Sizes(50, 768, 3129, torch.float16)  #: ViT-B/32 on VQAv2
 MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")
 
 
@@ -32,8 +46,8 @@ def training_step(config: Config, device: torch.device = CPU) -> dict[str, float
     """Return shares (0..1) of the config's training step, and the times of variants relative to it, by name."""
     torch.manual_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = _dataset(Path(folder))
-        model = VQAMapper(config.mapper, ENCODER_WIDTH, ENCODER_WIDTH, IMAGE_TOKENS, CONTEXT, ANSWERS).to(device)
+        dataset = random_dataset(Path(folder), TINY)
+        model = VQAMapper(config.mapper, TINY.width, TINY.width, TINY.image_tokens, CONTEXT, TINY.answers).to(device)
         optimizer = build_optimizer(model, config.task.optim)
         rows = np.random.default_rng(0).integers(0, ITEMS, config.task.optim.batch_size).tolist()
 
@@ -74,18 +88,19 @@ def _matrix_share(step: Callable[[], None], device: torch.device) -> float:
     return sum(times.get(name, 0.0) for name in MATRIX_PRODUCTS) / sum(times.values())
 
 
-def _dataset(folder: Path) -> VQADataset:
-    """Return a dataset of random features in files: images of 37 tokens, questions of 7 to 14 tokens."""
-    rng = np.random.default_rng(0)
-    pictures = [rng.standard_normal((IMAGE_TOKENS, ENCODER_WIDTH), np.float32) for _ in range(ITEMS)]
-    texts = [rng.standard_normal((n, ENCODER_WIDTH), np.float32) for n in rng.integers(7, 15, ITEMS)]
+def random_dataset(folder: Path, sizes: Sizes) -> VQADataset:
+    """Return a dataset of random features in files, with questions of 7 to 14 tokens."""
+    draw = torch.Generator().manual_seed(0)
+    lengths = np.random.default_rng(0).integers(7, 15, ITEMS).tolist()
     of_images, of_texts = (
-        FeatureStore.written(folder / name, list(map(torch.from_numpy, items)))
-        for name, items in (("images", pictures), ("texts", texts))
+        FeatureStore.written(
+            folder / name, [torch.randn(n, sizes.width, generator=draw).to(sizes.dtype) for n in tokens]
+        )
+        for name, tokens in (("images", [sizes.image_tokens] * ITEMS), ("texts", lengths))
     )
-    answers = tuple(f"answer {k}" for k in range(ANSWERS))
+    answers = tuple(f"answer {k}" for k in range(sizes.answers))
     questions = tuple(
-        Question(k, k, f"question {k}", tuple({"answer": answers[k % ANSWERS], "answer_id": a} for a in range(10)))
+        Question(k, k, f"question {k}", tuple({"answer": answers[k % len(answers)], "answer_id": a} for a in range(10)))
         for k in range(ITEMS)
     )
     images = FrozenFeatures(of_images, {k: k for k in range(ITEMS)}, {})

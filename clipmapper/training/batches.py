@@ -9,6 +9,8 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from clipmapper.training.read_ahead import ReadAhead
+
 
 class StepSampler(Sampler[list[int]]):
     """Sampler of one batch of rows per training step, from step ``start`` up to ``stop``.
@@ -76,15 +78,16 @@ class Batches(pl.LightningDataModule):
         self.sizes = len(train), len(val)  # type: ignore[arg-type]
         self.batch_size, self.max_steps, self.seed = batch_size, max_steps, seed
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of the batches from the trainer's current step on."""
+    def train_dataloader(self) -> ReadAhead[Any]:
+        """Return the loader of the batches from the trainer's current step on, which a thread reads ahead."""
         trainer = self.trainer
         assert trainer is not None
         sampler = StepSampler(
             self.sizes[0], self.batch_size, self.max_steps, self.seed, trainer.global_rank, trainer.world_size
         )
         sampler.start = trainer.global_step
-        return DataLoader(self.train, sampler=sampler, batch_size=None)
+        loader: DataLoader[Any] = DataLoader(self.train, sampler=sampler, batch_size=None)
+        return ReadAhead(loader, pin=trainer.strategy.root_device.type == "cuda")
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the validation samples, in order."""

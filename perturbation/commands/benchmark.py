@@ -15,7 +15,7 @@ from clipmapper.console import print_table, progress
 # Names of numbers of which more is better: rates, the share of useful work, and costs of the other way of a ratio.
 MORE_IS_BETTER = re.compile(
     "a second|rate of|matrix products|without caches|a pass for each word|fused attention|float32, times the step|"
-    "rank correlation|change of accuracy"
+    "busy share|rank correlation|change of accuracy"
 )
 
 
@@ -25,6 +25,7 @@ def main(config: DictConfig, run: Path) -> None:
     checked: BenchmarkConfig = typed(config, BenchmarkConfig)
     from clipmapper.benchmarks.captioning import captioning
     from clipmapper.benchmarks.explaining import explaining
+    from clipmapper.benchmarks.feeding import feeding
     from clipmapper.benchmarks.training import training_step
     from clipmapper.encoder.load import use
     from clipmapper.files import versions, write_json
@@ -38,6 +39,7 @@ def main(config: DictConfig, run: Path) -> None:
         "explaining": lambda size: explaining(size, mapper, device),
         "captioning": lambda size: captioning(size, mapper, device),
         "perturbing": lambda size: perturbing(checked, size, device=device),
+        "feeding": lambda size: feeding(checked, device),
         "precision": lambda size: precision(checked, device),
         "reading": lambda size: reading(device=device),
     }

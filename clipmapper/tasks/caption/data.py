@@ -27,7 +27,7 @@ from clipmapper.features.images import image_features
 from clipmapper.features.store import FrozenFeatures
 from clipmapper.features.texts import text_features
 from clipmapper.files import write_json
-from clipmapper.nn import Tokens
+from clipmapper.nn import Tokens, on_device
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary, build_vocabulary
 from clipmapper.training.identity import digest
@@ -45,7 +45,11 @@ class CaptionBatch:
 
     def to(self, device: torch.device) -> CaptionBatch:
         """Return the batch on a device."""
-        return CaptionBatch(self.image.to(device), self.text.to(device), self.targets.to(device))
+        return CaptionBatch(self.image.to(device), self.text.to(device), on_device(self.targets, device))
+
+    def pin_memory(self) -> CaptionBatch:
+        """Return the batch in pinned memory, from which a GPU copies it while it computes."""
+        return CaptionBatch(self.image.pin_memory(), self.text.pin_memory(), self.targets.pin_memory())
 
 
 class CaptionedImages:

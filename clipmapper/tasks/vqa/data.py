@@ -30,7 +30,7 @@ from clipmapper.features.store import FrozenFeatures
 from clipmapper.features.texts import text_features
 from clipmapper.files import read_json, write_json
 from clipmapper.metrics.vqa import preprocess_answer
-from clipmapper.nn import Tokens
+from clipmapper.nn import Tokens, on_device
 from clipmapper.training.identity import digest
 
 
@@ -169,7 +169,13 @@ class VQABatch:
 
     def to(self, device: torch.device) -> VQABatch:
         """Return the batch on a device."""
-        return VQABatch(self.image.to(device), self.text.to(device), self.targets.to(device), self.rows.to(device))
+        targets, rows = (on_device(each, device) for each in (self.targets, self.rows))
+        return VQABatch(self.image.to(device), self.text.to(device), targets, rows)
+
+    def pin_memory(self) -> VQABatch:
+        """Return the batch in pinned memory, from which a GPU copies it while it computes."""
+        targets, rows = (each.pin_memory() for each in (self.targets, self.rows))
+        return VQABatch(self.image.pin_memory(), self.text.pin_memory(), targets, rows)
 
 
 class VQADataset(Dataset[VQABatch]):
