@@ -33,7 +33,8 @@ from perturbation.perturb.vqa import explained_questions
 from perturbation.removal.engine import Engine, VQAReader
 from perturbation.report.curves import areas
 
-QUESTIONS, BATCH = 500, 50
+QUESTIONS, BATCH = 300, 50
+READ_TOGETHER = {"cpu": 32, "cuda": 1024}  # subsets of tokens, by device
 VALUES = {"probability": "probability", "correct": "accuracy"}  # columns of the records, and what they are called
 PRODUCTS = {getattr(torch.ops.aten, name) for name in ("mm", "addmm", "bmm", "baddbmm", "convolution")}
 
@@ -143,7 +144,7 @@ def _outcome(trained: TrainedVQA, rows: Sequence[int], way: Way) -> Outcome:
         assert batch is not None  # generated images can be read
         batch = _as(batch, way.dtype)
         with way.context():
-            reader = VQAReader(Engine(way.model, 32))
+            reader = VQAReader(Engine(way.model, READ_TOGETHER[batch.pixels.device.type]))
             samples = reader.samples(batch)
             answers += [way.model.answers[k] for k in samples.inputs.answers.tolist()]
             explained = explained_questions(way.model, batch, chosen, given(samples.inputs.answers))
