@@ -82,7 +82,7 @@ def progress(total: int | None, what: str, unit: str = "") -> Iterator[Advance]:
 
     Args:
         total: Number of units; None if the progress can't be measured, so that only the time is shown.
-        what: Name of the activity.
+        what: Name of the activity; empty shows nothing, while the command waits for its user.
         unit: Name of the unit, in the plural.
 
     Yields:
@@ -128,7 +128,8 @@ def _render() -> RenderableType:
     stage = _stages[-1]
     bar = ProgressBar(stage.total, stage.done, width=16, pulse=stage.total is None)
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(stage.what, bar, stage.numbers())
+    if stage.what:
+        grid.add_row(stage.what, bar, stage.numbers())
     return grid
 
 
@@ -138,6 +139,8 @@ def _lines() -> Iterator[None]:
 
     def report() -> None:
         while not ended.wait(EVERY):
+            if not _stages[-1].what:
+                continue
             print(f"{_stages[-1].what}: {_stages[-1].numbers()}", file=sys.stderr, flush=True)
 
     reporter = threading.Thread(target=report, daemon=True)

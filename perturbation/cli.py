@@ -27,6 +27,7 @@ COMMANDS = {
     "sanity_check": ("perturbation.commands.sanity_check", "compare explanations before and after randomising layers"),
     "report": ("perturbation.commands.report", "write one HTML page from finished runs"),
     "reproduce": ("perturbation.commands.reproduce", "run all stages of an experiment, from the models to the report"),
+    "demo": ("perturbation.commands.demo", "ask a model in the browser, and see and test the explanation"),
     "benchmark": ("perturbation.commands.benchmark", "measure speed and memory, as ratios in one process"),
     "cache": ("clipmapper.commands.cache", "list, verify or prune the feature cache"),
     "export": ("clipmapper.commands.export", "write the encoder as a CLIP model of Hugging Face"),

@@ -151,6 +151,16 @@ class ReproduceConfig:
 
 
 @dataclass
+class DemoConfig(BaseExplainedConfig):
+    """Options of ``demo``; ``configs/demo.yaml`` explains each value."""
+
+    models: list[str] = items(anything, empty=True, repeated=True)
+    scenes: int = whole(1, 100)
+    host: str = text()
+    port: int = whole(0, 65535)
+
+
+@dataclass
 class LocaliseBaseConfig(BaseExplainedConfig):
     """Options of ``evaluate_explanations``; ``configs/evaluate_explanations.yaml`` explains each value."""
 

@@ -133,6 +133,10 @@ class WordCount:
         return f"words: {what}; they are in {self.affected} of {self.questions} questions: {shown}"
 
 
+class DoubtfulInput(UserWarning):
+    """A warning that a model's answer is doubtful, because its input is unlike that of the training, or was cut off."""
+
+
 class Examined(Protocol):
     """A model whose inputs can be examined."""
 
@@ -165,14 +169,23 @@ def examine(model: Examined, pixels: Tensor, questions: Sequence[str] | None = N
     ]
 
 
-def note_unknown(familiarity: Familiarity, asked: bool) -> None:
-    """Report on stderr which warnings are not possible, since no warning would otherwise look like no reason for one.
+def unknown_parts(familiarity: Familiarity, asked: bool) -> str:
+    """Return which warnings are not possible, since no warning would otherwise look like no reason for one.
 
     Args:
         familiarity: What is known about the training data.
         asked: Whether the model is asked questions.
+
+    Returns:
+        A sentence without a full stop; empty if all warnings are possible.
     """
     parts = {"questions": familiarity.words is None and asked, "images": familiarity.images is None}
-    if missing := " and ".join(name for name, absent in parts.items() if absent):
-        what = f"the checkpoint does not describe its training {missing}"
-        print(f"warning: {what}, so there are no warnings about unfamiliar {missing}", file=sys.stderr)
+    missing = " and ".join(name for name, absent in parts.items() if absent)
+    what = f"the checkpoint does not describe its training {missing}"
+    return f"{what}, so there are no warnings about unfamiliar {missing}" if missing else ""
+
+
+def note_unknown(familiarity: Familiarity, asked: bool) -> None:
+    """Report on stderr which warnings are not possible (:func:`unknown_parts`)."""
+    if line := unknown_parts(familiarity, asked):
+        print(f"warning: {line}", file=sys.stderr)

@@ -32,9 +32,14 @@ def page(sample: TracedSample, scores: Mapping[str, Scores], between: Sequence[A
         scores: Its scores by name of the explainer.
         between: Interaction of each word with the patches of each image, [n_words, rows, cols]; None if there is none.
     """
-    parts = [_one(sample, name, each, between) for name, each in scores.items()]
     answer = with_share(str(sample.answer), sample.answer.probability)
-    return f"<div><p>{escape(sample.question)}<br><b>{escape(answer)}</b></p>{''.join(parts)}</div>"
+    parts = "".join(panels(sample, scores, between))
+    return f"<div><p>{escape(sample.question)}<br><b>{escape(answer)}</b></p>{parts}</div>"
+
+
+def panels(sample: TracedSample, scores: Mapping[str, Scores], between: Sequence[Array] | None) -> list[str]:
+    """Return the part of :func:`page` of each explainer: its name, the coloured words, and the photos."""
+    return [_one(sample, name, each, between) for name, each in scores.items()]
 
 
 def _one(sample: TracedSample, name: str, scores: Scores, between: Sequence[Array] | None) -> str:

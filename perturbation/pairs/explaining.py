@@ -152,7 +152,7 @@ def _explained(model: Any, processor: Any, pair: Pair, chosen: Chosen, seed: int
             found = explain(model, processor, pair.image, pair.text, explainer=drawn, target=goal, **options)
         except ValueError as error:
             raise UserError(f"sample {pair.id}: {error}") from error
-        units = _units_of(pair, found)
+        units = units_of(pair, found)
         for name, explainer in chosen.traced.items():
             by = ScoredBy(name, control=explainer.control)
             if pair.image is not None and "image" in explainer.modalities:
@@ -175,7 +175,7 @@ def _with_own_draws(explainer: Explainer, name: str) -> Explainer:
     return explainer.with_seed(crc32(f"{explainer.seed}/{name}".encode())) if explainer.seeded else explainer
 
 
-def _units_of(pair: Pair, found: Explained) -> Units:
+def units_of(pair: Pair, found: Explained) -> Units:
     """Return the parts that an explanation scores: the cells of its map, and its words."""
     grid = (0, 0) if pair.image is None else found.image.shape
     boxes = cells(grid, (0, 0, 0, 0) if pair.image is None else found.sample.seen[0])

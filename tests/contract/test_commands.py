@@ -18,10 +18,10 @@ from public import PROJECT, composed, golden
 COMMANDS = (
     *("train", "evaluate", "explain", "perturb", "evaluate_explanations", "sanity_check"),
     *("pool_seeds", "report", "reproduce", "benchmark", "export", "pretrain_clip"),
-    *("train_llava", "cache"),
+    *("train_llava", "cache", "demo"),
 )
 TASKS, MAPPERS = ("vqa", "caption"), ("a", "b")
-WITHOUT_A_TASK = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip", "train_llava", "cache")
+WITHOUT_A_TASK = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip", "train_llava", "cache", "demo")
 OPTIONS = (
     *("data=coco", "data=easy_vqa", "data=vqav2", "data=vqav2_hub", "encoder=vit_b_32", "trainer=ddp"),
     *("logger=wandb", "logger=tensorboard", "experiment=paper_vqa", "experiment=paper_caption"),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from clipmapper.errors import UserError
-from clipmapper.explaining.familiarity import examine
+from clipmapper.explaining.familiarity import DoubtfulInput, examine
 from clipmapper.explaining.output import seen_box
 from clipmapper.explaining.partners import Partners
 from clipmapper.tasks.caption.decoding import greedy
@@ -154,7 +154,7 @@ def trace_caption(model: CLIPMapperCaption, processor: Any, asked: Asked) -> Tra
     weight = next(model.trained.parameters())
     pixels = model.encoder.pixels([image]).to(weight.device, weight.dtype)
     for line in examine(model, pixels)[0].warnings:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, DoubtfulInput, stacklevel=2)
     (caption,) = greedy(model, model.encoder.vision(pixels), model.encoder.text.context_length - 1)
     words = split_words(caption, model.encoder.tokenizer)
     named, over = asked.target if isinstance(asked.target, tuple) else (asked.target, None)

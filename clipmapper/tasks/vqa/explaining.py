@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clipmapper.errors import UserError
-from clipmapper.explaining.familiarity import examine
+from clipmapper.explaining.familiarity import DoubtfulInput, examine
 from clipmapper.explaining.output import seen_box
 from clipmapper.explaining.partners import Partners
 from clipmapper.tasks.vqa.config import ExplainConfig
@@ -167,7 +167,7 @@ def trace_question(model: CLIPMapperVQA, processor: Any, asked: Asked) -> Traced
     if text.truncated:
         found.append(f"the question is longer than the encoder's {model.encoder.text.context_length} tokens: cut off")
     for line in found:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, DoubtfulInput, stacklevel=2)
     traced = trace_vqa(model, pixels, text, y, asked.needs, [0], [0])
     shares = traced.logits[0].float().sigmoid()
     own, *named = (Answer(model.answers[k], float(shares[k])) for k in [int(traced.answers[0]), *classes])
