@@ -28,7 +28,7 @@ PACKAGES: dict[str, dict[str, Box]] = {
     "scripts": {"scripts": Box(0, ("scripts", "thin entry points"), ("scripts",))},
     "perturbation": {
         "pcommands": Box(0, ("commands, cli",), ("perturbation/commands", "perturbation/cli.py")),
-        "page": Box(1, ("page",), ("perturbation/page",)),
+        "page": Box(1, ("page, demo",), ("perturbation/page", "perturbation/demo")),
         "pruns": Box(
             2,
             ("perturb, localise,", "randomise, benchmark"),

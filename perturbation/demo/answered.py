@@ -33,7 +33,7 @@ MODALITIES: tuple[Modality, Modality] = ("image", "text")
 
 @dataclass(frozen=True)
 class Said:
-    """What a model says of a picture and a text."""
+    """What a model answers to a picture and a text."""
 
     text: str  #: empty for a dual encoder
     value: float  #: the value of the answer to the complete question, such as its probability
@@ -41,7 +41,7 @@ class Said:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What is left of a picture or a text when a share of it is removed, and what the model says of it."""
+    """What is left of a picture or a text when a share of it is removed, and what the model answers."""
 
     share: float
     kept: Mask  #: of the cells or words

@@ -64,7 +64,7 @@ def parts(answered: Answered, cells: frozenset[int], words: frozenset[int], said
         cells: Numbers of the removed cells.
         words: Numbers of the removed words.
         said: What the model says now.
-        before: What it says of the complete question.
+        before: What it says when nothing is removed.
     """
     kept = _all_but(len(answered.units.boxes), cells)
     first = next((name for name, scored in answered.scored.items() if "text" in scored), None)

@@ -142,7 +142,7 @@ def _of_checkpoint(path: Path) -> Loader:
 
 def _of_hugging_face(path: str) -> Loader:
     def load() -> tuple[Any, Any]:
-        config = HuggingFaceConfig("huggingface", path=path, max_new_tokens=MOST_TOKENS)
+        config = HuggingFaceConfig(name="huggingface", layers=None, path=path, max_new_tokens=MOST_TOKENS)
         found = load_hugging_face(config, "models")
         return found.model, found.processor
 

@@ -57,7 +57,7 @@ class Removing:
     """An answered question, and the parts that were removed from it."""
 
     answered: Answered
-    before: Said  #: what the model says of the complete question
+    before: Said  #: what the model says when nothing is removed
     cells: frozenset[int] = NOTHING
     words: frozenset[int] = NOTHING
 
@@ -178,7 +178,7 @@ def blocks_of(page: Page) -> gr.Blocks:
                 model = gr.Dropdown(page.models.names, value=page.models.names[0], label="Model")
                 names = gr.Dropdown(
                     in_order(page.explainers),
-                    value=in_order(page.chosen),
+                    value=in_order(page.chosen)[:MOST_EXPLAINERS],
                     multiselect=True,
                     max_choices=MOST_EXPLAINERS,
                     label="Explainers",

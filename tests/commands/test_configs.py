@@ -23,6 +23,7 @@ from clipmapper.tasks.caption.config import ExplainCaptionConfig
 from clipmapper.tasks.vqa.config import ExplainConfig
 from clipmapper.training.trainer import build_logger
 from perturbation.config import (
+    DemoConfig,
     LocaliseConfig,
     PerturbCaptionsConfig,
     PerturbConfig,
@@ -48,6 +49,7 @@ SCHEMAS = {
     "pretrain_clip": PretrainConfig,
     "train_llava": TrainLlavaConfig,
     "cache": CacheConfig,
+    "demo": DemoConfig,
 }
 NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # keys without a default
 GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment", "paths")

@@ -22,7 +22,7 @@ OF_MODEL = {
     "sanity_check": ("samples=4",),
 }
 #: Commands without a model.
-BARE = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip", "train_llava", "cache")
+BARE = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip", "train_llava", "cache", "demo")
 CAPTION = ("task.max_length=20",)
 #: The golden captioning model is rarely right about scenes that it was not trained on.
 JUDGED = ("split=train", "samples=30")
@@ -39,6 +39,7 @@ TINY = {
     "reproduce": (),
     "benchmark": ("sizes=[tiny]", "task.optim.batch_size=8"),
     "cache": (),
+    "demo": ("scenes=1", "port=0", "threads=1"),
     "export": ("encoder=shapes_tiny",),  # the paper's encoder would be downloaded
     "pretrain_clip": (
         *("steps=2", "batch_size=16", "warmup_steps=1", "pool_scenes=64", "probe_scenes=60"),

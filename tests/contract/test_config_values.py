@@ -32,6 +32,7 @@ from clipmapper.llava.config import TrainLlavaConfig
 from clipmapper.places import CONFIGS
 from clipmapper.tasks import TASKS
 from perturbation.config import (
+    DemoConfig,
     LocaliseConfig,
     LocaliseModelConfig,
     PerturbCaptionsConfig,
@@ -71,6 +72,7 @@ VARIANTS: list[tuple[str, tuple[str, ...], type[Any]]] = [
     ("pretrain_clip", (), PretrainConfig),
     ("train_llava", (), TrainLlavaConfig),
     ("cache", (), CacheConfig),
+    ("demo", (), DemoConfig),
 ]
 BAD: list[Any] = [
     *(math.nan, math.inf, None, 0, -3, 1e308, 10**30, 1.5, "nonsense", True, [1, 2], {"a": 1}, ""),
@@ -82,7 +84,7 @@ ZERO = {
     *("seed", "data.seed", "data.reserved", "data.workers", "data.extra_captions", "mapper.dropout"),
     *("task.optim.lr", "task.optim.weight_decay", "task.optim.warmup_steps", "task.optim.decay_start"),
     *("task.label_smoothing", "trainer.gradient_clip_val", "trainer.patience", "ceiling.samples"),
-    *("lr", "caption_weight", "patch_weight", "prompt_weight", "unused_days"),
+    *("lr", "caption_weight", "patch_weight", "prompt_weight", "unused_days", "port"),
 }
 ZERO_IN_RUNS = {"report.samples", "reproduce.samples"}
 HUGE = {"trainer.gradient_clip_val"}

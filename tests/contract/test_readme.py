@@ -35,6 +35,7 @@ from small_runs import TINY, small
 from tiny_runs import script
 
 from explain import record
+from perturbation.demo import serving
 from perturbation.reproduce import run
 
 PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(), sessions()
@@ -231,6 +232,7 @@ def test_a_command_line_runs(line: CommandLine, command: Command, root: Path, mo
         pytest.skip("there is no Java")
     shrink_benchmarks(monkeypatch)
     monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", "pass"))  # the stages of reproduce do nothing
+    monkeypatch.setattr(serving, "wait", lambda: None)  # the demo's server ends at once
     typed = filled(line, root, runs_of(line, root, command), folder_of(line, root, command))
     places = [f"paths.root={root}", *([f"paths.runs={root / 'more'}"] if line.script == "train" else [])]
     status, out, errors = command(line.script, *typed, *small(line.script, line.arguments), *places)

@@ -1,4 +1,4 @@
-"""What the demo says without some parts is what the model says of such pictures and texts."""
+"""The answers of the demo without some parts are those of the model to such pictures and texts."""
 
 from __future__ import annotations
 
