@@ -13,9 +13,8 @@ from typing import Any
 import torch
 
 import clipmapper.tasks.vqa.explaining  # noqa: F401 - it lets explain.explain trace CLIPmapper
-from clipmapper.any_model.load import EMBEDDED, load_hugging_face
+from clipmapper.any_model.load import load_hugging_face
 from clipmapper.choice import Candidate, newest_checkpoint, newest_checkpoints
-from clipmapper.config.schema import HuggingFaceConfig
 from clipmapper.encoder.load import use
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import unknown_parts
@@ -24,7 +23,6 @@ from clipmapper.tasks.vqa.model import CLIPMapperVQA, load_vqa
 from clipmapper.text import printable
 from clipmapper.weights import SUFFIX
 from explain.sample.inputs import OF_IMAGES
-from explain.sample.traced import MOST_TOKENS
 from perturbation.config import DemoConfig
 from perturbation.pairs.reader import PairReader
 from perturbation.pairs.scorers.choose import scorer_of
@@ -97,7 +95,7 @@ def _shipped() -> dict[str, Loader]:
     files = {mapper: pretrained_file("vqa", mapper) for mapper in ("b", "a")}
     found = {f"CLIPmapper {mapper}, shipped": _of_checkpoint(file) for mapper, file in files.items() if file}
     if LLAVA.is_dir() and find_spec("transformers"):
-        found["LLaVA for shapes, shipped"] = _of_hugging_face(EMBEDDED)
+        found["LLaVA for shapes, shipped"] = _of_hugging_face(str(LLAVA))
     return found
 
 
@@ -142,8 +140,10 @@ def _of_checkpoint(path: Path) -> Loader:
 
 def _of_hugging_face(path: str) -> Loader:
     def load() -> tuple[Any, Any]:
-        config = HuggingFaceConfig(name="huggingface", layers=None, path=path, max_new_tokens=MOST_TOKENS)
-        found = load_hugging_face(config, "models")
+        try:
+            found = load_hugging_face(path)
+        except UserError as error:
+            raise UserError(f"models: {error}") from error
         return found.model, found.processor
 
     return load

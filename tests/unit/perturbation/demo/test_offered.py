@@ -59,7 +59,7 @@ def test_damage_is_told_when_the_model_is_chosen(tmp_path: Path) -> None:
     models = Models(demo_config(tmp_path, models=[str(damaged), str(tmp_path / "missing")]))
     with pytest.raises(UserError, match=r"mine\.safetensors"):
         models.load(str(damaged))
-    with pytest.raises(UserError, match=r"models=.*missing"):
+    with pytest.raises(UserError, match=r"models: .*missing"):
         models.load(str(tmp_path / "missing"))
 
 
