@@ -24,7 +24,7 @@ PAGE = "report.html"
 LIMIT = 8_000_000  # bytes
 #: Titles of the groups of sections, by the commands of each group, in the order of the page.
 GROUPS = {
-    "Models and data": ("train", "evaluate"),
+    "Models and data": ("train", "train_llava", "evaluate"),
     "Explanations": ("explain",),
     "Perturbation tests": ("perturb", "pool_seeds"),
     "Localisation": ("evaluate_explanations",),
@@ -148,7 +148,13 @@ def _data(settings: dict[str, Any]) -> str:
 
 def _model(settings: dict[str, Any]) -> str:
     if "model" in settings:
-        return ", ".join(str(value) for value in settings["model"].values())
+        left_out = {"max_new_tokens"}
+        named = {key: value for key, value in settings["model"].items() if value is not None and key not in left_out}
+        layers = named.pop("layers", None)
+        return ", ".join([*map(str, named.values()), *([f"layers {layers}"] if layers else [])])
+    if "decoder" in settings:
+        sizes = f"{counted(settings['decoder']['layers'], 'layer')}, {counted(settings['decoder']['heads'], 'head')}"
+        return f"LLaVA: the vision tower of the embedded encoder, a projector, and a Llama decoder ({sizes})"
     if not {"mapper", "encoder"} <= settings.keys():
         return ""
     mapper, encoder = settings["mapper"], settings["encoder"]
@@ -161,6 +167,7 @@ def _section(run: Run, samples: int) -> Section:
         return sections.explanations(run, samples)
     makers: dict[str, Any] = {
         "train": sections.scores,
+        "train_llava": sections.generation,
         "evaluate": sections.scores,
         "perturb": perturbing.section,
         "pool_seeds": perturbing.section,

@@ -22,6 +22,7 @@ CONFIG, OWN = "config.yaml", "report"
 #: The files of each command that are written last; one of them is enough.
 RESULTS = {
     "train": ("metrics.json",),
+    "train_llava": ("llava.json",),
     "evaluate": ("metrics.json",),
     "explain": (CONTENTS,),
     "perturb": ("perturbation.json",),

@@ -35,6 +35,19 @@ def scores(run: Run) -> Section:
     return Section(asked, _facts(content), _about_scores(answers, captions), parts)
 
 
+def generation(run: Run) -> Section:
+    """Return the section of a training of a LLaVA: what it generates about the test scenes."""
+    content = run.result()
+    found = content["test"]
+    answers, true = found["vqa"], f"{number(found['true_captions'])} %"
+    findings = [*_about_scores({"test": answers}, {}), f"Captions that are true of the scene, test: {true}."]
+    facts = [("parameters", f"{content['parameters']:,}"), ("words", str(content["words"]))]
+    if run.settings.get("blind"):
+        facts.append(("blind", "all images are alike for this model"))
+    asked = "How well does the model answer questions about images and describe them, by greedy generation?"
+    return Section(asked, facts, findings, [_accuracies({"test": answers})])
+
+
 def _facts(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("checkpoint", str(content["checkpoint"]))] if "checkpoint" in content else []
 

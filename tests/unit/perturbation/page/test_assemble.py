@@ -19,15 +19,17 @@ from report_runs import (
     write_config,
     write_evaluation,
     write_explain,
+    write_llava,
     write_localisation,
     write_perturb,
 )
 
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
+from clipmapper.places import CONFIGS
 from perturbation.page import assemble
 from perturbation.page.assemble import make_page
-from perturbation.page.runs import Run, read_run, runs_of
+from perturbation.page.runs import RESULTS, Run, read_run, runs_of
 from perturbation.reproduce.stages import DONE, FAILED, SKIPPED, Stage, save
 
 ADDRESS = ("src", "href", "xlink:href", "srcset", "action", "data", "poster", "background")
@@ -49,6 +51,26 @@ def has_alternatives(page: Parsed) -> None:
     assert all(len(attributes["aria-label"]) > 10 for attributes in pictures)
     for attributes in page.every("svg"):
         assert attributes.get("role") == "img" or attributes.get("aria-hidden") == "true"
+
+
+def test_runs_of_every_command_with_results_have_a_section() -> None:
+    """A new command is covered by itself."""
+    without = {"report", "reproduce", "export", "cache"}  # they write no results of their own
+    commands = {path.stem for path in CONFIGS.glob("*.yaml")} - without
+    assert set(RESULTS) == commands == {name for names in assemble.GROUPS.values() for name in names}
+
+
+def test_a_generative_model_and_explanations_of_it(tmp_path: Path) -> None:
+    model = {"name": "huggingface", "path": "embedded", "max_new_tokens": 40, "layers": None}
+    runs = [write_llava(tmp_path / "llava"), write_perturb(tmp_path / "all"), write_perturb(tmp_path / "layers")]
+    write_config(runs[1], "perturb", model=model)
+    write_config(runs[2], "perturb", model={**model, "layers": {"text": [0, 1]}})
+    page = Parsed(page_of(*runs, root=tmp_path))
+    sizes = "(4 layers, 2 heads)"
+    assert f"LLaVA: the vision tower of the embedded encoder, a projector, and a Llama decoder {sizes}" in page.text
+    assert "Captions that are true of the scene, test: 80.0" in page.text
+    assert "huggingface, embedded, layers {'text': [0, 1]}" in page.text
+    assert "40" not in page.text.split("huggingface, embedded")[1][:12]
 
 
 def test_six_runs(tmp_path: Path) -> None:

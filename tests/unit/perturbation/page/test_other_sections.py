@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from report_runs import write_config, write_evaluation, write_localisation, write_sanity
+from report_runs import write_config, write_evaluation, write_llava, write_localisation, write_sanity
 
 from clipmapper.files import write_json
 from perturbation.page import localising, sections
@@ -72,6 +72,18 @@ def test_scores_of_answers(tmp_path: Path) -> None:
         "other": "80.0",
         "color": "90.0",
     }
+
+
+def test_generated_answers_and_captions(tmp_path: Path) -> None:
+    section = sections.generation(read_run(write_llava(tmp_path / "run", blind=True)))
+    assert section.findings == [
+        "Accuracy of the answers, test: 97.5 % of 6 questions.",
+        "Captions that are true of the scene, test: 80.0 %.",
+    ]
+    blind = ("blind", "all images are alike for this model")
+    assert section.facts == [("parameters", "1,500"), ("words", "113"), blind]
+    [table] = parts(section)[0].values()
+    assert {name: cells[0].text for name, cells in table.rows}["same"] == "87.0"
 
 
 def test_scores_of_captions(tmp_path: Path) -> None:
