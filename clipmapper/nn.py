@@ -35,7 +35,8 @@ class Tokens:
 
     def pin_memory(self) -> Tokens:
         """Return the tokens in pinned memory, from which a GPU copies them while it computes."""
-        return Tokens(self.features.pin_memory(), self.valid.pin_memory(), self.index.pin_memory())
+        # Rows that share memory, as those of positions do, cannot be pinned.
+        return Tokens(*(each.contiguous().pin_memory() for each in (self.features, self.valid, self.index)))
 
 
 def on_device(tensor: Tensor, device: torch.device | str) -> Tensor:

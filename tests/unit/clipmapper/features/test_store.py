@@ -233,3 +233,15 @@ def test_a_shard_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match=r"No space left on device: .*shard-"):
         write_shard(tmp_path, "store", KEYS, items())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_gathered_tokens_can_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pinned(tensor: torch.Tensor) -> torch.Tensor:  # as torch does, but without a GPU
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    store = FeatureStore.written(tmp_path / "store", [torch.randn(n, 4) for n in (3, 5)])
+    tokens = store.gather(np.array([0, 1, 0]))
+    found = tokens.pin_memory()
+    for name in ("features", "valid", "index"):
+        assert torch.equal(getattr(found, name), getattr(tokens, name))
