@@ -76,11 +76,12 @@ def command(config_name: str, continued: str | None = None) -> Callable[[Task], 
             os.environ["HYDRA_FULL_ERROR"] = "1"  # with full errors, Hydra lets every exception reach our handler
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
-                with _without_foreign_messages(), _errors_in_one_line(), sweep.failures_at_the_end():
+                with _without_foreign_messages(), _errors_in_one_line(), sweep.failures_at_the_end(config_name, given):
                     _check_typed(given)
                     sys.argv[1:] = for_hydra(given)
                     line = shlex.join([f"scripts/{config_name}.py", *given])
-                    frame(_in_run_folder(task, typed_in, line, continued))()
+                    with _leaving_after_signal():
+                        frame(_in_run_folder(task, typed_in, line, continued))()
             finally:
                 sys.argv[:] = typed_in
 
@@ -101,12 +102,12 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
 
         def ending(stop: stopping.Stopped) -> str:
             workers.end_watched()
-            return started.stopped(stop.name)
+            return started.stopped(stop.name) + sweep.rest()
 
         workers.going_on = started.going_on
         # Errors are handled here, since Hydra would print an additional line above ours.
         with (
-            _going_on_with_other_jobs(),
+            _going_on_with_other_jobs(folder),
             _errors_in_one_line(folder),
             _without_bare_folder(folder),
             _stops_in_one_line(started),
@@ -137,21 +138,37 @@ def _arguments(line: str) -> list[str]:
 
 
 @contextmanager
-def _going_on_with_other_jobs() -> Iterator[None]:
+def _going_on_with_other_jobs(folder: Path) -> Iterator[None]:
     """Run a job of a sweep in the body: if it fails, the others are run. If the command is no sweep, do nothing."""
     if not sweep.is_job():
         yield
         return
-    sweep.begin_job()
+    with _without_foreign_messages(), sweep.job(folder):
+        try:
+            yield
+        except SystemExit as leaving:
+            if leaving.code != 1 or not sweep.note_failure():
+                raise
+        except Exception:
+            if not sweep.note_failure():
+                raise
+            traceback.print_exc()
+
+
+@contextmanager
+def _leaving_after_signal() -> Iterator[None]:
+    """End the process in one line when a signal stops what the body does."""
     try:
         yield
-    except SystemExit as leaving:
-        if leaving.code != 1:
+        stopping.check()
+    except BaseException:
+        if not stopping.is_asked():  # libraries may have replaced the exception that the signal raised
             raise
-        sweep.note_failure()
-    except Exception:
-        sweep.note_failure()
-        traceback.print_exc()
+        if os.environ.get("CLIPMAPPER_TRACE") == "1":
+            traceback.print_exc()
+        elif line := stopping.last_line():
+            console.print_last(line)
+        sys.exit(stopping.asked().status)
 
 
 @contextmanager
@@ -162,16 +179,9 @@ def _stops_in_one_line(started: StartedRun) -> Iterator[None]:
         UserError: Another process of a distributed run ended badly.
     """
     try:
-        yield
-        stopping.check()
-    except BaseException as error:
-        if stopping.is_asked():  # libraries may have replaced the exception that the signal raised
-            stop = stopping.asked()
-            if os.environ.get("CLIPMAPPER_TRACE") == "1":
-                traceback.print_exc()
-            elif stopping.may_say():
-                console.print_last(started.stopped(stop.name))
-            sys.exit(stop.status)
+        with _leaving_after_signal():
+            yield
+    except Exception as error:
         if not isinstance(error, UserError) and (line := workers.death_of_another(error)):
             raise UserError(f"{line}{started.going_on()}") from error
         raise

@@ -22,7 +22,7 @@ _NAME = re.compile(r"\..*\.(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.
 
 def partial_path(path: Path) -> Path:
     """Return a new temporary name for ``path``, hidden and in the same folder."""
-    return path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+    return path.with_name(f".{path.name}.{place()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def remove_left_over(paths: Iterator[Path]) -> None:
 def has_ended(path: Path) -> bool | None:
     """Return whether the process that chose a temporary name has ended; None if it runs elsewhere."""
     found = _NAME.fullmatch(path.name)
-    return not _lives(int(found["process"])) if found and found["place"] == _place() else None
+    return not lives(int(found["process"])) if found and found["place"] == place() else None
 
 
 def is_left_over(path: Path) -> bool:
@@ -96,7 +96,8 @@ def is_left_over(path: Path) -> bool:
         return False
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
+    """Return whether a process of this machine lives."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -107,7 +108,7 @@ def _lives(process: int) -> bool:
 
 
 @cache
-def _place() -> str:
+def place() -> str:
     """Return a name of where ids of processes are unique: a running machine, or a container of it."""
     names = [platform.node()]
     with suppress(OSError):

@@ -56,6 +56,7 @@ class _State:
     deferring: bool = False
     patience: float = math.inf  # seconds in which the main thread handles a signal that waits
     ending: Callable[[Stopped], str] | None = None  # None before the work begins
+    before: Callable[[], object] = bool  # is called before a signal is raised
     said: threading.Lock = field(default_factory=threading.Lock)  # locked when the last line was printed
     child: bool = False  # its parent decides when it ends
 
@@ -104,6 +105,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
         ask(signal.Signals(number))
         if _state.ending is None:
             _end(_state, asked())
+        if not _state.deferring:
+            _state.before()
         check()
 
 
@@ -123,26 +126,32 @@ def _hear(state: _State, number: int | None) -> None:
 
 def _end(state: _State, stop: Stopped) -> NoReturn:
     """End the process without its cleanup, in one line."""
-    if not state.child and state.said.acquire(blocking=False):
-        line = f"stopped by {stop.name}: nothing was begun" if state.ending is None else state.ending(stop)
+    if (line := _last_line(state, stop)) is not None:
         end_now(line, stop.status)
     _restore_terminal()
     os._exit(stop.status)
 
 
-def begin_work(ending: Callable[[Stopped], str]) -> None:
+def _last_line(state: _State, stop: Stopped) -> str | None:
+    if state.child or not state.said.acquire(blocking=False):
+        return None
+    return f"stopped by {stop.name}: nothing was begun" if state.ending is None else state.ending(stop)
+
+
+def begin_work(ending: Callable[[Stopped], str], before: Callable[[], object] = bool) -> None:
     """Tell that from now on there may be something to keep, so that a signal no longer ends the process at once.
 
     Args:
         ending: Function that ends other processes and returns the last line. It is called, in any thread, if the
             process is ended without its cleanup.
+        before: Function that is called before a signal is raised as an exception.
     """
-    _state.ending = ending
+    _state.ending, _state.before = ending, before
 
 
-def may_say() -> bool:
-    """Return whether the last line is still to be printed, and by the caller."""
-    return not _state.child and _state.said.acquire(blocking=False)
+def last_line() -> str | None:
+    """Return the line that ends this process after a signal, once; None if another process prints one."""
+    return _last_line(_state, asked())
 
 
 def ask(signum: signal.Signals) -> None:

@@ -1,13 +1,14 @@
 """A sweep (``--multirun``): a job that fails does not end it, and the failed ones are named at its end.
 
-The jobs run in this process or in others (Hydra's launchers), so those that fail are noted in a file.
+The jobs run in this process or in others (Hydra's launchers), so those that run and those that fail are noted in files.
+A signal to the sweep ends its jobs, which keep their work.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,28 +17,54 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from clipmapper.errors import UserError
-from clipmapper.process import workers
+from clipmapper.process import jobs, stopping, workers
+from clipmapper.process.partial import place
 
-_NOTES = "CLIPMAPPER_SWEEP"  # environment: id of the process of the sweep, and the file of the failed jobs
+_NOTES = "CLIPMAPPER_SWEEP"  # environment: the machine and the process of the sweep, and the folder of its notes
+_PATIENCE = 20.0  # seconds that jobs get to end after a signal, before they are killed
 
 
 @contextmanager
-def failures_at_the_end() -> Iterator[None]:
+def failures_at_the_end(command: str, given: Sequence[str]) -> Iterator[None]:
     """Run a sweep in the body, or anything else, to which this does nothing.
+
+    Args:
+        command: The name of the command.
+        given: Its arguments.
 
     Raises:
         UserError: Jobs failed; the message names them.
     """
     with TemporaryDirectory(prefix="clipmapper-") as folder:
-        notes = Path(folder) / "failed"
-        os.environ[_NOTES] = f"{os.getpid()}:{notes}"
+        notes = Path(folder)
+        os.environ[_NOTES] = f"{place()}:{os.getpid()}:{notes}"
+        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*given}:
+            _begin(command, notes)
         try:
             yield
         finally:
             del os.environ[_NOTES]
-        failed = [json.loads(line) for line in notes.read_text("utf-8").splitlines()] if notes.is_file() else []
+        failed = [json.loads(path.read_text("utf-8")) for path in notes.glob("failed-*")]
     if failed:
-        raise UserError(f"{len(failed)} jobs of the sweep failed: {'; '.join(failed)}")
+        names = "; ".join(name for _, name in sorted(failed))
+        raise UserError(f"{len(failed)} jobs of the sweep failed: {names}")
+
+
+def _begin(command: str, notes: Path) -> None:
+    """Let a signal end the jobs, and then the sweep, in one line that names the jobs."""
+    ended: list[str] = []
+
+    def end_jobs() -> None:
+        stopping.defer(True)
+        ended.extend(jobs.end(notes, _PATIENCE))
+        stopping.defer(False)
+
+    def last_line(stop: stopping.Stopped) -> str:
+        line = f"stopped by {stop.name}: the sweep of {command}"
+        what = "; ".join(ended) or "none had begun"
+        return f"{line}; jobs that were stopped: {what}; to go on run these and those that had not begun again"
+
+    stopping.begin_work(last_line, end_jobs)
 
 
 def is_job() -> bool:
@@ -45,15 +72,48 @@ def is_job() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def begin_job() -> None:
-    """End this process with that of the sweep, if that has started it."""
-    parent = int(os.environ.get(_NOTES, "0:").partition(":")[0])
-    if parent == os.getppid():
-        workers.end_with_parent(parent)
+@contextmanager
+def job(folder: Path) -> Iterator[None]:
+    """Run a job of a sweep in the body. In a process of its own, it ends with the sweep, which gets the signals.
+
+    Args:
+        folder: The run folder.
+    """
+    machine, sweep, notes = _notes()
+    if sweep == os.getpid():
+        yield
+    elif machine != place():  # such as a node of a cluster, whose signals are for the job
+        with stopping.stoppable():
+            yield
+    else:
+        with jobs.noted(notes, f"{_name()} in {folder}"):
+            workers.end_with(sweep)
+            os.environ[stopping.PARENT] = str(sweep)
+            with stopping.stoppable():
+                del os.environ[stopping.PARENT]
+                yield
 
 
-def note_failure() -> None:
-    """Note that the running job has failed."""
+def note_failure() -> bool:
+    """Note that the running job has failed; return whether the sweep will read that."""
+    machine, _, notes = _notes()
+    if machine != place():
+        return False
+    number = HydraConfig.get().job.num
+    (notes / f"failed-{number}").write_text(json.dumps([number, _name()]), "utf-8")
+    return True
+
+
+def rest() -> str:
+    """Return what becomes of the other jobs when the running one stops in the sweep's own process."""
+    return "; the jobs of the sweep after this one were not begun" if is_job() and _notes()[1] == os.getpid() else ""
+
+
+def _notes() -> tuple[str, int, Path]:
+    machine, sweep, notes = os.environ[_NOTES].split(":", 2)
+    return machine, int(sweep), Path(notes)
+
+
+def _name() -> str:
     job = HydraConfig.get().job
-    with Path(os.environ[_NOTES].partition(":")[2]).open("a", encoding="utf-8") as notes:
-        notes.write(f"{json.dumps(f'number {job.num} ({job.override_dirname})')}\n")
+    return f"number {job.num} ({job.override_dirname})"

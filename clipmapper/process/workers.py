@@ -20,6 +20,7 @@ from pathlib import Path
 
 from clipmapper.errors import UserError
 from clipmapper.process import stopping
+from clipmapper.process.partial import lives
 
 LINES = "CLIPMAPPER_LINES"  # environment: folder for the errors of a distributed run, which the first process prints
 _POLL = 0.2  # seconds
@@ -29,7 +30,7 @@ def follow_parent() -> None:
     """End this process with the process of this project that started it, if one did."""
     parent = os.environ.pop(stopping.PARENT, None)  # not for the processes that this one starts
     if parent is not None:
-        end_with_parent(int(parent), _tell_end_of_first)
+        end_with(int(parent), _tell_end_of_first)
 
 
 def _tell_end_of_first() -> None:
@@ -38,11 +39,17 @@ def _tell_end_of_first() -> None:
         stopping.end_now(line, 1)
 
 
-def end_with_parent(parent: int, end: Callable[[], object] = lambda: None) -> None:
-    """Start a thread that ends this process, after calling ``end``, when its parent has ended in whatever way."""
+def end_with(process: int, end: Callable[[], object] = lambda: None) -> None:
+    """Start a thread that ends this process, after calling ``end``, when another one has ended in whatever way.
+
+    Args:
+        process: The parent of this process, or a parent of that.
+        end: The function that is called before.
+    """
+    child = os.getppid() == process
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == process if child else lives(process):
             time.sleep(_POLL)
         end()
         os._exit(1)
@@ -77,7 +84,7 @@ def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    end_with_parent(parent)
+    end_with(parent)
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from perturb_runs import Trained
+from processes import LINUX, lives
 from tiny_runs import PROJECT, Tiny, assert_same_weights, checkpoint_of, finish, start, weights_of
 
 from perturbation.cli import COMMANDS
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 SLOW = pytest.mark.slow
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 Command = Callable[..., tuple[int, str, list[str]]]
 
 
@@ -87,14 +87,6 @@ def started_ddp(tiny: Tiny, run: Path, *more: str) -> tuple[subprocess.Popen[str
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(children) == 1
     return process, int(children[0])
-
-
-def lives(number: int) -> bool:
-    """Return whether a process lives; one that ended, but is still in the table, does not."""
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @SLOW

@@ -26,7 +26,7 @@ def test_only_what_killed_processes_have_left_is_removed(tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: ended.pid)
         dead, dead_folder = partial_path(tmp_path / "dead"), partial_path(tmp_path / "folder")
-        patch.setattr(partial, "_place", lambda: "0" * 8)
+        patch.setattr(partial, "place", lambda: "0" * 8)
         elsewhere, old = partial_path(tmp_path / "elsewhere"), partial_path(tmp_path / "old")
     for path in (mine, dead, elsewhere, old, tmp_path / "result"):
         path.touch()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import LINUX, end_soon, lives
 
 from clipmapper.errors import UserError
 from clipmapper.process.workers import Watched, end_with_thread, pool
@@ -29,15 +30,7 @@ STARTS = {
 }
 
 
-def lives(number: int) -> bool:
-    """Return whether a process lives; one that ended, but is still in the table, does not."""
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+@LINUX
 @pytest.mark.parametrize("start", STARTS)
 def test_they_end_when_their_parent_is_killed(start: str) -> None:
     with subprocess.Popen([sys.executable, "-c", HEAD + STARTS[start]], stdout=-1, text=True) as parent:
@@ -46,10 +39,7 @@ def test_they_end_when_their_parent_is_killed(start: str) -> None:
         assert children
         assert all(map(lives, children))
         parent.kill()
-    until = time.monotonic() + 5
-    while any(map(lives, children)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(map(lives, children))
+    assert end_soon(children)
 
 
 def test_a_pool_ends_at_once_after_an_error() -> None:

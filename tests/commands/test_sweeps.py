@@ -1,0 +1,126 @@
+"""Sweeps by all launchers of one machine: failed jobs are named at the end, and a signal ends the jobs in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from processes import LINUX, end_soon, lives
+from tiny_runs import PROJECT
+
+PLUGINS = {"basic": "hydra", "joblib": "hydra_plugins.hydra_joblib_launcher", "submitit_local": "submitit"}
+# A command with jobs that say that they run, and wait; one fails, if a file says so.
+COMMAND = """
+import sys
+from pathlib import Path
+
+from clipmapper.process import stopping
+
+if __name__ == "__main__":
+    with stopping.stoppable():
+        from clipmapper.cli import command
+
+        def job(config, run):
+            import os
+            import time
+            from clipmapper.errors import UserError
+            root = Path(config.paths.root)
+            if root.name == "bad":
+                raise UserError("this job fails; give it up")
+            (run / f"process-{os.getpid()}").touch()
+            while not root.name == "good":
+                time.sleep(0.1)
+
+        command("report")(job)()
+"""
+SLOW = pytest.mark.slow
+
+
+def launched(launcher: str, folder: Path, *roots: str) -> subprocess.Popen[str]:
+    """Start a sweep over values of ``paths.root`` in a process group of its own."""
+    if find_spec(PLUGINS[launcher].partition(".")[0]) is None or find_spec(PLUGINS[launcher]) is None:
+        pytest.skip(f"Hydra's launcher {launcher} is not installed")
+    script = folder / "report.py"
+    script.write_text(COMMAND)
+    values = [f"paths.root={','.join(str(folder / each) for each in roots)}", f"paths.runs={folder / 'runs'}"]
+    line = [sys.executable, str(script), "--multirun", f"hydra/launcher={launcher}", *values]
+    more = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CLIPMAPPER_TRACE": "0"}
+    return subprocess.Popen(
+        [*line, *more, f"hydra.sweep.dir={folder / 'runs'}"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def running(folder: Path, count: int) -> list[int]:
+    """Wait for jobs; return their processes."""
+    until = time.monotonic() + 120
+    while len(found := list(folder.rglob("process-*"))) < count and time.monotonic() < until:
+        time.sleep(0.05)
+    return [int(path.name.partition("-")[2]) for path in found]
+
+
+def lines_of(errors: str) -> list[str]:
+    return [line for line in errors.splitlines() if " is running: " not in line]
+
+
+@pytest.mark.parametrize("launcher", [pytest.param(name, marks=SLOW) for name in PLUGINS])
+def test_the_other_jobs_run_when_some_fail(launcher: str, tmp_path: Path) -> None:
+    process = launched(launcher, tmp_path, "bad", "good", "other/bad")
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert len(list(tmp_path.rglob("process-*"))) == 1
+    last = lines_of(err)[-1]
+    assert last.startswith("error: 2 jobs of the sweep failed: number 0 (paths.root=")
+    assert "; number 2 (paths.root=" in last
+    said = [line for line in lines_of(err) if line == "error: this job fails; give it up"]
+    assert len(said) == (0 if launcher == "submitit_local" else 2)  # submitit writes into a file for each job
+    assert len(lines_of(err)) == 1 + len(said)
+
+
+@LINUX
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
+@pytest.mark.parametrize("launcher", [name if name == "joblib" else pytest.param(name, marks=SLOW) for name in PLUGINS])
+def test_a_signal_ends_a_sweep_with_its_jobs_in_one_line(launcher: str, number: signal.Signals, tmp_path: Path) -> None:
+    process = launched(launcher, tmp_path, "first", "second")
+    jobs = running(tmp_path, 1 if launcher == "basic" else 2)
+    if number == signal.SIGINT:  # as in a terminal
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == (130 if number == signal.SIGINT else 143)
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert len(lines_of(err)) == 1, err
+    if launcher == "basic":
+        assert lines_of(err)[0].startswith(f"stopped by {name}: report; ")
+        assert lines_of(err)[0].endswith("; the jobs of the sweep after this one were not begun")
+    else:
+        assert lines_of(err)[0].startswith(
+            f"stopped by {name}: the sweep of report; jobs that were stopped: number 0 ("
+        )
+        assert "; number 1 (" in lines_of(err)[0]
+    assert end_soon(jobs)
+
+
+@LINUX
+@SLOW
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_the_jobs_of_a_killed_sweep_end(launcher: str, tmp_path: Path) -> None:
+    process = launched(launcher, tmp_path, "first", "second")
+    jobs = running(tmp_path, 2)
+    assert all(map(lives, jobs))
+    process.kill()
+    process.wait()
+    assert end_soon(jobs)
