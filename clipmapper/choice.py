@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from clipmapper.encoder.load import use
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes, read_json
 from clipmapper.pretrained import FOLDER, pretrained_file
+from clipmapper.process.launched import is_first
 from clipmapper.storage.card import Metrics
 from clipmapper.storage.validation import check
 from clipmapper.text import check_text, printable
@@ -205,7 +205,7 @@ def _choose(paths: list[Path]) -> Path | None:
 
 
 def _tell_passed_over(candidate: Candidate, why: str) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # once, not by every process of a run on several devices
+    if is_first():  # once, not by every process of a run on several devices
         line = f"passed over, {why}: {candidate.describe()}; checkpoint={candidate.path} uses it"
         print(printable(line), file=sys.stderr)
 

@@ -6,6 +6,7 @@ the exit status is 1. Set ``CLIPMAPPER_TRACE=1`` in the environment to see the s
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import fields
 from io import TextIOWrapper
 from pathlib import Path
@@ -37,7 +38,7 @@ from clipmapper.config.values import check_values, shown
 from clipmapper.errors import UserError
 from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
-from clipmapper.process import stopping, sweep, workers
+from clipmapper.process import launched, stopping, sweep, together, workers
 from clipmapper.process.partial import remove_left_over
 from clipmapper.process.stop_line import StartedRun
 from clipmapper.tasks import TASKS
@@ -53,12 +54,16 @@ Task = Callable[[DictConfig, Path], None]
 Member = TypeVar("Member")
 
 
-def command(config_name: str, continued: str | None = None) -> Callable[[Task], Callable[..., None]]:
+def command(
+    config_name: str, continued: str | None = None, shared: bool = False
+) -> Callable[[Task], Callable[..., None]]:
     """Return a decorator that turns a function of (composed config, run folder) into a command.
 
     Args:
         config_name: The command's config, ``configs/{config_name}.yaml``.
         continued: File by which the command recognises a run of its own in its folder, which it continues.
+        shared: Whether several processes share the work of the command. Of other commands, only the first process
+            that torchrun or srun started does the work, and the others end.
 
     Returns:
         A decorator. The decorated function takes the list of overrides; by default these are ``sys.argv[1:]``.
@@ -77,6 +82,8 @@ def command(config_name: str, continued: str | None = None) -> Callable[[Task], 
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
                 with _without_foreign_messages(), _errors_in_one_line(), sweep.failures_at_the_end(config_name, given):
+                    if not shared and not launched.is_first():
+                        return
                     _check_typed(given)
                     sys.argv[1:] = for_hydra(given)
                     line = shlex.join([f"scripts/{config_name}.py", *given])
@@ -94,10 +101,11 @@ def command(config_name: str, continued: str | None = None) -> Callable[[Task], 
 def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | None) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
         sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
-        name, folder = str(HydraConfig.get().job.config_name), _run_folder()
-        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that Lightning starts on this machine
+        name, first = str(HydraConfig.get().job.config_name), launched.is_first()
+        folder = _run_folder() if first else launched.folder_of_first(_run_folder())
         console.shown = first and bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
-        print(f"run folder: {folder}", flush=True)
+        if first:
+            print(f"run folder: {folder}", flush=True)
         started = StartedRun(name, folder, _arguments(line))
 
         def ending(stop: stopping.Stopped) -> str:
@@ -105,12 +113,15 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             return started.stopped(stop.name) + sweep.rest()
 
         workers.going_on = started.going_on
+        launched.running = started.in_another_process()
         # Errors are handled here, since Hydra would print an additional line above ours.
         with (
+            launched.own_environment(),
             _going_on_with_other_jobs(folder),
             _errors_in_one_line(folder),
             _without_bare_folder(folder),
             _stops_in_one_line(started),
+            nullcontext() if first else redirect_stdout(io.StringIO()),
             console.progress(None, f"{name} is running"),
         ):
             stopping.begin_work(ending)
@@ -118,6 +129,8 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             new = first and may_write(folder, OmegaConf.select(config, "resume"), continued)
             if new:
                 write_config(folder, config, line)
+            if first:
+                launched.tell_folder(folder)
             task(config, folder)
             if first and not new:  # a run that was continued: only now is the config that of its results
                 write_config(folder, config, line)
@@ -187,6 +200,8 @@ def _stops_in_one_line(started: StartedRun) -> Iterator[None]:
         raise
     finally:
         workers.end_watched()
+        if sweep.is_job():
+            together.part()
 
 
 @contextmanager

@@ -8,15 +8,16 @@ from omegaconf import DictConfig
 
 from clipmapper.cli import command, typed
 from clipmapper.config.schema import EvaluateConfig
+from clipmapper.process.launched import is_first
 from clipmapper.tasks import TASKS
 
 
-@command("evaluate")
+@command("evaluate", shared=True)
 def main(config: DictConfig, run: Path) -> None:
     """Score the result file that the config names, otherwise a checkpoint."""
     checked: EvaluateConfig = typed(config, EvaluateConfig)
     task = TASKS[checked.task.name]
-    if any((checked.predictions, checked.questions, checked.annotations, checked.references)):
-        task.score_files(checked, run)
-    else:
+    if not any((checked.predictions, checked.questions, checked.annotations, checked.references)):
         task.score_checkpoint(checked, run)
+    elif is_first():
+        task.score_files(checked, run)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXAMPLES = 8  # pictures of the test split that are logged with the model's output
 
 
-@command("train")
+@command("train", shared=True)
 def main(config: DictConfig, run: Path) -> None:
     """Run one training."""
     train(typed(config, TrainConfig), run)
@@ -76,10 +76,10 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
         write_json(run / IDENTITY, identity)
     _fit(config, trainer, module, data, stopped, run)
     stopping.check()
+    _load_best(run, module)
+    metrics = task.evaluate(config, data, module.model.to(trainer.strategy.root_device), run)
     if not trainer.is_global_zero:
         return {}
-    _load_best(run, module)
-    metrics = task.evaluate(config, data, module.model, run)
     write_metrics(run / "metrics.json", metrics, asdict(config))
     log_scores(trainer.logger, metrics, trainer.global_step or config.trainer.max_steps)
     if takes_more_than_numbers(trainer.logger):
@@ -89,7 +89,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     if config.output is not None:
         scores = {split: _portable(scores) for split, scores in metrics.items()}
         about = {**module.card, "steps": config.trainer.max_steps, "metrics": scores}
-        write_weights(Path(config.output), about, module.model.state_dict())
+        write_weights(Path(config.output), about, module.model.cpu().state_dict())
         print(f"weights are in {config.output}", flush=True)
     return metrics
 
@@ -103,13 +103,15 @@ def _fit(
     run: Path,
 ) -> None:
     """Make all training steps, or those after the stop of the run that is continued."""
+    from clipmapper.process.together import first_alone
     from clipmapper.training.batches import Batches
     from clipmapper.training.resume import keep_curves
     from clipmapper.training.trainer import copy_checkpoints
 
     steps, last = config.trainer.max_steps, None
     if stopped is not None:
-        last = copy_checkpoints(stopped.folder, run)
+        with first_alone():
+            last = copy_checkpoints(stopped.folder, run)
         if stopped.has_ended(steps):
             print(
                 f"resume={stopped.folder}: that training has ended after {stopped.step} steps, "
@@ -118,7 +120,17 @@ def _fit(
             )
             return
         keep_curves(trainer.logger, stopped.step)
-    batches = Batches(data.train, data.val, config.task.optim.batch_size, steps, config.seed)
+    t = config.trainer
+    batches = Batches(
+        data.train,
+        data.val,
+        config.task.optim.batch_size,
+        steps,
+        config.seed,
+        t.accumulate_grad_batches,
+        t.num_workers,
+        t.limit_val_batches,
+    )
     trainer.fit(module, batches, ckpt_path=last, weights_only=True)
 
 

@@ -34,6 +34,13 @@ def _devices(value: Any) -> str | None:
     return "is not auto, a number of devices of 1 or more, or a list of their indices such as [0,2]"
 
 
+def _duration(value: Any) -> str | None:
+    """Return what ``trainer.max_time`` takes, for any other value."""
+    if value is None or re.fullmatch(r"\d{1,3}:[0-2]?\d:[0-5]?\d:[0-5]?\d", str(value), re.ASCII):
+        return None
+    return "is not null or a time DAYS:HOURS:MINUTES:SECONDS, such as 00:23:30:00"
+
+
 def _validation_batches(value: Any) -> str | None:
     """Return what ``trainer.limit_val_batches`` takes, for any other value."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -103,12 +110,18 @@ class TrainerConfig:
     max_steps: int = whole(1)
     accelerator: str = choice(*ACCELERATORS)
     devices: Any = ruled(_devices)
+    num_nodes: int = whole(1, 100_000)
     strategy: str = text()  # checked by Lightning
     precision: str = choice(*PRECISIONS)
     float32_matmul: str = choice("highest", "high", "medium")  # arguments of torch.set_float32_matmul_precision
     gradient_clip_val: float | None = real(0)
     val_check_interval: int = whole(1)
     limit_val_batches: Any = ruled(_validation_batches)
+    accumulate_grad_batches: int = whole(1, 10**6)
+    max_time: str | None = ruled(_duration)  # of training, over all jobs that continue the run
+    checkpoint_every_steps: int | None = whole(1)  # last.ckpt is also written after so many steps
+    checkpoint_every_minutes: float | None = real(0, above=True)
+    num_workers: int = whole(0, MOST_THREADS)  # processes that read training batches
     log_every_n_steps: int = whole(1)
     fast_dev_run: bool = MISSING
     enable_progress_bar: bool = MISSING

@@ -15,6 +15,7 @@ from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_
 from clipmapper.data.records import Splits, VQAData, merge, reserve
 from clipmapper.data.vqa_files import read_vqav2
 from clipmapper.errors import UserError
+from clipmapper.process.together import first_alone
 
 Questions = Splits[VQAData]
 Captions = Splits[CaptionData]
@@ -91,13 +92,16 @@ def _shapes_captions(config: ShapesConfig) -> Captions:
 def _shapes_part(config: ShapesConfig, split: str) -> VQAData:
     from clipmapper.data.shapes.write import LAYOUT, write_shapes
 
-    return read_vqav2(write_shapes(config, split), [split], LAYOUT)
+    with first_alone():
+        folder = write_shapes(config, split)
+    return read_vqav2(folder, [split], LAYOUT)
 
 
 def _shapes_caption_part(config: ShapesConfig, split: str) -> CaptionData:
     from clipmapper.data.shapes.write import write_shapes
 
-    folder = write_shapes(config, split)
+    with first_alone():
+        folder = write_shapes(config, split)
     return read_coco_captions(folder / f"captions_shapes_{split}.json", folder / "images" / split)
 
 
@@ -105,7 +109,8 @@ def _easy_vqa(config: EasyVQAConfig) -> Questions:
     from clipmapper.data.easy_vqa import EASY_VQA, write_easy_vqa
 
     root = Path(config.root)
-    write_easy_vqa(root)
+    with first_alone():
+        write_easy_vqa(root)
     train, val = reserve(read_vqav2(root, ["train"], EASY_VQA), config.reserved, config.seed)
     return Splits(train, val, read_vqav2(root, ["test"], EASY_VQA))
 

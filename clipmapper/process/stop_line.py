@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipmapper.arguments import double_quoted
+
 #: For each command that continues a stopped run: the files from which it does.
 _CONTINUED = {"train": "checkpoints/last.ckpt", "perturb": "parts/*.samples.parquet", "reproduce": "stages.json"}
 
@@ -39,6 +41,14 @@ class StartedRun:
             return f"; the finished stages are in {self.folder}; to go on run the same command again"
         others = [each for each in self.given if not each.startswith(("resume=", "hydra.run.dir="))]
         return f"; its state is in {self.folder}; to go on: {self._line([*others, f'resume={self.folder}'])}"
+
+    def in_another_process(self) -> tuple[str, ...]:
+        """Return the program and the arguments that run this command, or this job of a sweep, in the same folder."""
+        script = Path(sys.argv[0])
+        of_script = script.stem == self.command and script.suffix == ".py"
+        program = [str(script.resolve())] if of_script else ["-m", "perturbation.cli", self.command]
+        others = [each for each in self.given if not each.startswith("hydra.run.dir=")]
+        return (sys.executable, *program, *others, f"hydra.run.dir={double_quoted(str(self.folder))}")
 
     def _line(self, arguments: Sequence[str]) -> str:
         script = Path(sys.argv[0]).stem == self.command

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from clipmapper.errors import UserError
 from clipmapper.process import stopping
+from clipmapper.process.launched import told_by_another
 from clipmapper.process.partial import lives
 
 LINES = "CLIPMAPPER_LINES"  # environment: folder for the errors of a distributed run, which the first process prints
@@ -185,9 +186,9 @@ def end_watched() -> None:
 
 
 def tell_first(line: str) -> bool:
-    """Give an error's line to the first process of a distributed run, which prints it, if there is one besides this."""
+    """Return whether another process of a distributed run prints an error: the first one, which gets this line."""
     if not (folder := os.environ.get(LINES)):
-        return False
+        return told_by_another()
     with suppress(OSError):
         (Path(folder) / f"rank {os.environ.get('LOCAL_RANK')}").write_text(line, "utf-8")
     return True

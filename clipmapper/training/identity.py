@@ -28,7 +28,10 @@ _IGNORED = {
     "data": ("root", "workers", "answers_file"),
     "encoder": ("weights", "batch_size"),
     "task": ("steps", "validate_every"),
-    "trainer": ("strategy", "log_every_n_steps", "enable_progress_bar", "profiler"),
+    "trainer": (
+        *("strategy", "num_nodes", "num_workers", "log_every_n_steps", "enable_progress_bar", "profiler"),
+        *("max_time", "checkpoint_every_steps", "checkpoint_every_minutes"),
+    ),
 }
 
 
@@ -47,6 +50,8 @@ def training_identity(config: TrainConfig, accelerator: str, devices: int) -> Id
         else value
         for name, value in sections.items()
     }
+    if config.trainer.accumulate_grad_batches == 1:  # as in runs of earlier versions
+        del kept["trainer"]["accumulate_grad_batches"]
     kept["trainer"] |= {"accelerator": accelerator, "devices": devices}
     packages = {name: version for name, version in versions().items() if name != "commit"}
     return plain({"config": kept, "versions": packages})

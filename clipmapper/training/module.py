@@ -40,7 +40,9 @@ class MapperTraining(pl.LightningModule, Generic[Model]):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed torch by the run's seed and the step, so that a resumed run draws the same dropout masks."""
-        torch.manual_seed((self.seed << 32) + self.global_step * self.trainer.world_size + self.global_rank)
+        several = self.trainer.accumulate_grad_batches
+        number = self.global_step * several + batch_idx % several
+        torch.manual_seed((self.seed << 32) + number * self.trainer.world_size + self.global_rank)
 
     def configure_optimizers(self) -> Any:
         """Return the config's optimizer with the schedule of :func:`learning_rate_factor`."""

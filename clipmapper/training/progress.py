@@ -26,16 +26,20 @@ class FitProgress(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the steps, without those of the run that is resumed."""
+        self._made = trainer.global_step
         self._steps = self._fit.enter_context(progress(trainer.max_steps - trainer.global_step, "training", "steps"))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Count a step."""
+        """Count a step after its last batch."""
+        made, self._made = trainer.global_step - self._made, trainer.global_step
+        if not made:
+            return
         note = None
         if trainer.global_step % self._every == 0:
             values = {} if self._log is None else self._log.values
             shown = (values | trainer.progress_bar_metrics).items()
             note = ", ".join(f"{name.removeprefix('train/')} {value:.3g}" for name, value in shown)
-        self._steps(note=note)
+        self._steps(made, note)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the validation samples."""

@@ -34,7 +34,7 @@ class StepLog(Callback):
     ) -> None:
         """Log the values, and raise UserError if the training has diverged."""
         step = trainer.global_step
-        if step % self._every or step == self._logged:
+        if step % self._every or step in (0, self._logged):  # 0: before the last batch of the first step
             return
         self._logged = step
         kept: Any = pl_module.step_values

@@ -43,7 +43,7 @@ class StopAtStep(Callback):
         """Write the checkpoint after a step, unless a validation follows."""
         interval = trainer.val_check_batch
         validates = trainer.enable_validation and interval is not None and (batch_idx + 1) % interval == 0
-        if not validates:
+        if not validates and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self._save_if_asked(trainer)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -19,8 +21,9 @@ from clipmapper.files import read_bytes, write_atomic
 from clipmapper.training.checkpoint_file import read_checkpoint_file, write_checkpoint
 from clipmapper.training.divergence import StopAtDivergence
 from clipmapper.training.logged import log_config
+from clipmapper.training.processes import environment, processes, start_processes
 from clipmapper.training.progress import FitProgress
-from clipmapper.training.ranks import use_own_processes
+from clipmapper.training.saved_between import SavedBetween
 from clipmapper.training.step_log import StepLog
 from clipmapper.training.stop_at_step import StopAtStep
 
@@ -41,37 +44,49 @@ def base_trainer(config: BaseConfig, run: Path, callbacks: list[Callback], **set
         UserError: Lightning refuses a key of ``config.trainer``.
     """
     t = config.trainer
+    if t.profiler is not None:
+        kind = SimpleProfiler if t.profiler == "simple" else AdvancedProfiler
+        settings["profiler"] = kind(run, "profile")
+    logger = build_logger(config.logger, run)
+    log_config(logger, asdict(config))
+    return _connected(t, logger=logger, callbacks=callbacks, **settings)
+
+
+def connect(t: TrainerConfig) -> torch.device:
+    """Start and connect the processes of a command that trains nothing, and return the device of this one.
+
+    Raises:
+        UserError: Lightning refuses a key of the config.
+    """
+    return _connected(t, logger=False, enable_checkpointing=False).strategy.root_device
+
+
+def _connected(t: TrainerConfig, plugins: Sequence[Any] = (), **settings: Any) -> pl.Trainer:
+    """Build a Trainer, and start and connect its processes."""
     shared: dict[str, Any] = {
-        "accelerator": t.accelerator,
-        "devices": t.devices,
-        "strategy": t.strategy,
-        "precision": t.precision,
         "enable_progress_bar": False,  # clipmapper.console shows the progress of all commands
         "enable_model_summary": False,
         "use_distributed_sampler": False,
     }
-    if t.profiler is not None:
-        kind = SimpleProfiler if t.profiler == "simple" else AdvancedProfiler
-        shared["profiler"] = kind(run, "profile")
-    logger = build_logger(config.logger, run)
-    log_config(logger, asdict(config))
+    chosen = {"accelerator": t.accelerator, **processes(t), "precision": t.precision}
     try:
-        trainer = pl.Trainer(**{**shared, **settings}, logger=logger, callbacks=callbacks)
+        trainer = pl.Trainer(**chosen, **shared, **settings, plugins=[environment(), *plugins])
     except _REFUSALS as error:
-        key = _refused_key(shared)
-        raise UserError(f"trainer.{key}={shared[key]}: {' '.join(str(error).split())}; correct this key") from error
-    use_own_processes(trainer)
+        key = _refused_key(t, shared)
+        problem = " ".join(str(error).split())
+        raise UserError(f"trainer.{key}={getattr(t, key)}: {problem}; correct this key") from error
+    start_processes(trainer)
     return trainer
 
 
-def _refused_key(shared: dict[str, Any]) -> str:
+def _refused_key(t: TrainerConfig, shared: dict[str, Any]) -> str:
     """Return the first key with which Lightning refuses to build a Trainer, if the keys are given one after another."""
     *others, last = ("accelerator", "devices", "strategy", "precision")
-    given: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    given = {**shared, "logger": False, "enable_checkpointing": False}
     for key in others:
-        given[key] = shared[key]
+        given[key] = getattr(t, key)
         try:
-            pl.Trainer(**given, enable_model_summary=False)
+            pl.Trainer(**given)
         except _REFUSALS:
             return key
     return last
@@ -88,8 +103,8 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
     Raises:
         UserError: Lightning refuses a key of ``config.trainer``.
     """
-    t = config.trainer
-    divergence = StopAtDivergence(config, run / "checkpoints" / f"{LAST}.ckpt")
+    t, last = config.trainer, run / "checkpoints" / f"{LAST}.ckpt"
+    divergence = StopAtDivergence(config, last)
     log = StepLog(t.log_every_n_steps, divergence)
     # The last checkpoint is saved after the best one, because it stores the path and score of the best.
     callbacks: list[Callback] = [
@@ -99,7 +114,8 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         log,
         FitProgress(t.log_every_n_steps, log),
         LastValidation(_check_interval(t)),
-        StopAtStep(run / "checkpoints" / f"{LAST}.ckpt"),
+        SavedBetween(last, t.checkpoint_every_steps, t.checkpoint_every_minutes),
+        StopAtStep(last),
     ]
     if t.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=t.patience))
@@ -107,25 +123,16 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         config,
         run,
         callbacks,
-        strategy=_strategy(t),
         max_epochs=1,  # one pass over the step sampler, which ends at max_steps
         max_steps=t.max_steps,
+        max_time=t.max_time,
+        accumulate_grad_batches=t.accumulate_grad_batches,
         gradient_clip_val=t.gradient_clip_val,
-        val_check_interval=_check_interval(t),
-        limit_val_batches=t.limit_val_batches,
+        val_check_interval=_check_interval(t) * t.accumulate_grad_batches,  # in batches
         log_every_n_steps=t.log_every_n_steps,
         fast_dev_run=t.fast_dev_run,
         plugins=[AtomicCheckpointIO()],
     )
-
-
-def _strategy(t: TrainerConfig) -> str:
-    """Return Lightning's strategy, with DDP replaced by its variant that accepts unused parameters.
-
-    Parts of a mapper's last layer don't influence the read-out token and get no gradient, which plain DDP refuses.
-    """
-    several = t.devices != 1 and t.strategy in ("auto", "ddp")
-    return "ddp_find_unused_parameters_true" if several else t.strategy
 
 
 def _check_interval(t: TrainerConfig) -> int:

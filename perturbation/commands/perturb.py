@@ -17,7 +17,7 @@ from perturbation.config import PerturbBaseConfig
 from perturbation.tasks import task_in
 
 
-@command("perturb", continued=IDENTITY)
+@command("perturb", continued=IDENTITY, shared=True)
 def main(config: DictConfig, run: Path) -> None:
     """Run the perturbation tests of one model."""
     checked: PerturbBaseConfig = typed(config, task_in(config).perturb_schema)

@@ -13,6 +13,7 @@ from clipmapper.any_model.samples import Sample, load_samples
 from clipmapper.console import progress
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
+from clipmapper.process import together
 from clipmapper.training.batches import even_batches
 from explain import Explainer
 from perturbation.arrays import Array, Mask
@@ -52,16 +53,21 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
     samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader, config)
     first = next(read_pairs(samples, "fail"))
     explainers = usable(explainers, loaded, first.image, first.text)
-    parts: dict[str, dict[str, list[Array]]] = {}
-    with progress(len(samples), "explaining", "questions") as advance:
-        for rows in even_batches(range(len(samples)), config.batch_size):
-            batch = [samples[row] for row in rows]
-            found = _metrics(loaded, reader, batch, explainers, evidence, config)
-            for modality, columns in found.items():
-                for name, metrics in columns.items():
-                    parts.setdefault(modality, {}).setdefault(name, []).append(metrics)
+    batches = even_batches(range(len(samples)), config.batch_size)
+    with progress(sum(map(len, together.mine(batches))), "explaining", "questions") as advance:
+
+        def localised(rows: list[int]) -> dict[Modality, dict[str, Array]]:
+            found = _metrics(loaded, reader, [samples[row] for row in rows], explainers, evidence, config)
             advance(len(rows))
-    values = {m: {name: np.concatenate(arrays) for name, arrays in columns.items()} for m, columns in parts.items()}
+            return found
+
+        parts = together.shared_out(batches, localised)
+    if together.rank() > 0:
+        return
+    values: dict[str, dict[str, Array]] = {
+        m: {name: np.concatenate([part[m][name] for part in parts]) for name in columns}
+        for m, columns in parts[0].items()
+    }
     kinds, ids = tuple(sample.kind for sample in samples), tuple(sample.id for sample in samples)
     write_report(Localised(values, kinds, ids), loaded.source, config, run)
 

@@ -17,7 +17,9 @@ from clipmapper.data.shapes.caption_words import NamedObjects, named_objects, re
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import print_lrp_precision, scoring
+from clipmapper.explaining.partners import Partners
 from clipmapper.files import write_metrics
+from clipmapper.process import together
 from clipmapper.tasks.caption.explaining import caption_partners, explain_words, in_chunks
 from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
@@ -55,7 +57,7 @@ class JudgedWords:
     evidence: Mask  #: bool [W, P]
     kinds: Sequence[str]  #: the kind of each word, [W]
     captions: Sequence[int]  #: the image id of each word's caption, [W]
-    counts: Mapping[str, int]  #: numbers of captioned images, of true captions, and of captions used
+    counts: Mapping[str, int]  #: numbers of captioned images (of the whole run), of true captions, and of those used
 
 
 def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer], run: Path) -> None:
@@ -70,7 +72,9 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     print_lrp_precision(explainers.values(), trained.model)
     judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables add random scores
     judged = scoring(judged, ["image"])
-    write_report(localise_words(trained, evidence, judged, config), str(trained.checkpoint), config, run)
+    found = localise_words(trained, evidence, judged, config)
+    if together.rank() == 0:
+        write_report(found, str(trained.checkpoint), config, run)
 
 
 def write_report(found: JudgedWords, model: str, config: LocaliseBaseConfig, run: Path) -> None:
@@ -109,42 +113,57 @@ def localise_words(
         raise UserError(f"samples={config.samples}: the {config.split} split has {total} images; give fewer")
     rows = np.random.default_rng(config.seed).permutation(total)[: config.samples].tolist()
     partners = caption_partners(trained, rows, config.seed)
-    relevance: dict[str, list[Scores]] = {name: [] for name in (*explainers, DELETION)}
-    masks: list[Mask] = []
-    kinds: list[str] = []
-    owners: list[int] = []
-    counts = {"pictures": len(rows), "true": 0, "captions": 0}
-    for part in _caption_images(trained, read_scenes(evidence), rows):
-        counts["true"] += part.true
-        counts["captions"] += len(part.named)
-        for chunk in in_chunks(part.batch.captions, config.batch_size):
-            batch, named = part.batch.part(chunk), [part.named[k] for k in chunk]
-            bound, _ = partners.bind(explainers, batch.items)
-            for name, scores in _word_relevance(trained, batch, named, bound, config.batch_size).items():
-                relevance[name].append(scores)
-            for image, words in zip(batch.images, named, strict=True):
-                side = math.isqrt(trained.model.encoder.vision.token_count - 1)
-                masks += [evidence.object_patches(image.image_id, w.objects, side, config.patch_share) for w in words]
-                kinds += [word.kind for word in words]
-                owners += [image.image_id] * len(words)
-    if not masks:
+    scenes = read_scenes(evidence)
+    batches = [[rows[place] for place in places] for places in in_order(len(rows), IMAGES_AT_ONCE)]
+    with progress(sum(map(len, together.mine(batches))), "explaining captions", "images") as advance:
+
+        def judged(places: list[int]) -> list[JudgedWords]:
+            batch = trained.batch(places)
+            found = [] if batch is None else [*_judge(trained, evidence, scenes, explainers, partners, batch, config)]
+            advance(len(places))
+            return found
+
+        parts = [part for found in together.shared_out(batches, judged) for part in found]
+    counts = {name: sum(part.counts[name] for part in parts) for name in ("true", "captions")}
+    if not any(part.kinds for part in parts):
         raise UserError(
             f"samples={len(rows)}: {counts['true']} captions are true of their images, and none of them identifies "
             "the object it names, so no word can be judged; give more samples, or a better checkpoint"
         )
-    joined = {name: np.concatenate(parts) for name, parts in relevance.items()}
-    return JudgedWords(joined, np.stack(masks), kinds, owners, counts)
+    parts = [part for part in parts if part.kinds]
+    return JudgedWords(
+        {name: np.concatenate([part.relevance[name] for part in parts]) for name in (*explainers, DELETION)},
+        np.concatenate([part.evidence for part in parts]),
+        [kind for part in parts for kind in part.kinds],
+        [owner for part in parts for owner in part.captions],
+        {"pictures": len(rows), **counts},
+    )
 
 
-def _caption_images(
-    trained: TrainedCaptioner, scenes: Mapping[int, KnownScene], rows: Sequence[int]
-) -> Iterator[NamingCaptions]:
-    """Caption the images of these rows and yield the captions that name objects; skip unreadable images."""
-    with progress(len(rows), "explaining captions", "images") as advance:
-        for places in in_order(len(rows), IMAGES_AT_ONCE):
-            if batch := trained.batch([rows[place] for place in places]):
-                yield _captions_that_name(trained, batch, scenes)
-            advance(len(places))
+def _judge(
+    trained: TrainedCaptioner,
+    evidence: SplitEvidence,
+    scenes: Mapping[int, KnownScene],
+    explainers: Mapping[str, Explainer],
+    partners: Partners,
+    captioned: CaptionedBatch,
+    config: LocaliseConfig,
+) -> Iterator[JudgedWords]:
+    """Yield the numbers of a batch's captions, without words, and then the words that name objects, in chunks."""
+    part = _captions_that_name(trained, captioned, scenes)
+    yield JudgedWords({}, np.empty((0, 0), np.bool_), [], [], {"true": part.true, "captions": len(part.named)})
+    side = math.isqrt(trained.model.encoder.vision.token_count - 1)
+    for chunk in in_chunks(part.batch.captions, config.batch_size):
+        batch, named = part.batch.part(chunk), [part.named[k] for k in chunk]
+        bound, _ = partners.bind(explainers, batch.items)
+        pairs = [(image.image_id, word) for image, words in zip(batch.images, named, strict=True) for word in words]
+        yield JudgedWords(
+            _word_relevance(trained, batch, named, bound, config.batch_size),
+            np.stack([evidence.object_patches(i, word.objects, side, config.patch_share) for i, word in pairs]),
+            [word.kind for _, word in pairs],
+            [image_id for image_id, _ in pairs],
+            {"true": 0, "captions": 0},
+        )
 
 
 def _captions_that_name(

@@ -16,6 +16,7 @@ from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import print_lrp_precision
 from clipmapper.files import write_metrics
 from clipmapper.metrics.vqa import vqa_accuracy
+from clipmapper.process import together
 from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.tracing import Traced
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
@@ -60,7 +61,8 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     rows = correctly_answered(trained, config)
     chunks = even_batches(rows, config.batch_size, least=True)
     found = localise(trained, evidence, explainers, chunks, config.patch_share, config.seed)
-    write_report(found, str(trained.checkpoint), config, run)
+    if together.rank() == 0:
+        write_report(found, str(trained.checkpoint), config, run)
 
 
 def write_report(found: Localised, model: str, config: LocaliseBaseConfig, run: Path) -> None:
@@ -94,12 +96,20 @@ def correctly_answered(trained: TrainedVQA, config: LocaliseConfig) -> list[int]
         UserError: The model answers fewer questions correctly.
     """
     order = np.random.default_rng(config.seed).permutation(len(trained.questions)).tolist()
+
+    def correct(rows: list[int]) -> list[int]:
+        answered = trained.answered(rows, config.batch_size)
+        return [row for row, question, answer in answered if vqa_accuracy(answer, question.answers) >= CORRECT]
+
     found: list[int] = []
+    at_once = config.batch_size * together.world()  # a batch for each process
     with progress(config.samples, "looking for correct answers", "correct answers") as advance:
-        for row, question, answer in trained.answered(order, config.batch_size):
-            if vqa_accuracy(answer, question.answers) >= CORRECT:
-                found.append(row)
-                advance()
+        for start in range(0, len(order), at_once):
+            some = order[start : start + at_once]
+            batches = [some[at : at + config.batch_size] for at in range(0, len(some), config.batch_size)]
+            new = [row for rows in together.shared_out(batches, correct) for row in rows][: config.samples - len(found)]
+            found += new
+            advance(len(new))
             if len(found) == config.samples:
                 return found
     raise too_few_correct(config, len(found), len(order))
@@ -126,14 +136,10 @@ def localise(
     ``seed`` draws the questions whose weights some controls use.
     """
     partners = question_partners(trained, [row for rows in chunks for row in rows], seed)
-    parts: dict[str, dict[str, list[Array]]] = {
-        m: {name: [] for name in (*(n for n, each in explainers.items() if m in each.modalities), DELETION, CHANCE)}
-        for m in MODALITIES
-    }
-    kinds: list[str] = []
-    ids: list[int] = []
-    with progress(sum(map(len, chunks)), "explaining", "questions") as advance:
-        for rows in chunks:
+    named = {m: [*(n for n, each in explainers.items() if m in each.modalities), DELETION, CHANCE] for m in MODALITIES}
+    with progress(sum(map(len, together.mine(chunks))), "explaining", "questions") as advance:
+
+        def localised(rows: Sequence[int]) -> tuple[dict[str, dict[str, Array]], list[str], list[int]]:
             batch = trained.batch(rows)
             assert batch is not None, "the images of these questions were readable when they were answered"
             bound, _ = partners.bind(explainers, batch.ids)
@@ -141,21 +147,28 @@ def localise(
             counted = {modality: removable(explained.traced, modality) for modality in MODALITIES}
             reader = VQAReader(Engine(trained.model, len(rows)))
             effects = answer_effects(reader, batch, explained.traced.answers, counted)
+            columns: dict[str, dict[str, Array]] = {}
             for modality, eligible in counted.items():
                 truth = _evidence_mask(trained, evidence, batch, modality, eligible, patch_share)
-                column = parts[modality]
-                column[CHANCE].append(np.stack([chance(eligible, truth)] * len(METRICS), 1))
+                columns[modality] = {CHANCE: np.stack([chance(eligible, truth)] * len(METRICS), 1)}
                 found = {
                     name: explained.traced.scores(explained.scores[name], modality).cpu().double().numpy()
-                    for name in column.keys() - {DELETION, CHANCE}
+                    for name in named[modality]
+                    if name not in (DELETION, CHANCE)
                 }
                 for name, values in {**found, DELETION: effects[modality]}.items():
-                    column[name].append(np.stack([measure(values, eligible, truth) for measure in METRICS.values()], 1))
-            kinds += [question.question_type for question in batch.questions]
-            ids += batch.ids
+                    metrics = [measure(values, eligible, truth) for measure in METRICS.values()]
+                    columns[modality][name] = np.stack(metrics, 1)
             advance(len(rows))
-    joined = {m: {name: np.concatenate(arrays) for name, arrays in column.items()} for m, column in parts.items()}
-    return Localised(joined, tuple(kinds), tuple(ids))
+            return columns, [question.question_type for question in batch.questions], batch.ids
+
+        parts = together.shared_out(chunks, localised)
+    joined: dict[str, dict[str, Array]] = {
+        m: {name: np.concatenate([columns[m][name] for columns, _, _ in parts]) for name in names}
+        for m, names in named.items()
+    }
+    kinds = tuple(kind for _, found, _ in parts for kind in found)
+    return Localised(joined, kinds, tuple(number for _, _, found in parts for number in found))
 
 
 def removable(traced: Traced, modality: str) -> Mask:

@@ -12,6 +12,7 @@ from torch import Tensor
 from clipmapper.console import progress
 from clipmapper.mapper.incremental import start_decoding
 from clipmapper.nn import KeyValues, Tokens
+from clipmapper.process.together import mine, shared_out
 from clipmapper.tasks.caption.data import CaptionedImages
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.training.batches import in_order
@@ -58,13 +59,19 @@ def _cut_at_end(ids: list[int], end: int) -> list[int]:
 def caption_images(
     model: CLIPMapperCaption, images: CaptionedImages, rows: list[int], max_length: int, batch_size: int = 64
 ) -> list[str]:
-    """Return the text of a greedy caption for each of these rows of a split."""
+    """Return the text of a greedy caption for each of these rows of a split.
+
+    The processes of a distributed run share the batches out, and all get all captions.
+    """
     weight = next(model.trained.parameters())
     model.to(weight.device).eval()
-    captions: list[str] = []
-    with progress(len(rows), "captioning", "images") as advance:
-        for places in in_order(len(rows), batch_size):
+    batches = in_order(len(rows), batch_size)
+    with progress(sum(map(len, mine(batches))), "captioning", "images") as advance:
+
+        def captioned(places: list[int]) -> list[str]:
             image = images.shown([rows[place] for place in places]).to(weight.device, weight.dtype)
-            captions += [model.vocabulary.text(ids) for ids in greedy(model, image, max_length)]
+            found = [model.vocabulary.text(ids) for ids in greedy(model, image, max_length)]
             advance(len(places))
-    return captions
+            return found
+
+        return [caption for found in shared_out(batches, captioned) for caption in found]

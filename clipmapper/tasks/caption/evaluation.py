@@ -20,11 +20,13 @@ from clipmapper.encoder.load import FrozenClip
 from clipmapper.files import CAPTIONS, read_json, write_json, write_metrics, write_results
 from clipmapper.metrics.captions import METRICS, build_cider_corpus, score_captions, summary
 from clipmapper.metrics.clipscore import clip_score, embed_captions, ref_clip_score
+from clipmapper.process import together
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.data import CaptionedImages, TaskData, check_length, prepare_images
 from clipmapper.tasks.caption.decoding import caption_images
 from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption, load_caption
 from clipmapper.training.batches import in_order
+from clipmapper.training.trainer import connect
 
 CONSTANTS = 50  # number of the most frequent training captions tried as a constant caption for all images
 _CLIP = ("CLIPScore", "RefCLIPScore")
@@ -55,14 +57,16 @@ def evaluate_captions(
         judge: Function of image id and caption that returns whether the caption is true of the image.
 
     Returns:
-        The scores; None if no image has reference captions. ``constant`` is the CIDEr of the best constant caption,
-        which a model reaches without looking at the image. With a ``judge``, ``true_captions`` is the share of true
-        captions.
+        The scores; None if no image has reference captions, and in all processes but the first. ``constant`` is the
+        CIDEr of the best constant caption, which a model reaches without looking at the image. With a ``judge``,
+        ``true_captions`` is the share of true captions.
 
     Raises:
         UserError: The captions can't be scored (see :func:`~clipmapper.metrics.captions.score_captions`).
     """
     texts = caption_images(model, images, list(range(len(images))), max_length)
+    if together.rank() > 0:
+        return None
     given = {image.image_id: text for image, text in zip(images.images, texts, strict=True)}
     submitted = given | {image.image_id: "" for image in images.left_out}
     write_results(folder / f"submission_{name}.json", CAPTIONS, dict(sorted(submitted.items())))
@@ -177,14 +181,17 @@ def examples(data: TaskData, run: Path, count: int) -> list[tuple[ImageSource, s
 def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     """Write a checkpoint's captions of a split, and print and write their scores."""
     assert isinstance(config.task, CaptionTaskConfig)
+    device = connect(config.trainer)
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
-    model = load_caption(checkpoint, config)
+    model = load_caption(checkpoint, config).to(device)
     check_length(model.encoder, config.task.max_length)
     prepared = prepare_images(config, config.split)
     images, training = prepared.images(config.split), prepared.splits.train.images
     judge = caption_judge(config.data, config.split)
     scores = evaluate_captions(model, images, training, config.task.max_length, run, config.split, judge)
+    if together.rank() > 0:
+        return
     if scores is None:
         print(f"{config.data.name} {config.split} has no reference captions: wrote only the model's captions")
         return

@@ -101,7 +101,7 @@ class CaptionTraining(MapperTraining[CaptionMapper]):
         self.log("val/accuracy", next_token_accuracy(logits, batch.targets), batch_size=size, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the CIDEr of greedy captions; every process captions the same images, so all agree on the best step."""
+        """Log the CIDEr of greedy captions; the processes share the images out, and all agree on the best step."""
         if not self.trainer.sanity_checking:
             self.log("val/CIDEr", self._validation(self.model, self.task.max_length), prog_bar=True, sync_dist=True)
 

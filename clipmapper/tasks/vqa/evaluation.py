@@ -16,30 +16,37 @@ from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import WordCount
 from clipmapper.files import ANSWERS, read_json, write_json, write_metrics, write_results
 from clipmapper.metrics.vqa import VQAScore, print_score, score_predictions, summary
+from clipmapper.process import together
+from clipmapper.process.together import mine, shared_out
 from clipmapper.tasks.vqa.data import AnswerVocabulary, TaskData, VQADataset, prepare_split
 from clipmapper.tasks.vqa.model import VQAMapper, load_vqa
 from clipmapper.training.batches import in_order
+from clipmapper.training.trainer import connect
 
 
 @torch.inference_mode()
 def predict(model: VQAMapper, dataset: VQADataset, batch_size: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the predicted class of every question and its probability (the sigmoid of its logit), [n] each.
 
+    The processes of a distributed run share the batches out, and all get all answers.
+
     Raises:
         UserError: A logit is NaN.
     """
     device = next(model.parameters()).device
     model.eval()
-    answers, probabilities = [], []
-    with progress(len(dataset), "answering", "questions") as advance:
-        for rows in in_order(len(dataset), batch_size):
+    batches = in_order(len(dataset), batch_size)
+    with progress(sum(map(len, mine(batches))), "answering", "questions") as advance:
+
+        def answered(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             batch = dataset[rows].to(device)
             best = model(batch.image, batch.text).max(1)
             if best.values.isnan().any():
                 raise UserError("the model's outputs are no numbers (NaN): its weights or the features are damaged")
-            answers.append(best.indices.cpu())
-            probabilities.append(best.values.sigmoid().cpu())
             advance(len(rows))
+            return best.indices.cpu(), best.values.sigmoid().cpu()
+
+        answers, probabilities = zip(*shared_out(batches, answered), strict=True)
     return torch.cat(answers), torch.cat(probabilities)
 
 
@@ -60,9 +67,11 @@ def evaluate(
         name: Part of the files' names.
 
     Returns:
-        The score; None if the questions have no human answers.
+        The score; None if the questions have no human answers, and in all processes but the first, which writes.
     """
     indices, probabilities = predict(model, dataset)
+    if together.rank() > 0:
+        return None
     given = {q.question_id: answers[i] for q, i in zip(dataset.questions, indices.tolist(), strict=True)}
     score = score_predictions(given, dataset.questions) if dataset.questions[0].answers else None
     rows: list[dict[str, Any]] = [
@@ -101,14 +110,17 @@ def examples(data: TaskData, run: Path, count: int) -> list[tuple[ImageSource, s
 
 def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     """Write a checkpoint's answers to a split and print their official accuracy."""
+    device = connect(config.trainer)
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
-    model = load_vqa(checkpoint, config)
+    model = load_vqa(checkpoint, config).to(device)
     dataset = prepare_split(config, AnswerVocabulary(model.answers))
     words = WordCount.of(model.familiarity, [question.question for question in dataset.questions])
     if words is not None:
         print(words, flush=True)
     score = evaluate(model.trained, dataset, model.answers, run, config.split)
+    if together.rank() > 0:
+        return
     if score is None:
         print(f"{config.data.name} {config.split} has no human answers: wrote the predictions only")
         return

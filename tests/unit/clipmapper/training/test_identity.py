@@ -23,6 +23,8 @@ FREE_KEYS = {
     *("encoder.weights", "encoder.batch_size"),  # the weights and features are compared
     *("task.steps", "task.validate_every"),  # defaults of trainer.max_steps and trainer.val_check_interval
     *("trainer.strategy", "trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.profiler"),
+    *("trainer.num_nodes", "trainer.num_workers", "trainer.max_time"),
+    *("trainer.checkpoint_every_steps", "trainer.checkpoint_every_minutes"),
     *("trainer.accelerator", "trainer.devices"),  # what was found for them is compared
 }
 

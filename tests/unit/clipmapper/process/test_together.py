@@ -1,0 +1,43 @@
+"""Work that is shared out among connected processes gives the results of one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ranks import in_ranks
+
+from clipmapper.process import together
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 5, 6])
+def test_shares_are_put_together_in_order(world: int, count: int) -> None:
+    items = list(range(count))
+    assert together.in_turn([items[rank::world] for rank in range(world)]) == items
+
+
+def test_alone_every_function_does_the_work() -> None:
+    assert (together.rank(), together.world()) == (0, 1)
+    assert together.shared_out([1, 2, 3], str) == ["1", "2", "3"]
+    assert together.gathered("a") == ["a"]
+
+
+def test_each_item_is_computed_once_and_all_processes_get_all_results(tmp_path: Path) -> None:
+    def work(rank: int) -> list[tuple[int, int]]:
+        return together.shared_out(list(range(5)), lambda item: (item, rank))
+
+    expected = [(item, item % 2) for item in range(5)]
+    assert in_ranks(tmp_path, work) == [expected, expected]
+
+
+def test_the_first_process_goes_first(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+
+    def work(rank: int) -> bool:
+        with together.first_alone():
+            found = written.exists()
+            written.touch()
+        return found
+
+    assert in_ranks(tmp_path, work) == [False, True]
