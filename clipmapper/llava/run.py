@@ -32,7 +32,7 @@ from clipmapper.llava.training import LlavaTraining
 from clipmapper.llava.words import build_processor, build_tokenizer, vocabulary
 from clipmapper.pretrained import LLAVA
 from clipmapper.training.batches import Batches
-from clipmapper.training.progress import FitProgress
+from clipmapper.training.callbacks.progress import FitProgress
 from clipmapper.training.trainer import LAST, AtomicCheckpointIO, KeptCheckpoint
 from explain.sample.loaded import loaded
 

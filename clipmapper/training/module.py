@@ -35,7 +35,7 @@ class MapperTraining(pl.LightningModule, Generic[Model]):
         super().__init__()
         self.model = model
         self.optim, self.max_steps, self.card, self.seed = optim, max_steps, card, seed
-        #: Values of the last step, on the device, that :class:`~clipmapper.training.step_log.StepLog` logs by name.
+        #: Values of the last step by name, on the device (:class:`~clipmapper.training.callbacks.step_log.StepLog`).
         self.step_values: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

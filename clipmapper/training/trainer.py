@@ -18,14 +18,14 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from clipmapper.config.schema import BaseConfig, Config, LoggerConfig, TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes, write_atomic
+from clipmapper.training.callbacks.divergence import StopAtDivergence
+from clipmapper.training.callbacks.progress import FitProgress
+from clipmapper.training.callbacks.saved_between import SavedBetween
+from clipmapper.training.callbacks.step_log import StepLog
+from clipmapper.training.callbacks.stop_at_step import StopAtStep
 from clipmapper.training.checkpoint_file import read_checkpoint_file, write_checkpoint
-from clipmapper.training.divergence import StopAtDivergence
 from clipmapper.training.logged import log_config
 from clipmapper.training.processes import environment, processes, start_processes
-from clipmapper.training.progress import FitProgress
-from clipmapper.training.saved_between import SavedBetween
-from clipmapper.training.step_log import StepLog
-from clipmapper.training.stop_at_step import StopAtStep
 
 # With these, Lightning refuses a key; an ImportError names a package that a device or a precision needs.
 _REFUSALS = (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError)

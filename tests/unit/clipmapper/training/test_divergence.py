@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clipmapper.config.schema import TrainConfig
-from clipmapper.training.divergence import StopAtDivergence
+from clipmapper.training.callbacks.divergence import StopAtDivergence
 
 
 def test_the_validation_before_the_first_step_reads_the_weights_on_their_device() -> None:

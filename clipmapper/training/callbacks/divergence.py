@@ -20,8 +20,8 @@ class StopAtDivergence(Callback):
     """Callback that ends a training with an error when its loss or a weight is NaN or infinite.
 
     The first step with such a loss is kept on the device. It is read, with the weights, when
-    :class:`~clipmapper.training.step_log.StepLog` logs values, before a validation, before a checkpoint is written and
-    at the end, so a GPU does not wait at every step, and no checkpoint ever has such weights.
+    :class:`~clipmapper.training.callbacks.step_log.StepLog` logs values, before a validation, before a checkpoint is
+    written and at the end, so a GPU does not wait at every step, and no checkpoint ever has such weights.
 
     Args:
         config: The config of the training.

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from clipmapper.console import progress
-from clipmapper.training.step_log import StepLog
+from clipmapper.training.callbacks.step_log import StepLog
 
 
 class FitProgress(Callback):

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from clipmapper.training.divergence import StopAtDivergence
+from clipmapper.training.callbacks.divergence import StopAtDivergence
 
 
 class StepLog(Callback):
