@@ -32,6 +32,7 @@ def explain(
     explainer: Choice = "weighted",
     target: Goal = None,
     context: bool = False,
+    word: str | int | None = None,
     layers: Layers = None,
     max_new_tokens: int = MOST_TOKENS,
 ) -> Explained:
@@ -53,6 +54,8 @@ def explain(
         target: What to explain instead of the model's own answer: an answer's text or the index of a class (of a
             language model, a token), or a pair, whose first is explained against its second.
         context: Whether a generated answer's words, up to the last, are shown as evidence as well.
+        word: Explain only this word of the text that a language model of ``transformers`` generates, or of ``target``,
+            by its text (the first of several equal words) or its place from 0.
         layers: Layers to record, as in :func:`explain.adapters.trace_hugging_face`; None records all.
         max_new_tokens: Most tokens of the answer that a language model of ``transformers`` generates; other models do
             not read it.
@@ -61,7 +64,7 @@ def explain(
         ValueError: The input does not fit, or an explainer cannot explain the model; one line names the fix. It is a
             :class:`~explain.TraceError` if the model could not be traced.
     """
-    _check_texts({"text": text, "target": target})
+    _check_texts({"text": text, "target": target, "word": word})
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens={max_new_tokens}: an answer needs at least one token")
     chosen = chosen_explainers(explainer)
@@ -73,6 +76,7 @@ def explain(
         target=target,
         needs=needs,
         context=context,
+        word=word,
         layers=layers,
         max_new_tokens=max_new_tokens,
     )

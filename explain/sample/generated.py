@@ -46,6 +46,9 @@ def trace_generated(model: Any, processor: Any, asked: Asked) -> TracedSample:
     inputs = processed(model, processor, photos, prompt.text, **prompt.options)
     own, tokens, second = _generated(model, inputs, tokenizer, asked.max_new_tokens)
     goal, named = _goal(asked.target, tokens, tokenizer, prompt)
+    end = -1  # the earlier words of the text end before its last token
+    if asked.word is not None:
+        goal, named, end = _word(asked.word, goal, tokenizer)
     traced = trace_hugging_face(model, inputs, goal, asked.layers, needs=asked.needs)
     added = goal.rows(1)[0] if isinstance(goal, Given) else []
     words = _words(model, processor, prompt, inputs["input_ids"][0], traced, len(added))
@@ -55,10 +58,10 @@ def trace_generated(model: Any, processor: Any, asked: Asked) -> TracedSample:
         photos=photos,
         seen=[seen_box(model, processor, photo.size) for photo in photos],
         views=views_of(model, processor, inputs, photos, traced),
-        words=words + (_context(model, traced, added, tokenizer) if asked.context and len(added) > 1 else []),
+        words=words + (_context(model, traced, added, tokenizer, end) if asked.context and added[:end] else []),
         question=text,
         answer=own,
-        explained=own if asked.target is None else explained,
+        explained=own if asked.target is None and asked.word is None else explained,
         over=over[0] if over else None,
         runner_up=second,
     )
@@ -146,6 +149,26 @@ def _goal(target: Goal, own: list[int], tokenizer: Any, prompt: Prompt) -> tuple
     return contrast([first], [second]), [str(tokenizer.decode([token])).strip() for token in (first, second)]
 
 
+def _word(word: str | int, goal: Target | Given, tokenizer: Any) -> tuple[Given, list[str], int]:
+    """Return the target that explains one word of a text, the word, and the place of its first token.
+
+    Raises:
+        ValueError: The target is a pair, or the text has no such word.
+    """
+    if not isinstance(goal, Given):
+        raise ValueError(f"word={word!r}: target is a pair, which has no words to choose; leave one of them out")
+    tokens = goal.rows(1)[0]
+    ids = torch.tensor([tokens])
+    words = words_of(ids, ~is_special(ids, special_ids(tokenizer=tokenizer)), 0, tokenizer)[0]
+    texts = [text for text, _ in words]
+    if isinstance(word, str) and word in texts:
+        word = texts.index(word)
+    if not isinstance(word, int) or not 0 <= word < len(words):
+        raise ValueError(f"word={word!r} is not a word of the text: {' '.join(texts) or 'it has none'}")
+    text, places = words[word]
+    return answer(tokens, span=(places[0], places[-1] + 1)), [text], places[0]
+
+
 def _tokens(goal: str | int, tokenizer: Any, prompt: Prompt) -> list[int]:
     """Return the tokens of an answer after the prompt; a number is a token.
 
@@ -187,9 +210,9 @@ def _joint(traced: Traced, ids: Tensor, image_token: int, added: int) -> list[in
     return (own + text.start).tolist()
 
 
-def _context(model: Any, traced: Traced, added: Sequence[int], tokenizer: Any) -> list[Word]:
-    """Return the words of an answer up to its last token, with their joint positions."""
-    earlier = torch.tensor([added[:-1]])
+def _context(model: Any, traced: Traced, added: Sequence[int], tokenizer: Any, end: int) -> list[Word]:
+    """Return the words of an answer before a place, with their joint positions."""
+    earlier = torch.tensor([added[:end]])
     first = traced.trace.span("text").stop - len(added)
     special = special_ids(model.config.get_text_config(), tokenizer=tokenizer)
     return words_of(earlier, ~is_special(earlier, special), first, tokenizer)[0]

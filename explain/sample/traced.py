@@ -28,6 +28,7 @@ class Asked:
     target: Goal = None
     needs: Needs = EVERYTHING
     context: bool = False  #: whether the earlier words of a generated text are shown as evidence as well
+    word: str | int | None = None  #: the only word of a generated text that is explained, by its text or place
     layers: Layers = None
     max_new_tokens: int = MOST_TOKENS  #: most tokens of a generated answer
 
@@ -53,7 +54,11 @@ class Asked:
         return self.text
 
     def check_no_context(self, model: Any) -> None:
-        """Raise ValueError if the earlier words of a text are asked for that the model does not generate."""
+        """Raise ValueError if a word of a text is asked for, or its earlier words, that the model does not generate."""
+        if self.word is not None:
+            raise ValueError(
+                f"word={self.word!r}: {type(model).__name__} generates no text whose word could be explained"
+            )
         if self.context:
             raise ValueError(f"context: {type(model).__name__} generates no text, whose earlier words could be shown")
 

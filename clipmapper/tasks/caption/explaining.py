@@ -150,6 +150,8 @@ def trace_caption(model: CLIPMapperCaption, processor: Any, asked: Asked) -> Tra
     image = asked.photo(model)
     if asked.text is not None:
         raise ValueError(f"text={asked.text!r}: {type(model).__name__} writes a text itself; target names a word of it")
+    if asked.word is not None:
+        raise ValueError(f"word={asked.word!r}: target names the word of a caption of {type(model).__name__}")
     asked.check_no_layers(model)
     weight = next(model.trained.parameters())
     pixels = model.encoder.pixels([image]).to(weight.device, weight.dtype)

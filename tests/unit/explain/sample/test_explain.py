@@ -240,6 +240,39 @@ def test_earlier_words_of_the_answer_on_request():
     assert sum(score for _, score in explained.words[6:]) == pytest.approx(float(row[stop - 3 : stop - 1].sum()))
 
 
+@pytest.mark.parametrize("word", ["blue", 1])
+def test_one_word_of_a_text(word):
+    model, processor = samples.llava()
+    options = {"target": "red blue yes", "word": word, "context": True}
+    explained = explain.explain(model, processor, photo(), QUESTION, **options)
+    ids = processor.tokenizer("red blue yes", add_special_tokens=False)["input_ids"]
+    assert len(ids) == 3
+    traced = trace_hugging_face(model, templated(processor), targets.answer(ids, span=(1, 2)))
+    row = explainers.Weighted()(traced.trace, traced.rows)[0]
+    assert explained.image.ravel() == pytest.approx(traced.scores(row[None], "image")[0].numpy(), rel=1e-4)
+    assert [word for word, _ in explained.words[6:]] == ["red"]
+    stop = traced.trace.span("text").stop
+    assert explained.words[6][1] == pytest.approx(float(row[stop - 3]))
+    assert explained.explained.text == "blue"
+    inputs = dict(templated(processor))
+    inputs |= {
+        name: torch.cat([inputs[name], torch.tensor([[value]])], 1)
+        for name, value in (("input_ids", ids[0]), ("attention_mask", 1))
+    }
+    share = model(**inputs).logits[0, -1].softmax(-1)[ids[1]]
+    assert explained.explained.probability == pytest.approx(float(share), rel=1e-3)
+    assert explained.answer.text != "blue"
+
+
+def test_a_word_that_the_text_does_not_have():
+    model, processor = samples.llava()
+    for word in ("green", 3, -1):
+        with pytest.raises(ValueError, match=rf"^word={word!r} is not a word of the text: red blue yes$"):
+            explain.explain(model, processor, photo(), QUESTION, target="red blue yes", word=word)
+    with pytest.raises(ValueError, match=r"^word='red': target is a pair"):
+        explain.explain(model, processor, photo(), QUESTION, target=("red", "blue"), word="red")
+
+
 def test_words_are_those_of_the_user_as_written(tmp_path):
     photo().save(tmp_path / "photo.png")
     model, processor = samples.llava()

@@ -99,6 +99,7 @@ def test_targets(llava):
 
 
 def test_options_of_other_models():
+    refused("word=0: CLIPModel generates no text", *samples.clip(), photo(), QUESTION, word=0)
     refused("context: CLIPModel generates no text", *samples.clip(), photo(), QUESTION, context=True)
     refused("context: ViTForImageClassification generates no text", *samples.vit(), photo(), context=True)
     refused("context: Linear generates no text", torch.nn.Linear(1, 1), (str, str), photo(), QUESTION, context=True)
