@@ -4,7 +4,11 @@
 project.
 """
 
-from clipmapper.commands.train_llava import main
+from functools import partial
+
+from perturbation.cli import run
+
+main = partial(run, "train_llava")
 
 if __name__ == "__main__":
     main()

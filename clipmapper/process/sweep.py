@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,11 +36,13 @@ def failures_at_the_end(command: str, given: Sequence[str]) -> Iterator[None]:
     Raises:
         UserError: Jobs failed; the message names them.
     """
+    if not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*given}:
+        yield
+        return
     with TemporaryDirectory(prefix="clipmapper-") as folder:
         notes = Path(folder)
         os.environ[_NOTES] = f"{place()}:{os.getpid()}:{notes}"
-        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*given}:
-            _begin(command, notes)
+        _begin(command, notes)
         try:
             yield
         finally:
@@ -62,6 +65,7 @@ def _begin(command: str, notes: Path) -> None:
     def last_line(stop: stopping.Stopped) -> str:
         line = f"stopped by {stop.name}: the sweep of {command}"
         what = "; ".join(ended) or "none had begun"
+        shutil.rmtree(notes, ignore_errors=True)  # this process may end without its cleanup
         return f"{line}; jobs that were stopped: {what}; to go on run these and those that had not begun again"
 
     stopping.begin_work(last_line, end_jobs)
@@ -110,7 +114,7 @@ def rest() -> str:
 
 
 def _notes() -> tuple[str, int, Path]:
-    machine, sweep, notes = os.environ[_NOTES].split(":", 2)
+    machine, sweep, notes = os.environ.get(_NOTES, f":{os.getpid()}:").split(":", 2)
     return machine, int(sweep), Path(notes)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from perturb_runs import Trained
 from processes import LINUX, lives
-from tiny_runs import PROJECT, Tiny, assert_same_weights, checkpoint_of, finish, start, weights_of
+from tiny_runs import PROJECT, Tiny, assert_same_weights, checkpoint_of, finish, script, start, weights_of
 
-from perturbation.cli import COMMANDS
+from perturbation.cli import COMMANDS, run
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 SLOW = pytest.mark.slow
@@ -31,16 +31,24 @@ def stopped(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int
     return process.returncode, [line for line in err.splitlines() if " is running: " not in line]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
+@pytest.mark.parametrize("name", [path.stem for path in (PROJECT / "scripts").glob("*.py")])
+def test_every_script_handles_signals(name: str) -> None:
+    main = script(name).main
+    assert (main.func, main.args) == (run, (name,))
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(number, marks=SLOW) for number in (signal.SIGTERM, signal.SIGHUP))]
+)
 @pytest.mark.parametrize(
     "name", [name if name in ("train", "report") else pytest.param(name, marks=SLOW) for name in COMMANDS]
 )
 def test_every_command_ends_in_one_line(name: str, number: signal.Signals, tmp_path: Path) -> None:
     more = ["runs=[a,b]"] if name == "pool_seeds" else []
     code = f"import sys; sys.argv = ['scripts/{name}.py', *{[f'paths.root={tmp_path}', *more]}]\n"
-    code += "from clipmapper.process import stopping\nfrom perturbation.cli import run\nbegin = stopping.begin_work\n"
+    code += "import runpy\nfrom clipmapper.process import stopping\nbegin = stopping.begin_work\n"
     code += "def wait(ending):\n begin(ending)\n print('ready', flush=True)\n import time\n time.sleep(99)\n"
-    code += f"stopping.begin_work = wait\nrun({name!r})\n"
+    code += "stopping.begin_work = wait\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
     line = [sys.executable, "-c", code]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
     assert process.stdout is not None

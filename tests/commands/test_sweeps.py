@@ -91,7 +91,7 @@ def test_the_other_jobs_run_when_some_fail(launcher: str, tmp_path: Path) -> Non
 
 @LINUX
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
-@pytest.mark.parametrize("launcher", [name if name == "joblib" else pytest.param(name, marks=SLOW) for name in PLUGINS])
+@pytest.mark.parametrize("launcher", [name if name == "basic" else pytest.param(name, marks=SLOW) for name in PLUGINS])
 def test_a_signal_ends_a_sweep_with_its_jobs_in_one_line(launcher: str, number: signal.Signals, tmp_path: Path) -> None:
     process = launched(launcher, tmp_path, "first", "second")
     jobs = running(tmp_path, 1 if launcher == "basic" else 2)
