@@ -16,12 +16,12 @@ from perturbation.config import DemoConfig
 def main(config: DictConfig, run: Path) -> None:
     """Show the page until the command is stopped."""
     checked: DemoConfig = typed(config, DemoConfig)
-    from perturbation.demo.serving import check_free, forbid_outside, serve
+    from perturbation.demo import serving
 
     if find_spec("gradio") is None:
         raise UserError("the demo needs the package gradio; install clipmapper[demo]")
-    forbid_outside()
-    check_free(checked.host, checked.port)
+    serving.forbid_outside()
+    serving.check_free(checked.host, checked.port)
     from clipmapper.explaining.explainers import choose_explainers
     from perturbation.demo.offered import Models
     from perturbation.demo.page import Page
@@ -30,7 +30,9 @@ def main(config: DictConfig, run: Path) -> None:
     chosen = choose_explainers(config.explainer, choice("explainer"))
     every = choose_explainers(OmegaConf.create({"names": "all"}), "all") | chosen
     usable = {name: each for name, each in every.items() if not each.partners}
+    first = [name for name in chosen if name in usable]
+    if not first:
+        raise UserError(f"explainer={choice('explainer')} needs samples of other images: choose another one")
     models = Models(checked)
     models.load(models.names[0])
-    first = [name for name in chosen if name in usable]
-    serve(Page(models, scenes_of(checked), usable, first, checked.seed), checked.host, checked.port)
+    serving.serve(Page(models, scenes_of(checked), usable, first, checked.seed), checked.host, checked.port)

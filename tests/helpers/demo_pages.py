@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from public import composed
+from public import PROJECT, composed
 
 from clipmapper.config.schema import LoggerConfig, PathsConfig, ShapesConfig, TrainerConfig
 from clipmapper.data.shapes.render import draw_scene
@@ -17,6 +17,7 @@ from perturbation.demo.offered import Models
 from perturbation.demo.page import Page
 from perturbation.demo.scenes import Scene
 
+__all__ = ["EXPLAINERS", "PROJECT", "demo_config", "demo_page"]
 EXPLAINERS = {"weighted": Weighted(), "genatt": GenAtt()}
 
 
