@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 FIRST = "weighted"  # the method of the paper comes first in every figure
 MOST = 8  # curves in one panel
@@ -22,6 +23,11 @@ class Style:
     on_dark: str  #: on a dark page
     marker: str  #: symbol of matplotlib
     dash: tuple[float, ...] = SOLID  #: lengths of dashes and spaces, as multiples of the line's width
+
+    def line(self, place: int) -> dict[str, Any]:
+        """Return the properties of the curve of explainer number ``place``, which is above those of the later ones."""
+        dash = (0, self.dash) if self.dash else "-"
+        return {"color": self.colour, "marker": self.marker, "linestyle": dash, "zorder": 2 + 1 / (1 + place)}
 
 
 # Accumulation is blue, the last attention orange, gradients green, and other people's explainers purple.

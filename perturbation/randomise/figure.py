@@ -29,9 +29,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axhline(0, color="0.7", linewidth=0.6)
             for name in names:
                 curve = [row for row in rows if row["modality"] == modality and row["explainer"] == name]
-                style = styles[name]
-                drawn = {"color": style.colour, "marker": style.marker}
-                _draw_curve(axes, curve, name, drawn | {"linestyle": (0, style.dash) if style.dash else "-"})
+                _draw_curve(axes, curve, name, styles[name].line(names.index(name)))
             axes.set_title(modality, fontsize=8)
             axes.set_xticks(
                 range(len(layers)),

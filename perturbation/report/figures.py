@@ -66,7 +66,7 @@ def draw_curves(
     order = in_order(row["explainer"] for row in rows)
     for row in sorted(rows, key=lambda row: order.index(row["explainer"])):
         style = styles[row["explainer"]]
-        drawn = {"color": style.colour, "linestyle": (0, style.dash) if style.dash else "-", "marker": style.marker}
+        drawn = style.line(order.index(row["explainer"]))
         _draw(panels[row["modality"], row["direction"]], row, value, drawn, opacity)
 
 
