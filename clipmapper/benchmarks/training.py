@@ -18,7 +18,8 @@ from clipmapper.config.schema import Config
 from clipmapper.data.images import FileImage
 from clipmapper.data.records import Question, VQAData
 from clipmapper.features.store import FeatureStore, FrozenFeatures
-from clipmapper.tasks.vqa.data import AnswerVocabulary, VQADataset
+from clipmapper.tasks.vqa.answers import AnswerVocabulary
+from clipmapper.tasks.vqa.data import VQADataset
 from clipmapper.tasks.vqa.model import VQAMapper
 from clipmapper.tasks.vqa.training import soft_label_loss
 from clipmapper.training.module import build_optimizer

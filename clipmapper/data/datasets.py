@@ -12,7 +12,8 @@ from typing import Any
 
 from clipmapper.config.schema import CocoConfig, DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
 from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_karpathy
-from clipmapper.data.records import Splits, VQAData, merge, reserve
+from clipmapper.data.records import Splits, VQAData
+from clipmapper.data.splitting import merge, reserve
 from clipmapper.data.vqa_files import read_vqav2
 from clipmapper.errors import UserError
 from clipmapper.process.together import first_alone

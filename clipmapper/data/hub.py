@@ -92,8 +92,8 @@ def _to_vqa(dataset: Dataset, name: str) -> VQAData:
     questions = build_questions(rows, rows if labelled else None, name, name)
     encoded = _encoded_images(dataset, name)
     first_rows: dict[int, int] = {}
-    for number, question in enumerate(questions):
-        first_rows.setdefault(question.image_id, number)
+    for number, image_id in enumerate(questions.image_ids.tolist()):
+        first_rows.setdefault(image_id, number)
     images = {image_id: _cell(encoded, row, f"{name}, row {row}") for image_id, row in first_rows.items()}
     return VQAData(questions, images)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -44,9 +43,12 @@ class Question:
 
 @dataclass(frozen=True)
 class VQAData:
-    """The questions of a split, and their images by image id (several questions can share an image)."""
+    """The questions of a split, and their images by image id (several questions can share an image).
 
-    questions: tuple[Question, ...]
+    What readers return has the questions as a :class:`~clipmapper.data.question_table.Questions`.
+    """
+
+    questions: Sequence[Question]
     images: Mapping[int, ImageSource]
 
     @property
@@ -95,62 +97,3 @@ class Splits(Generic[Part]):
         if name not in self.parts:
             raise UserError(f"split={name}: this data has {', '.join(self.parts)}")
         return self.parts[name]
-
-
-def reserve(data: VQAData, count: int, seed: int) -> tuple[VQAData, VQAData]:
-    """Split the data into a rest for training and ``count`` reserved questions for validation.
-
-    All questions of an image are taken together, since an image in both parts would leak from training into the
-    evaluation. The images are taken in an order that depends only on ``seed`` and the image ids, until they have at
-    least ``count`` questions. If the last image has more questions than needed, its questions with the highest ids are
-    in neither part. So the reserved part has exactly ``count`` questions, and the result does not depend on the order
-    of the input.
-
-    Returns:
-        ``(rest, reserved)``, both sorted by question id.
-
-    Raises:
-        UserError: ``count`` is negative or greater than the number of questions.
-    """
-    if not 0 <= count <= len(data.questions):
-        total = len(data.questions)
-        raise UserError(f"cannot reserve {count} of {total} questions; choose a count from 0 to {total}")
-    by_image: dict[int, list[Question]] = {}
-    for question in sorted(data.questions, key=lambda question: question.question_id):
-        by_image.setdefault(question.image_id, []).append(question)
-    reserved: list[Question] = []
-    for image_id in sorted(by_image, key=lambda image_id: _rank(seed, image_id)):
-        if len(reserved) >= count:
-            break
-        reserved += by_image.pop(image_id)
-    rest = [question for questions in by_image.values() for question in questions]
-    return _part(rest, data.images), _part(reserved[:count], data.images)
-
-
-def merge(*parts: VQAData) -> VQAData:
-    """Merge parts into one, with their questions in order (VQAv2 models are trained on train2014 and val2014 together).
-
-    Raises:
-        UserError: Two parts share a question id, or use one image id for different images.
-    """
-    questions: dict[int, Question] = {}
-    images: dict[int, ImageSource] = {}
-    for part in parts:
-        for question in part.questions:
-            if question.question_id in questions:
-                raise UserError(f"question_id {question.question_id} is in two splits; give splits without overlap")
-            questions[question.question_id] = question
-        for image_id, image in part.images.items():
-            if (first := images.setdefault(image_id, image)) != image:
-                raise UserError(f"image_id {image_id} is both {first.name} and {image.name}; give each its own id")
-    return VQAData(tuple(questions.values()), images)
-
-
-def _rank(seed: int, image_id: int) -> bytes:
-    """Return a hash to sort images by; new images or another Python version do not change the order of the others."""
-    return hashlib.sha256(f"{seed}/{image_id}".encode()).digest()
-
-
-def _part(questions: Iterable[Question], images: Mapping[int, ImageSource]) -> VQAData:
-    ordered = sorted(questions, key=lambda question: question.question_id)
-    return VQAData(tuple(ordered), {question.image_id: images[question.image_id] for question in ordered})

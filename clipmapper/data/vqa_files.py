@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from clipmapper.data.images import FileImage
-from clipmapper.data.records import Question, VQAData, merge
+from clipmapper.data.question_table import QuestionTable
+from clipmapper.data.records import Question, VQAData
+from clipmapper.data.splitting import merge
 from clipmapper.errors import UserError
 from clipmapper.files import read_field, read_id, read_json, read_text
 
@@ -44,7 +46,7 @@ def read_vqav2(root: Path, splits: Sequence[str], layout: VQALayout = VQAV2) -> 
 
     Raises:
         UserError: A file or folder is missing or malformed (see :func:`read_questions`), or the splits cannot be merged
-            (see :func:`clipmapper.data.records.merge`).
+            (see :func:`clipmapper.data.splitting.merge`).
     """
     return merge(*(_read_split(root, split, layout) for split in splits))
 
@@ -70,12 +72,12 @@ def read_vqa(questions: Path, annotations: Path | None, image_path: Callable[[in
         image_path: Function that returns the image file of an image id.
     """
     records = read_questions(questions, annotations)
-    image_ids = dict.fromkeys(record.image_id for record in records)
+    image_ids = dict.fromkeys(records.image_ids.tolist())
     return VQAData(records, {image_id: FileImage(image_path(image_id)) for image_id in image_ids})
 
 
 @_no_garbage_collection()
-def read_questions(questions: Path, annotations: Path | None) -> tuple[Question, ...]:
+def read_questions(questions: Path, annotations: Path | None) -> QuestionTable:
     """Read a question file and, if given, its annotation file.
 
     Raises:
@@ -91,7 +93,7 @@ def read_questions(questions: Path, annotations: Path | None) -> tuple[Question,
 
 def build_questions(
     entries: Iterable[Any], labels: Iterable[Any] | None, source: str, label_source: str
-) -> tuple[Question, ...]:
+) -> QuestionTable:
     """Check the entries of VQAv2's question and annotation lists, and join them by question id.
 
     Args:
@@ -106,10 +108,10 @@ def build_questions(
     """
     questions = _by_question_id(entries, source)
     if labels is None:
-        return tuple(_question(id_, entry, source) for id_, entry in questions.items())
+        return QuestionTable.of(_question(id_, entry, source) for id_, entry in questions.items())
     annotations = _by_question_id(labels, label_source)
     check_same_questions(questions, annotations, source, label_source)
-    return tuple(
+    return QuestionTable.of(
         _annotated(_question(id_, entry, source), annotations[id_], label_source) for id_, entry in questions.items()
     )
 

@@ -18,7 +18,8 @@ from clipmapper.files import ANSWERS, read_json, write_json, write_metrics, writ
 from clipmapper.metrics.vqa import VQAScore, print_score, score_predictions, summary
 from clipmapper.process import together
 from clipmapper.process.together import mine, shared_out
-from clipmapper.tasks.vqa.data import AnswerVocabulary, TaskData, VQADataset, prepare_split
+from clipmapper.tasks.vqa.answers import AnswerVocabulary
+from clipmapper.tasks.vqa.data import TaskData, VQADataset, prepare_split
 from clipmapper.tasks.vqa.model import VQAMapper, load_vqa
 from clipmapper.training.batches import in_order
 from clipmapper.training.trainer import connect

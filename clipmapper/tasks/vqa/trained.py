@@ -46,7 +46,7 @@ class TrainedVQA:
     """A frozen VQA model with the questions to run it on."""
 
     model: CLIPMapperVQA
-    questions: tuple[Question, ...]
+    questions: Sequence[Question]
     images: Mapping[int, ImageSource]  #: by image id
     checkpoint: Path
     on_bad_image: str  #: fail, or skip questions whose image can't be read

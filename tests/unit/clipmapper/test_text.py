@@ -13,7 +13,7 @@ from clipmapper.data.caption_files import read_coco_captions, read_karpathy
 from clipmapper.data.vqa_files import read_questions
 from clipmapper.errors import UserError
 from clipmapper.files import ANSWERS, CAPTIONS, read_id, read_json, read_results
-from clipmapper.tasks.vqa.data import read_lxmert_labels
+from clipmapper.tasks.vqa.answers import read_lxmert_labels
 from clipmapper.text import check_text, printable
 from explain import explain
 from perturbation.pairs.samples import pairs_of

@@ -15,7 +15,7 @@ from watching import watched
 
 from clipmapper.data.easy_vqa import EASY_VQA, SPLITS, write_easy_vqa
 from clipmapper.data.images import load_rgb
-from clipmapper.data.records import merge
+from clipmapper.data.splitting import merge
 from clipmapper.data.vqa_files import read_vqav2
 from clipmapper.errors import UserError
 

@@ -23,7 +23,8 @@ from clipmapper.features import hashes
 from clipmapper.features.images import image_features
 from clipmapper.features.store import FrozenFeatures
 from clipmapper.features.texts import text_features
-from clipmapper.tasks.vqa.data import AnswerVocabulary, VQADataset, build_vocabulary
+from clipmapper.tasks.vqa.answers import AnswerVocabulary, build_vocabulary
+from clipmapper.tasks.vqa.data import VQADataset
 
 CPU = torch.device("cpu")
 TEXTS = ["is it red?", "what color is the small thing left of the moon?", "how many?", "¿qué es «это»?", "how many?"]

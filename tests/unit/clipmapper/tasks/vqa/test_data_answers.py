@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipmapper.data.question_table import QuestionTable
 from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import vqa_accuracy
-from clipmapper.tasks.vqa.data import AnswerVocabulary, build_vocabulary, read_lxmert_labels, soft_targets
+from clipmapper.tasks.vqa.answers import AnswerVocabulary, SoftTargets, build_vocabulary, read_lxmert_labels
 
 REFERENCES = next(p for p in Path(__file__).parents if p.name == "tests") / "references"
 CASES = json.loads((REFERENCES / "official_vqa_cases.json").read_text(encoding="utf-8"))
@@ -79,6 +81,15 @@ def test_index_is_the_inverse_of_answers() -> None:
 def test_a_vocabulary_has_distinct_answers(answers: tuple[str, ...], part: str) -> None:
     with pytest.raises(ValueError, match=part):
         AnswerVocabulary(answers)
+
+
+def soft_targets(question: Question, vocabulary: AnswerVocabulary) -> dict[int, float]:
+    """Return the scores above 0 of a question, which stands between two others, by class."""
+    others = asked(98, "yes", "yes"), asked(99, "yes", *["yes"] * 10)
+    targets = SoftTargets(QuestionTable.of([others[0], question, others[1]]), vocabulary)
+    (row,) = targets.rows(np.array([1])).tolist()
+    assert targets.rows(np.array([2, 1, 2])).tolist()[1] == row
+    return {k: pytest.approx(score) for k, score in enumerate(row) if score}
 
 
 @pytest.mark.parametrize("matches", range(11))

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmapper.data.images import FileImage
-from clipmapper.data.records import Question, VQAData, merge, reserve
+from clipmapper.data.records import Question, VQAData
+from clipmapper.data.splitting import merge, reserve
 from clipmapper.errors import UserError
 
 
