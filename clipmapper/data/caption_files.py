@@ -6,17 +6,25 @@ are in the file. Images may have different numbers of captions (some of COCO's i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipmapper.console import progress
 from clipmapper.data.images import FileImage, image_in
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
 from clipmapper.files import read_field, read_id, read_json, read_text
+from clipmapper.storage.kept import kept
 
 Value = TypeVar("Value")
+_SCHEMA = pa.schema(
+    [("image_id", pa.int64()), ("name", pa.string()), ("split", pa.string()), ("captions", pa.list_(pa.string()))]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +73,30 @@ class CaptionData:
         return {image.image_id: image.captions for image in self.images}
 
 
-def read_coco_captions(captions: Path, images: Path) -> CaptionData:
+def read_coco_captions(captions: Path, images: Path, cache: Path | None = None) -> CaptionData:
     """Read a caption file of COCO: ``{"images": [{id, file_name}], "annotations": [{image_id, id, caption}]}``.
 
     Args:
         captions: The caption file.
         images: The folder of the images. An image file is not accessed before the image is opened.
+        cache: The folder ``paths.cache``, in which what was read is kept; None keeps nothing.
 
     Raises:
         UserError: The file is missing or malformed, an entry lacks a field or has a field of the wrong type, an id
             occurs twice, a caption is empty or belongs to an unknown image, or there are no images.
     """
-    content, source = read_json(captions), str(captions)
-    files: dict[int, FileImage] = {}
+    table = kept(cache, "captions", [captions], lambda: _coco_table(captions, images))
+    return _nonempty_data(_records(table, images), str(captions))
+
+
+def _coco_table(captions: Path, images: Path) -> pa.Table:
+    with progress(None, f"reading {captions.name}"):
+        content, source = read_json(captions), str(captions)
+    files: dict[int, str] = {}
     for at, entry in _entries(content, "images", source):
         image_id, name = read_id(entry, "id", at), read_field(entry, "file_name", str, at)
-        _add_unique(files, image_id, image_in(images, name, f'{at}: "file_name"'), at)
+        image_in(images, name, f'{at}: "file_name"')  # checks the name
+        _add_unique(files, image_id, name, at)
     texts: dict[int, list[str]] = {image_id: [] for image_id in files}
     seen: dict[int, str] = {}
     for at, entry in _entries(content, "annotations", source):
@@ -91,11 +107,12 @@ def read_coco_captions(captions: Path, images: Path) -> CaptionData:
             )
         _add_unique(seen, read_id(entry, "id", at), at, at)
         texts[image_id].append(read_text(entry, "caption", at))
-    records = (CaptionImage(i, tuple(texts[i]), image) for i, image in files.items())
-    return _nonempty_data(records, source)
+    return _table((i, name, "", texts[i]) for i, name in files.items())
 
 
-def read_karpathy(path: Path, images: Path, split: str, restval_in_train: bool = True) -> CaptionData:
+def read_karpathy(
+    path: Path, images: Path, split: str, restval_in_train: bool = True, cache: Path | None = None
+) -> CaptionData:
     """Read one split of Karpathy's file.
 
     Args:
@@ -103,14 +120,25 @@ def read_karpathy(path: Path, images: Path, split: str, restval_in_train: bool =
         images: The folder that contains ``train2014`` and ``val2014``.
         split: train, val, test or restval (the images of val2014 that are neither in val nor in test).
         restval_in_train: Whether restval is part of train.
+        cache: The folder ``paths.cache``, in which what was read is kept; None keeps nothing.
 
     Raises:
         UserError: The file is missing or malformed (see :func:`read_coco_captions`), or has no such split. Ids must be
             unique in the whole file, since an image in two splits would leak from training into the evaluation.
     """
-    content, source = read_json(path), str(path)
+    table = kept(cache, "captions", [path], lambda: _karpathy_table(path, images))
+    splits, source = table["split"], str(path)
+    found = set(splits.unique().to_pylist())
+    if found and split not in found:
+        raise UserError(f"{source}: has no split {split}; choose one of: {', '.join(sorted(found))}")
     parts = {split, "restval"} if split == "train" and restval_in_train else {split}
-    found: set[str] = set()
+    chosen = table.filter(pc.is_in(splits, pa.array(sorted(parts))))
+    return _nonempty_data(_records(chosen, images), f"{source} ({split})")
+
+
+def _karpathy_table(path: Path, images: Path) -> pa.Table:
+    with progress(None, f"reading {path.name}"):
+        content, source = read_json(path), str(path)
     places: dict[int, str] = {}
     sentences: dict[int, str] = {}
     records = []
@@ -119,13 +147,23 @@ def read_karpathy(path: Path, images: Path, split: str, restval_in_train: bool =
         _add_unique(places, image_id, at, at)
         captions = _karpathy_captions(entry, sentences, at)
         name = PurePosixPath(read_field(entry, "filepath", str, at), read_field(entry, "filename", str, at))
-        image = image_in(images, str(name), f'{at}: "filepath" and "filename"')
-        found.add(part)
-        if part in parts:
-            records.append(CaptionImage(image_id, captions, image))
-    if found and split not in found:
-        raise UserError(f"{source}: has no split {split}; choose one of: {', '.join(sorted(found))}")
-    return _nonempty_data(records, f"{source} ({split})")
+        image_in(images, str(name), f'{at}: "filepath" and "filename"')  # checks the name
+        records.append((image_id, str(name), part, captions))
+    return _table(records)
+
+
+def _table(records: Iterable[tuple[int, str, str, Sequence[str]]]) -> pa.Table:
+    """Return the id, file name, split and captions of images in columns."""
+    columns = list(zip(*records, strict=True)) or [()] * len(_SCHEMA)
+    return pa.table(
+        [pa.array(list(values), field.type) for values, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA
+    )
+
+
+def _records(table: pa.Table, images: Path) -> Iterator[CaptionImage]:
+    columns = (table[name].to_pylist() for name in ("image_id", "name", "captions"))
+    for image_id, name, captions in zip(*columns, strict=True):
+        yield CaptionImage(image_id, tuple(captions), FileImage(images / name))
 
 
 def _karpathy_captions(entry: Mapping[str, Any], seen: dict[int, str], at: str) -> tuple[str, ...]:

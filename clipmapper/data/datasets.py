@@ -22,8 +22,12 @@ Questions = Splits[VQAData]
 Captions = Splits[CaptionData]
 
 
-def load_data(config: DataConfig) -> Questions:
+def load_data(config: DataConfig, cache: Path | None = None) -> Questions:
     """Read the questions of a dataset; a generated dataset is written first if it does not exist.
+
+    Args:
+        config: The dataset.
+        cache: The folder ``paths.cache``, in which what was read from large files is kept; None keeps nothing.
 
     Raises:
         UserError: The data cannot be read, or the dataset or one of its splits has no questions.
@@ -32,15 +36,19 @@ def load_data(config: DataConfig) -> Questions:
         raise UserError("data=table is for other models than CLIPmapper: give model=huggingface or model=open_clip")
     if config.name not in QUESTIONS:
         raise UserError(f"data={config.name} has captions, but no questions; give task=caption, or other data")
-    splits = QUESTIONS[config.name](config)
+    splits = QUESTIONS[config.name](config, cache)
     for name, part in splits.parts.items():
         if not part.questions:
             raise UserError(f"data {config.name}: the {name} split has no questions; check data.root and data.reserved")
     return splits
 
 
-def load_captions(config: DataConfig) -> Captions:
+def load_captions(config: DataConfig, cache: Path | None = None) -> Captions:
     """Read the captions of a dataset; a generated dataset is written first if it does not exist.
+
+    Args:
+        config: The dataset.
+        cache: The folder ``paths.cache``, in which what was read from large files is kept; None keeps nothing.
 
     Raises:
         UserError: The data cannot be read, the dataset has no captions, an image is in two splits, or no image of the
@@ -48,7 +56,7 @@ def load_captions(config: DataConfig) -> Captions:
     """
     if config.name not in CAPTIONS:
         raise UserError(f"data={config.name} has no captions; give data=shapes or data=coco, or task=vqa")
-    splits = CAPTIONS[config.name](config)
+    splits = CAPTIONS[config.name](config, cache)
     owner: dict[int, str] = {}
     for name, part in splits.parts.items():
         for entry in part.images:
@@ -60,7 +68,7 @@ def load_captions(config: DataConfig) -> Captions:
     return splits
 
 
-def load_questions_of(config: DataConfig, split: str) -> VQAData:
+def load_questions_of(config: DataConfig, split: str, cache: Path | None = None) -> VQAData:
     """Read the questions of one split; of the generated dataset ``shapes``, only this split is written.
 
     Raises:
@@ -68,10 +76,10 @@ def load_questions_of(config: DataConfig, split: str) -> VQAData:
     """
     if isinstance(config, ShapesConfig):
         return _shapes_part(config, split)
-    return load_data(config).part(split)
+    return load_data(config, cache).part(split)
 
 
-def load_captions_of(config: DataConfig, split: str) -> CaptionData:
+def load_captions_of(config: DataConfig, split: str, cache: Path | None = None) -> CaptionData:
     """Read the captions of one split; of the generated dataset ``shapes``, only this split is written.
 
     Raises:
@@ -79,14 +87,14 @@ def load_captions_of(config: DataConfig, split: str) -> CaptionData:
     """
     if isinstance(config, ShapesConfig):
         return _shapes_caption_part(config, split)
-    return load_captions(config).part(split)
+    return load_captions(config, cache).part(split)
 
 
-def _shapes_questions(config: ShapesConfig) -> Questions:
+def _shapes_questions(config: ShapesConfig, cache: Path | None) -> Questions:
     return Splits(*(_shapes_part(config, split) for split in ("train", "val", "test")))
 
 
-def _shapes_captions(config: ShapesConfig) -> Captions:
+def _shapes_captions(config: ShapesConfig, cache: Path | None) -> Captions:
     return Splits(*(_shapes_caption_part(config, split) for split in ("train", "val", "test")))
 
 
@@ -106,7 +114,7 @@ def _shapes_caption_part(config: ShapesConfig, split: str) -> CaptionData:
     return read_coco_captions(folder / f"captions_shapes_{split}.json", folder / "images" / split)
 
 
-def _easy_vqa(config: EasyVQAConfig) -> Questions:
+def _easy_vqa(config: EasyVQAConfig, cache: Path | None) -> Questions:
     from clipmapper.data.easy_vqa import EASY_VQA, write_easy_vqa
 
     root = Path(config.root)
@@ -116,11 +124,11 @@ def _easy_vqa(config: EasyVQAConfig) -> Questions:
     return Splits(train, val, read_vqav2(root, ["test"], EASY_VQA))
 
 
-def _vqav2(config: VQAv2Config) -> Questions:
-    return _reserve_validation(config, lambda splits: read_vqav2(Path(config.root), splits))
+def _vqav2(config: VQAv2Config, cache: Path | None) -> Questions:
+    return _reserve_validation(config, lambda splits: read_vqav2(Path(config.root), splits, cache=cache))
 
 
-def _vqav2_hub(config: VQAv2HubConfig) -> Questions:
+def _vqav2_hub(config: VQAv2HubConfig, cache: Path | None) -> Questions:
     from clipmapper.data.hub import read_hub, read_parquet
 
     root = Path(config.root)
@@ -143,23 +151,23 @@ def _reserve_validation(config: VQAv2Config | VQAv2HubConfig, read: Callable[[li
     return Splits(train, val, None if config.test_split is None else read([config.test_split]))
 
 
-def _coco(config: CocoConfig) -> Captions:
+def _coco(config: CocoConfig, cache: Path | None) -> Captions:
     root, images = Path(config.root), Path(config.root) / config.images
     if config.karpathy is not None:
         file = root / config.karpathy
-        return Splits(*(read_karpathy(file, images, s, config.restval) for s in ("train", "val", "test")))
+        return Splits(*(read_karpathy(file, images, s, config.restval, cache) for s in ("train", "val", "test")))
 
     def read(split: str) -> CaptionData:
-        return read_coco_captions(root / config.captions.replace("{split}", split), images / split)
+        return read_coco_captions(root / config.captions.replace("{split}", split), images / split, cache)
 
     test = None if config.test_split is None else read(config.test_split)
     return Splits(read(config.train_split), read(config.val_split), test)
 
 
-QUESTIONS: dict[str, Callable[[Any], Questions]] = {
+QUESTIONS: dict[str, Callable[[Any, Path | None], Questions]] = {
     "shapes": _shapes_questions,
     "easy_vqa": _easy_vqa,
     "vqav2": _vqav2,
     "vqav2_hub": _vqav2_hub,
 }
-CAPTIONS: dict[str, Callable[[Any], Captions]] = {"shapes": _shapes_captions, "coco": _coco}
+CAPTIONS: dict[str, Callable[[Any, Path | None], Captions]] = {"shapes": _shapes_captions, "coco": _coco}

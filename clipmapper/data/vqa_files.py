@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clipmapper.console import progress
 from clipmapper.data.images import FileImage
 from clipmapper.data.question_table import QuestionTable
 from clipmapper.data.records import Question, VQAData
 from clipmapper.data.splitting import merge
 from clipmapper.errors import UserError
 from clipmapper.files import read_field, read_id, read_json, read_text
+from clipmapper.storage.kept import kept
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,22 @@ class VQALayout:
 VQAV2 = VQALayout()
 
 
-def read_vqav2(root: Path, splits: Sequence[str], layout: VQALayout = VQAV2) -> VQAData:
+def read_vqav2(root: Path, splits: Sequence[str], layout: VQALayout = VQAV2, cache: Path | None = None) -> VQAData:
     """Read one or more splits of a dataset in VQAv2's folder layout and merge them.
 
     The image folder must exist, but an image file is not accessed before the image is opened.
+
+    Args:
+        root: The folder of the dataset.
+        splits: Names of the splits.
+        layout: File names of the dataset.
+        cache: The folder ``paths.cache``, in which the joined questions are kept; None keeps nothing.
 
     Raises:
         UserError: A file or folder is missing or malformed (see :func:`read_questions`), or the splits cannot be merged
             (see :func:`clipmapper.data.splitting.merge`).
     """
-    return merge(*(_read_split(root, split, layout) for split in splits))
+    return merge(*(_read_split(root, split, layout, cache) for split in splits))
 
 
 @contextmanager
@@ -63,17 +71,27 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read_vqa(questions: Path, annotations: Path | None, image_path: Callable[[int], Path]) -> VQAData:
+def read_vqa(
+    questions: Path, annotations: Path | None, image_path: Callable[[int], Path], cache: Path | None = None
+) -> VQAData:
     """Read the questions of a split with :func:`read_questions` and add its images.
 
     Args:
         questions: The question file.
         annotations: The annotation file; None for a split without labels.
         image_path: Function that returns the image file of an image id.
+        cache: The folder ``paths.cache``, in which the joined questions are kept; None keeps nothing.
     """
-    records = read_questions(questions, annotations)
+    files = [path for path in (questions, annotations) if path is not None]
+    table = kept(cache, "questions", files, lambda: _read_with_progress(questions, annotations).table)
+    records = QuestionTable(table)
     image_ids = dict.fromkeys(records.image_ids.tolist())
     return VQAData(records, {image_id: FileImage(image_path(image_id)) for image_id in image_ids})
+
+
+def _read_with_progress(questions: Path, annotations: Path | None) -> QuestionTable:
+    with progress(None, f"reading {questions.name}"):
+        return read_questions(questions, annotations)
 
 
 @_no_garbage_collection()
@@ -126,14 +144,16 @@ def check_same_questions(these: Collection[int], those: Collection[int], source:
             )
 
 
-def _read_split(root: Path, split: str, layout: VQALayout) -> VQAData:
+def _read_split(root: Path, split: str, layout: VQALayout, cache: Path | None) -> VQAData:
     questions = root / layout.questions.format(split=split)
     if not questions.is_file():
         raise UserError(f"{questions}: no such file; {_splits_found(root, layout)}")
     annotations = None if split in layout.unlabelled else root / layout.annotations.format(split=split)
     folder = layout.folders.get(split, split)
     template = _image_template(root, folder, layout)
-    return read_vqa(questions, annotations, lambda image_id: root / template.format(folder=folder, image_id=image_id))
+    return read_vqa(
+        questions, annotations, lambda image_id: root / template.format(folder=folder, image_id=image_id), cache
+    )
 
 
 def _splits_found(root: Path, layout: VQALayout) -> str:

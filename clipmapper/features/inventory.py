@@ -13,6 +13,7 @@ from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.folders import HASHES, STORES
 from clipmapper.features.shard import DamagedShard
 from clipmapper.process.partial import is_left_over
+from clipmapper.storage.kept import TABLES
 
 _EARLIER = re.compile(r"(images|texts)-[0-9a-f]{24}")  # one store for each dataset
 _DAY = 24 * 3600.0
@@ -23,7 +24,9 @@ class Entry:
     """A part of the cache."""
 
     path: Path
-    kind: str  #: store, index, earlier (a store of an earlier version) or left over (by a process that has ended)
+    #: store; index of image files; table of what was read from large files; earlier: a store of an earlier version;
+    #: left over: by a process that has ended.
+    kind: str
     items: int | None  #: number of features; None if it has none
     bytes: int  #: size of its files
     days: float  #: since it was last used
@@ -49,6 +52,7 @@ def entries(cache: Path) -> list[Entry]:
     """Return all parts of a cache, by path."""
     found = [_entry(path, "store") for path in _folders(cache / STORES)]
     found += [_entry(path, "index") for path in _folders(cache) if path.name == HASHES]
+    found += [_entry(path, "table") for path in sorted((cache / TABLES).glob("*.arrow"))]
     found += [
         _entry(path, "earlier") for top in _folders(cache) for path in _folders(top) if _EARLIER.fullmatch(path.name)
     ]
@@ -59,11 +63,12 @@ def entries(cache: Path) -> list[Entry]:
 
 
 def unused(found: list[Entry], days: int | None) -> list[Entry]:
-    """Return what no command needs: stores of earlier versions, temporary files, and stores unused for ``days``."""
+    """Return what no command needs: stores of earlier versions, temporary files, and what was unused for ``days``."""
     return [
         entry
         for entry in found
-        if entry.kind in ("earlier", "left over") or (entry.kind == "store" and days is not None and entry.days >= days)
+        if entry.kind in ("earlier", "left over")
+        or (entry.kind in ("store", "table") and days is not None and entry.days >= days)
     ]
 
 

@@ -187,9 +187,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class KeptCheckpoint(ModelCheckpoint):
     """The file ``checkpoints/{name}.ckpt`` of the run folder, written after validations.
 
-    It holds the newest checkpoint, or the one with the greatest value of ``monitor``. A resumed run writes into a new
-    folder, and Lightning forgets the best checkpoint when the folder changes. This class keeps the best checkpoint,
-    which :func:`copy_checkpoints` copies, and its score.
+    It holds the newest checkpoint, or the weights with the greatest value of ``monitor``, without the optimizer's
+    state. A resumed run writes into a new folder, and Lightning forgets the best checkpoint when the folder changes.
+    This class keeps the best checkpoint, which :func:`copy_checkpoints` copies, and its score.
 
     Args:
         run: The run folder.
@@ -203,6 +203,7 @@ class KeptCheckpoint(ModelCheckpoint):
             name,
             monitor=monitor,
             mode="max",
+            save_weights_only=monitor is not None,  # training continues from the newest checkpoint only
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )

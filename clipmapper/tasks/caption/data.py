@@ -184,7 +184,7 @@ def prepare_images(config: Config, split: str | None = None) -> PreparedImages:
     Raises:
         UserError: The data or the encoder can't be loaded, or the data has no such split.
     """
-    splits = load_captions(config.data)
+    splits = load_captions(config.data, Path(config.paths.cache))
     encoder, device, cache = ready_encoder(config)
     sources = splits.images if split is None else splits.part(split).sources
     images = image_features(encoder, config.encoder, sources, cache, config.data.on_bad_image, device)

@@ -107,7 +107,7 @@ def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedC
         UserError: No checkpoint fits, the data can't be read, or ``task.max_length`` exceeds the encoder's context.
     """
     model, path, max_length = _load_model(config, checkpoint)
-    images = load_captions_of(config.data, split).images
+    images = load_captions_of(config.data, split, Path(config.paths.cache)).images
     return TrainedCaptioner(model, images, path, max_length, config.data.on_bad_image)
 
 

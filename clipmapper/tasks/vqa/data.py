@@ -114,7 +114,7 @@ def prepare(config: TrainConfig) -> TaskData:
     Raises:
         UserError: The data can't be read.
     """
-    splits = load_data(config.data)
+    splits = load_data(config.data, Path(config.paths.cache))
     texts = [text for part in splits.parts.values() for text in QuestionTable.of(part.questions).texts("question")[1]]
     encoder, device, cache = ready_encoder(config)
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
@@ -138,7 +138,7 @@ def prepare_split(config: EvaluateConfig, answers: AnswerVocabulary) -> VQADatas
             f"the checkpoint was trained on another answer list than data.answers_file={file}; "
             "give the list it was trained on, or data.answers_file=null"
         )
-    part = load_questions_of(config.data, config.split)
+    part = load_questions_of(config.data, config.split, Path(config.paths.cache))
     encoder, device, cache = ready_encoder(config)
     images = image_features(encoder, config.encoder, part.sources, cache, config.data.on_bad_image, device)
     texts = text_features(encoder, config.encoder, QuestionTable.of(part.questions).texts("question")[1], cache, device)

@@ -108,7 +108,7 @@ def load_trained(config: Config, split: str, checkpoint: str | None) -> TrainedV
         UserError: No checkpoint fits, or the data can't be read.
     """
     model, path = load_model(config, checkpoint)
-    data = load_questions_of(config.data, split)
+    data = load_questions_of(config.data, split, Path(config.paths.cache))
     return TrainedVQA(model, data.questions, data.images, path, config.data.on_bad_image)
 
 
