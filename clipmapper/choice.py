@@ -16,6 +16,7 @@ from torch import nn
 from yaml import YAMLError
 
 from clipmapper.checkpoint import CARD, check_fits, read_checkpoint
+from clipmapper.config.run_folder import CONFIG
 from clipmapper.config.schema import Config
 from clipmapper.encoder.load import use
 from clipmapper.errors import UserError
@@ -23,6 +24,7 @@ from clipmapper.files import read_bytes, read_json
 from clipmapper.pretrained import FOLDER, pretrained_file
 from clipmapper.process.launched import is_first
 from clipmapper.storage.card import Metrics
+from clipmapper.storage.checksums import unsealed_text
 from clipmapper.storage.validation import check
 from clipmapper.text import check_text, printable
 
@@ -89,8 +91,9 @@ class Candidate:
         """Number of training steps that were made, and the number that was configured; None if not known."""
         if "steps" in self.card:
             return self.card["steps"], self.card["steps"]
+        file = self.run / CONFIG
         try:
-            settings = OmegaConf.create(read_bytes(self.run / "config.yaml", "text").decode())
+            settings = OmegaConf.create(unsealed_text(read_bytes(file, "text").decode(), file))
             wanted = int(settings.trainer.max_steps)
             last = self.path.with_name("last.ckpt")
             return (wanted if self.metrics else int(read_checkpoint(last)["global_step"])), wanted

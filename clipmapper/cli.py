@@ -41,6 +41,7 @@ from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
 from clipmapper.process import launched, stopping, sweep, together, workers
 from clipmapper.process.partial import remove_left_over
 from clipmapper.process.stop_line import StartedRun
+from clipmapper.storage.checksums import sealed_text
 from clipmapper.tasks import TASKS
 from clipmapper.text import check_text, check_texts, printable
 
@@ -258,7 +259,7 @@ def _check_typed(arguments: Sequence[str]) -> None:
 
 
 def write_config(folder: Path, config: DictConfig, line: str) -> None:
-    """Write the resolved config to ``config.yaml``, with the command line in its first line, as a comment.
+    """Write the resolved config to ``config.yaml``; comments are the command line, first, and a checksum, last.
 
     Raises:
         UserError: UTF-8 cannot hold a value.
@@ -267,7 +268,7 @@ def write_config(folder: Path, config: DictConfig, line: str) -> None:
     resolved = OmegaConf.to_container(config, resolve=True)
     check_texts(resolved, "config key ", "correct it")
     text = OmegaConf.to_yaml(OmegaConf.create(_without_interpolations(resolved)))
-    (folder / CONFIG).write_text(f"# python {comment}\n{text}", "utf-8")
+    (folder / CONFIG).write_text(sealed_text(f"# python {comment}\n{text}"), "utf-8")
 
 
 def _without_interpolations(value: Any) -> Any:

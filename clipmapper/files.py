@@ -19,12 +19,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from clipmapper.errors import UserError
 from clipmapper.process.partial import named_errors, partial_path
-from clipmapper.storage.checksums import checksums_beside, note_unsealed, sealed, unsealed
+from clipmapper.storage.checksums import check_beside, checksums_beside, note_unsealed, sealed, unsealed
 from clipmapper.text import check_texts
 
 GIB = 1 << 30
 #: Greatest size of a file in bytes, by kind: far above what people have, and below what fills a machine's memory.
-LIMITS = {"JSON": 4 * GIB, "image": GIB // 2, "weights": 64 * GIB, "Parquet": 16 * GIB, "text": GIB // 16}
+LIMITS = {
+    "JSON": 4 * GIB,
+    "image": GIB // 2,
+    "weights": 64 * GIB,
+    "Parquet": 16 * GIB,
+    "curves": 4 * GIB,
+    "text": GIB // 16,
+}
 
 
 def check_regular(path: Path, kind: str) -> None:
@@ -78,7 +85,7 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
 def read_json(path: Path, own: bool = False) -> Any:
     """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
-    An object's checksum (:func:`write_json`) is verified and left out.
+    The checksum of an object (:func:`write_json`), or of the entries of a list, is verified and left out.
 
     Args:
         path: The file.
@@ -94,6 +101,8 @@ def read_json(path: Path, own: bool = False) -> Any:
         raise UserError(f"{path}: no such file; correct the path or put the file there") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable JSON file") from error
+    if isinstance(content, list) and own:
+        return [unsealed(each, path, own) if isinstance(each, dict) else each for each in content]
     if not isinstance(content, dict):
         return content
     bare = unsealed(content, path, own)
@@ -237,10 +246,11 @@ def read_results(path: Path, fields: ResultFields) -> dict[int, str]:
     """Read a result file and return its texts by id, in the order of the file.
 
     Raises:
-        UserError: The file is missing or not a list, an entry lacks a field or has a field of the wrong type, or an id
-            occurs twice.
+        UserError: The file is missing or not a list, an entry lacks a field or has a field of the wrong type, an id
+            occurs twice, or the file is not what the run wrote whose ``metrics.json`` is beside it.
     """
     content = read_json(path)
+    check_beside(path, read_bytes(path, "JSON"), _metrics_beside(path))
     if not isinstance(content, list):
         raise UserError(f'{path}: not a result file; give a list [{{"{fields.id}": 1, "{fields.text}": "…"}}]')
     results: dict[int, str] = {}
@@ -251,6 +261,13 @@ def read_results(path: Path, fields: ResultFields) -> dict[int, str]:
             raise UserError(f"{at}: {fields.id} {id_} occurs twice; remove one of the two")
         results[id_] = read_field(entry, fields.text, str, at)
     return results
+
+
+def _metrics_beside(path: Path) -> Any:
+    """Return the content of the ``metrics.json`` beside a file; None if there is none, or another program's."""
+    with suppress(UserError):
+        return read_json(path.with_name("metrics.json"))
+    return None
 
 
 def write_results(path: Path, fields: ResultFields, results: Mapping[int, str]) -> None:
@@ -267,7 +284,7 @@ _PACKAGES = ("torch", "open_clip_torch", "pytorch-lightning", "numpy")
 
 def write_metrics(path: Path, metrics: dict[str, Any], config: dict[str, Any]) -> None:
     """Write the metrics together with the resolved config and the versions of the software."""
-    beside = checksums_beside(path.parent, "captions_*.json")
+    beside = checksums_beside(path.parent, *(f"{name}_*.json" for name in ("captions", "predictions", "submission")))
     write_json(path, {**metrics, "config": config, "versions": versions(), **beside})
 
 

@@ -1,8 +1,9 @@
-"""Refusal of weights that are no numbers."""
+"""Refusal of weights that are no numbers, when they are read, and when they are written in half precision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -24,3 +25,25 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], where: str) -> None:
                 f"{where}: {count} of the {tensor.numel()} values of {name} are NaN or infinite; "
                 "give a file of a training that did not diverge, or download it again"
             )
+
+
+def halved(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Return tensors with their floating-point numbers in float16, on the CPU.
+
+    Args:
+        tensors: The tensors by name.
+        where: The file that they are written to, as the message begins.
+
+    Raises:
+        UserError: A number is NaN, infinite, or larger than float16 can hold.
+    """
+    halves: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        given = tensor.detach().cpu()
+        halves[name] = (given.half() if given.is_floating_point() else given).contiguous()
+        if not bool(torch.isfinite(halves[name]).all()):
+            largest = float(given.abs().max())
+            large = f"values up to {largest:.3g}, and float16 holds 65504 at most"
+            what = large if math.isfinite(largest) else "NaN or infinite values"
+            raise UserError(f"{where}: {name} has {what}; train with a lower learning rate or more weight decay")
+    return halves

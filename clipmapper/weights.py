@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from clipmapper.errors import UserError
 from clipmapper.files import check_regular, write_atomic
+from clipmapper.finite import halved
 
 SUFFIX = ".safetensors"
 
@@ -27,9 +29,10 @@ def write_weights(path: Path, card: Mapping[str, Any], weights: Mapping[str, Ten
 
     Raises:
         OSError: The file cannot be written; an existing one is unchanged.
+        UserError: A weight does not fit in float16.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    halves = {name: tensor.detach().half().cpu().contiguous() for name, tensor in weights.items()}
+    halves = halved(weights, f"weights {path}")
     about = json.dumps(card)
     write_atomic(path, save(halves, {"card": about, "checksum": _checksum(about, halves)}))
 
@@ -57,6 +60,22 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         reason = f"damaged, or not written by scripts/train.py ({error})"
         raise UserError(f"weights {path}: {reason}; copy the file again, or train again") from error
+
+
+def check_output(path: Path) -> None:
+    """Check, before a training, that its weights can be written to a file: it is new, or contains such weights.
+
+    Raises:
+        UserError: Another file is there, or its folder cannot be written.
+    """
+    if path.exists():
+        try:
+            read_weights(path)
+        except (UserError, OSError) as error:
+            raise UserError(f"output={path}: exists and has no weights that train wrote; give a new file") from error
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"output={path}: {folder} is not a writable folder; give another file")
 
 
 def _checksum(card: str, weights: Mapping[str, Tensor]) -> str:

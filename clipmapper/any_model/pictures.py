@@ -12,6 +12,7 @@ import pyarrow as pa
 from clipmapper.any_model.explainers import usable
 from clipmapper.any_model.load import LoadedModel
 from clipmapper.any_model.samples import Sample, load_samples, readable
+from clipmapper.any_model.words import count_words
 from clipmapper.config.explain import ModelPictureConfig
 from clipmapper.console import print_table, progress
 from clipmapper.data.images import FileImage
@@ -59,6 +60,8 @@ def write_pictures(
         UserError: A sample cannot be read or explained, or the model has no such answer.
     """
     samples = _chosen(config, loaded)
+    if (words := count_words(loaded, [sample.text for sample in samples])) is not None:
+        print(words, flush=True)
     own = config.image is not None or config.question is not None
     known = None if own or loaded.dual else known_evidence(config.data, config.split)  # a dual encoder reads captions
     answers: list[list[str]] = []

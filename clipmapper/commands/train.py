@@ -53,9 +53,11 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     from clipmapper.training.resumable import check_resumable
     from clipmapper.training.resume import StoppedTraining
     from clipmapper.training.trainer import build_trainer
-    from clipmapper.weights import write_weights
+    from clipmapper.weights import check_output, write_weights
 
     task = TASKS[config.task.name]
+    if config.output is not None:
+        check_output(Path(config.output))
     # Built first, so that errors in its config are reported before the data is read.
     trainer = build_trainer(config, run, config.task.monitor)
     identity = training_identity(config, trainer.strategy.root_device.type, trainer.world_size)
@@ -104,8 +106,8 @@ def _fit(
 ) -> None:
     """Make all training steps, or those after the stop of the run that is continued."""
     from clipmapper.process.together import first_alone
+    from clipmapper.storage.curves import keep_curves
     from clipmapper.training.batches import Batches
-    from clipmapper.training.resume import keep_curves
     from clipmapper.training.trainer import copy_checkpoints
 
     steps, last = config.trainer.max_steps, None
@@ -119,7 +121,7 @@ def _fit(
                 flush=True,
             )
             return
-        keep_curves(trainer.logger, stopped.step)
+        keep_curves(trainer.logger, stopped.state)
     t = config.trainer
     batches = Batches(
         data.train,

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes
-from explain.sample.image import check_size
+from explain.sample.image import as_rgb, verify_png
 
 
 class BadImage(UserError):
@@ -84,10 +83,7 @@ class EncodedImage:
 
 
 def load_rgb(source: ImageSource) -> Image.Image:
-    """Decode an image to 8-bit RGB.
-
-    The first frame is taken, the EXIF orientation is applied, and transparent pixels are drawn over white. 16-bit
-    greyscale is scaled to 8 bits (Pillow's own conversion clips at 255).
+    """Decode an image to 8-bit RGB (:func:`~explain.sample.image.as_rgb`).
 
     Raises:
         BadImage: The image is missing, empty, cut off, too large (:func:`~explain.sample.image.check_size`), not an
@@ -99,49 +95,12 @@ def load_rgb(source: ImageSource) -> Image.Image:
     try:
         verify_png(encoded)
         with Image.open(BytesIO(encoded)) as image:
-            return _to_rgb(_turn_upright(image))
+            return as_rgb(image)
     except UnidentifiedImageError as error:  # the original message contains a memory address
         raise _bad_image(source, "not an image that Pillow can read") from error
     except Exception as error:  # for damaged bytes, decoders raise OSError, SyntaxError, KeyError, struct.error …
         raise _bad_image(source, " ".join(str(error).split()) or type(error).__name__) from error
 
 
-def verify_png(encoded: bytes) -> None:
-    """Compare the checksums in a PNG file, which Pillow does not do when it decodes; other formats have none.
-
-    Raises:
-        SyntaxError: A checksum differs.
-    """
-    if encoded.startswith(b"\x89PNG"):
-        with Image.open(BytesIO(encoded)) as image:
-            image.verify()
-
-
 def _bad_image(source: ImageSource, reason: str) -> BadImage:
     return BadImage(f"{source.name}: {reason}; replace it with an intact copy, or leave it out")
-
-
-def _turn_upright(image: Image.Image) -> Image.Image:
-    check_size(*image.size)  # so far only the header has been read
-    ImageOps.exif_transpose(image, in_place=True)
-    return image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _to_eight_bits(image)
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range, save them as 8 or 16 bits")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
-        opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(image.convert("RGBA"))
-        image = opaque
-    return image.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert 16-bit greyscale, which Pillow opens in mode I;16 (PNG, TIFF) or in the 32-bit mode I (such as PGM)."""
-    pixels = np.asarray(image).astype(np.int32)
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError("32-bit pixels have no known range, save them as 8 or 16 bits")
-    return Image.fromarray(((pixels * 255 + 32767) // 65535).astype(np.uint8))

@@ -12,11 +12,15 @@ from typing import Any
 import open_clip
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from clipmapper.encoder.load import FrozenClip
-from clipmapper.errors import UserError
+from clipmapper.errors import UserError, reason
+from clipmapper.files import read_json
+from clipmapper.finite import halved
 
+_WRITER, _NAME = "written_by", "clipmapper"  # a key of config.json, by which a folder is recognised
 CLOSE = 1e-4  # largest accepted difference between the normalised embeddings of both models
 _ACTIVATIONS = {
     "GELU(approximate='none')": "gelu",
@@ -59,10 +63,21 @@ def check_folder(folder: Path) -> None:
     """Check that a model can be written to a folder.
 
     Raises:
-        UserError: ``folder`` exists, and is neither empty nor the folder of a model.
+        UserError: ``folder`` exists, and is neither empty nor a folder that :func:`write_folder` wrote.
     """
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "config.json").is_file())):
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    config = folder / "config.json"
+    if not config.is_file():
         raise UserError(f"{folder}: exists and is not a model's folder; give output=FOLDER, a new folder")
+    try:
+        content = read_json(config)
+    except UserError:
+        content = None
+    if not isinstance(content, dict) or ("model_type" in content and content.get(_WRITER) != _NAME):
+        raise UserError(
+            f"{folder}: contains a model of another program; give output=FOLDER, a new folder, or remove it"
+        )
 
 
 def write_folder(model: Any, processor: Any, folder: Path, half: bool = False) -> None:
@@ -73,16 +88,25 @@ def write_folder(model: Any, processor: Any, folder: Path, half: bool = False) -
         processor: Its processor.
         folder: The folder, which is created.
         half: Write the weights in half precision. They are loaded in the model's own precision.
+
+    Raises:
+        UserError: The folder cannot be written, or a weight does not fit in half precision.
     """
-    state = {name: w.half() if half else w for name, w in model.state_dict().items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
-        with without_progress_bars():
-            model.save_pretrained(partial, state_dict=state)
-        processor.save_pretrained(partial)
-        folder.mkdir(exist_ok=True)
-        for file in Path(partial).iterdir():
-            shutil.move(file, folder / file.name)
+    state = halved(model.state_dict(), str(folder)) if half else model.state_dict()
+    model.config.update({_WRITER: _NAME})
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
+            with without_progress_bars():
+                model.save_pretrained(partial, state_dict=state)
+            processor.save_pretrained(partial)
+            folder.mkdir(exist_ok=True)
+            for file in Path(partial).iterdir():
+                shutil.move(file, folder / file.name)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: the model cannot be written ({reason(error)}); give a writable folder on a disk with space"
+        ) from error
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +28,7 @@ from clipmapper.text import printable
 FAMILIARITY = "familiarity"  #: the entry of the card
 MOST_IMAGES = 8000  # training images whose features are read
 MOST_WORDS = 20  # unknown words that one line names
+UNASKED = "occur in no training question"
 _AT_ONCE = 256  # images read together
 
 
@@ -110,26 +111,37 @@ class WordCount:
     questions: int  #: number of questions
     affected: int  #: number of questions with an unknown word
     unknown: dict[str, int]  #: the unknown words with their numbers of questions, the most frequent first
+    why: str = field(default=UNASKED, repr=False, compare=False)  #: what the unknown words are, as text for the user
 
     @classmethod
     def of(cls, familiarity: Familiarity, questions: Sequence[str]) -> WordCount | None:
         """Count the words of questions; None if the words of the training questions are not known."""
         if familiarity.words is None:
             return None
+        return cls.count(questions, familiarity.words.__contains__)
+
+    @classmethod
+    def count(cls, questions: Sequence[str], known: Callable[[str], bool], why: str = UNASKED) -> WordCount:
+        """Count the words of questions, of which ``known`` tells whether the model can know them."""
         asked = [words_of(question) for question in questions]
         every = Counter(word for words in asked for word in words)
-        unknown = {word: count for word, count in every.items() if word not in familiarity.words}
+        unknown = {word: count for word, count in every.items() if not known(word)}
         affected = sum(not unknown.keys().isdisjoint(words) for words in asked)
         ordered = dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0])))
-        return cls(len(every), len(questions), affected, ordered)
+        return cls(len(every), len(questions), affected, ordered, why)
+
+    def entry(self) -> dict[str, Any]:
+        """Return the entry ``question_words`` of a file of results."""
+        return {"words": self.words, "questions": self.questions, "affected": self.affected, "unknown": self.unknown}
 
     def __str__(self) -> str:
         """Return one line with the counts and the unknown words, at most ``MOST_WORDS`` of them."""
         if not self.unknown:
-            return f"words: all {self.words} of the questions occur in training questions"
+            known = "occur in training questions" if self.why == UNASKED else "are known to the model"
+            return f"words: all {self.words} of the questions {known}"
         named = [f"{printable(word)} ({count})" for word, count in self.unknown.items()]
         shown = ", ".join(named[:MOST_WORDS]) + (", …" if len(named) > MOST_WORDS else "")
-        what = f"{len(named)} of the {self.words} words of the questions occur in no training question"
+        what = f"{len(named)} of the {self.words} words of the questions {self.why}"
         return f"words: {what}; they are in {self.affected} of {self.questions} questions: {shown}"
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,8 +22,6 @@ from explain.sample.maps import cropped_box
 
 # Names in the run folder.
 PICTURES, SCORES, CONTENTS, WARNINGS = "pictures", "scores.parquet", "pictures.jsonl", "warnings.json"
-#: A function of a sample's ids by name, its own id first, and what was found about it.
-Warn: TypeAlias = Callable[[Mapping[str, int], Finding], None]
 LONGEST = 1200  # pixels of a photo's longer side, which is more than a figure shows
 
 
@@ -87,22 +85,32 @@ def result_files(run: Path, schema: pa.Schema) -> Iterator[Callable[[Iterable[Ma
                 path.replace(run / name)
 
 
-@contextmanager
-def warning_file(run: Path) -> Iterator[Warn]:
-    """Provide a function that prints a sample's warnings on stderr, and adds its finding to the run folder's file.
+class Warnings:
+    """The warnings about the samples of a run: printed on stderr, and kept for the files of the run folder."""
 
-    The file is written when the context ends, also after an error.
-    """
-    entries: list[dict[str, Any]] = []
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._of: dict[int, list[str]] = {}
 
-    def add(ids: Mapping[str, int], finding: Finding) -> None:
+    def add(self, ids: Mapping[str, int], finding: Finding) -> None:
+        """Print a sample's warnings, and keep what was found about it; ``ids`` has the sample's own id first."""
         name, number = next(iter(ids.items()))
         for line in finding.warnings:
             print(f"warning: {name.removesuffix('_id')} {number}: {line}", file=sys.stderr)
         found = {"unknown_words": finding.unknown_words, "image_distance": finding.image_distance}
-        entries.append({**ids, **found, "warnings": finding.warnings})
+        self.entries.append({**ids, **found, "warnings": finding.warnings})
+        self._of[number] = finding.warnings
 
+    def of(self, number: int) -> list[str]:
+        """Return the warnings about the sample with this id."""
+        return self._of[number]
+
+
+@contextmanager
+def warning_file(run: Path) -> Iterator[Warnings]:
+    """Provide the warnings of a run, which are written to the run folder when the context ends, also after an error."""
+    warnings = Warnings()
     try:
-        yield add
+        yield warnings
     finally:
-        write_json(run / WARNINGS, entries)
+        write_json(run / WARNINGS, warnings.entries)

@@ -32,7 +32,9 @@ from clipmapper.llava.training import LlavaTraining
 from clipmapper.llava.words import build_processor, build_tokenizer, vocabulary
 from clipmapper.pretrained import LLAVA
 from clipmapper.training.batches import Batches
+from clipmapper.training.callbacks.divergence import StopAtDivergence
 from clipmapper.training.callbacks.progress import FitProgress
+from clipmapper.training.callbacks.step_log import StepLog
 from clipmapper.training.trainer import LAST, AtomicCheckpointIO, KeptCheckpoint
 from explain.sample.loaded import loaded
 
@@ -94,6 +96,8 @@ def _fit(
     standard = Standard.of(patches)
     start_from_clip(model, encoder, vocab, patches, standard)
     module = LlavaTraining(model, standard, config)
+    divergence = StopAtDivergence(f"lower lr={config.lr}", run / "checkpoints" / f"{LAST}.ckpt")
+    log = StepLog(10, divergence)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=1,  # one pass over the step sampler, which ends at max_steps
@@ -105,7 +109,7 @@ def _fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
         logger=CSVLogger(run, name="", version="log"),
-        callbacks=[KeptCheckpoint(run, LAST), FitProgress(10)],
+        callbacks=[KeptCheckpoint(run, LAST), divergence, log, FitProgress(10, log)],
         plugins=[AtomicCheckpointIO()],
     )
     conversations = Conversations(train, vocab, config.questions, config.seed)

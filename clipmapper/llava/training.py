@@ -32,6 +32,7 @@ class LlavaTraining(pl.LightningModule):
     def __init__(self, model: Any, standard: Standard, config: TrainLlavaConfig):
         super().__init__()
         self.model, self.config = model, config
+        self.step_values: dict[str, Tensor] = {}  #: values of the last step, which StepLog logs
         self.register_buffer("mean", standard.mean)
         self.register_buffer("std", standard.std)
 
@@ -65,7 +66,7 @@ class LlavaTraining(pl.LightningModule):
         """Return the cross-entropy of the learned tokens."""
         logits, tokens = self(batch)
         loss = F.cross_entropy(logits, tokens)
-        self.log("train/loss", loss, prog_bar=True)
+        self.step_values = {"loss": loss.detach()}
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:

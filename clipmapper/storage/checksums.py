@@ -1,7 +1,8 @@
 """Checksums of content, by one rule for every kind of file that a later command reads again.
 
 A checksum is a hash of what a file says (numbers, texts, tensors, columns), not of its bytes. It is stored in the file:
-as the last key of a JSON object, as a key of a checkpoint, in the metadata of a Parquet file. A file without one was
+as the last key of a JSON object, as a key of a checkpoint, in the metadata of a Parquet file, as the last line of a
+text. A file without one was
 written by an earlier version: it is read, and one line on stderr says that damage would not be noticed.
 """
 
@@ -20,6 +21,7 @@ from clipmapper.errors import UserError
 KEY = "checksum"
 FILES = "files"  #: the key of the checksums of other files of the folder, in the file that a run writes last
 _START = "blake2b:"
+_LINE = "# checksum: "
 
 
 def checksum(content: Iterable[bytes | memoryview]) -> str:
@@ -68,10 +70,42 @@ def unsealed(content: dict[str, Any], path: Path, own: bool) -> dict[str, Any]:
     return bare
 
 
-def checksums_beside(folder: Path, pattern: str) -> dict[str, dict[str, str]]:
+def sealed_text(text: str) -> str:
+    """Return a text of YAML with its checksum in a last line, which is a comment."""
+    return f"{text}{_LINE}{checksum([text.encode()])}\n"
+
+
+def unsealed_text(text: str, path: Path) -> str:
+    """Return a text without the checksum in its last line; a text without one is returned unchanged.
+
+    Raises:
+        UserError: The checksum is not that of the text, or is damaged.
+    """
+    bare, line, held = text.rpartition(_LINE)
+    if line and (held.removesuffix("\n") != checksum([bare.encode()]) or not held.endswith("\n")):
+        raise damaged(path)
+    if not line and _was_one(text[-41:-1]):
+        raise damaged(path)
+    return bare if line else text
+
+
+def checksums_beside(folder: Path, *patterns: str) -> dict[str, dict[str, str]]:
     """Return the entry ``files``: checksums of the bytes of files that were written before, by name."""
-    found = {path.name: checksum([path.read_bytes()]) for path in sorted(folder.glob(pattern))}
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    found = {path.name: checksum([path.read_bytes()]) for path in paths}
     return {FILES: found} if found else {}
+
+
+def check_beside(path: Path, encoded: bytes, content: object) -> None:
+    """Compare the bytes of a file with the checksum that the entry ``files`` of a content has of it, if any.
+
+    Raises:
+        UserError: The checksum is another.
+    """
+    listed = content.get(FILES) if isinstance(content, dict) else None
+    held = listed.get(path.name) if isinstance(listed, dict) else None
+    if held is not None and checksum([encoded]) != held:
+        raise damaged(path)
 
 
 def damaged(path: Path) -> UserError:

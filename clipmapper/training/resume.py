@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger
 from typing_extensions import TypedDict
 
 from clipmapper.checkpoint import CARD, read_checkpoint
 from clipmapper.config.run_folder import IDENTITY
 from clipmapper.errors import UserError
-from clipmapper.files import read_json, write_atomic
+from clipmapper.files import read_json
 from clipmapper.storage.validation import check
 from clipmapper.training.identity import Identity, check_same
 from clipmapper.training.trainer import LAST
@@ -85,22 +82,3 @@ class StoppedTraining:
 
 def _last(folder: Path) -> Path:
     return folder / "checkpoints" / f"{LAST}.ckpt"
-
-
-def keep_curves(logger: Logger | None, step: int) -> None:
-    """Keep the curves in the run folder up to a step, which the logger ``csv`` would remove when it begins to log."""
-    if not isinstance(logger, CSVLogger):
-        return
-    path = Path(logger.log_dir) / "metrics.csv"
-    if not path.is_file():
-        return
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if int(row["step"]) < step]
-    columns = list(reader.fieldnames or ())
-    text = StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    logger.experiment.metrics_keys = columns  # the logger has removed the file now
-    write_atomic(path, text.getvalue().encode())

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from clipmapper.config.schema import BaseConfig, Config, LoggerConfig, TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes, write_atomic
+from clipmapper.storage.curves import checksum_of_curves
 from clipmapper.training.callbacks.divergence import StopAtDivergence
 from clipmapper.training.callbacks.progress import FitProgress
 from clipmapper.training.callbacks.saved_between import SavedBetween
@@ -104,7 +105,7 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         UserError: Lightning refuses a key of ``config.trainer``.
     """
     t, last = config.trainer, run / "checkpoints" / f"{LAST}.ckpt"
-    divergence = StopAtDivergence(config, last)
+    divergence = StopAtDivergence(_against_divergence(config), last)
     log = StepLog(t.log_every_n_steps, divergence)
     # The last checkpoint is saved after the best one, because it stores the path and score of the best.
     callbacks: list[Callback] = [
@@ -133,6 +134,13 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         fast_dev_run=t.fast_dev_run,
         plugins=[AtomicCheckpointIO()],
     )
+
+
+def _against_divergence(config: Config) -> str:
+    """Return what can be done about a training that diverges."""
+    clip = config.trainer.gradient_clip_val
+    ways = f" or trainer.gradient_clip_val={clip}" if clip else ", or clip gradients, trainer.gradient_clip_val=1"
+    return f"lower task.optim.lr={config.task.optim.lr}{ways}"
 
 
 def _check_interval(t: TrainerConfig) -> int:
@@ -211,9 +219,11 @@ class KeptCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write the curves first, so that they are there up to the step from which a stopped run continues."""
+        """Write the curves first, up to the step from which a stopped run continues, and keep their checksum."""
         for logger in trainer.loggers:
             logger.save()
+        if trainer.is_global_zero:  # the process that writes both files
+            checkpoint |= checksum_of_curves(trainer.logger, trainer.global_step)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the stopped run's state, with its paths replaced by this run's, if the checkpoint was copied here."""

@@ -86,14 +86,13 @@ def pooled_tables() -> dict[str, str]:
 
 def report(name: str) -> dict[str, Any]:
     """Return what the measures of one perturbation run report of its records."""
-    import pyarrow.parquet as pq
-
     from clipmapper.files import read_json
+    from clipmapper.storage.tables import read_table
     from perturbation.perturb.measures import build_measures
     from perturbation.perturb.results import reports
 
     measures = build_measures(read_json(DATA / name / "identity.json")["config"]["measures"])
-    records = {file.stem: pq.read_table(file) for file in (DATA / name).glob("*.parquet")}
+    records = {file.stem: read_table(file) for file in (DATA / name).glob("*.parquet")}
     with tempfile.TemporaryDirectory() as folder:
         return reports(Path(folder), records, measures)
 

@@ -1,10 +1,12 @@
-"""Images that are given to ``explain.explain``, and the sizes that every image may have."""
+"""Images in 8-bit RGB: the rule for their orientation, transparency and range, and the sizes that they may have."""
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 Picture = str | Path | Image.Image
 
@@ -32,32 +34,76 @@ def check_size(width: int, height: int) -> None:
 
 
 def opened(picture: Picture) -> Image.Image:
-    """Return an image in RGB.
+    """Return an image in 8-bit RGB (:func:`as_rgb`).
 
     Raises:
-        ValueError: The file is missing or no image, the image is too large (:func:`check_size`), or the object is of
-            another kind.
+        ValueError: The file is missing, damaged or no image, the image is too large (:func:`check_size`), or the object
+            is of another kind.
     """
     if isinstance(picture, Image.Image):
-        return _checked(picture, "the image")
+        return _converted(picture, "the image")
     if not isinstance(picture, str | Path):
         raise ValueError(f"image is a {type(picture).__name__}: give a file or a PIL image, or a list of them")
     if Path(picture).exists() and not Path(picture).is_file():
         raise ValueError(f"{picture}: cannot be read as an image, since it is no regular file")
     try:
-        with Image.open(picture) as file:
-            return _checked(file, str(picture))
+        encoded = Path(picture).read_bytes()
+        verify_png(encoded)
+        file = Image.open(BytesIO(encoded))
     except FileNotFoundError as error:
         raise ValueError(f"{picture}: no such image") from error
-    except OSError as error:
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"{picture}: cannot be read as an image") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{picture}: has more than {MAX_PIXELS} pixels, scale it down") from error
+    return _converted(file, str(picture))
 
 
-def _checked(image: Image.Image, name: str) -> Image.Image:
+def _converted(image: Image.Image, name: str) -> Image.Image:
     try:
-        check_size(*image.size)
+        return as_rgb(image)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    return image.convert("RGB")
+    except Exception as error:  # for damaged bytes, decoders raise OSError, SyntaxError, KeyError, struct.error …
+        raise ValueError(f"{name}: cannot be read as an image") from error
+
+
+def verify_png(encoded: bytes) -> None:
+    """Compare the checksums in a PNG file, which Pillow does not do when it decodes; other formats have none.
+
+    Raises:
+        SyntaxError: A checksum differs.
+    """
+    if encoded.startswith(b"\x89PNG"):
+        with Image.open(BytesIO(encoded)) as image:
+            image.verify()
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an image in 8-bit RGB, by one rule for every image that is explained.
+
+    The first frame is taken, the EXIF orientation is applied, and transparent pixels are drawn over white. 16-bit
+    greyscale is scaled to 8 bits (Pillow's own conversion clips at 255).
+
+    Raises:
+        ValueError: The image is too large (:func:`check_size`), or has pixels without a known range.
+    """
+    check_size(*image.size)  # of an image file, only the header has been read so far
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        upright = _to_eight_bits(upright)
+    if upright.mode == "F":
+        raise ValueError("floating-point pixels have no known range, save them as 8 or 16 bits")
+    if "transparency" in upright.info or upright.mode in ("RGBA", "LA", "PA"):
+        opaque = Image.new("RGBA", upright.size, "white")
+        opaque.alpha_composite(upright.convert("RGBA"))
+        upright = opaque
+    return upright.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Convert 16-bit greyscale, which Pillow opens in mode I;16 (PNG, TIFF) or in the 32-bit mode I (such as PGM)."""
+    pixels = np.asarray(image).astype(np.int32)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError("32-bit pixels have no known range, save them as 8 or 16 bits")
+    return Image.fromarray(((pixels * 255 + 32767) // 65535).astype(np.uint8))

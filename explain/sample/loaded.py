@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import torch
 
 # Smallest and largest values of an image processor's settings, wide enough for images from 0 to 255.
 _BOUNDS = {"image_mean": (-1e3, 1e3), "image_std": (1e-6, 1e3), "rescale_factor": (1e-6, 1e3), "resample": (0, 5)}
+# Sides of sizes, and the greatest length; some models give numbers of pixels as edges.
+_EDGES = ("height", "width", "shortest_edge", "longest_edge", "max_height", "max_width", "min_pixels", "max_pixels")
+_SIDES = {"size": (_EDGES, 1 << 25), "crop_size": (("height", "width"), 1 << 14)}
 _NEEDED = {
     "do_normalize": ("image_mean", "image_std"),
     "do_rescale": ("rescale_factor",),
@@ -91,3 +95,13 @@ def _check_images(name: str, images: Any) -> None:
         for key in keys:
             if getattr(images, switch, False) is True and getattr(images, key, None) is None:
                 raise ValueError(f"{name}: {key} of its image processor is missing, which {switch} needs: add it")
+    if getattr(images, "do_resize", False) is True and images.size is None and getattr(type(images), "size", None):
+        raise ValueError(f"{name}: size of its image processor is missing, which do_resize needs: add it")
+    for key, (sides, most) in _SIDES.items():
+        held = getattr(images, key, None)
+        for side, length in (held if isinstance(held, Mapping) else getattr(held, "__dict__", {})).items():
+            if length is not None and (type(length) is not int or not 1 <= length <= most or side not in sides):
+                raise ValueError(
+                    f"{name}: {key}.{side}={length!r} of its image processor must be one of {', '.join(sides)}, and a "
+                    f"whole number from 1 to {most}: correct its JSON file"
+                )

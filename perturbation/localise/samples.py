@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from clipmapper.files import write_atomic
+from clipmapper.storage.tables import parquet, read_table
 from perturbation.arrays import Array
 from perturbation.localise.metrics import METRICS
 
 Values = Mapping[str, Mapping[str, Array]]  #: [samples, metrics] by modality and explainer
+_COLUMNS = dict.fromkeys(("kind", "modality", "explainer"), pa.string()) | dict.fromkeys(METRICS, pa.float64())
 
 
 def write_samples(path: Path, key: str, ids: Sequence[int], kinds: Sequence[str], values: Values) -> None:
@@ -39,12 +41,16 @@ def write_samples(path: Path, key: str, ids: Sequence[int], kinds: Sequence[str]
         for modality, columns in values.items()
         for name, metrics in columns.items()
     ]
-    pq.write_table(pa.concat_tables(tables).combine_chunks(), path, compression="zstd")
+    write_atomic(path, parquet(tables))
 
 
 def read_samples(path: Path) -> tuple[NDArray[np.int64], list[str], dict[str, dict[str, Array]]]:
-    """Read what :func:`write_samples` wrote: the ids, the kinds, and the metrics by modality and explainer."""
-    table = pq.read_table(path).to_pandas()
+    """Read what :func:`write_samples` wrote: the ids, the kinds, and the metrics by modality and explainer.
+
+    Raises:
+        UserError: The file is missing, damaged, or has other columns.
+    """
+    table = read_table(path, _COLUMNS).to_pandas()
     values: dict[str, dict[str, Array]] = {}
     for (modality, name), rows in table.groupby(["modality", "explainer"], sort=False):
         values.setdefault(modality, {})[name] = rows[list(METRICS)].to_numpy(np.float64)

@@ -15,7 +15,7 @@ from yaml import YAMLError
 from clipmapper.errors import UserError
 from clipmapper.explaining.output import CONTENTS, WARNINGS
 from clipmapper.files import parse_json, read_bytes, read_json
-from clipmapper.storage.checksums import FILES, checksum, damaged, unsealed
+from clipmapper.storage.checksums import check_beside, note_unsealed, unsealed, unsealed_text
 from perturbation.reproduce.stages import DONE, Stage, read_stages
 
 CONFIG, OWN = "config.yaml", "report"
@@ -70,23 +70,41 @@ def read_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise UserError(f"runs: {folder}: no such folder; give run folders")
     config = folder / CONFIG
-    text = read_bytes(config, "text").decode("utf-8", "replace") if config.is_file() else ""
+    text, damage = _config_of(config)
     first, _, rest = text.partition("\n")
     line = first.removeprefix("# ") if first.startswith("# python scripts/") else ""
-    name = line.removeprefix("python scripts/").partition(".py")[0] or _command_of(folder)
+    name = line.removeprefix("python scripts/").partition(".py")[0]
+    name = name if name in RESULTS else _command_of(folder) or name
     if not name and not text and not (folder / "parts").is_dir():
         raise UserError(f"runs: {folder} contains neither results nor {CONFIG}; give run folders")
     run = Run(folder, name, line, rest if line else text, {})
+    if damage:
+        return replace(run, problem=f"unreadable: {damage}")
     files = [each for each in RESULTS.get(name, ()) if (folder / each).is_file()]
     if not files:
         return replace(run, problem="unfinished: it was stopped or is still running")
     files += [each for each in MORE if (folder / each).is_file()]
     try:
         results = {each: _content(folder / each) for each in files}
-        _verify_beside(folder, results[files[0]])
+        for each in files[1:]:
+            check_beside(folder / each, read_bytes(folder / each, "JSON"), results[files[0]])
         return replace(run, results=results)
     except UserError as error:
         return replace(run, problem=f"unreadable: {error}")
+
+
+def _config_of(file: Path) -> tuple[str, str]:
+    """Return the text of a config, empty if there is none, and why it is not what was written."""
+    if not file.is_file():
+        return "", ""
+    text = read_bytes(file, "text").decode("utf-8", "replace")
+    try:
+        bare = unsealed_text(text, file)
+    except UserError as error:
+        return text, str(error)
+    if bare == text:
+        note_unsealed(file)
+    return bare, ""
 
 
 def runs_of(folder: Path) -> list[Run]:
@@ -115,15 +133,6 @@ def _command_of(folder: Path) -> str:
     if (folder / "metrics.json").is_file():
         return "train" if (folder / "checkpoints").is_dir() else "evaluate"
     return next((name for name, files in RESULTS.items() if any((folder / each).is_file() for each in files)), "")
-
-
-def _verify_beside(folder: Path, content: Any) -> None:
-    """Compare files with the checksums that the file of the results, which was written last, has of them."""
-    held = content.get(FILES, {}) if isinstance(content, dict) else {}
-    for name, value in held.items() if isinstance(held, dict) else ():
-        file = folder / Path(str(name)).name
-        if file.is_file() and checksum([read_bytes(file, "JSON")]) != value:
-            raise damaged(file)
 
 
 def _content(path: Path) -> Any:

@@ -114,7 +114,8 @@ def explanations(run: Run, most: int) -> Section:
     caption = "by_word" in contents[0]["maps"][0] if contents and contents[0]["maps"] else False
     what = "each word of the model's captions" if caption else "the model's answers"
     asked = f"Which patches and words do the explainers hold responsible for {what}?"
-    doubts = {_picture_of(each): each["warnings"] for each in run.results.get(WARNINGS, ())}
+    doubts = {_picture_of(each): each["warnings"] for each in run.results.get(WARNINGS, ())}  # of earlier versions
+    doubts |= {each["name"]: each["warnings"] for each in contents if "warnings" in each}
     shown = gallery(contents, doubts, most, config.get("overlay") != "patches", config.get("scale") == "common")
     return Section(asked, [("explainers", listed(names))], (), [shown])
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from clipmapper.files import finite, write_json
+from clipmapper.files import finite, write_atomic, write_json
+from clipmapper.storage.tables import parquet
 from perturbation.measures.base import Measure
 from perturbation.perturb.results import reports
 from perturbation.report.figures import curve_figure
@@ -91,6 +91,6 @@ def tested(records: Mapping[str, pa.Table], measures: Mapping[str, Measure], abo
     folder = Path(files.name)
     content = reports(folder, records, measures) | finite(about)
     for name, table in records.items():
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        write_atomic(folder / f"{name}.parquet", parquet([table]))
     write_json(folder / "perturbation.json", content)
     return Tested(content, records, files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import nn
 from clipmapper.any_model.explainers import usable
 from clipmapper.any_model.load import LoadedModel, load_model
 from clipmapper.any_model.samples import Sample, load_samples
+from clipmapper.any_model.words import count_words
+from clipmapper.explaining.familiarity import WordCount
 from clipmapper.training.batches import even_batches
 from clipmapper.training.identity import digest
 from explain import Explainer
@@ -76,12 +79,17 @@ class ModelTests:
         if reader.scorer.answers and not reader.correct:
             values += " (no accuracy: not all samples have answers)"
         count = f"{sum(map(len, self.batches))} of {len(self.samples)} samples; values: {values}"
-        return f"{count}; explainers: {', '.join(self.tests.chosen.names)}"
+        words = "" if self._words is None else f"\n{self._words}"
+        return f"{count}; explainers: {', '.join(self.tests.chosen.names)}{words}"
 
     @property
     def entries(self) -> Mapping[str, Any]:
-        """No further entries."""
-        return {}
+        """The entry ``question_words``: how many words of the texts the model does not know; null if not known."""
+        return {"question_words": None if self._words is None else self._words.entry()}
+
+    @cached_property
+    def _words(self) -> WordCount | None:
+        return count_words(self.loaded, [self.samples[row].text for rows in self.batches for row in rows])
 
     def prepare(self, run: Path) -> None:
         """Return None: batches share no data."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class QuestionTests:
     @property
     def entries(self) -> Mapping[str, Any]:
         """The entry ``question_words``: how many words of the questions no training question has; null if not known."""
-        return {"question_words": None if self._words is None else asdict(self._words)}
+        return {"question_words": None if self._words is None else self._words.entry()}
 
     @cached_property
     def _words(self) -> WordCount | None:

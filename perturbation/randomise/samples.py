@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from clipmapper.files import write_atomic
+from clipmapper.storage.tables import parquet, read_table
 from perturbation.arrays import Array
 
 Curves = dict[tuple[str, str], dict[str, Array]]  #: [samples] by (modality, explainer) and by the last random layer
+_COLUMNS = dict.fromkeys(("modality", "explainer", "layer"), pa.string()) | {"correlation": pa.float64()}
 
 
 def write_samples(path: Path, ids: Sequence[int], curves: Mapping[tuple[str, str], Mapping[str, Array]]) -> None:
@@ -29,12 +31,16 @@ def write_samples(path: Path, ids: Sequence[int], curves: Mapping[tuple[str, str
         for (modality, explainer), curve in curves.items()
         for layer, values in curve.items()
     ]
-    pq.write_table(pa.concat_tables(tables).combine_chunks(), path, compression="zstd")
+    write_atomic(path, parquet(tables))
 
 
 def read_samples(path: Path) -> Curves:
-    """Read the correlations that :func:`write_samples` wrote."""
-    table = pq.read_table(path).to_pandas()
+    """Read the correlations that :func:`write_samples` wrote.
+
+    Raises:
+        UserError: The file is missing, damaged, or has other columns.
+    """
+    table = read_table(path, _COLUMNS).to_pandas()
     groups = table.groupby(["modality", "explainer", "layer"], sort=False)["correlation"]
     curves: Curves = {}
     for (modality, explainer, layer), values in groups:

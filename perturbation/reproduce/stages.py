@@ -11,6 +11,7 @@ from typing import Any
 from clipmapper.arguments import double_quoted
 from clipmapper.errors import UserError
 from clipmapper.files import read_json, write_json
+from clipmapper.storage.checksums import sealed
 from perturbation.cli import COMMANDS
 
 STAGES = "stages.json"
@@ -82,7 +83,7 @@ def read_stages(folder: Path) -> list[Stage]:
     path = folder / STAGES
     if not path.is_file():
         return []
-    held = read_json(path)
+    held = read_json(path, own=True)
     try:
         return [Stage(**entry) for entry in held]
     except TypeError as error:
@@ -110,5 +111,5 @@ def restore(stages: Iterable[Stage], folder: Path) -> list[str]:
 
 
 def save(stages: Iterable[Stage], folder: Path) -> None:
-    """Write the state of all stages."""
-    write_json(folder / STAGES, [asdict(stage) for stage in stages])
+    """Write the state of all stages, each with a checksum."""
+    write_json(folder / STAGES, [sealed(asdict(stage)) for stage in stages])

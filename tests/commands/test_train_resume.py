@@ -203,6 +203,25 @@ def test_a_run_resumed_in_its_folder_has_all_rows_of_its_curves(tiny: Tiny, tmp_
     assert_same_weights(weights_of(run), weights_of(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("damage", [("0.", "1."), ("step", "stop"), (",", ";"), ("\n", ",,,,,,,\n")])
+def test_changed_curves_are_refused_and_lost_ones_are_not_needed(
+    stopped: Path, tiny: Tiny, tmp_path: Path, damage: tuple[str, str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run)
+    curves = run / "log" / "metrics.csv"
+    text = curves.read_text()
+    changed = text.replace(*damage, 1)
+    assert changed != text
+    curves.write_text(changed)
+    with pytest.raises(UserError, match=r"metrics\.csv: damaged or edited: .* or remove it, and the run is continued"):
+        train(tiny.config(f"resume={run}"), run)
+    assert curves.read_text() == changed
+    curves.unlink()
+    train(tiny.config(f"resume={run}"), run)
+    assert rows(run)
+
+
 def test_a_checkpoint_of_another_run_and_a_folder_without_an_identity_are_refused(
     stopped: Path, tiny: Tiny, tmp_path: Path
 ) -> None:

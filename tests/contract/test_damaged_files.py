@@ -12,8 +12,10 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,9 +25,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
+from pytorch_lightning.loggers import CSVLogger
 
 from clipmapper.checkpoint import read_checkpoint
+from clipmapper.cli import write_config
 from clipmapper.config.schema import ShapesConfig
 from clipmapper.data.images import FileImage, load_rgb
 from clipmapper.data.shapes.evidence import read_evidence
@@ -36,13 +41,19 @@ from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.hashes import Hashes
 from clipmapper.features.shard import as_keys, write_shard
 from clipmapper.features.store import FeatureStore
-from clipmapper.files import read_json, write_json
+from clipmapper.files import ANSWERS, read_json, read_results, write_json, write_metrics, write_results
 from clipmapper.storage.checksums import checksums_beside, sealed
+from clipmapper.storage.curves import checksum_of_curves, keep_curves
 from clipmapper.storage.tables import parquet, read_table
 from clipmapper.training.checkpoint_file import write_checkpoint
+from perturbation.localise.samples import read_samples as read_localised
+from perturbation.localise.samples import write_samples as write_localised
 from perturbation.page.runs import read_run
 from perturbation.perturb.parts import finished, merge, write_part
 from perturbation.perturb.stored import read_captions, read_engine_batch, read_identity
+from perturbation.randomise.samples import read_samples as read_randomised
+from perturbation.randomise.samples import write_samples as write_randomised
+from perturbation.reproduce.stages import DONE, STAGES, Stage, read_stages, save
 
 GOLDEN = Path(__file__).with_name("golden")
 SEEDS = range(30)
@@ -247,6 +258,61 @@ def _explained(folder: Path) -> Path:
     return folder / CONTENTS
 
 
+def _localised(folder: Path) -> Path:
+    values = {"image": {"weighted": np.random.default_rng(0).random((6, 3))}}
+    write_localised(folder / "localisation.parquet", "question_id", range(6), ["color"] * 6, values)
+    return folder / "localisation.parquet"
+
+
+def _randomised(folder: Path) -> Path:
+    write_randomised(folder / "sanity.parquet", range(6), {("image", "weighted"): {"none": np.ones(6)}})
+    return folder / "sanity.parquet"
+
+
+def _stages(folder: Path) -> Path:
+    stages = [Stage(name, f"do {name}", "explain", ["samples=2"], [], DONE, 1.5) for name in ("one", "two")]
+    save(stages, folder)
+    return folder / STAGES
+
+
+def _config(folder: Path) -> Path:
+    _run("perturbation.json")(folder)
+    write_config(folder, OmegaConf.create({"seed": 0, "threads": 1}), "scripts/perturb.py mapper=b")
+    return folder / "config.yaml"
+
+
+def _page_config(file: Path) -> Any:
+    with redirect_stderr(StringIO()) as said:
+        run = read_run(file.parent)
+    if run.problem or "has no checksum" in said.getvalue():  # either is shown in one line
+        raise UserError(run.problem or said.getvalue().strip().replace(":", ";"))
+    return run.line, run.config
+
+
+def _submission(folder: Path) -> Path:
+    write_results(folder / "submission_test.json", ANSWERS, dict.fromkeys(range(100, 120), "yes"))
+    write_metrics(folder / "metrics.json", {"test": {"accuracy": 61.25}}, {})
+    return folder / "submission_test.json"
+
+
+def _curves(folder: Path) -> Path:
+    logger = CSVLogger(folder, name="", version="log")
+    for step in range(6):
+        logger.log_metrics({"train/loss": 1 / (step + 3)}, step)
+    logger.save()
+    write_json(folder / "state.json", {"global_step": 6, **checksum_of_curves(logger, 6)})
+    return folder / "log" / "metrics.csv"
+
+
+def _kept_curves(file: Path) -> Any:
+    """Read the curves as a training does that is resumed in its folder, and put the file back."""
+    content, folder = file.read_bytes(), file.parents[1]
+    keep_curves(CSVLogger(folder, name="", version="log"), read_json(folder / "state.json"))
+    kept = file.read_bytes()
+    file.write_bytes(content)
+    return kept
+
+
 ITEMS = [bytes([number] * 16) for number in range(4)]  # keys of features
 
 
@@ -306,6 +372,12 @@ KINDS: dict[str, Kind] = {
     "perturbation.json": Kind(_run("perturbation.json"), _page_run),
     "comparisons.json": Kind(_run("comparisons.json"), _page_run),
     CONTENTS: Kind(_explained, _page_run),
+    "localisation.parquet": Kind(_localised, read_localised),
+    "sanity.parquet": Kind(_randomised, lambda file: list(read_randomised(file).items())),
+    STAGES: Kind(_stages, lambda file: read_stages(file.parent)),
+    "config.yaml": Kind(_config, _page_config),
+    "submission_test.json": Kind(_submission, lambda file: read_results(file, ANSWERS)),
+    "log/metrics.csv": Kind(_curves, _kept_curves),
     "evidence": Kind(_data_file(EVIDENCE.format(split="test")), _evidence),
     "questions": Kind(_data_file(LAYOUT.questions.format(split="test")), _evidence),
     "annotations": Kind(_data_file(LAYOUT.annotations.format(split="test")), _evidence),

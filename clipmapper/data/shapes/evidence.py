@@ -19,11 +19,11 @@ from scipy.ndimage import binary_fill_holes
 from typing_extensions import TypedDict
 
 from clipmapper.config.schema import DataConfig, ShapesConfig
-from clipmapper.data.images import verify_png
 from clipmapper.data.shapes.write import EVIDENCE, LAYOUT, SPLITS, write_shapes
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes, read_json
 from clipmapper.storage.validation import check
+from explain.sample.image import verify_png
 
 Mask = NDArray[np.bool_]
 Span = tuple[int, int]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 
 from clipmapper.encoder.pretraining.train import Pretraining
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, shorten_token_table
 from clipmapper.errors import UserError
-from clipmapper.files import write_atomic
+from clipmapper.files import check_regular, write_atomic
+from clipmapper.finite import halved
 
 WEIGHTS = f"{EMBEDDED_MODEL}.safetensors"
 _SPACE = 4 * 2**20  # bytes, more than the weights take
@@ -22,9 +25,10 @@ def check_space(folders: Sequence[Path]) -> None:
     """Make the folders, and check that the weights can be written to each.
 
     Raises:
-        UserError: A folder cannot be made or is not writable, or its disk is full.
+        UserError: A folder cannot be made or is not writable, its disk is full, or it has other weights of this name.
     """
     for folder in folders:
+        _check_own(folder / WEIGHTS)
         probe = folder / f".{WEIGHTS}.space"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -37,14 +41,29 @@ def check_space(folders: Sequence[Path]) -> None:
             ) from error
 
 
+def _check_own(file: Path) -> None:
+    """Raise UserError if a file exists that is not the weights of a pre-training."""
+    if not os.path.lexists(file):
+        return
+    try:
+        check_regular(file, "weights")
+        with safe_open(file, "pt") as content:
+            own = (content.metadata() or {}).get("model") == EMBEDDED_MODEL
+    except (UserError, OSError, SafetensorError):
+        own = False
+    if not own:
+        raise UserError(f"{file}: exists and was not written by pretrain_clip; give another folder, or remove it")
+
+
 def save(model: Pretraining, folder: Path) -> None:
     """Save the weights in half precision, with only those rows of the token table that were trained.
 
     Raises:
         OSError: The file cannot be written; an earlier one is unchanged.
+        UserError: A weight does not fit in float16.
     """
     state = shorten_token_table(model.weights(), torch.tensor(model.words.used))
-    half = {n: (t.half() if t.is_floating_point() else t).contiguous() for n, t in state.items() if t.ndim or t.numel()}
+    half = halved({name: tensor for name, tensor in state.items() if tensor.ndim or tensor.numel()}, f"{folder}")
     write_atomic(folder / WEIGHTS, serialised(half, metadata={"model": EMBEDDED_MODEL}))
 
 

@@ -29,6 +29,7 @@ from clipmapper.encoder.pretraining.targets import (
     relation_prompts,
 )
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded, seeded_token_table
+from clipmapper.errors import UserError
 from clipmapper.training.module import Muon, split_matrices
 
 _ATTRIBUTE_WEIGHTS = {"color": 1.0, "shape": 2.0, "size": 0.5, "place": 0.2}
@@ -197,6 +198,9 @@ def pretrain(config: PretrainConfig, pool: Pool, report: Report) -> Pretraining:
         config: Config of the pre-training.
         pool: The pool of scenes.
         report: Function ``report(step, parts, model)`` that is called after each step with the parts of the loss.
+
+    Raises:
+        UserError: The loss of a step is NaN or infinite.
     """
     torch.manual_seed(config.seed)
     rng = Random(config.seed)
@@ -216,7 +220,13 @@ def pretrain(config: PretrainConfig, pool: Pool, report: Report) -> Pretraining:
             SDPBackend.MATH
         ):  # on a CPU, its backward pass is several times faster than the fused kernel's
             parts = model.losses(batch, rng)
-            sum((part for name, part in parts.items() if not name.startswith("acc/")), torch.zeros(())).backward()
+            loss = sum((part for name, part in parts.items() if not name.startswith("acc/")), torch.zeros(()))
+            if not torch.isfinite(loss):
+                raise UserError(
+                    f"the training diverged: the loss of step {step + 1} is NaN or infinite; lower lr={config.lr}, or "
+                    "make warmup_steps longer; weights that were saved before stay in the run folder"
+                )
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in steppers:
             optimizer.step()

@@ -15,7 +15,7 @@ from clipmapper.data.shapes.evidence import Mask, SplitEvidence, known_evidence
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import scoring, usable_for
 from clipmapper.explaining.familiarity import examine, note_unknown
-from clipmapper.explaining.output import PICTURES, Warn, result_files, seen_box, small_photo, warning_file
+from clipmapper.explaining.output import PICTURES, Warnings, result_files, seen_box, small_photo, warning_file
 from clipmapper.explaining.selection import drawn_rows, readable, rows_of_ids
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.config import ExplainCaptionConfig
@@ -80,15 +80,16 @@ def write_pictures(
     made = 0
     with (
         result_files(run, SCHEMA) as write,
-        warning_file(run) as warn,
+        warning_file(run) as warnings,
         progress(len(rows), "explaining", "images") as advance,
     ):
-        for caption in _explain_captions(trained, rows, explainers, config, warn):
+        for caption in _explain_captions(trained, rows, explainers, config, warnings):
             photo = small_photo(caption.photo, seen_box(caption.photo.size, preprocessing))
             figure = figure_of(caption, photo, config)
             if known is not None:
                 figure = replace(figure, evidence=_named(caption, known, scenes[caption.image.image_id]))
-            write(score_rows(caption, config.against), draw(caption, figure, config, run / PICTURES))
+            content = draw(caption, figure, config, run / PICTURES)
+            write(score_rows(caption, config.against), {**content, "warnings": warnings.of(caption.image.image_id)})
             made += 1
             advance()
             said.append([str(caption.image.image_id), caption.caption])
@@ -103,11 +104,11 @@ def _explain_captions(
     rows: Sequence[int],
     explainers: Mapping[str, Explainer],
     config: ExplainCaptionConfig,
-    warn: Warn,
+    warnings: Warnings,
 ) -> Iterator[ExplainedCaption]:
     """Yield the explained captions, about ``batch_size`` sub-words per trace; report those without words on stderr.
 
-    Unfamiliar images are reported by ``warn``.
+    Unfamiliar images are reported by ``warnings``.
     """
     model = trained.model
     corpus = None
@@ -127,7 +128,7 @@ def _explain_captions(
                 weights = word_weights(texts, references, config.weighting, corpus)
                 _note_contrast(batch, words, config.against)
                 for number, finding in zip(ids, examine(model, batch.pixels), strict=True):
-                    warn({"image_id": number}, finding)
+                    warnings.add({"image_id": number}, finding)
                 bound, _ = partners.bind(usable, batch.items)
                 explained = explain_words(model, batch, bound, against, checkpoint=trained.checkpoint)
                 captions = [model.vocabulary.text(caption) for caption in batch.captions]

@@ -125,5 +125,6 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     if score is None:
         print(f"{config.data.name} {config.split} has no human answers: wrote the predictions only")
         return
-    write_metrics(run / "metrics.json", {config.split: summary(score), "checkpoint": str(checkpoint)}, asdict(config))
+    about = {"checkpoint": str(checkpoint), "question_words": None if words is None else words.entry()}
+    write_metrics(run / "metrics.json", {config.split: summary(score), **about}, asdict(config))
     print_score(f"{config.data.name} {config.split}", score)

@@ -70,17 +70,18 @@ def write_pictures(
     made = 0
     with (
         result_files(run, SCHEMA) as write,
-        warning_file(run) as warn,
+        warning_file(run) as warnings,
         progress(len(rows), "explaining", "questions") as advance,
     ):
         for batch in _batches(trained, rows, config.batch_size):
             findings = examine(trained.model, batch.pixels, [question.question for question in batch.questions])
             for question, finding in zip(batch.questions, findings, strict=True):
-                warn({"question_id": question.question_id, "image_id": question.image_id}, finding)
+                warnings.add({"question_id": question.question_id, "image_id": question.image_id}, finding)
             bound, _ = partners.bind(usable, batch.ids)
             for sample in explain_samples(trained.model, batch, bound, aim, trained.checkpoint):
                 photo = small_photo(sample.photo, seen_box(sample.photo.size, preprocessing))
-                write(score_rows(sample), draw_sample(sample, photo, known, config, run / PICTURES))
+                content = draw_sample(sample, photo, known, config, run / PICTURES)
+                write(score_rows(sample), {**content, "warnings": warnings.of(sample.question.question_id)})
                 made += 1
                 advance()
                 answers.append(_answer_cells(sample))

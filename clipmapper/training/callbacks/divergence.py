@@ -10,7 +10,6 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
-from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
 
 _NEVER = 2.0**52  # float64 holds all steps up to this one
@@ -24,12 +23,12 @@ class StopAtDivergence(Callback):
     written and at the end, so a GPU does not wait at every step, and no checkpoint ever has such weights.
 
     Args:
-        config: The config of the training.
+        advice: What the user can do about a divergence.
         last: File of the last checkpoint.
     """
 
-    def __init__(self, config: Config, last: Path) -> None:
-        self._config, self._last = config, last
+    def __init__(self, advice: str, last: Path) -> None:
+        self._advice, self._last = advice, last
         self._first = torch.tensor(_NEVER, dtype=torch.float64)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -81,14 +80,11 @@ class StopAtDivergence(Callback):
 
     def _message(self, first: int, bad: int) -> str:
         what = f"the loss of step {first} is" if first <= bad else f"weights after step {bad} are"
-        clip = self._config.trainer.gradient_clip_val
-        ways = f"lower task.optim.lr={self._config.task.optim.lr}"
-        ways += f" or trainer.gradient_clip_val={clip}" if clip else ", or clip gradients, trainer.gradient_clip_val=1"
         kept = "no checkpoint was written yet"
         if self._last.is_file():
             step = torch.load(self._last, map_location="cpu", weights_only=True)["global_step"]
             kept = f"the weights of step {step} are kept in {self._last}"
-        return f"the training diverged: {what} NaN or infinite; {ways}; {kept}"
+        return f"the training diverged: {what} NaN or infinite; {self._advice}; {kept}"
 
 
 def all_finite(module: nn.Module) -> Tensor:

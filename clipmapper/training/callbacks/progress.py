@@ -20,7 +20,7 @@ class FitProgress(Callback):
         log: The log of the steps, whose values are shown too.
     """
 
-    def __init__(self, every: int, log: StepLog | None = None) -> None:
+    def __init__(self, every: int, log: StepLog) -> None:
         self._every, self._log = every, log
         self._fit, self._validation = ExitStack(), ExitStack()
 
@@ -36,8 +36,7 @@ class FitProgress(Callback):
             return
         note = None
         if trainer.global_step % self._every == 0:
-            values = {} if self._log is None else self._log.values
-            shown = (values | trainer.progress_bar_metrics).items()
+            shown = (self._log.values | trainer.progress_bar_metrics).items()
             note = ", ".join(f"{name.removeprefix('train/')} {value:.3g}" for name, value in shown)
         self._steps(made, note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clipmapper.errors import UserError
-from clipmapper.weights import read_weights, write_weights
+from clipmapper.weights import check_output, read_weights, write_weights
 
 CARD = {"task": "vqa", "answers": ["yes", "nö"], "mapper": {"width": 8}}
 
@@ -57,3 +58,28 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "other.safetensors")
     with pytest.raises(FileNotFoundError):
         read_weights(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(7e4, r"head has values up to 7e\+04, and float16 holds 65504 at most; train"), (math.nan, "head has NaN or inf")],
+)
+def test_what_float16_cannot_hold_is_refused(tmp_path: Path, value: float, said: str) -> None:
+    path, _ = written(tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=rf"^weights {path}: {said}"):
+        write_weights(path, CARD, {"head": torch.tensor([1.0, value])})
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+    path, _ = written(tmp_path)
+    check_output(path)
+    check_output(tmp_path / "none" / "new.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("other", "folder"):
+        with pytest.raises(UserError, match=rf"^output=.*{name}\.safetensors: exists and has no weights that"):
+            check_output(tmp_path / f"{name}.safetensors")
+    with pytest.raises(UserError, match=r"^output=.*: .*other\.safetensors is not a writable folder; give"):
+        check_output(tmp_path / "other.safetensors" / "new.safetensors")

@@ -14,11 +14,12 @@ import torch
 from explain_table import EXPLAINERS
 from models import LAYOUTS, TEXTS, picture, random_clip, register
 from PIL import Image
+from small_disk import small_disk
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from clipmapper.config.schema import EncoderConfig
-from clipmapper.encoder.hugging_face import as_hugging_face, write_hugging_face
+from clipmapper.encoder.hugging_face import as_hugging_face, write_folder, write_hugging_face
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, restore_token_table
 from clipmapper.errors import UserError
@@ -198,7 +199,36 @@ def test_a_folder_of_other_files_is_refused_and_a_models_is_replaced(encoder: Fr
     (tmp_path / "model" / "config.json").write_text("{}")
     write_hugging_face(encoder, tmp_path / "model")
     assert model_of(tmp_path / "model", torch.float32).config.projection_dim == 128
+    write_hugging_face(encoder, tmp_path / "model")
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "model"}
+
+
+def test_a_model_of_another_program_is_not_overwritten(encoder: FrozenClip, tmp_path: Path) -> None:
+    transformers.CLIPConfig().save_pretrained(tmp_path / "theirs")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    for name in ("theirs", "broken"):
+        with pytest.raises(UserError, match=rf"{name}: contains a model of another program; give output=FOLDER"):
+            write_hugging_face(encoder, tmp_path / name)
+        assert len(list((tmp_path / name).iterdir())) == 1
+
+
+def test_a_full_disk_is_one_line_and_an_earlier_folder_is_kept(encoder: FrozenClip, tmp_path: Path) -> None:
+    write_hugging_face(encoder, tmp_path / "model")
+    before = {file: file.read_bytes() for file in (tmp_path / "model").iterdir()}
+    said = r"^\S*model: the model cannot be written \([^\n]*\); give a writable folder on a disk with space$"
+    with small_disk(2**16), pytest.raises(UserError, match=said):
+        write_hugging_face(encoder, tmp_path / "model")
+    assert {file: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_weights_that_float16_cannot_hold_are_refused(encoder: FrozenClip, tmp_path: Path) -> None:
+    model, processor = as_hugging_face(encoder)
+    model.text_projection.weight[0, 0] = 1e6
+    with pytest.raises(UserError, match=r"model: text_projection\.weight has values up to 1e\+06, and float16 holds"):
+        write_folder(model, processor, tmp_path / "model", half=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_transformers_is_needed(encoder: FrozenClip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from clipmapper.cli import typed
 from clipmapper.errors import UserError
 from clipmapper.llava.config import TrainLlavaConfig
 from clipmapper.llava.run import run_training
+from clipmapper.llava.training import LlavaTraining
+from clipmapper.training.checkpoint_file import read_checkpoint_file
 
 pytest.importorskip("transformers")
 
@@ -49,6 +52,23 @@ def test_another_folder_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="exists and is not a model's folder"):
         run_training(parts.config(output=str(tmp_path)), tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_training_that_diverges_ends_at_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = LlavaTraining.training_step
+
+    def spoiled(module: LlavaTraining, batch: Any, number: int) -> torch.Tensor:
+        loss = usual(module, batch, number)
+        return loss * math.nan if module.global_step == 2 else loss
+
+    monkeypatch.setattr(LlavaTraining, "training_step", spoiled)
+    (tmp_path / "run").mkdir()
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    said = rf"^the training diverged: the loss of step 3 is NaN or infinite; lower lr=\S+; .* of step 2 .* {last}$"
+    with pytest.raises(UserError, match=said):
+        run_training(parts.config(steps=4, validate_every=2), tmp_path / "run")
+    assert not (tmp_path / "run" / "shapes-llava").exists()
+    assert read_checkpoint_file(last)["global_step"] == 2
 
 
 @pytest.mark.parametrize(

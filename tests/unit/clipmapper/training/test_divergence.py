@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from clipmapper.config.schema import TrainConfig
 from clipmapper.training.callbacks.divergence import StopAtDivergence
 
 
@@ -20,6 +19,6 @@ def test_the_validation_before_the_first_step_reads_the_weights_on_their_device(
         return torch.full([2], 2**62)
 
     trainer = SimpleNamespace(global_step=0, strategy=SimpleNamespace(reduce=reduce))
-    callback = StopAtDivergence(TrainConfig.__new__(TrainConfig), Path("last.ckpt"))
+    callback = StopAtDivergence("lower it", Path("last.ckpt"))
     callback.on_validation_start(trainer, nn.Linear(2, 1, device="meta"))  # type: ignore[arg-type]
     assert seen == ["meta"]

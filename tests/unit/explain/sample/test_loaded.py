@@ -59,8 +59,11 @@ WRONG: list[tuple[str, Any]] = [
     *(("image_std", value) for value in ([0, 0, 0], -1, [0.5, 0.5, -0.5])),
     *(("rescale_factor", value) for value in (None, "x", NAN, 0)),
     *(("resample", value) for value in (99, -1)),
-    *(("size", value) for value in ("x", {"wheels": 3})),
-    ("crop_size", None),
+    *(("size", value) for value in ("x", {"wheels": 3}, {"height": 32}, None, {"height": 32, "width": "a"})),
+    *(("size", {"shortest_edge": value}) for value in (0, -3, 1.5, 10**9)),
+    *(("crop_size", value) for value in (None, {"height": 0, "width": 32}, {"height": -1, "width": 3})),
+    *(("crop_size", value) for value in ({"shortest_edge": 32}, {"height": 32, "width": 10**6})),
+    *((key, [0.5] * 4) for key in ("image_mean", "image_std")),
 ]
 
 

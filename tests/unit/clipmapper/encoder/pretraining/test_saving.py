@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from schemas import values
 from small_disk import small_disk
 
@@ -77,3 +79,22 @@ def test_weights_that_cannot_be_written_leave_the_earlier_ones(tmp_path: Path) -
         saving.save(model(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
     assert (tmp_path / WEIGHTS).read_bytes() == before
+
+
+def test_weights_of_somebody_else_are_not_overwritten(tmp_path: Path) -> None:
+    save_result(model(), [tmp_path])
+    check_space([tmp_path])
+    save_file({"a": torch.zeros(2)}, tmp_path / WEIGHTS)
+    before = (tmp_path / WEIGHTS).read_bytes()
+    with pytest.raises(UserError, match=r"shapes-tiny\.safetensors: exists and was not written by pretrain_clip; give"):
+        check_space([tmp_path])
+    assert (tmp_path / WEIGHTS).read_bytes() == before
+
+
+def test_weights_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
+    large = model()
+    with torch.no_grad():
+        large.clip.positional_embedding[0, 0] = 1e5
+    with pytest.raises(UserError, match=r"positional_embedding has values up to 1e\+05, and float16 holds 65504"):
+        save_result(large, [tmp_path])
+    assert list(tmp_path.iterdir()) == []

@@ -21,6 +21,7 @@ from clipmapper.encoder.pretraining.run import PIXELS
 from clipmapper.encoder.pretraining.saving import save
 from clipmapper.encoder.pretraining.train import Pretraining, Words, optimizers, pretrain
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded, restore_token_table, seeded_token_table
+from clipmapper.errors import UserError
 
 SWITCHES: list[dict[str, Any]] = [
     {"caption_weight": 0.0},
@@ -162,3 +163,19 @@ def test_saved_weights_load_as_the_frozen_encoder(tmp_path: Path) -> None:
 def test_a_complete_token_table_stays_unchanged() -> None:
     weights = trained()[0].weights()
     assert restore_token_table(weights) is weights
+
+
+def test_a_training_that_diverges_ends_at_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, steps = Pretraining.losses, []
+
+    def spoiled(model: Pretraining, *given: Any) -> dict[str, torch.Tensor]:
+        steps.append(1)
+        parts = usual(model, *given)
+        return {name: part * float("nan") if len(steps) == 2 else part for name, part in parts.items()}
+
+    monkeypatch.setattr(Pretraining, "losses", spoiled)
+    with pytest.raises(
+        UserError, match=r"^the training diverged: the loss of step 2 is NaN or infinite; lower lr=0.5, "
+    ):
+        train(steps=4, lr=0.5)
+    assert len(steps) == 2
