@@ -20,7 +20,7 @@ DATA = HERE / "data"
 POOLED = ("perturb-vqa-b", "perturb-vqa-a")
 MAIN = "weighted"
 PAGES = (
-    *(HERE / f"{name}.md" for name in ("perturbation", "localisation", "captions", "randomisation")),
+    *(HERE / f"{name}.md" for name in ("perturbation", "localisation", "captions", "randomisation", "llava")),
     PROJECT / "README.md",
 )
 #: The order of the explainers in tables with all of them; names that are not here come last.
@@ -65,6 +65,7 @@ def tables() -> dict[str, str]:
         "localise-caption-b": words_table("localise-caption-b"),
         "randomise-vqa-b": randomisation_table("randomise-vqa-b", "randomise-vqa-b-integrated"),
         "randomise-vqa-a": randomisation_table("randomise-vqa-a"),
+        **llava_tables(),
     }
 
 
@@ -84,8 +85,17 @@ def pooled_tables() -> dict[str, str]:
     return found
 
 
+def llava_tables() -> dict[str, str]:
+    """Return the tables of the small LLaVA."""
+    return {
+        "llava localise": localisation_table("localise-llava", "llava"),
+        "llava words": words_table("localise-caption-llava"),
+        "llava randomise": all_random_table("randomise-llava"),
+    }
+
+
 def report(name: str) -> dict[str, Any]:
-    """Return what the measures of one perturbation run report of its records."""
+    """Return what the measures of one perturbation run report of its records, with its ``comparisons``."""
     from clipmapper.files import read_json
     from clipmapper.storage.tables import read_table
     from perturbation.perturb.measures import build_measures
@@ -94,7 +104,8 @@ def report(name: str) -> dict[str, Any]:
     measures = build_measures(read_json(DATA / name / "identity.json")["config"]["measures"])
     records = {file.stem: read_table(file) for file in (DATA / name).glob("*.parquet")}
     with tempfile.TemporaryDirectory() as folder:
-        return reports(Path(folder), records, measures)
+        content = reports(Path(folder), records, measures)
+        return {**content, "comparisons": read_json(Path(folder) / "comparisons.json")}
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -225,6 +236,21 @@ def randomisation_table(*names: str) -> str:
         for name in dict.fromkeys(row["explainer"] for row in rows)
     ]
     return markdown(["explainer", *heads], lines)
+
+
+def all_random_table(name: str) -> str:
+    """Return the rank correlations of a run of ``sanity_check`` with all layers random, with intervals."""
+    from perturbation.randomise.run import curve_rows
+    from perturbation.randomise.samples import read_samples
+
+    rows = curve_rows(read_samples(DATA / name / "sanity.parquet"), {}, 0)
+    last = [row for row in rows if row["layer"] == rows[-1]["layer"]]
+    cells = {(row["explainer"], row["modality"]): with_interval(row["correlation"], row["ci95"], 2) for row in last}
+    lines = [
+        [f"`{name}`", *(cells.get((name, modality), "–") for modality in ("image", "text"))]
+        for name in in_order(row["explainer"] for row in last)
+    ]
+    return markdown(["explainer", "image ↓", "text ↓"], lines)
 
 
 def filled(text: str, known: Mapping[str, str]) -> str:
