@@ -286,6 +286,11 @@ def _leave_scripts_folder() -> None:
         del sys.path[0]
 
 
+def hydra_overrides() -> list[str]:
+    """Return the arguments of the running command that are for Hydra, such as ``hydra.run.dir=…``."""
+    return [str(each) for each in HydraConfig.get().overrides.hydra]
+
+
 def choice(group: str) -> str:
     """Return the name of the file that the running command chose from a config group.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
 from clipmapper.config.explain import AnyModelConfig, BaseExplainedConfig, ExplainedConfig
-from clipmapper.config.fields import Choice, Range, anything, choice, items, path, real, text, whole
+from clipmapper.config.fields import Choice, Range, anything, choice, items, path, real, ruled, text, whole
 from clipmapper.config.schema import MOST_IN_BATCH, MOST_THREADS, PathsConfig
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.config import WEIGHTINGS
@@ -52,6 +53,17 @@ class CeilingConfig:
     words: int = whole(1, 12)
 
 
+SHARD = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})", re.ASCII)
+
+
+def _shard(value: Any) -> str | None:
+    """Return what ``shard`` takes, for any other value."""
+    found = SHARD.fullmatch(str(value))
+    if value is None or (found and int(found[1]) <= int(found[2])):
+        return None
+    return "is not null or NUMBER/SHARDS such as 3/64, counted from 1/64 to 64/64"
+
+
 @dataclass
 class PerturbBaseConfig(BaseExplainedConfig):
     """Options of the perturbation tests of every model; ``configs/perturb.yaml`` explains each value."""
@@ -67,6 +79,8 @@ class PerturbBaseConfig(BaseExplainedConfig):
     ceiling: CeilingConfig = MISSING
     batch_samples: int = whole(1, MOST_IN_BATCH)
     resume: str | None = path()
+    shard: str | None = ruled(_shard)
+    merge: str | None = path()
 
     @property
     def tested(self) -> list[str]:
@@ -76,6 +90,9 @@ class PerturbBaseConfig(BaseExplainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_steps(self.steps)
+        given = [name for name in ("resume", "shard", "merge") if getattr(self, name) is not None]
+        if "merge" in given and len(given) > 1:
+            raise UserError(f"{given[0]} and merge: give one of them; merge computes nothing")
 
 
 @dataclass

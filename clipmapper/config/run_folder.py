@@ -17,7 +17,7 @@ def has_run(folder: Path) -> bool:
     if any((folder / name).is_file() for name in _RESULTS):
         return True
     config = folder / CONFIG
-    return config.is_file() and any(path.is_file() and path != config for path in folder.rglob("*"))
+    return config.is_file() and any(path.is_file() and path != config for path in folder.rglob("[!.]*"))
 
 
 def may_write(folder: Path, resume: str | None, continued: str | None) -> bool:

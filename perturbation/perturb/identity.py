@@ -31,7 +31,18 @@ from perturbation.perturb.stored import (
 RECORDS = 2  # version of the records; it rises when their columns or the meaning of an explainer change
 
 # These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
-_IGNORED_KEYS = ("paths", "logger", "trainer", "resume", "checkpoint", "explainer", "controls", "measure")
+_IGNORED_KEYS = (
+    "paths",
+    "logger",
+    "trainer",
+    "resume",
+    "shard",
+    "merge",
+    "checkpoint",
+    "explainer",
+    "controls",
+    "measure",
+)
 _TRAINING_KEYS = ("optim", "steps", "validate_every")  # keys of the task's config that only training reads
 
 
@@ -85,7 +96,7 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     if (source / IDENTITY).is_file():
         check_same(source, read_identity(source), identity)
     elif resume is not None:
-        raise UserError(f"resume={resume}: no perturbation run found; give the run folder of a run that was stopped")
+        raise UserError(f"{resume}: no perturbation run found; give the run folder of a run that was stopped")
     if (run / "metrics.json").exists() or (run / "checkpoints").exists():
         raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if (run / IDENTITY).is_file():

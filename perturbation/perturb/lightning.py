@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from clipmapper.console import progress
 from explain import Explainer
 from perturbation.perturb.parts import Tables, finished, write_part
+from perturbation.perturb.shards import Shard, preparing
 
 Prepared = TypeVar("Prepared")
 
@@ -83,27 +84,32 @@ class RecordingModule(pl.LightningModule):
         tests: The tests.
         run: The run folder.
         shown: The stack that ends the display of the progress after the prediction, also after an error.
+        shard: The share of the batches that this run computes.
     """
 
-    def __init__(self, tests: ExplanationTests[Any], run: Path, shown: ExitStack):
+    def __init__(self, tests: ExplanationTests[Any], run: Path, shown: ExitStack, shard: Shard):
         super().__init__()
         self.model = tests.model
-        self.tests, self.run_folder, self.shown = tests, run, shown
+        self.tests, self.run_folder, self.shown, self.shard = tests, run, shown, shard
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def setup(self, stage: str) -> None:
         """Prepare the shared data in the first process and send them to all."""
-        here = self.tests.prepare(self.run_folder) if self.trainer.is_global_zero else None
+        here = None
+        if self.trainer.is_global_zero:
+            with preparing(self.run_folder, self.shard):
+                here = self.tests.prepare(self.run_folder)
         self.prepared = self.trainer.strategy.broadcast(here)
 
     def predict_dataloader(self) -> DataLoader[int]:
         """Return the numbers of this process's batches that are not finished."""
         count = len(self.tests.batches)
-        done = set(finished(self.run_folder, count))
+        numbers = self.shard.numbers(count)
+        done = set(finished(self.run_folder, numbers))
         if done and self.trainer.is_global_zero:
-            left = f"{count - len(done)} are computed" if len(done) < count else "the results are written again"
-            print(f"{len(done)} of {count} parts are finished; {left}", flush=True)
-        mine = range(self.trainer.global_rank, count, self.trainer.world_size)
+            left = f"{len(numbers) - len(done)} are computed" if len(done) < len(numbers) else "none is computed"
+            print(f"{len(done)} of {len(numbers)} parts are finished; {left}", flush=True)
+        mine = numbers[self.trainer.global_rank :: self.trainer.world_size]
         self.open = [number for number in mine if number not in done]
         return DataLoader(self.open, batch_size=None)  # type: ignore[arg-type]
 

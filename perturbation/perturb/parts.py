@@ -41,9 +41,14 @@ def write_part(run: Path, number: int, tables: Tables) -> None:
         write_atomic(_part_file(folder, number, name), parquet(tables.get(name, []), about))
 
 
-def finished(run: Path, count: int) -> list[int]:
-    """Return the numbers below ``count`` whose part is finished; damaged parts are named on stderr."""
-    return [number for number in range(count) if _read_part(run, number) is not None]
+def finished(run: Path, numbers: Iterable[int]) -> list[int]:
+    """Return those of the numbers whose part is finished; damaged parts are named on stderr."""
+    return [number for number in numbers if _read_part(run, number) is not None]
+
+
+def missing(run: Path, count: int) -> list[int]:
+    """Return the numbers below ``count`` whose part is not finished; damaged parts are named on stderr."""
+    return sorted({*range(count)} - {*finished(run, range(count))})
 
 
 def copy_parts(source: Path, run: Path) -> None:

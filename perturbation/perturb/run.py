@@ -26,8 +26,9 @@ from perturbation.perturb.candidates import candidates_of
 from perturbation.perturb.identity import identify, open_run
 from perturbation.perturb.lightning import PartWriter, RecordingModule
 from perturbation.perturb.measures import build_measures, measure_configs
-from perturbation.perturb.parts import merge
+from perturbation.perturb.parts import merge, missing
 from perturbation.perturb.results import write_results
+from perturbation.perturb.shards import Shard, check_complete, is_last
 from perturbation.tasks import task_of
 
 
@@ -40,7 +41,8 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
         run: The run folder.
 
     Returns:
-        The content of ``perturbation.json``; an empty dict in all processes except the first.
+        The content of ``perturbation.json``; an empty dict in all processes except the first, and for a shard that is
+        not the last.
 
     Raises:
         UserError: The config, the data or the checkpoint do not allow the tests, or the run can't be resumed.
@@ -56,14 +58,23 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     precision = lrp_precision(tests.explainers, tests.model)
     identity = identify(config, explainer_configs, configs_of_measures, tests.content, precision)
     with first_alone():
-        open_run(run, config.resume, identity)
+        open_run(run, config.merge or config.resume, identity)
     if trainer.is_global_zero:
         print(tests.name, flush=True)
         print(tests.about, flush=True)
         print_lrp_precision(tests.explainers, tests.model)
-    with ExitStack() as shown:
-        trainer.predict(RecordingModule(tests, run, shown), return_predictions=False)
+    shard, count = Shard.parse(config.shard), len(tests.batches)
+    if config.merge is not None:
+        check_complete(Path(config.merge), missing(run, count))
+    with ExitStack() as stack:
+        if trainer.is_global_zero:
+            stack.enter_context(shard.claimed(run))
+        trainer.predict(RecordingModule(tests, run, stack, shard), return_predictions=False)
     if not trainer.is_global_zero:
         return {}
+    open_parts = missing(run, count) if shard.of > 1 else []
+    if not is_last(run, shard, open_parts):
+        print(f"shard {shard} is finished; {len(open_parts)} of {count} parts are not: the last shard merges them")
+        return {}
     about = {**identity, **tests.entries}
-    return write_results(run, merge(run, len(tests.batches)), about, measures, trainer.logger)
+    return write_results(run, merge(run, count), about, measures, trainer.logger)

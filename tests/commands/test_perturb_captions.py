@@ -189,7 +189,7 @@ def test_a_resumed_run_has_the_same_bytes_and_weights_words_once(
     stopped, resumed = tmp_path / "stopped", tmp_path / ("stopped" if in_place else "resumed")
     with killed_after(1):
         captioner.perturb(stopped)
-    assert finished(stopped, 2) == [0]
+    assert finished(stopped, range(2)) == [0]
     with watched(captions, "word_weights", lambda *_: pytest.fail("the weights of words are computed a second time")):
         captioner.perturb(resumed, *(() if in_place else (f"resume={stopped}",)))
     assert results(resumed) == results(whole)

@@ -39,7 +39,7 @@ def test_a_resumed_run_has_the_same_bytes(
     with killed_after(parts):
         trained.perturb(stopped, *WHOLE)
     assert not (stopped / "perturbation.json").exists()
-    assert finished(stopped, 2) == list(range(parts))
+    assert finished(stopped, range(2)) == list(range(parts))
     written: list[int] = []
     with watched(lightning, "write_part", lambda _run, number, _tables: written.append(number)):
         trained.perturb(resumed, *WHOLE, *(() if in_place else (f"resume={stopped}",)))

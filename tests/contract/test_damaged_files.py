@@ -210,7 +210,7 @@ def _part(name: str) -> Callable[[Path], Path]:
 
 def _merged(file: Path) -> Any:
     run = file.parents[1]
-    if not finished(run, 1):
+    if not finished(run, range(1)):
         return None
     return {name: each.to_pydict() for name, each in merge(run, 1).items()}
 

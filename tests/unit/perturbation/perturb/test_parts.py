@@ -33,7 +33,7 @@ def test_parts_are_merged_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_a_part_without_records_counts_as_finished(tmp_path: Path) -> None:
     write_part(tmp_path, 0, {})
     write_part(tmp_path, 1, {SAMPLES: [table(1)], "ceiling": [table(1)]})
-    assert finished(tmp_path, 3) == [0, 1]
+    assert finished(tmp_path, range(3)) == [0, 1]
     merged = merge(tmp_path, 2)
     assert {kind: found.num_rows for kind, found in merged.items()} == {SAMPLES: 1, "ceiling": 1}
     write_part(tmp_path, 1, {})
@@ -46,7 +46,7 @@ def test_a_damaged_part_counts_as_missing(tmp_path: Path) -> None:
         write_part(tmp_path, number, {SAMPLES: [table(number)]})
     whole = (tmp_path / "parts" / "part-000001.samples.parquet").read_bytes()
     (tmp_path / "parts" / "part-000001.samples.parquet").write_bytes(whole[:-9])
-    assert finished(tmp_path, 3) == [0, 2]
+    assert finished(tmp_path, range(3)) == [0, 2]
     with pytest.raises(UserError, match="part 1 is missing; continue the run with resume="):
         merge(tmp_path, 3)
 
@@ -137,7 +137,7 @@ def test_a_finished_part_without_one_of_its_files_is_computed_again(
     for number in range(2):
         write_part(tmp_path, number, {SAMPLES: [table(number)], "ceiling": [table(number)]})
     (tmp_path / "parts" / "part-000001.ceiling.parquet").unlink()
-    assert finished(tmp_path, 2) == [0]
+    assert finished(tmp_path, range(2)) == [0]
     assert "part 1 is damaged and is computed again" in capsys.readouterr().err
     with pytest.raises(UserError, match="part 1 is missing"):
         merge(tmp_path, 2)
