@@ -40,6 +40,7 @@ from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS, PACKAGE
 from clipmapper.process import launched, stopping, sweep, together, workers
 from clipmapper.process.partial import remove_left_over
+from clipmapper.process.requeue import AUTO, requeued
 from clipmapper.process.stop_line import StartedRun
 from clipmapper.storage.checksums import sealed_text
 from clipmapper.tasks import TASKS
@@ -121,6 +122,7 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             _going_on_with_other_jobs(folder),
             _errors_in_one_line(folder),
             _without_bare_folder(folder),
+            requeued(OmegaConf.select(config, "resume")),
             _stops_in_one_line(started),
             nullcontext() if first else redirect_stdout(io.StringIO()),
             console.progress(None, f"{name} is running"),
@@ -148,7 +150,10 @@ def _run_folder() -> Path:
 
 def _arguments(line: str) -> list[str]:
     """Return the arguments of the running command: those that were typed, or those of one job of a sweep."""
-    return list(HydraConfig.get().overrides.task) if sweep.is_job() else shlex.split(line)[1:]
+    if not sweep.is_job():
+        return shlex.split(line)[1:]
+    given = HydraConfig.get().overrides
+    return [*given.task, *(each for each in given.hydra if each.startswith("hydra.searchpath="))]
 
 
 @contextmanager
@@ -180,7 +185,7 @@ def _leaving_after_signal() -> Iterator[None]:
             raise
         if os.environ.get("CLIPMAPPER_TRACE") == "1":
             traceback.print_exc()
-        elif line := stopping.last_line():
+        elif (line := stopping.last_line()) and launched.is_first():
             console.print_last(line)
         sys.exit(stopping.asked().status)
 
@@ -286,9 +291,28 @@ def _leave_scripts_folder() -> None:
         del sys.path[0]
 
 
-def hydra_overrides() -> list[str]:
-    """Return the arguments of the running command that are for Hydra, such as ``hydra.run.dir=…``."""
-    return [str(each) for each in HydraConfig.get().overrides.hydra]
+def check_folder_is_given(argument: str) -> None:
+    """Raise UserError if the name of the run folder is new in every job, but an argument needs the same one."""
+    given = [str(each) for each in HydraConfig.get().overrides.hydra]
+    if not any(each.startswith(("hydra.run.dir=", "hydra.sweep.subdir=")) for each in given):
+        raise UserError(f"{argument}: give hydra.run.dir=FOLDER (in a sweep hydra.sweep.subdir), the same in all jobs")
+
+
+def resumed(resume: str | None, folder: Path, file: str) -> str | None:
+    """Return the run that a command continues: with ``auto`` that in its own folder, if there is one.
+
+    Args:
+        resume: The config key; ``auto`` needs a run folder whose name is given.
+        folder: The run folder.
+        file: A file that a run to continue has.
+
+    Raises:
+        UserError: The name of the run folder is not given.
+    """
+    if resume != AUTO:
+        return resume
+    check_folder_is_given("resume=auto")
+    return str(folder) if (folder / file).is_file() else None
 
 
 def choice(group: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from clipmapper.cli import command, typed
+from clipmapper.cli import command, resumed, typed
 from clipmapper.config.run_folder import IDENTITY
 from clipmapper.config.schema import TrainConfig
 from clipmapper.process import stopping
@@ -27,7 +27,9 @@ EXAMPLES = 8  # pictures of the test split that are logged with the model's outp
 @command("train", shared=True)
 def main(config: DictConfig, run: Path) -> None:
     """Run one training."""
-    train(typed(config, TrainConfig), run)
+    checked: TrainConfig = typed(config, TrainConfig)
+    checked.resume = resumed(checked.resume, run, "checkpoints/last.ckpt")
+    train(checked, run)
 
 
 def train(config: TrainConfig, run: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def may_write(folder: Path, resume: str | None, continued: str | None) -> bool:
 
     Args:
         folder: The run folder of the command.
-        resume: The run that the command continues; None for a new one.
+        resume: The run that the command continues; None for a new one; ``auto`` for that in the folder, if any.
         continued: File of a run that the command continues in its own folder without ``resume``, after it has checked
             that the run is its own.
 
@@ -37,6 +37,8 @@ def may_write(folder: Path, resume: str | None, continued: str | None) -> bool:
     """
     if not has_run(folder):
         return True
+    if resume == "auto" and (folder / IDENTITY).is_file():
+        return False
     if resume is not None and Path(resume).resolve() == folder.resolve():
         return False
     if continued is not None and (folder / continued).is_file():

@@ -1,4 +1,4 @@
-"""Ending by a signal, by one rule for all commands: Ctrl-C (SIGINT), SIGTERM, and SIGHUP like SIGTERM.
+"""Ending by a signal, by one rule for all commands: Ctrl-C (SIGINT), SIGTERM, and others like SIGTERM.
 
 The first signal raises :class:`Stopped` in the main thread, or, after :func:`defer`, is remembered until the work
 is at a point where it can be stopped. A second one ends the process at once. So does a thread when the main thread does
@@ -23,7 +23,8 @@ from typing import NoReturn
 
 from clipmapper.process.listening import listening
 
-SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")  # the last two are Slurm's before a time limit
+SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
 PARENT = "CLIPMAPPER_PARENT"  # environment: id of the process of this project that started this one
 _PATIENCE = 5.0  # seconds in which the main thread ends the process after a signal
 _SAME = 0.2  # seconds in which a signal counts as the same one: some programs send it to a process and to its group

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from clipmapper.cli import choice, command, hydra_overrides, typed
+from clipmapper.cli import check_folder_is_given, choice, command, resumed, typed
 from clipmapper.config.run_folder import IDENTITY
-from clipmapper.errors import UserError
 from perturbation.config import PerturbBaseConfig
 from perturbation.tasks import task_in
 
@@ -22,8 +21,9 @@ from perturbation.tasks import task_in
 def main(config: DictConfig, run: Path) -> None:
     """Run the perturbation tests of one model."""
     checked: PerturbBaseConfig = typed(config, task_in(config).perturb_schema)
-    if checked.shard is not None and not any(each.startswith("hydra.run.dir=") for each in hydra_overrides()):
-        raise UserError(f"shard={checked.shard}: give hydra.run.dir=FOLDER, the same in all jobs")
+    if checked.shard is not None:
+        check_folder_is_given(f"shard={checked.shard}")
+    checked.resume = resumed(checked.resume, run, IDENTITY)
     from perturbation.perturb.run import perturb  # imports torch, which is slow, so only after the config is checked
 
     perturb(checked, choice("explainer"), run)

@@ -13,7 +13,7 @@ import pytest
 from clipmapper.process import stopping
 from clipmapper.process.stopping import Stopped, begin_work, check, defer, stoppable
 
-SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143, signal.SIGUSR1: 143}
 
 
 @pytest.fixture(autouse=True)
