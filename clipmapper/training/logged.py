@@ -13,6 +13,7 @@ from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from clipmapper.escapes import markdown
+from clipmapper.training.optional_log import optional
 
 
 def takes_more_than_numbers(logger: Logger | None) -> bool:
@@ -20,6 +21,7 @@ def takes_more_than_numbers(logger: Logger | None) -> bool:
     return isinstance(logger, WandbLogger | TensorBoardLogger)
 
 
+@optional
 def log_config(logger: Logger, config: Mapping[str, Any]) -> None:
     """Log a resolved config; TensorBoard gets it as a table."""
     if isinstance(logger, WandbLogger):
@@ -28,6 +30,7 @@ def log_config(logger: Logger, config: Mapping[str, Any]) -> None:
         log_table(logger, "config", ["key", "value"], list(_flat(config, ".")))
 
 
+@optional
 def log_table(logger: Logger | None, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Log a table; TensorBoard gets it as Markdown text."""
     if isinstance(logger, WandbLogger):
@@ -39,6 +42,7 @@ def log_table(logger: Logger | None, name: str, heads: Sequence[str], rows: Sequ
         logger.experiment.add_text(name, text)
 
 
+@optional
 def log_picture(logger: Logger | None, name: str, picture: Image.Image, caption: str) -> None:
     """Log a picture with its caption; TensorBoard gets the caption as text with the same name."""
     if isinstance(logger, WandbLogger):
@@ -48,6 +52,7 @@ def log_picture(logger: Logger | None, name: str, picture: Image.Image, caption:
         logger.experiment.add_text(name, markdown(caption))
 
 
+@optional
 def log_scores(logger: Logger | None, scores: Mapping[str, Any], step: int) -> None:
     """Log the final scores as numbers named ``final/SPLIT/SCORE``, and as the table ``scores``."""
     if logger is None or not takes_more_than_numbers(logger):
@@ -66,6 +71,7 @@ def _flat(nested: Mapping[str, Any], separator: str, prefix: str = "") -> Iterat
             yield f"{prefix}{name}", value
 
 
+@optional
 def end_log(logger: Logger | None) -> None:
     """Write what is not written yet; a W&B run ends, so that the next job of a sweep gets another one."""
     if logger is None:

@@ -26,6 +26,7 @@ from clipmapper.training.callbacks.step_log import StepLog
 from clipmapper.training.callbacks.stop_at_step import StopAtStep
 from clipmapper.training.checkpoint_file import read_checkpoint_file, write_checkpoint
 from clipmapper.training.logged import log_config
+from clipmapper.training.optional_log import make_optional
 from clipmapper.training.processes import environment, processes, start_processes
 
 # With these, Lightning refuses a key; an ImportError names a package that a device or a precision needs.
@@ -50,6 +51,7 @@ def base_trainer(config: BaseConfig, run: Path, callbacks: list[Callback], **set
         settings["profiler"] = kind(run, "profile")
     logger = build_logger(config.logger, run)
     log_config(logger, asdict(config))
+    make_optional(logger)
     return _connected(t, logger=logger, callbacks=callbacks, **settings)
 
 
@@ -273,7 +275,10 @@ def build_logger(config: LoggerConfig, folder: Path) -> Logger:
 
 
 def _wandb(config: LoggerConfig, folder: Path) -> WandbLogger:
-    import wandb
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(f"logger=wandb needs a package: pip install wandb ({error})") from error
 
     settings = wandb.Settings(silent=True, console="off")
     if config.offline:  # not by WANDB_MODE: W&B reads the environment once a process, and a later run may be online
