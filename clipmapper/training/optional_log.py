@@ -1,4 +1,4 @@
-"""W&B and TensorBoard cost no result: when one fails during a run, the run goes on without it."""
+"""W&B and TensorBoard cost no result: when one fails during a run, the run continues without it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def optional(log: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[A
             setattr(logger, _failed, True)
             name = type(logger).__name__.removesuffix("Logger")
             print(
-                f"warning: {name} failed ({reason(error)}), so nothing more is logged to it; the run goes on, "
+                f"warning: {name} failed ({reason(error)}), so nothing more is logged to it; the run continues, "
                 "and all results are written to the run folder",
                 file=sys.stderr,
                 flush=True,

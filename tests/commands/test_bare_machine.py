@@ -13,7 +13,7 @@ HOME = dict.fromkeys(["HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="it needs a folder that nobody can write")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="it needs a folder that cannot be written")
 def test_explain_needs_nothing_but_its_run_folder(tmp_path: Path) -> None:
     scene, question = PROJECT / "docs" / "pictures" / "scene.png", "what color is the circle?"
     line = [f"image={scene}", f"question={question}", "mapper=b", "threads=1"]

@@ -1,4 +1,4 @@
-"""In a terminal with an open progress bar, a command's last line begins at the start of a line."""
+"""The last line of a command begins at the start of a line, also in a terminal with an open progress bar."""
 
 from __future__ import annotations
 
