@@ -34,6 +34,11 @@ def load_open_clip(source: Source) -> Any:
         if source.name != EMBEDDED_MODEL:
             owner = replace(source, name=EMBEDDED_MODEL).model
             raise UserError(f"{source.file} belongs to {owner}, not to {source.name}")
+        given, trained = source.given.quick_gelu, _quick_gelu(EMBEDDED_MODEL)
+        if given is not None and given != trained:
+            name = "QuickGELU" if trained else "GELU"
+            key = f"{source.section}.quick_gelu={str(given).lower()}"
+            raise UserError(f"{key}: the embedded encoder was trained with {name}; leave this key out")
         source = replace(source, weights=str(EMBEDDED_WEIGHTS))
     tags = open_clip.list_pretrained_tags_by_model(source.name)
     if source.weights not in tags and not Path(source.weights).is_file():

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from clipmapper.any_model.samples import Sample, readable
+from clipmapper.data.images import BadImage, load_rgb
 from clipmapper.errors import UserError
 from clipmapper.metrics.vqa import normalize_answer, vqa_accuracy
 from clipmapper.text import check_text
@@ -70,13 +71,18 @@ def read_pairs(samples: Iterable[Sample], on_bad_image: str) -> Iterator[Pair]:
 
 
 def first_pair(samples: Iterable[Sample], on_bad_image: str) -> Pair:
-    """Return the first sample as a pair; the arguments are those of ``readable``.
+    """Return the first sample whose image can be read as a pair; the arguments are those of ``readable``.
 
     Raises:
         UserError: The first image cannot be read, or no image can if ``on_bad_image`` is ``skip``.
     """
-    for pair in read_pairs(samples, on_bad_image):
-        return pair
+    for sample in samples:
+        try:
+            image = None if sample.image is None else load_rgb(sample.image)
+            return Pair(sample.id, image, sample.text, sample.answers)
+        except BadImage:  # it is named when the batch of the sample is read
+            if on_bad_image == "fail":
+                raise
     raise UserError("none of the chosen images could be read; check the data")
 
 

@@ -42,7 +42,6 @@ READERS: dict[str, tuple[str, ...]] = {
     ),
     "explain": ("explain", *BASE, *MODEL, "samples=1"),
     "perturb": ("perturb", *BASE, *MODEL, "samples=2", "batch_samples=2", "engine_batch=16", "faithfulness=false"),
-    "evaluate_explanations": ("evaluate_explanations", *BASE, *MODEL, "samples=1"),
     "sanity_check": ("sanity_check", *BASE, *MODEL, "samples=4"),
     "train, resumed": ("train", *BASE, *STEPS, *(each.replace("stopped", "stopped-train") for each in CONTINUED)),
     "perturb, resumed": (

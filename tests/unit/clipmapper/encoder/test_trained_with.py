@@ -211,3 +211,11 @@ def test_bad_values_in_the_config_are_an_error(make: type[Any], key: str, value:
 
     with pytest.raises(UserError, match=rf"^{section}\.{key}\b"):
         checked()
+
+
+def test_the_activation_of_the_embedded_encoder_cannot_be_changed() -> None:
+    with pytest.raises(
+        UserError, match=r"^encoder\.quick_gelu=true: the embedded encoder was trained with GELU; leave"
+    ):
+        load_encoder(EncoderConfig("shapes-tiny", "embedded", "float32", 8, quick_gelu=True))
+    load_encoder(EncoderConfig("shapes-tiny", "embedded", "float32", 8, quick_gelu=False))

@@ -247,6 +247,15 @@ def test_warnings_are_shown_with_their_sample(tmp_path: Path) -> None:
     assert "Warning: far away" in re.sub(r"\s+", " ", Parsed(page_of(run)).text)
 
 
+def test_the_warnings_of_an_explanation_are_those_that_its_checksum_covers(tmp_path: Path) -> None:
+    run = write_explain(tmp_path / "answers", {**answers(), "warnings": ["far away"]})
+    name = answers()["name"]
+    write_json(run / "warnings.json", [{"question_id": int(name.rpartition("_")[2]), "warnings": ["changed"]}])
+    text = re.sub(r"\s+", " ", Parsed(page_of(run)).text)
+    assert "Warning: far away" in text
+    assert "changed" not in text
+
+
 def test_a_lone_surrogate_is_named_instead_of_shown(tmp_path: Path) -> None:
     run = read_run(write_explain(tmp_path / "run", answers(question="\ud800 kite")))
     assert run.results == {}
