@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,53 @@ def test_every_launcher_trains_as_one_process(by: str, tiny: Tiny, tmp_path: Pat
     assert len(scores[0]) == len(scores[1])
     for folder in folders:
         assert {"metrics.json", "identity.json", "split.json"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "joblib"])
+def test_hydra_s_launchers_run_the_jobs_of_a_sweep(launcher: str, tiny: Tiny, tmp_path: Path) -> None:
+    folder = [] if launcher == "joblib" else [f"hydra.launcher.submitit_folder={tmp_path / 'jobs'}", "trainer=ddp"]
+    keys = [*tiny.overrides, *STEPS, f"hydra/launcher={launcher}", *folder, "seed=0,1"]
+    named = [f"hydra.sweep.dir={tmp_path / 'runs'}", r"hydra.sweep.subdir=\${hydra.job.num}"]
+    path = f"{STUBS}:{os.environ['PATH']}" if launcher == "submitit_slurm" else os.environ["PATH"]
+    done = launched(SCRIPT, ["--multirun", *keys, *named], PATH=path, STUB_SLURM=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for number in ("0", "1"):
+        assert (tmp_path / "runs" / number / "metrics.json").is_file()
+        assert checkpoint_of(tmp_path / "runs" / number)["clipmapper"]["seed"] == int(number)
+
+
+def scripts_of_the_page() -> list[str]:
+    page = (PROJECT / "docs" / "how-to" / "cluster.md").read_text("utf-8")
+    return [block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "#SBATCH" in block]
+
+
+@pytest.mark.slow
+def test_the_scripts_of_the_page_run_unchanged(tiny: Tiny, tmp_path: Path) -> None:
+    train, shards = scripts_of_the_page()
+    run, keys = tmp_path / "run", [*tiny.overrides, *STEPS]
+    submit(train, [*keys, "trainer.max_steps=4"], tmp_path, 1000, run, "--ntasks-per-node=2")
+    assert (run / "metrics.json").is_file()
+    few = ["samples=6", "batch_samples=3", "engine_batch=16", f"checkpoint={run}"]
+    submit(shards, [*tiny.overrides, *few], tmp_path, 1100, tmp_path / "test", "--array=1-2", SHARDS="2")
+    assert (tmp_path / "test" / "perturbation.json").is_file()
+
+
+def submit(
+    script: str, arguments: list[str], folder: Path, job: int, run: Path, *options: str, **variables: str
+) -> None:
+    path = folder / f"{job}.sh"
+    path.write_text(script)
+    environment = {"RUN": str(run), "STUB_SLURM": str(folder), "PATH": f"{STUBS}:{os.environ['PATH']}", **variables}
+    subprocess.run(
+        ["sbatch", *options, str(path), *arguments], env={**os.environ, **environment}, cwd=folder, check=True
+    )
+    until = time.monotonic() + 500
+    while not (folder / f"done-{job}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    logs = "".join(each.read_text() for each in folder.glob("*.out"))
+    assert all({*each.read_text().split()} == {"0"} for each in folder.glob(f"status-{job}*")), logs
 
 
 @pytest.mark.slow
