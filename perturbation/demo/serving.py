@@ -24,6 +24,9 @@ STYLE = Path(__file__).parent / "templates" / "demo.css"
 FONTS = ("system-ui", "Segoe UI", "Liberation Sans", "DejaVu Sans", "sans-serif")
 FIXED_WIDTH = ("ui-monospace", "Consolas", "DejaVu Sans Mono", "monospace")
 
+# Dark enough for white letters.
+BUTTON = {"button_primary_background_fill": "*primary_600", "button_primary_background_fill_hover": "*primary_700"}
+
 
 def forbid_outside() -> None:
     """Tell Gradio, before it is imported, not to report that it is used, and not to look for a new version."""
@@ -79,6 +82,7 @@ def running(page: Page, host: str, port: int) -> Iterator[str]:
 
     from perturbation.demo.page import blocks_of
 
+    theme = gr.themes.Default(primary_hue="indigo", font=FONTS, font_mono=FIXED_WIDTH)
     with TemporaryDirectory(prefix="clipmapper-demo-") as files:
         os.environ["GRADIO_TEMP_DIR"] = files  # uploads are removed with it
         blocks = blocks_of(page).queue(max_size=WAITING, default_concurrency_limit=4, api_open=False)
@@ -96,7 +100,7 @@ def running(page: Page, host: str, port: int) -> Iterator[str]:
             enable_monitoring=False,
             footer_links=[],
             max_file_size=LARGEST_FILE,
-            theme=gr.themes.Default(primary_hue="indigo", font=FONTS, font_mono=FIXED_WIDTH),
+            theme=theme.set(**BUTTON),
             css_paths=[STYLE],
         )
         try:

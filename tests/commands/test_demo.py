@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from demo_pages import PROJECT, demo_page
+from page_checks import faults
 from PIL import Image
 
 from perturbation.demo import serving
@@ -155,6 +156,7 @@ def test_two_visitors_do_not_mix(browser: Any, address: str) -> None:
 def test_the_page_fits_a_phone(browser: Any, address: str, scheme: str) -> None:
     visit = Visit(browser, address, viewport={"width": 390, "height": 844}, color_scheme=scheme)
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 390
+    assert faults(visit.page) == []
     background = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     light = sum(map(int, re.findall(r"\d+", background)[:3])) > 384
     assert light == (scheme == "light")

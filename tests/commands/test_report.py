@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_checks import faults
 from perturb_runs import Trained
 from PIL import Image
 from report_runs import (
@@ -182,6 +183,7 @@ def test_the_page_renders_alone(
     assert site[1] == ["/all.html"]
     wide = found.page.evaluate("document.documentElement.scrollWidth")
     assert wide == size["width"]  # wide tables scroll in their boxes
+    assert faults(found.page) == []
     shot = Image.open(BytesIO(found.page.screenshot(full_page=True))).convert("L")
     assert shot.width == size["width"]
     assert (shot.getpixel((2, 2)) > 200) == (scheme == "light")
@@ -202,6 +204,17 @@ def test_hovering_over_a_word_shows_its_map(opened: Callable[..., Opened]) -> No
     assert heat.get_attribute("href") == whole
     assert tab.locator(".shows").text_content() == "relevance to the answer"
     assert "strongest patch" in tab.locator(".map").get_attribute("aria-label")
+
+
+def test_a_word_of_a_caption_shows_the_outline_of_what_it_names(opened: Callable[..., Opened]) -> None:
+    page = opened().page
+    tab = page.locator(".tab", has=page.locator(".word[data-outline]")).first
+    lines, word = tab.locator(".map .evidence"), tab.locator(".word[data-outline]")
+    assert [line.get_attribute("d") for line in lines.all()] == ["", ""]
+    word.hover()
+    assert {line.get_attribute("d") for line in lines.all()} == {word.get_attribute("data-outline")}
+    tab.locator("h4").hover()
+    assert [line.get_attribute("d") for line in lines.all()] == ["", ""]
 
 
 def test_an_explainer_is_chosen_by_its_tab(opened: Callable[..., Opened]) -> None:

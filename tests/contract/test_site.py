@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from markdown_it import MarkdownIt
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
+from page_checks import faults
 from public import PROJECT
 
 import clipmapper.api
@@ -56,6 +58,28 @@ def test_nothing_is_loaded_from_another_host(site: Path) -> None:
     assert len(files) > 100
     found = {path.name: LOADS.findall(path.read_text(encoding="utf-8")) for path in files}
     assert {name: urls for name, urls in found.items() if urls} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_every_page_can_be_read_in_a_browser_without_a_network(site: Path, scheme: str, width: int) -> None:
+    """Nothing is wider than the window or has too little contrast, and no picture is missing."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or pytest.skip("there is no Chromium")
+    found, asked = {}, list[str]()
+    with playwright.sync_playwright() as program:
+        browser = program.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("request", lambda request: asked.append(request.url))
+        for path in sorted(site.rglob("*.html")):
+            if (site / "source") not in path.parents:
+                page.goto(path.as_uri())
+                found[path.relative_to(site).as_posix()] = faults(page)
+        browser.close()
+    assert len(found) > 40
+    assert {name: each for name, each in found.items() if each} == {}
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
 def test_no_diagram_needs_a_script_of_another_host(site: Path) -> None:

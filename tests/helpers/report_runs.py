@@ -120,13 +120,15 @@ def answers(names: tuple[str, ...] = ("weighted", "genatt"), question: str = "is
 
 
 def captions(names: tuple[str, ...] = ("weighted", "genatt"), text: str = "a kite") -> dict[str, Any]:
-    """Return the content of the figure of a caption of two words."""
+    """Return the content of the figure of a caption of two words, of which the second one names the white square."""
     words = np.zeros((2, 2, 2))
     words[0, 0, 1], words[1, 1, 0] = 1, 2
     maps = [WordMaps(name, words, words.sum(0)) for name in names]
+    named = np.zeros((60, 80), np.bool_)
+    named[20:40, 30:50] = True
     return {
         "name": "image_1",
-        **caption_content(Caption(photo(), text, text.split(" ", 1), maps, "people: a red kite")),
+        **caption_content(Caption(photo(), text, text.split(" ", 1), maps, "people: a red kite", {1: named})),
     }
 
 
