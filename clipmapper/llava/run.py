@@ -38,12 +38,15 @@ from clipmapper.training.callbacks.step_log import StepLog
 from clipmapper.training.trainer import LAST, AtomicCheckpointIO, KeptCheckpoint
 from explain.sample.loaded import loaded
 
+METRICS = "metrics.json"  # in the folder of the model, with the scores that metrics.json of a mapper's training has
 LONGEST = 256  #: most tokens of a conversation
 _SAMPLE = 1000  # scenes whose patch tokens set the projector's start
 
 
 def run_training(config: TrainLlavaConfig, run: Path) -> dict[str, Any]:
     """Train the model, write its folder, evaluate what was written on the test scenes, and write ``llava.json``.
+
+    The folder of the model gets its accuracy, in ``metrics.json``.
 
     Args:
         config: The command's config.
@@ -76,6 +79,9 @@ def run_training(config: TrainLlavaConfig, run: Path) -> dict[str, Any]:
     found = evaluate(*written, test, data.pixels)
     said = {name: found.pop(name) for name in ("answers", "captions")}
     write_json(run / "said_test.json", said)
+    scores = {**found["vqa"], "true_captions": round(found["true_captions"] / 100, 6)}
+    for folder in folders:
+        write_json(folder / METRICS, {"test": scores})
     metrics = {"test": found, "parameters": sum(p.numel() for p in trained.parameters()), "words": len(vocab)}
     write_metrics(run / "llava.json", metrics, asdict(config))
     _print(found)

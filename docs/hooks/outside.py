@@ -29,9 +29,14 @@ _LINK = re.compile(
 
 
 def place(path: str) -> str:
-    """Return the file in the site of a file or folder of the project, both as relative paths."""
+    """Return the file in the site of a file or folder of the project, both as relative paths.
+
+    That of a notebook is the page that :mod:`hooks.notebooks` makes of it.
+    """
     if path in ROOT_PAGES:
         return ROOT_PAGES[path]
+    if path.startswith("docs/") and path.endswith(".ipynb"):
+        return path.removeprefix("docs/").removesuffix(".ipynb") + ".md"
     inside = path.removeprefix("docs/")
     is_page = path.startswith("docs/") and Path(path).suffix in (".md", ".png", ".svg", ".csv")
     return inside if is_page else f"source/{path}.md"

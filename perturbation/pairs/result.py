@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
+from PIL import Image
 
 from clipmapper.files import finite, write_atomic, write_json
 from clipmapper.storage.tables import parquet
+from explain.figures.saving import png
 from perturbation.measures.base import Measure
 from perturbation.perturb.results import reports
 from perturbation.report.figures import curve_figure
@@ -24,7 +27,7 @@ from perturbation.report.figures import curve_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN_DPI = 100  # of the curves in a notebook
+SHOWN_WIDTH = 740  # pixels of the curves in a notebook
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,12 +39,15 @@ class Tested:
     files: TemporaryDirectory[str]  #: the files that :meth:`save` copies
 
     def __repr__(self) -> str:
-        return self.table.to_string(float_format="{:.1f}".format)
+        return self.table.to_string(float_format="{:.1f}".format, na_rep="–")
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format="{:.1f}".format)
+        table = self.table.to_html(float_format="{:.1f}".format, na_rep="–")
+        with Image.open(BytesIO(png(self.plot()))) as image:
+            small = image.convert("RGB")
+        small.thumbnail((SHOWN_WIDTH, 4 * SHOWN_WIDTH))
         file = BytesIO()
-        self.plot().savefig(file, format="png", dpi=SHOWN_DPI)
+        small.quantize(64).save(file, "png", optimize=True)
         curves = base64.b64encode(file.getvalue()).decode()
         alt = f"{self.values[0]} over the share of removed tokens"
         return f'<div>{table}<img src="data:image/png;base64,{curves}" alt="{escape(alt)}"></div>'
@@ -69,6 +75,26 @@ class Tested:
         frame.columns = pd.MultiIndex.from_tuples(frame.columns, names=["modality", "area"])
         frame.index.name = f"explainer ({value})"
         return frame
+
+    @property
+    def comparisons(self) -> pd.DataFrame:
+        """The differences of the main value's gaps between two explainers on the same samples, in percent.
+
+        ``difference`` is the gap of ``first`` minus that of ``second``, ``low`` and ``high`` are its 95 % interval, and
+        ``p`` is that of a paired permutation test with Holm's correction.
+        """
+        rows = json.loads((Path(self.files.name) / "comparisons.json").read_text(encoding="utf-8"))
+        chosen = [row for row in rows if (row["measure"], row["direction"]) == (self.values[0], "gap")]
+        found = [
+            {
+                **{key: row[key] for key in ("modality", "first", "second", "difference")},
+                "low": row["ci95"][0],
+                "high": row["ci95"][1],
+                "p": row["p_holm"],
+            }
+            for row in chosen
+        ]
+        return pd.DataFrame(found, columns=["modality", "first", "second", "difference", "low", "high", "p"])
 
     @property
     def values(self) -> Sequence[str]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from public import PROJECT
 
-from clipmapper.pretrained import pretrained_file
+import clipmapper
+from clipmapper.pretrained import LLAVA, pretrained_file
 from clipmapper.weights import read_weights
 
 PAGE = (PROJECT / "docs" / "model-card.md").read_text(encoding="utf-8")
@@ -31,6 +32,15 @@ def test_scores_and_sizes_are_those_of_the_file(task: str, mapper: str) -> None:
     [row] = [cells for cells in ROWS if f"`{task}-{mapper}.safetensors`" in cells]
     score = f"{test['accuracy']:.2f}" if task == "vqa" else f"{100 * test['true_captions']:.1f}"
     assert row[2:] == [f"{size:,}", f"{'accuracy' if task == 'vqa' else 'true of the scene'} {score} %"]
+
+
+def test_the_llava_has_the_scores_of_its_folder() -> None:
+    test = clipmapper.load(LLAVA.name).metrics["test"]
+    [row] = [cells for cells in ROWS if f"`{LLAVA.name}`" in cells]
+    assert row[3] == f"accuracy {test['accuracy']:.2f} %, true of the scene {100 * test['true_captions']:.1f} %"
+    page = (PROJECT / "docs" / "results" / "llava.md").read_text(encoding="utf-8")
+    for name, value in {**test["by_answer_type"], **test["by_question_type"]}.items():
+        assert re.search(rf"^\| `?{name}`? \| {value:.2f} \|", page, re.MULTILINE)
 
 
 @pytest.mark.parametrize("mapper", ["a", "b"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_runs import composed
 
+import clipmapper
 from clipmapper.cli import typed
 from clipmapper.errors import UserError
 from clipmapper.llava.config import TrainLlavaConfig
@@ -42,6 +43,10 @@ def test_a_run_writes_the_model_and_its_figures_and_depends_on_the_seed(tmp_path
     found = json.loads((tmp_path / "0" / "llava.json").read_text())
     assert found["test"]["vqa"]["questions"] == 24
     assert found["config"]["steps"] == 2
+    for folder in (tmp_path / "0", tmp_path / "0" / "copy"):
+        model = clipmapper.load(folder)
+        assert (model.task, model.accuracy) == ("generation", found["test"]["vqa"]["accuracy"])
+        assert model.metrics["test"]["true_captions"] == pytest.approx(found["test"]["true_captions"] / 100)
     said = json.loads((tmp_path / "0" / "said_test.json").read_text())
     assert (len(said["answers"]), len(said["captions"])) == (24, 4)
     assert (tmp_path / "0" / "checkpoints" / "last.ckpt").is_file()

@@ -96,6 +96,7 @@ def test_a_word_of_a_caption_is_explained() -> None:
 def test_the_small_llava() -> None:
     model = clipmapper.load("shapes-llava")
     assert (model.task, model.classes, model.config["data"]) == ("generation", (), {"name": "shapes"})
+    assert model.accuracy == model.metrics["test"]["accuracy"]
     assert model.explain(SCENE, QUESTION).answer.text == "teal"
 
 

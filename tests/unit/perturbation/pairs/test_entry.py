@@ -140,14 +140,42 @@ def test_samples_without_an_image_or_without_a_text() -> None:
     assert [*dict.fromkeys(cells.table.columns.get_level_values(0))] == ["image"]
 
 
+def test_comparisons_are_differences_of_the_gaps_in_the_table() -> None:
+    result = run(model, None, samples(4), explainers={"oracle": oracle, "twin": oracle})
+    assert {(row.first, row.second) for row in result.comparisons.itertuples()} == {
+        *(("oracle", "twin"), ("oracle", "random"), ("twin", "random")),
+    }
+    for row in result.comparisons.itertuples():
+        gaps = [result.table.loc[name, (row.modality, "gap")] for name in (row.first, row.second)]
+        assert row.difference == pytest.approx(gaps[0] - gaps[1])
+        assert row.low <= row.difference + 1e-9
+        assert row.difference <= row.high + 1e-9
+        assert 0 < row.p <= 1
+        if {row.first, row.second} == {"oracle", "twin"}:
+            assert (row.difference, row.p) == (0, 1)
+    assert len(result.comparisons) == 2 * 3
+
+
+def test_one_explainer_has_no_comparisons() -> None:
+    result = run(model, None, samples(2), explainers={"oracle": oracle}, controls=[])
+    assert list(result.comparisons.columns)[:4] == ["modality", "first", "second", "difference"]
+    assert result.comparisons.empty
+
+
 def test_the_result_is_shown_drawn_and_saved(tmp_path: Path) -> None:
     result = perturbation.test(model, None, samples(), explainers={"oracle": oracle}, steps=STEPS, random_seeds=1)
     assert "oracle" in repr(result)
+    assert (
+        "NaN"
+        not in perturbation.test(
+            model, samples=samples(), explainers={"oracle": oracle}, controls=["centre_first"], steps=STEPS
+        )._repr_html_()
+    )
     shown = result._repr_html_()
     assert "<table" in shown
     [curves] = re.findall(r'<img src="data:image/png;base64,([^"]+)"', shown)
     with Image.open(BytesIO(base64.b64decode(curves))) as image:
-        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 30
     assert len(result.plot().axes) == 4
     folder = result.save(tmp_path / "new" / "folder")
     content = json.loads((folder / "perturbation.json").read_text())
