@@ -55,6 +55,10 @@ STAGES = {
 }
 
 
+#: The values of two runs on the same samples, [samples] each.
+Pair = tuple[Any, Any]
+
+
 def tables() -> dict[str, str]:
     """Return all tables as Markdown, by name."""
     return {
@@ -87,9 +91,13 @@ def pooled_tables() -> dict[str, str]:
 
 def llava_tables() -> dict[str, str]:
     """Return the tables of the small LLaVA."""
+    content = report("perturb-llava")
     return {
+        "llava accuracy": areas_table(content),
+        "llava differences": differences(content["comparisons"]),
         "llava localise": localisation_table("localise-llava", "llava"),
         "llava words": words_table("localise-caption-llava"),
+        "llava slots": slots_table(),
         "llava randomise": all_random_table("randomise-llava"),
     }
 
@@ -156,7 +164,9 @@ def differences(comparisons: Sequence[Mapping[str, Any]]) -> str:
             text = f"{sign * row['difference']:+.2f}{star} [{low:+.2f}, {high:+.2f}]"
             found.setdefault(other, {})[row["modality"], row["measure"]] = text
     lines = [f"| against | {' | '.join(map(', '.join, columns))} |", f"| --- |{' --- |' * len(columns)}"]
-    lines += [f"| `{other}` | {' | '.join(cells[column] for column in columns)} |" for other, cells in found.items()]
+    lines += [
+        f"| `{other}` | {' | '.join(cells.get(column, '–') for column in columns)} |" for other, cells in found.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -177,6 +187,26 @@ def explainers_table(content: Mapping[str, Any]) -> str:
     heads += [f"ceiling share (image), {direction}" for direction in ("positive", "negative")]
     names = in_order(name for name, _ in cells)
     lines = [[f"`{name}`", *(cells.get((name, column), "–") for column in heads)] for name in names]
+    return markdown(["explainer", *heads], lines)
+
+
+def areas_table(content: Mapping[str, Any]) -> str:
+    """Return the areas under the accuracy of every explainer, by modality and direction, and their gaps."""
+    cells: dict[tuple[str, str], str] = {}
+    for row in content["rows"]:
+        name = (
+            row["explainer"],
+            f"{row['modality']} {row['direction']} {'↓' if row['direction'] == 'positive' else '↑'}",
+        )
+        cells[name] = number(row["auc"], 1)
+    for row in content["gaps"]:
+        if row["measure"] == "accuracy":
+            cells[row["explainer"], f"{row['modality']} gap ↑"] = with_interval(row["gap"], row["gap_ci95"])
+    kinds = ("positive ↓", "negative ↑", "gap ↑")
+    heads = [f"{modality} {kind}" for modality in ("image", "text") for kind in kinds]
+    lines = [
+        [f"`{name}`", *(cells.get((name, head), "–") for head in heads)] for name in in_order(name for name, _ in cells)
+    ]
     return markdown(["explainer", *heads], lines)
 
 
@@ -251,6 +281,76 @@ def all_random_table(name: str) -> str:
         for name in in_order(row["explainer"] for row in last)
     ]
     return markdown(["explainer", "image ↓", "text ↓"], lines)
+
+
+def slots_table() -> str:
+    """Return what relevance loses on the image if it ends at the decoder's image tokens, by explainer and metric."""
+    from perturbation.localise.metrics import METRICS
+    from perturbation.localise.samples import read_samples
+
+    columns: dict[str, dict[str, Pair]] = {"gap (accuracy)": slot_gaps()}
+    runs = {
+        "": ("localise-llava", "localisation"),
+        ", words of captions": ("localise-caption-llava", "word_localisation"),
+    }
+    for about, (name, file) in runs.items():
+        (ids, _, tower), (own, _, slots) = (
+            read_samples(DATA / f"{name}{end}" / f"{file}.parquet") for end in ("", "-slots")
+        )
+        assert (ids == own).all()
+        for place, metric in enumerate(METRICS):
+            if not about or metric == "rank_accuracy":
+                head = f"{metric.partition('_')[0]}{about}"
+                columns[head] = {
+                    each: (means(ids, tower["image"][each][:, place]), means(ids, slots["image"][each][:, place]))
+                    for each in slots["image"]
+                    if each in columns["gap (accuracy)"]
+                }
+    lines = [
+        [f"`{name}`", *(compared(*pairs[name], 1 if head.startswith("gap") else 3) for head, pairs in columns.items())]
+        for name in in_order(columns["gap (accuracy)"])
+    ]
+    return markdown(["explainer", *columns], lines)
+
+
+def slot_gaps() -> dict[str, Pair]:
+    """Return the image gap of each sample down to the patches, and at the image tokens, by explainer."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from clipmapper.files import read_json
+    from perturbation.removal.steps import parse_steps
+    from perturbation.report.curves import curves_of, direction_gaps
+
+    tower, slots = (pq.read_table(DATA / name / "samples.parquet") for name in ("perturb-llava", "perturb-llava-slots"))
+    tower = tower.filter(pc.is_in(tower["sample_id"], slots["sample_id"]))
+    steps = parse_steps(read_json(DATA / "perturb-llava" / "identity.json")["config"]["steps"])
+    found = [curves_of([table], steps, 0) for table in (tower, slots)]
+    names = [name for name in found[1].explainers("image") if name not in found[1].controls or name == "uniform"]
+
+    def gaps(curves: Any, name: str) -> Any:
+        positive, negative = (
+            curves.values[name, "image", direction]["accuracy"][0] for direction in ("positive", "negative")
+        )
+        return direction_gaps(positive, negative, steps)
+
+    return {name: (gaps(found[0], name), gaps(found[1], name)) for name in names}
+
+
+def means(ids: Any, values: Any) -> Any:
+    """Return the mean over the rows of each id, without those that are NaN."""
+    import pandas as pd
+
+    return pd.Series(values).groupby(ids, sort=True).mean().dropna().to_numpy()
+
+
+def compared(first: Any, second: Any, decimals: int) -> str:
+    """Return two means over samples, and the difference with its 95 % interval, as text."""
+    from perturbation.statistics import bootstrap_interval
+
+    difference = second - first
+    about = with_interval(difference.mean(), bootstrap_interval(difference).tolist(), decimals)
+    return f"{number(first.mean(), decimals)} → {number(second.mean(), decimals)}, {about}"
 
 
 def filled(text: str, known: Mapping[str, str]) -> str:
