@@ -52,7 +52,7 @@ _FOREIGN = (
     "<",
     *(str(PACKAGE.parent / name) for name in ("clipmapper", "explain", "perturbation")),
 )
-Task = Callable[[DictConfig, Path], None]
+Task = Callable[[DictConfig, Path], object]
 Member = TypeVar("Member")
 
 
@@ -100,8 +100,8 @@ def command(
     return decorate
 
 
-def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | None) -> Callable[[DictConfig], None]:
-    def run(config: DictConfig) -> None:
+def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | None) -> Callable[[DictConfig], object]:
+    def run(config: DictConfig) -> object:
         sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
         name, first = str(HydraConfig.get().job.config_name), launched.is_first()
         folder = _run_folder() if first else launched.folder_of_first(_run_folder())
@@ -134,10 +134,12 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
                 write_config(folder, config, line)
             if first:
                 launched.tell_folder(folder)
-            task(config, folder)
+            result = task(config, folder)
             if first and not new:  # a run that was continued: only now is the config that of its results
                 write_config(folder, config, line)
             print(f"results are in {folder}", flush=True)
+            return result
+        return None  # a job of a sweep that failed
 
     return run
 

@@ -25,11 +25,14 @@ EXAMPLES = 8  # pictures of the test split that are logged with the model's outp
 
 
 @command("train", shared=True)
-def main(config: DictConfig, run: Path) -> None:
-    """Run one training."""
+def main(config: DictConfig, run: Path) -> float | None:
+    """Run one training, and return its best monitored value, by which a sweeper chooses settings."""
+    from clipmapper.training.trainer import best_score
+
     checked: TrainConfig = typed(config, TrainConfig)
     checked.resume = resumed(checked.resume, run, "checkpoints/last.ckpt")
     train(checked, run)
+    return best_score(run)
 
 
 def train(config: TrainConfig, run: Path) -> dict[str, Any]:

@@ -237,6 +237,15 @@ class KeptCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
 
 
+def best_score(run: Path) -> float | None:
+    """Return the greatest value of the monitored measure in a run; None if it has no checkpoint (``fast_dev_run``)."""
+    path = run / "checkpoints" / f"{LAST}.ckpt"
+    if not path.is_file():
+        return None
+    states = read_checkpoint_file(path)["callbacks"].values()
+    return next(float(state["best_model_score"]) for state in states if state.get("monitor") is not None)
+
+
 def copy_checkpoints(stopped: Path, run: Path) -> Path:
     """Copy the checkpoints of a stopped run into the folder of the run that continues it, the last one at the end.
 
