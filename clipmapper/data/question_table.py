@@ -77,6 +77,12 @@ class QuestionTable(Sequence[Question]):
         """Return a column of texts, such as ``question``, as numbers [n] of distinct texts, and these texts."""
         return _distinct(_whole(self.table[column]))
 
+    @property
+    def answered(self) -> np.ndarray:
+        """Which questions have human answers, bool [n]."""
+        found: np.ndarray = pc.list_value_length(_whole(self.table["answers"])).to_numpy() > 0
+        return found
+
     def answers(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Return the human answers of all questions.
 
@@ -97,6 +103,8 @@ class QuestionTable(Sequence[Question]):
 
     def take(self, rows: np.ndarray) -> QuestionTable:
         """Return the questions of these rows, in this order."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self  # not a copy
         return QuestionTable(self.table.take(pa.array(np.asarray(rows, np.int64))))
 
     def __len__(self) -> int:
@@ -152,8 +160,10 @@ def _pieces(column: pa.Array) -> Iterator[memoryview | bytes]:
 
 def _distinct(texts: pa.Array) -> tuple[np.ndarray, list[str]]:
     """Return the numbers and the texts of a dictionary array, without the texts that do not occur."""
-    used, numbers = np.unique(texts.indices.to_numpy(), return_inverse=True)
-    return numbers.astype(np.int32), texts.dictionary.take(pa.array(used)).to_pylist()
+    places = texts.indices.to_numpy()
+    occurs = np.bincount(places, minlength=len(texts.dictionary)) > 0
+    numbers = np.cumsum(occurs, dtype=np.int32) - 1
+    return numbers[places], texts.dictionary.filter(pa.array(occurs)).to_pylist()
 
 
 def _built(table: pa.Table) -> Iterator[Question]:

@@ -7,11 +7,12 @@ inode, and a file of which one of these has changed is read again.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 from xxhash import xxh3_128_digest
@@ -38,8 +39,7 @@ def hash_of(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=KEY).digest()
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(NamedTuple):
     folder: Path
     name: str
     stamp: _Stamp
@@ -57,7 +57,7 @@ class Hashes:
         self._folder = folder
         self._known: dict[Path, dict[str, tuple[_Stamp, bytes]]] = {}  # by folder and name
         self._new: dict[Path, set[str]] = {}
-        self._resolved: dict[Path, Path] = {}
+        self._resolved: dict[str, Path] = {}
 
     def known(self, source: ImageSource) -> bytes | None:
         """Return the remembered hash of an image that has not changed since, or None."""
@@ -100,6 +100,11 @@ class Hashes:
                 share(path)
         self._new = {}
 
+    def forget_all(self) -> None:
+        """Free the memory of the hashes; they are read again when they are asked for."""
+        self.save()
+        self._known = {}
+
     def _of(self, folder: Path) -> dict[str, tuple[_Stamp, bytes]]:
         if folder not in self._known:
             self._known[folder] = self._load(folder)
@@ -117,15 +122,16 @@ class Hashes:
     def _file(self, source: ImageSource) -> _File | None:
         if not isinstance(source, FileImage):
             return None
+        path = str(source.path)  # functions of texts, since those of paths take most of the time of large datasets
         try:
-            status = source.path.stat()
+            status = os.stat(path)
         except (OSError, ValueError):
             return None
-        above = source.path.parent
+        above, name = os.path.split(path)
         if above not in self._resolved:
-            self._resolved[above] = above.resolve()
+            self._resolved[above] = Path(above).resolve()
         stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-        return _File(self._resolved[above], source.path.name, stamp)
+        return _File(self._resolved[above], name, stamp)
 
 
 def _encoded(entries: dict[str, tuple[_Stamp, bytes]]) -> bytes:

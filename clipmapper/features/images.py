@@ -53,6 +53,7 @@ def image_features(
     catalogue = open_store(cache, encoder, config, "images")
     work = _Images(encoder, config, catalogue, Hashes(cache / HASHES), images, on_bad_image == "fail")
     work.fill()
+    work.hashes.forget_all()
     good = [i for i in work.ids if i not in work.missing]
     empty = getattr(torch, config.feature_dtype), encoder.vision.width
     store = FeatureStore(catalogue, as_keys([work.keys[i] for i in good]), work.fill, empty)
@@ -74,7 +75,7 @@ class _Images:
         images: Mapping[int, ImageSource],
         fails: bool,
     ):
-        self._encoder, self._config, self._catalogue, self._hashes = encoder, config, catalogue, hashes
+        self._encoder, self._config, self._catalogue, self.hashes = encoder, config, catalogue, hashes
         self._images, self._fails = images, fails
         self.ids = sorted(images)
         self.keys: dict[int, bytes] = {}  #: content hashes of the images that could be read
@@ -84,7 +85,7 @@ class _Images:
     def fill(self) -> None:
         """Encode the images that the store lacks, in the order of their ids."""
         for i in self.ids:
-            if i not in self.keys and (key := self._hashes.known(self._images[i])) is not None:
+            if i not in self.keys and (key := self.hashes.known(self._images[i])) is not None:
                 self.keys[i] = key
         known = list(self.keys)
         there = self._catalogue.has(as_keys([self.keys[i] for i in known]))
@@ -101,7 +102,7 @@ class _Images:
             try:
                 filling.run(self._windows(todo, filling.window, readers, advance))
             finally:
-                self._hashes.save()
+                self.hashes.save()
         for i in todo:
             if i not in self.missing and (reason := self._bad.get(self.keys[i])) is not None:
                 self._skip(i, f"{self._images[i].name}{reason}")
@@ -125,12 +126,12 @@ class _Images:
                 if i in self.keys:
                     window.setdefault(self.keys[i], self._images[i])
             advance(len(part) - len(window))  # unreadable ones, and copies of others
-            self._hashes.save()
+            self.hashes.save()
             yield window
 
     def _hash(self, i: int) -> bytes | BadImage:
         try:
-            return self._hashes.read(self._images[i])
+            return self.hashes.read(self._images[i])
         except BadImage as error:
             return error
 
@@ -160,7 +161,7 @@ class _Images:
         try:
             content = source.read()
             if hash_of(content) != key:
-                self._hashes.forget(source)
+                self.hashes.forget(source)
                 raise UserError(f"{source.name}: has changed since the command began; run it again")
             image: Image.Image = load_rgb(EncodedImage(source.name, lambda: content))
         except BadImage as error:

@@ -41,21 +41,23 @@ def text_features(
     distinct = sorted(set(texts), key=lambda text: (len(text), text))  # similar lengths in a batch need little padding
     keys = [text_key(text) for text in distinct]
     catalogue = open_store(cache, encoder, config, "texts")
-    _fill(catalogue, encoder, config, dict(zip(keys, distinct, strict=True)))
 
-    def again() -> None:
-        _fill(catalogue, encoder, config, dict(zip(keys, distinct, strict=True)))
+    def fill() -> None:
+        _fill(catalogue, encoder, config, keys, distinct)
 
+    fill()
     empty = getattr(torch, config.feature_dtype), encoder.text.width
-    store = FeatureStore(catalogue, as_keys(keys), again, empty)
+    store = FeatureStore(catalogue, as_keys(keys), fill, empty)
     content = hashlib.blake2b(b"".join(keys), digest_size=16).hexdigest()
     return FrozenFeatures(store, {text: k for k, text in enumerate(distinct)}, {}, content)
 
 
-def _fill(catalogue: Catalogue, encoder: FrozenClip, config: EncoderConfig, texts: Mapping[bytes, str]) -> None:
-    keys = list(texts)
+def _fill(
+    catalogue: Catalogue, encoder: FrozenClip, config: EncoderConfig, keys: Sequence[bytes], texts: Sequence[str]
+) -> None:
     there = catalogue.has(as_keys(keys))
-    todo = [key for key, found in zip(keys, there.tolist(), strict=True) if not found]
+    lacking = {key: text for key, text, found in zip(keys, texts, there.tolist(), strict=True) if not found}
+    todo = list(lacking)
     if not todo:
         return
     truncated, size = 0, config.batch_size * 4
@@ -76,7 +78,7 @@ def _fill(catalogue: Catalogue, encoder: FrozenClip, config: EncoderConfig, text
     with progress(len(todo), "encoding texts", "texts") as advance:
         filling = Filling(catalogue, encode, config.feature_dtype, advance, size)
         windows = (todo[k : k + filling.window] for k in range(0, len(todo), filling.window))
-        filling.run({key: texts[key] for key in window} for window in windows)
+        filling.run({key: lacking[key] for key in window} for window in windows)
     if truncated:
         context = encoder.text.context_length
         print(f"{truncated} texts are longer than the encoder's {context} tokens and were cut off", file=sys.stderr)

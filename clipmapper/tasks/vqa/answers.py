@@ -68,7 +68,7 @@ def build_vocabulary(questions: Iterable[Question], min_questions: int = 9) -> A
     asked = QuestionTable.of(questions)
     numbers, texts = asked.texts("multiple_choice_answer")
     annotated = np.array([text != "" for text in texts], bool)[numbers] if texts else np.zeros(0, bool)
-    annotated[asked.answers()[0]] = True
+    annotated |= asked.answered
     prepared = [preprocess_answer(text) for text in texts]
     classes = {answer: k for k, answer in enumerate(dict.fromkeys(prepared))}
     of_question = np.array([classes[answer] for answer in prepared], np.int64)[numbers[annotated]]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -120,6 +121,7 @@ def prepare(config: TrainConfig) -> TaskData:
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
     prepared_texts = text_features(encoder, config.encoder, texts, cache, device)
     answers = vocabulary(config.data, splits)
+    pyarrow.default_memory_pool().release_unused()  # of the tables of the single files
     return TaskData(splits, answers, encoder.cpu(), images, prepared_texts, config.task.sees)
 
 
