@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from xxhash import xxh3_128
 
 from clipmapper.config.schema import BaseConfig, EncoderConfig, TrainerConfig
-from clipmapper.encoder.open_clip_models import activation_note, load_open_clip
+from clipmapper.encoder.open_clip_models import activation_note, check_source, load_open_clip
 from clipmapper.encoder.towers import TextTower, VisionTower
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
@@ -108,6 +108,15 @@ def load_encoder(config: EncoderConfig) -> FrozenClip:
         UserError: See :func:`~clipmapper.encoder.open_clip_models.load_open_clip`.
     """
     return FrozenClip.of(load_open_clip(Source.of(config)), config.model)
+
+
+def check_encoder(config: EncoderConfig) -> None:
+    """Check the names in a config, so that a wrong one is reported before any data is read.
+
+    Raises:
+        UserError: See :func:`~clipmapper.encoder.open_clip_models.check_source`.
+    """
+    check_source(Source.of(config))
 
 
 def use(config: BaseConfig) -> torch.device:

@@ -28,6 +28,19 @@ def load_open_clip(source: Source) -> Any:
             architecture; or they are missing, damaged, NaN, of another architecture or activation, or cannot be
             downloaded.
     """
+    check_source(source)
+    if source.weights == "embedded":
+        source = replace(source, weights=str(EMBEDDED_WEIGHTS))
+    return _from_hub(source) if source.weights in _tags(source) else _from_file(source)
+
+
+def check_source(source: Source) -> None:
+    """Check what is known of an encoder before its weights are read, which takes no time.
+
+    Raises:
+        UserError: open_clip has no such architecture, or its tokenizer is not CLIP's own BPE; the weights are neither
+            a file nor a tag, or ``embedded`` and belong to another architecture or activation.
+    """
     register_embedded()
     _check_name(source)
     if source.weights == "embedded":
@@ -39,14 +52,18 @@ def load_open_clip(source: Source) -> Any:
             name = "QuickGELU" if trained else "GELU"
             key = f"{source.section}.quick_gelu={str(given).lower()}"
             raise UserError(f"{key}: the embedded encoder was trained with {name}; leave this key out")
-        source = replace(source, weights=str(EMBEDDED_WEIGHTS))
-    tags = open_clip.list_pretrained_tags_by_model(source.name)
-    if source.weights not in tags and not Path(source.weights).is_file():
+    elif source.weights in _tags(source):
+        _check_activation(source)
+    elif not Path(source.weights).is_file():
+        tags = ", ".join(_tags(source)) or "none"
         raise UserError(
-            f"{source.file} is neither a file nor a hub tag of {source.name} (tags: {', '.join(tags) or 'none'}): "
+            f"{source.file} is neither a file nor a hub tag of {source.name} (tags: {tags}): "
             "give the path of a weights file or one of the tags"
         )
-    return _from_hub(source) if source.weights in tags else _from_file(source)
+
+
+def _tags(source: Source) -> list[str]:
+    return list(open_clip.list_pretrained_tags_by_model(source.name))
 
 
 def activation_note(visual: Any, name: str) -> str:
@@ -97,7 +114,6 @@ def _set_preprocessing(model: Any, settings: TrainedWithConfig) -> None:
 
 
 def _from_hub(source: Source) -> Any:
-    _check_activation(source)
     _created(source.name)  # raises an error for an unsupported model before any weights are downloaded
     activation = {} if source.given.quick_gelu is None else {"quick_gelu": source.given.quick_gelu}
     try:

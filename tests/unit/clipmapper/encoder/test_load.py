@@ -19,6 +19,8 @@ from tiny_runs import Tiny
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.encoder.load import load_encoder, use
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL
+from clipmapper.errors import UserError
+from clipmapper.tasks import TASKS
 
 
 @pytest.fixture(autouse=True)
@@ -271,3 +273,16 @@ def test_the_config_sets_the_precision_of_products(tiny: Tiny) -> None:
         use(tiny.config(f"trainer.float32_matmul={given}"))
         assert torch.get_float32_matmul_precision() == given
         assert torch.backends.cudnn.allow_tf32 == convolutions
+
+
+@pytest.mark.parametrize("task", ["vqa", "caption"])
+@pytest.mark.parametrize("names", [("ViT-B-32", "opennai"), ("ViT-Z-32", "openai"), ("ViT-B-32", "embedded")])
+def test_a_wrong_name_is_an_error_before_any_data_is_read(
+    task: str, names: tuple[str, str], tiny: Tiny, tmp_path: Path
+) -> None:
+    model, weights = names
+    given = (f"task={task}", f"data.root={tmp_path / 'data'}", f"encoder.model={model}", f"encoder.weights={weights}")
+    config = tiny.config(*given)
+    with pytest.raises(UserError, match="ViT"):
+        TASKS[task].data(config)
+    assert not (tmp_path / "data").exists()
