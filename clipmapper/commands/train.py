@@ -30,9 +30,27 @@ def main(config: DictConfig, run: Path) -> float | None:
     from clipmapper.training.trainer import best_score
 
     checked: TrainConfig = typed(config, TrainConfig)
+    if checked.dry_run:
+        dry_run(checked)
+        return None
     checked.resume = resumed(checked.resume, run, "checkpoints/last.ckpt")
     train(checked, run)
     return best_score(run)
+
+
+def dry_run(config: TrainConfig) -> None:
+    """Read the data and check what a training needs; print the sizes, what is to be encoded, and for how long.
+
+    Raises:
+        UserError: The data or the encoder cannot be read, an image is missing, or the features do not fit on the disk.
+    """
+    from clipmapper.features.sizing import print_sizes
+
+    images, texts, about = TASKS[config.task.name].needs(config)
+    print(about, flush=True)
+    print_sizes(config, images, texts)
+    steps, size = config.trainer.max_steps, config.task.optim.batch_size * config.trainer.accumulate_grad_batches
+    print(f"training: {steps:,} steps of {size:,} samples", flush=True)
 
 
 def train(config: TrainConfig, run: Path) -> dict[str, Any]:

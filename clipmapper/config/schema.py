@@ -208,6 +208,7 @@ class TrainConfig(Config):
 
     resume: str | None = path()  # the run folder of a stopped training, which is continued
     output: str | None = path()  # a weights file, which is also written
+    dry_run: bool = MISSING  # read and check everything, and say what training needs, without training
 
     def __post_init__(self) -> None:
         super().__post_init__()

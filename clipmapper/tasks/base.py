@@ -90,6 +90,9 @@ class Task(Protocol):
     def data(self, config: TrainConfig) -> TrainingData:
         """Read the data and compute its features, or read them from the cache."""
 
+    def needs(self, config: TrainConfig) -> tuple[Mapping[int, ImageSource], Sequence[str], str]:
+        """Read the data; return the images by id and the texts of which features are needed, and their numbers."""
+
     def module(self, config: TrainConfig, data: Any) -> MapperTraining[Any]:
         """Build a new model to train; its weights are drawn from torch's global generator."""
 

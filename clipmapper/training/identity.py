@@ -24,6 +24,7 @@ _IGNORED = {
     "paths": None,
     "logger": None,
     "resume": None,
+    "dry_run": None,
     "output": None,
     "data": ("root", "workers", "answers_file"),
     "encoder": ("weights", "batch_size"),

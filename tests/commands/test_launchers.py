@@ -54,7 +54,7 @@ def test_every_launcher_trains_as_one_process(by: str, tiny: Tiny, tmp_path: Pat
 def test_hydra_s_launchers_run_the_jobs_of_a_sweep(launcher: str, tiny: Tiny, tmp_path: Path) -> None:
     folder = [] if launcher == "joblib" else [f"hydra.launcher.submitit_folder={tmp_path / 'jobs'}", "trainer=ddp"]
     keys = [*tiny.overrides, *STEPS, f"hydra/launcher={launcher}", *folder, "seed=0,1"]
-    named = [f"hydra.sweep.dir={tmp_path / 'runs'}", r"hydra.sweep.subdir=\${hydra.job.num}"]
+    named = [f"hydra.sweep.dir={tmp_path / 'runs'}", "hydra.sweep.subdir=${hydra.job.num}"]
     path = f"{STUBS}:{os.environ['PATH']}" if launcher == "submitit_slurm" else os.environ["PATH"]
     done = launched(SCRIPT, ["--multirun", *keys, *named], PATH=path, STUB_SLURM=str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -35,6 +35,16 @@ class CaptionTask:
         data.describe()
         return data
 
+    def needs(self, config: TrainConfig) -> tuple[Mapping[int, ImageSource], list[str], str]:
+        """Read the captions; return the images by id, the captions of training and validation, and their numbers."""
+        from clipmapper.data.datasets import load_captions
+        from clipmapper.tasks.caption.data import captions_of
+
+        splits = load_captions(config.data)
+        texts = [text for part in ("train", "val") for text in captions_of(splits.part(part).images)]
+        counts = ", ".join(f"{len(part.images):,} {name}" for name, part in splits.parts.items())
+        return splits.images, texts, f"images: {counts}; captions: {len(texts):,}"
+
     def module(self, config: TrainConfig, data: TaskData) -> CaptionTraining:
         """Build the Lightning module, which has the next-token cross-entropy loss."""
         from clipmapper.tasks.caption.training import new_module

@@ -35,6 +35,15 @@ class VQATask:
         data.describe()
         return data
 
+    def needs(self, config: TrainConfig) -> tuple[Mapping[int, ImageSource], list[str], str]:
+        """Read the questions; return the images by id, the questions' texts, and their numbers."""
+        from clipmapper.data.datasets import load_data
+
+        splits = load_data(config.data)
+        texts = [question.question for part in splits.parts.values() for question in part.questions]
+        counts = ", ".join(f"{len(part.questions):,} {name}" for name, part in splits.parts.items())
+        return splits.images, texts, f"questions: {counts}"
+
     def module(self, config: TrainConfig, data: TaskData) -> VQATraining:
         """Build the Lightning module, which has the soft-label binary cross-entropy loss."""
         from clipmapper.tasks.vqa.training import new_module

@@ -17,7 +17,7 @@ from clipmapper.errors import UserError
 from clipmapper.training.identity import check_same, digest, training_identity
 
 # Sections and keys that may differ when a run is resumed. All others, also new ones, are part of the identity.
-FREE = {"paths", "logger", "resume", "output"}
+FREE = {"paths", "logger", "resume", "dry_run", "output"}
 FREE_KEYS = {
     *("data.root", "data.workers", "data.answers_file"),  # the questions, answers and images are compared
     *("encoder.weights", "encoder.batch_size"),  # the weights and features are compared

@@ -1,0 +1,90 @@
+"""What a training will have to encode: counts, bytes and a predicted time, before anything is encoded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from clipmapper.config.schema import Config
+from clipmapper.console import clock, print_table, progress
+from clipmapper.data.images import FileImage, load_rgb
+from clipmapper.data.records import ImageSource
+from clipmapper.errors import UserError
+from clipmapper.features.folders import HASHES, open_store, ready_encoder
+from clipmapper.features.hashes import Hashes, text_key
+from clipmapper.features.inventory import size
+from clipmapper.features.shard import as_keys
+
+_TRIED = 64  # images, or texts, that are encoded to predict the time of all
+_AT_ONCE = 16  # files that are looked up together: a network file system answers slowly
+
+
+def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequence[str]) -> None:
+    """Check the encoder, the image files and the free space, and print what is to be encoded.
+
+    Args:
+        config: The config of the training.
+        images: All images by image id.
+        texts: All texts.
+
+    Raises:
+        UserError: The encoder cannot be loaded, an image file is missing, or the features do not fit on the disk.
+    """
+    encoder, device, cache = ready_encoder(config)
+    _check_files(images, config.data.on_bad_image)
+    stored, known = open_store(cache, encoder, config.encoder, "images"), Hashes(cache / HASHES)
+    with progress(len(images), "looking images up", "images") as advance:
+        new = []
+        for source in images.values():
+            key = known.known(source)
+            if key is None or not stored.has(as_keys([key]))[0]:
+                new.append(source)
+            advance()
+    distinct = sorted(set(texts))
+    there = open_store(cache, encoder, config.encoder, "texts").has(as_keys([text_key(text) for text in distinct]))
+    fresh = [text for text, found in zip(distinct, there.tolist(), strict=True) if not found]
+    number = torch.tensor([], dtype=getattr(torch, config.encoder.feature_dtype)).element_size()
+    rows: list[list[str]] = []
+    needed = 0
+    with torch.inference_mode():
+        if some := new[:: -(-len(new) // _TRIED) or 1]:
+            begun = time.monotonic()
+            encoder.vision(encoder.pixels([load_rgb(each) for each in some]).to(device)).features.cpu()
+            seconds = (time.monotonic() - begun) / len(some)
+            each = encoder.vision.token_count * encoder.vision.width * number
+            rows.append(_row("images", len(images), len(new), each, seconds))
+            needed += each * len(new)
+        if few := fresh[:: -(-len(fresh) // _TRIED) or 1]:
+            begun = time.monotonic()
+            batch = encoder.tokenize(few)
+            encoder.text(batch.ids.to(device), batch.valid.to(device)).features.cpu()
+            seconds = (time.monotonic() - begun) / len(few)
+            each = int(batch.valid.sum()) * encoder.text.width * number // len(few)
+            rows.append(_row("texts", len(distinct), len(fresh), each, seconds))
+            needed += each * len(fresh)
+    free = shutil.disk_usage(cache if cache.exists() else Path.cwd()).free
+    title = f"to be encoded on {device.type} by {encoder.name}, into {cache}, which has {size(free)} free"
+    note = f"Predicted from {_TRIED} items of each kind, for one process. Items that the cache has are not encoded."
+    print_table(title, ["kind", "items", "to encode", "space", "time"], rows, note)
+    if needed > free:
+        raise UserError(f"paths.cache={cache}: {size(needed)} are needed for features, but {size(free)} are free")
+
+
+def _row(kind: str, count: int, new: int, each: int, seconds: float) -> list[str]:
+    return [kind, f"{count:,}", f"{new:,}", size(each * new), clock(seconds * new)]
+
+
+def _check_files(images: Mapping[int, ImageSource], on_bad_image: str) -> None:
+    """Raise UserError with the first image whose file is missing, or print their number if they are to be skipped."""
+    files = [source.path for source in images.values() if isinstance(source, FileImage)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        missing = [path for path, there in zip(files, pool.map(Path.is_file, files), strict=True) if not there]
+    if missing and on_bad_image == "fail":
+        raise UserError(f"{missing[0]}: no such image, as {len(missing)} of {len(files)}; check data.root")
+    if missing:
+        print(f"{len(missing)} of {len(files)} image files are missing and will be skipped")
