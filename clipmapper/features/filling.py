@@ -18,6 +18,7 @@ from clipmapper.errors import UserError
 from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.claims import Claims
 from clipmapper.features.shard import BYTES, ITEMS, as_keys, write_shard
+from clipmapper.process import together
 from clipmapper.process.partial import remove_left_over
 from clipmapper.storage.sharing import make_folder
 
@@ -105,7 +106,8 @@ class Filling(Generic[Source]):
             if len(waiting) == size:
                 if told != who:
                     told = who
-                    print(f"waiting for {who}, which is encoding {size} of the items", file=sys.stderr)
+                    if together.world() == 1:  # otherwise it is most likely another process of this run
+                        print(f"waiting for {who}, which is encoding {size} of the items", file=sys.stderr)
                 self._advance(0)  # so that a signal stops the waiting
                 time.sleep(pause)
                 pause = min(2 * pause, _WAIT[1])
