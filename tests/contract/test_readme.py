@@ -42,10 +42,14 @@ PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(),
 
 
 def runnable() -> list[Any]:
-    """Return all lines, which are slow except for the first ones of README.md."""
+    """Return all lines but those for Slurm, which are only composed; the first of README.md are not slow."""
     fast = [line for line in LINES if line.page == "README.md" and line.script in ("reproduce", "train", "explain")]
     fast = [line for line in fast if line.in_block]
-    return [pytest.param(line, id=str(line), marks=[] if line in fast else [pytest.mark.slow]) for line in LINES]
+    return [
+        pytest.param(line, id=str(line), marks=[] if line in fast else [pytest.mark.slow])
+        for line in LINES
+        if "hydra/launcher=submitit_slurm" not in line.arguments
+    ]
 
 
 def test_there_is_something_to_test() -> None:

@@ -19,7 +19,7 @@ from clipmapper.checkpoint import card
 from clipmapper.config.schema import Config, TrainConfig
 from clipmapper.data.caption_files import CaptionData, CaptionImage
 from clipmapper.data.datasets import Captions, load_captions
-from clipmapper.encoder.load import FrozenClip
+from clipmapper.encoder.load import FrozenClip, check_encoder
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import describe
 from clipmapper.features.folders import ready_encoder
@@ -184,6 +184,7 @@ def prepare_images(config: Config, split: str | None = None) -> PreparedImages:
     Raises:
         UserError: The data or the encoder can't be loaded, or the data has no such split.
     """
+    check_encoder(config.encoder)
     splits = load_captions(config.data, Path(config.paths.cache))
     encoder, device, cache = ready_encoder(config)
     sources = splits.images if split is None else splits.part(split).sources

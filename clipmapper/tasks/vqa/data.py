@@ -20,7 +20,7 @@ from clipmapper.config.schema import EvaluateConfig, TrainConfig
 from clipmapper.data.datasets import Questions, load_data, load_questions_of
 from clipmapper.data.question_table import QuestionTable
 from clipmapper.data.records import VQAData
-from clipmapper.encoder.load import FrozenClip
+from clipmapper.encoder.load import FrozenClip, check_encoder
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import describe
 from clipmapper.features.folders import ready_encoder
@@ -113,8 +113,9 @@ def prepare(config: TrainConfig) -> TaskData:
     """Read the data and compute the features of all splits, or read them from the cache.
 
     Raises:
-        UserError: The data can't be read.
+        UserError: The data can't be read, or there is no such encoder.
     """
+    check_encoder(config.encoder)
     splits = load_data(config.data, Path(config.paths.cache))
     texts = [text for part in splits.parts.values() for text in QuestionTable.of(part.questions).texts("question")[1]]
     encoder, device, cache = ready_encoder(config)
