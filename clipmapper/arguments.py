@@ -22,7 +22,7 @@ from clipmapper.places import CONFIGS
 #: Keys whose values are taken as typed: paths, names of files, and texts.
 AS_TYPED = frozenset(
     (
-        *("checkpoint", "resume", "merge", "output", "image", "question", "answer", "against"),
+        *("checkpoint", "resume", "merge", "output", "image", "question", "answer", "against", "prompt"),
         *("predictions", "questions", "annotations", "references"),
         *("data.root", "data.file", "data.answers_file", "data.images", "data.karpathy", "data.captions"),
         *("paths.root", "paths.runs", "paths.data", "paths.cache"),

@@ -120,7 +120,7 @@ class TrainerConfig:
     accumulate_grad_batches: int = whole(1, 10**6)
     max_time: str | None = ruled(_duration)  # of training, over all jobs that continue the run
     checkpoint_every_steps: int | None = whole(1)  # last.ckpt is also written after so many steps
-    checkpoint_every_minutes: float | None = real(0, above=True)
+    checkpoint_every_minutes: float | None = real(0, 10**6, above=True)
     num_workers: int = whole(0, MOST_THREADS)  # processes that read training batches
     log_every_n_steps: int = whole(1)
     fast_dev_run: bool = MISSING

@@ -211,7 +211,11 @@ def test_the_contents_of_figures_are_written(overrides: tuple[str, ...], command
     ids = scores["question_id"].unique()
     assert [content["name"] for content in contents] == [f"question_{number}" for number in ids]
     for content, sample, matrix in zip(contents, drawn[:3], maps, strict=True):
-        assert content == {"name": content["name"], **sample_content(sample, matrix.reshape(-1, SIDE, SIDE))}
+        assert content == {
+            "name": content["name"],
+            "warnings": [],
+            **sample_content(sample, matrix.reshape(-1, SIDE, SIDE)),
+        }
 
 
 def test_the_evidence_of_scenes_is_outlined(overrides: tuple[str, ...], command: Command, drawn: list[Sample]) -> None:

@@ -84,12 +84,14 @@ ZERO = {
     *("seed", "data.seed", "data.reserved", "data.workers", "data.extra_captions", "mapper.dropout"),
     *("task.optim.lr", "task.optim.weight_decay", "task.optim.warmup_steps", "task.optim.decay_start"),
     *("task.label_smoothing", "trainer.gradient_clip_val", "trainer.patience", "ceiling.samples"),
+    "trainer.num_workers",
     *("lr", "caption_weight", "patch_weight", "prompt_weight", "unused_days", "port"),
 }
 ZERO_IN_RUNS = {"report.samples", "reproduce.samples"}
 HUGE = {"trainer.gradient_clip_val"}
 BROKEN = {  # numbers that may have a fraction: 1.5
     *("task.optim.lr", "task.optim.weight_decay", "trainer.gradient_clip_val", "lr"),
+    "trainer.checkpoint_every_minutes",
     *("caption_weight", "patch_weight", "prompt_weight"),
 }
 LISTS: dict[str, list[Any]] = {"trainer.devices": [[1, 2]], "ids": [[1, 2]], "data.extra_questions": [{"a": 1}]}

@@ -25,6 +25,7 @@ import pytest
 import sample_models
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from line_inputs import Command, filled, folder_of, golden_run, place_run, runs_of
 from pictures import saved_pictures
 from PIL import Image
@@ -42,13 +43,13 @@ PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(),
 
 
 def runnable() -> list[Any]:
-    """Return all lines but those for Slurm, which are only composed; the first of README.md are not slow."""
+    """Return all lines but those for Slurm and Optuna, which are only composed; some of README.md are not slow."""
     fast = [line for line in LINES if line.page == "README.md" and line.script in ("reproduce", "train", "explain")]
     fast = [line for line in fast if line.in_block]
     return [
         pytest.param(line, id=str(line), marks=[] if line in fast else [pytest.mark.slow])
         for line in LINES
-        if "hydra/launcher=submitit_slurm" not in line.arguments
+        if not {"hydra/launcher=submitit_slurm", "hydra/sweeper=optuna"} & {*line.arguments}
     ]
 
 
@@ -208,13 +209,17 @@ def jobs(arguments: list[str]) -> list[list[str]]:
     if "--multirun" not in arguments:
         return [arguments]
     parsed = OverridesParser.create().parse_overrides([each for each in arguments if each != "--multirun"])
-    values = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [str(o.input_line)]
-        for o in parsed
-    ]
-    return [list(job) for job in itertools.product(*values)]
+    return [list(job) for job in itertools.product(*map(values_of, parsed))]
+
+
+def values_of(override: Override) -> list[str]:
+    """Return an override with each of its values, or with the least of an interval."""
+    key = override.get_key_element()
+    if override.is_interval_sweep():
+        return [f"{key}={override.value().start}"]  # type: ignore[union-attr]
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [str(override.input_line)]
 
 
 @pytest.mark.parametrize("line", LINES, ids=str)
