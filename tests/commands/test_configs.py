@@ -134,8 +134,8 @@ def test_easy_vqa_has_fewer_steps_by_default() -> None:
 
 
 WRONG = {
-    "foo=1": "unknown config key foo; valid here: data, encoder",
-    "+foo=1": "unknown config key foo; valid here: data, encoder",
+    "foo=1": "unknown config key foo; valid here: data, dry_run, encoder",
+    "+foo=1": "unknown config key foo; valid here: data, dry_run, encoder",
     "mapper.widht=8": "unknown config key mapper.widht; did you mean mapper.width? valid here: mapper.dropout, mapper",
     "+mapper.widht=8": "unknown config key mapper.widht; did you mean mapper.width? valid here: mapper.dropout, mapper",
     "+task.optim.momentum=1": "unknown config key task.optim.momentum; ",
