@@ -42,14 +42,18 @@ from perturbation.reproduce import run
 PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(), sessions()
 
 
+# Lines that need Slurm, many trials, or the shards of a run; other tests run them, with little data.
+ONLY_COMPOSED = ("hydra/launcher=submitit_slurm", "hydra/sweeper=optuna", "merge=")
+
+
 def runnable() -> list[Any]:
-    """Return all lines but those for Slurm and Optuna, which are only composed; some of README.md are not slow."""
+    """Return all lines but those that are only composed; they are slow except for the first ones of README.md."""
     fast = [line for line in LINES if line.page == "README.md" and line.script in ("reproduce", "train", "explain")]
     fast = [line for line in fast if line.in_block]
     return [
         pytest.param(line, id=str(line), marks=[] if line in fast else [pytest.mark.slow])
         for line in LINES
-        if not {"hydra/launcher=submitit_slurm", "hydra/sweeper=optuna"} & {*line.arguments}
+        if not any(each.startswith(ONLY_COMPOSED) or "/shared/" in each for each in line.arguments)
     ]
 
 
