@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sample_models
@@ -16,6 +18,10 @@ from tiny_runs import Tiny
 
 from clipmapper.checkpoint import read_checkpoint
 from clipmapper.training.checkpoint_file import write_checkpoint
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+#: Every host but this machine cannot be reached.
+OFFLINE = ("--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost")
 
 
 @pytest.fixture
@@ -76,3 +82,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table with the samples of any model, and people's answers."""
     return write_table(tmp_path_factory.mktemp("table") / "table.csv", answers=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without network."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as program:
+        found = program.chromium.launch(executable_path=CHROMIUM, args=[*OFFLINE])
+        yield found
+        found.close()

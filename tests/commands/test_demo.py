@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,8 +23,6 @@ from perturbation.demo import serving
 from perturbation.demo.page import Page
 
 pytest.importorskip("gradio")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OFFLINE = ("--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 EVIL = "<img src=x onerror=alert(1)> {{7*7}} ${7*7} <b>&amp;"
 PATIENCE = 60_000  # milliseconds, for a machine that does much else
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -41,17 +38,6 @@ def address(page: Page) -> Iterator[str]:
     serving.forbid_outside()
     with serving.running(page, "127.0.0.1", 0) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as program:
-        found = program.chromium.launch(executable_path=CHROMIUM, args=[*OFFLINE])
-        yield found
-        found.close()
 
 
 class Visit:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -31,9 +30,6 @@ from tiny_runs import composed
 from clipmapper.cli import write_config as record_config
 
 Command = Callable[..., tuple[int, str, list[str]]]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-#: Every host but this machine cannot be reached.
-OFFLINE = ("--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 
 
@@ -99,18 +95,6 @@ def test_the_config_begins_with_the_command_line(tmp_path: Path) -> None:
     first, second, *_ = (tmp_path / "config.yaml").read_text(encoding="utf-8").split("\n")
     assert first == "# python scripts/report.py 'a b c'"
     assert second == "paths:"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium without network."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as program:
-        found = program.chromium.launch(executable_path=CHROMIUM, args=[*OFFLINE])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
