@@ -60,7 +60,7 @@ def filled(line: CommandLine, root: Path, runs: Iterable[Path], folder: Path) ->
     named = [re.sub("(.+)=FILE$", lambda m: f"{m[1]}=FOLDER/{FILES[m[1]]}", each) for each in line.arguments]
     if "model=huggingface" in named:
         named = [re.sub(r"^data\.file=.*", f"data.file={table(root)}", each) for each in named]
-        if not any(each.startswith("prompt=") for each in named):  # of the shipped model, which generates captions
+        if not any(each.startswith(("prompt=", "model.layers=")) for each in named):  # which need the shipped model
             named = [re.sub(r"^model\.path=.*", f"model.path={answering_vilt(root)}", each) for each in named]
     kept = [each for each in named if "…" not in each and each != "checkpoint=shipped"]
     return [re.sub("RUN_FOLDER|FOLDER|PHOTO", path, each) for each in kept]
