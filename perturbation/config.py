@@ -9,8 +9,21 @@ from typing import Any
 from omegaconf import MISSING
 
 from clipmapper.config.explain import AnyModelConfig, BaseExplainedConfig, ExplainedConfig
-from clipmapper.config.fields import Choice, Range, anything, choice, items, path, real, ruled, text, whole
-from clipmapper.config.schema import MOST_IN_BATCH, MOST_THREADS, PathsConfig
+from clipmapper.config.fields import (
+    MOST_IN_BATCH,
+    MOST_THREADS,
+    Choice,
+    Range,
+    anything,
+    choice,
+    items,
+    path,
+    real,
+    ruled,
+    text,
+    whole,
+)
+from clipmapper.config.schema import PathsConfig
 from clipmapper.errors import UserError
 from clipmapper.tasks.caption.config import WEIGHTINGS
 from perturbation.removal.steps import parse_steps

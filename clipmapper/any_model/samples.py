@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from clipmapper.config.schema import DataConfig, TableConfig
+from clipmapper.config.data import DataConfig, TableConfig
 from clipmapper.data.datasets import CAPTIONS, QUESTIONS, load_captions_of, load_questions_of
 from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource

@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from clipmapper.config.fields import Choice, Range, choice, items, path, text, whole
-from clipmapper.config.schema import MOST_IN_BATCH, BaseConfig, Config, ModelConfig
+from clipmapper.config.fields import MOST_IN_BATCH, Choice, Range, choice, items, path, text, whole
+from clipmapper.config.schema import BaseConfig, Config, ModelConfig
 from clipmapper.errors import UserError
 
 

@@ -17,6 +17,8 @@ from omegaconf import MISSING
 Rule = Callable[[Any], str | None]
 RULE, ITEMS = "rule", "items"  # keys of a field's metadata
 MOST = 10**9  # of whole numbers without a bound of their own
+MOST_IN_BATCH = 10**6
+MOST_THREADS = 1024  # and processes
 
 
 @dataclass(frozen=True)

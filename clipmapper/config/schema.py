@@ -6,47 +6,26 @@ at once.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
-from clipmapper.config.fields import MOST, Range, anything, choice, items, path, real, ruled, text, whole
-from clipmapper.errors import UserError
-
-MOST_IN_BATCH = 10**6
-MOST_THREADS = 1024  # and processes
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
-# What Lightning takes.
-PRECISIONS = (
-    *("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
-    *("32", "bf16", "16", "64", "transformer-engine", "transformer-engine-float16"),
+from clipmapper.config.data import DataConfig
+from clipmapper.config.fields import (
+    MOST_IN_BATCH,
+    MOST_THREADS,
+    Range,
+    anything,
+    choice,
+    items,
+    path,
+    real,
+    text,
+    whole,
 )
-
-
-def _devices(value: Any) -> str | None:
-    """Return what ``trainer.devices`` takes, for any other value."""
-    each = value if isinstance(value, list) else str(value).split(",")
-    numbers = [int(str(number)) for number in each if re.fullmatch(r" *\d{1,4} *", str(number), re.ASCII)]
-    if str(value) in ("auto", "-1") or (numbers and len(numbers) == len(each) and value not in (0, "0")):
-        return None
-    return "is not auto, a number of devices of 1 or more, or a list of their indices such as [0,2]"
-
-
-def _duration(value: Any) -> str | None:
-    """Return what ``trainer.max_time`` takes, for any other value."""
-    if value is None or re.fullmatch(r"\d{1,3}:[0-2]?\d:[0-5]?\d:[0-5]?\d", str(value), re.ASCII):
-        return None
-    return "is not null or a time DAYS:HOURS:MINUTES:SECONDS, such as 00:23:30:00"
-
-
-def _validation_batches(value: Any) -> str | None:
-    """Return what ``trainer.limit_val_batches`` takes, for any other value."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is None or (number and (0 < value <= 1 or (value == value // 1 and 1 < value <= MOST))):
-        return None
-    return "is not null (all), a number of batches of 1 or more, or a share above 0 and at most 1"
+from clipmapper.config.trainer import LoggerConfig, TrainerConfig
+from clipmapper.errors import UserError
 
 
 @dataclass
@@ -101,41 +80,6 @@ class EncoderConfig(TrainedWithConfig):
 
     def __post_init__(self) -> None:
         self.check_trained_with("encoder")
-
-
-@dataclass
-class TrainerConfig:
-    """Arguments of Lightning's Trainer with the same names, ``float32_matmul`` and ``patience``."""
-
-    max_steps: int = whole(1)
-    accelerator: str = choice(*ACCELERATORS)
-    devices: Any = ruled(_devices)
-    num_nodes: int = whole(1, 100_000)
-    strategy: str = text()  # checked by Lightning
-    precision: str = choice(*PRECISIONS)
-    float32_matmul: str = choice("highest", "high", "medium")  # arguments of torch.set_float32_matmul_precision
-    gradient_clip_val: float | None = real(0)
-    val_check_interval: int = whole(1)
-    limit_val_batches: Any = ruled(_validation_batches)
-    accumulate_grad_batches: int = whole(1, 10**6)
-    max_time: str | None = ruled(_duration)  # of training, over all jobs that continue the run
-    checkpoint_every_steps: int | None = whole(1)  # last.ckpt is also written after so many steps
-    checkpoint_every_minutes: float | None = real(0, 10**6, above=True)
-    num_workers: int = whole(0, MOST_THREADS)  # processes that read training batches
-    log_every_n_steps: int = whole(1)
-    fast_dev_run: bool = MISSING
-    enable_progress_bar: bool = MISSING
-    profiler: str | None = choice("simple", "advanced")
-    patience: int | None = whole(0)  # validations without improvement before an early stop; None: no early stop
-
-
-@dataclass
-class LoggerConfig:
-    """The logger of a training run."""
-
-    name: str = choice("csv", "wandb", "tensorboard")
-    project: str = text()
-    offline: bool = MISSING  # wandb without an account
 
 
 @dataclass
@@ -266,107 +210,3 @@ class TaskConfig:
     def identity(self) -> dict[str, Any]:
         """Return the keys, with their values, in which a config must agree with the checkpoint that it uses."""
         return {"task": self.name, "sees": self.sees}
-
-
-@dataclass
-class DataConfig:
-    """Keys that all datasets share."""
-
-    name: str = text()
-    root: str = path()  # folder of the dataset
-    on_bad_image: str = choice("fail", "skip")
-    min_answer_questions: int = whole(1)  # an answer is in the vocabulary if at least this many questions have it
-    answers_file: str | None = path()  # LXMERT's label file, used instead of a vocabulary built from the data
-    reserved: int = whole(0)  # number of questions taken from the training data for validation
-    seed: int = whole(0, 2**32 - 1)
-
-
-@dataclass
-class ShapesConfig(DataConfig):
-    """The embedded dataset ``shapes``: the sizes of its splits and of its images."""
-
-    train_scenes: int = whole(1)
-    val_scenes: int = whole(1)
-    test_scenes: int = whole(1)
-    questions_per_scene: int = whole(1, 100)
-    pixels: int = whole(32, 4096)  # width and height of an image
-    workers: int = whole(0, MOST_THREADS)  # processes that draw the images
-    extra_questions: dict[str, int] = items(Range(0, 100))  # further questions on each training scene, by kind
-    extra_captions: int = whole(0, 1000)  # further captions of each training scene
-    disagreement: str = choice("none", "vqav2")  # vqav2: annotators disagree as in VQA
-
-    def __post_init__(self) -> None:
-        total = self.questions_per_scene + sum(self.extra_questions.values())
-        if total > 100:
-            raise UserError(f"data.questions_per_scene and data.extra_questions: {total} a scene; 100 are allowed")
-
-
-@dataclass
-class EasyVQAConfig(DataConfig):
-    """The PyPI package ``easy-vqa``, written to ``root`` on first use."""
-
-
-@dataclass
-class VQAv2Config(DataConfig):
-    """VQAv2's official files; ``reserved`` questions of ``reserve_from`` are for validation, the rest for training."""
-
-    train_splits: list[str] = items(anything)
-    reserve_from: str = text()  # one of train_splits
-    test_split: str | None = text()
-
-
-@dataclass
-class VQAv2HubConfig(DataConfig):
-    """Data with the columns of ``lmms-lab/VQAv2``; ``root`` is a hub id or a folder of Parquet files."""
-
-    train_splits: list[str] = items(anything)
-    reserve_from: str = text()  # one of train_splits
-    test_split: str | None = text()
-
-
-@dataclass
-class CocoConfig(DataConfig):
-    """COCO captions: Karpathy's file with his splits or, if ``karpathy`` is null, COCO's own files.
-
-    All paths are relative to ``root``.
-    """
-
-    images: str = path()  # folder that contains train2014 and val2014
-    karpathy: str | None = path()  # Karpathy's dataset_coco.json
-    restval: bool = MISSING  # whether Karpathy's split restval is part of the training data
-    captions: str = path()  # COCO's own file of a split, with the placeholder {split}
-    train_split: str = text()
-    val_split: str = text()
-    test_split: str | None = text()
-    # Captions have no answers, so these keys are not in the YAML file.
-    min_answer_questions: int = whole(1, default=9)
-    answers_file: str | None = path(default=None)
-    reserved: int = whole(0, default=0)
-
-    def __post_init__(self) -> None:
-        if self.karpathy is None and "{split}" not in self.captions:
-            raise UserError(
-                f"data.captions={self.captions} must contain {{split}}, the placeholder of the split's name"
-            )
-
-
-@dataclass
-class TableConfig(DataConfig):
-    """A CSV file with a row for each sample; ``root`` and what training needs are not in the YAML file."""
-
-    file: str = path()
-    root: str = path(default="")
-    min_answer_questions: int = whole(1, default=1)
-    answers_file: str | None = path(default=None)
-    reserved: int = whole(0, default=0)
-    seed: int = whole(0, 2**32 - 1, default=0)
-
-
-DATA_SCHEMAS: dict[str, type[DataConfig]] = {
-    "shapes": ShapesConfig,
-    "easy_vqa": EasyVQAConfig,
-    "vqav2": VQAv2Config,
-    "vqav2_hub": VQAv2HubConfig,
-    "coco": CocoConfig,
-    "table": TableConfig,
-}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clipmapper.config.schema import CocoConfig, DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
+from clipmapper.config.data import CocoConfig, DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
 from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_karpathy
 from clipmapper.data.records import Splits, VQAData
 from clipmapper.data.splitting import merge, reserve

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
-from clipmapper.config.schema import BaseConfig, EncoderConfig, TrainerConfig
+from clipmapper.config.schema import BaseConfig, EncoderConfig
+from clipmapper.config.trainer import TrainerConfig
 from clipmapper.encoder.open_clip_models import activation_note, check_source, load_open_clip
 from clipmapper.encoder.towers import TextTower, VisionTower
 from clipmapper.encoder.trained_with import Source

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from clipmapper.config.fields import path, real, whole
-from clipmapper.config.schema import MOST_IN_BATCH, MOST_THREADS, DataConfig, PathsConfig, ShapesConfig
+from clipmapper.config.data import DataConfig, ShapesConfig
+from clipmapper.config.fields import MOST_IN_BATCH, MOST_THREADS, path, real, whole
+from clipmapper.config.schema import PathsConfig
 from clipmapper.errors import UserError
 
 

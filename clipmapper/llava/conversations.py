@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipmapper.config.schema import ShapesConfig
+from clipmapper.config.data import ShapesConfig
 from clipmapper.console import progress
 from clipmapper.data.shapes.questions import ShapesQuestion
 from clipmapper.data.shapes.render import draw_scene

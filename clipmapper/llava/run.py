@@ -10,7 +10,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger
 
-from clipmapper.config.schema import EncoderConfig, ShapesConfig
+from clipmapper.config.data import ShapesConfig
+from clipmapper.config.schema import EncoderConfig
 from clipmapper.console import print_table
 from clipmapper.encoder.hugging_face import as_hugging_face, check_folder, without_progress_bars, write_folder
 from clipmapper.encoder.load import FrozenClip, load_encoder, use_threads

@@ -24,7 +24,7 @@ from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _basic_subprocess_cmd, _SubprocessScriptLauncher
 
-from clipmapper.config.schema import TrainerConfig
+from clipmapper.config.trainer import TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.process import launched, stopping, together, workers
 from clipmapper.process.launched import Launched, wait_for_all

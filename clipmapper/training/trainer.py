@@ -15,7 +15,8 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from clipmapper.config.schema import BaseConfig, Config, LoggerConfig, TrainerConfig
+from clipmapper.config.schema import BaseConfig, Config
+from clipmapper.config.trainer import LoggerConfig, TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes, write_atomic
 from clipmapper.storage.curves import checksum_of_curves

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from clipmapper.config.schema import ShapesConfig
+from clipmapper.config.data import ShapesConfig
 from explain.figures.layout import GREY
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import SAMPLES

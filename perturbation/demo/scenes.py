@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from clipmapper.any_model.samples import load_samples
-from clipmapper.config.schema import ShapesConfig
+from clipmapper.config.data import ShapesConfig
 from clipmapper.data.images import BadImage, EncodedImage, load_rgb
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmapper.cli import CONFIG
+from clipmapper.config.run_folder import CONFIG
 
 Command = Callable[..., tuple[int, str, list[str]]]
 ODD = "a=b, (c) [d] {e} $x ${f} #%~ \\: é\"q'"

@@ -13,7 +13,8 @@ from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
 from clipmapper.commands.export import ExportConfig
 from clipmapper.commands.train import train
-from clipmapper.config.schema import DATA_SCHEMAS, EvaluateConfig, TrainConfig, VQAv2Config
+from clipmapper.config.data import DATA_SCHEMAS, VQAv2Config
+from clipmapper.config.schema import EvaluateConfig, TrainConfig
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.errors import UserError
 from clipmapper.features.config import CacheConfig

@@ -11,7 +11,7 @@ import pytest
 from perturb_runs import Trained
 from tiny_runs import PROJECT
 
-from clipmapper import cli
+from clipmapper.cli.decorator import _leave_scripts_folder
 from perturbation.cli import COMMANDS, main
 
 
@@ -72,5 +72,5 @@ def test_only_the_scripts_folder_is_removed_from_the_path(monkeypatch: pytest.Mo
         import_module("clipmapper.cli")
         before = list(sys.path)
         assert before[0] == str(first)
-        cli._leave_scripts_folder()
+        _leave_scripts_folder()
         assert sys.path == (before if stays else before[1:])

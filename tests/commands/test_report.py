@@ -27,7 +27,7 @@ from report_runs import (
 )
 from tiny_runs import composed
 
-from clipmapper.cli import write_config as record_config
+from clipmapper.cli.written_config import write_config as record_config
 
 Command = Callable[..., tuple[int, str, list[str]]]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}

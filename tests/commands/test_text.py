@@ -13,8 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from tiny_runs import script
 
-from clipmapper import cli
 from clipmapper.arguments import quoted
+from clipmapper.cli.written_config import write_config
 from perturbation.cli import COMMANDS
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -70,7 +70,7 @@ def test_text_is_taken_as_typed_and_read_again_from_the_config(tmp_path: Path, t
     value = OverridesParser.create().parse_override(argument).value()
     config = OmegaConf.create({"question": str(value), "seed": 3})
     assert config.question == typed
-    cli.write_config(tmp_path, config, "explain")
+    write_config(tmp_path, config, "explain")
     assert OmegaConf.load(tmp_path / "config.yaml").question == typed
 
 
@@ -81,7 +81,7 @@ def test_what_is_typed_in_quotes_is_no_interpolation_either() -> None:
 
 
 def test_a_command_line_with_control_characters_leaves_a_readable_config(tmp_path: Path) -> None:
-    cli.write_config(tmp_path, OmegaConf.create({"question": "a\x1b[0m"}), "explain.py 'question=a\x1b[0m\x85b'")
+    write_config(tmp_path, OmegaConf.create({"question": "a\x1b[0m"}), "explain.py 'question=a\x1b[0m\x85b'")
     assert OmegaConf.load(tmp_path / "config.yaml").question == "a\x1b[0m"
 
 

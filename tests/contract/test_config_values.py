@@ -22,9 +22,10 @@ from clipmapper.arguments import AS_TYPED, LISTS_AS_TYPED
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
 from clipmapper.commands.export import ExportConfig
+from clipmapper.config.data import DATA_SCHEMAS
 from clipmapper.config.explain import ModelPictureConfig
 from clipmapper.config.fields import ITEMS, RULE
-from clipmapper.config.schema import DATA_SCHEMAS, MODEL_SCHEMAS, EvaluateConfig, TrainConfig
+from clipmapper.config.schema import MODEL_SCHEMAS, EvaluateConfig, TrainConfig
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.errors import UserError
 from clipmapper.features.config import CacheConfig

@@ -30,8 +30,8 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
 
 from clipmapper.checkpoint import read_checkpoint
-from clipmapper.cli import write_config
-from clipmapper.config.schema import ShapesConfig
+from clipmapper.cli.written_config import write_config
+from clipmapper.config.data import ShapesConfig
 from clipmapper.data.images import FileImage, load_rgb
 from clipmapper.data.shapes.evidence import read_evidence
 from clipmapper.data.shapes.write import EVIDENCE, LAYOUT, write_shapes

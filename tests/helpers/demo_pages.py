@@ -8,7 +8,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from public import PROJECT, composed
 
-from clipmapper.config.schema import LoggerConfig, PathsConfig, ShapesConfig, TrainerConfig
+from clipmapper.config.data import ShapesConfig
+from clipmapper.config.schema import PathsConfig
+from clipmapper.config.trainer import LoggerConfig, TrainerConfig
 from clipmapper.data.shapes.render import draw_scene
 from clipmapper.data.shapes.write import draw_sample
 from explain.explainers import GenAtt, Weighted

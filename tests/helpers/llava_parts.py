@@ -8,7 +8,8 @@ from typing import Any
 from schemas import values
 from torch import Tensor
 
-from clipmapper.config.schema import EncoderConfig, ShapesConfig
+from clipmapper.config.data import ShapesConfig
+from clipmapper.config.schema import EncoderConfig
 from clipmapper.encoder.hugging_face import as_hugging_face
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.llava.config import DecoderConfig, TrainLlavaConfig

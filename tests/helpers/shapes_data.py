@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas import values
 
-from clipmapper.config.schema import ShapesConfig
+from clipmapper.config.data import ShapesConfig
 from clipmapper.data.shapes.caption_truth import KnownScene
 from clipmapper.data.shapes.scene import Background, Seen
 from clipmapper.data.shapes.write import SPLITS, write_shapes

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from clipmapper.config.schema import DataConfig, ShapesConfig
+from clipmapper.config.data import DataConfig, ShapesConfig
 from clipmapper.data.shapes.caption_truth import (
     Claim,
     KnownScene,

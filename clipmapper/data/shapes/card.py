@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import mean
 
-from clipmapper.config.schema import ShapesConfig
+from clipmapper.config.data import ShapesConfig
 from clipmapper.data.shapes.disagreement import AGREEMENT, agreement
 from clipmapper.data.shapes.questions import SHARES, ShapesQuestion
 from clipmapper.data.shapes.scene import Scene

@@ -18,7 +18,7 @@ from pydantic import Field
 from scipy.ndimage import binary_fill_holes
 from typing_extensions import TypedDict
 
-from clipmapper.config.schema import DataConfig, ShapesConfig
+from clipmapper.config.data import DataConfig, ShapesConfig
 from clipmapper.data.shapes.write import EVIDENCE, LAYOUT, SPLITS, write_shapes
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes, read_json

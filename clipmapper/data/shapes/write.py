@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from clipmapper.config.schema import ShapesConfig
+from clipmapper.config.data import ShapesConfig
 from clipmapper.console import progress
 from clipmapper.data.shapes.captions import captions
 from clipmapper.data.shapes.disagreement import disagree

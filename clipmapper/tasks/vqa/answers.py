@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipmapper.config.schema import DataConfig
+from clipmapper.config.data import DataConfig
 from clipmapper.data.question_table import QuestionTable
 from clipmapper.data.records import Question, Splits
 from clipmapper.errors import UserError

@@ -11,19 +11,18 @@ from omegaconf import MISSING
 from schemas import values
 
 from clipmapper.benchmarks.config import BenchmarkConfig
+from clipmapper.config.data import DATA_SCHEMAS
 from clipmapper.config.schema import (
-    DATA_SCHEMAS,
     EncoderConfig,
     EvaluateConfig,
-    LoggerConfig,
     MapperConfig,
     OpenClipConfig,
     OptimConfig,
     PathsConfig,
     TrainConfig,
     TrainedWithConfig,
-    TrainerConfig,
 )
+from clipmapper.config.trainer import LoggerConfig, TrainerConfig
 from clipmapper.encoder.pretraining.config import PretrainConfig
 from clipmapper.tasks.caption.config import CaptionTaskConfig, ExplainCaptionConfig
 from clipmapper.tasks.vqa.config import ExplainConfig, VQATaskConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmapper.config.schema import TrainerConfig
+from clipmapper.config.trainer import TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.process import launched
 from clipmapper.process.launched import Launched

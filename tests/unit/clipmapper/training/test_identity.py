@@ -12,7 +12,8 @@ import pytest
 from tiny_runs import composed
 
 from clipmapper.cli import typed
-from clipmapper.config.schema import DATA_SCHEMAS, TrainConfig
+from clipmapper.config.data import DATA_SCHEMAS
+from clipmapper.config.schema import TrainConfig
 from clipmapper.errors import UserError
 from clipmapper.training.identity import check_same, digest, training_identity
 

@@ -11,7 +11,7 @@ import wandb
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tiny_runs import Tiny
 
-from clipmapper.config.schema import LoggerConfig
+from clipmapper.config.trainer import LoggerConfig
 from clipmapper.errors import UserError
 from clipmapper.training.logged import end_log, log_table
 from clipmapper.training.optional_log import make_optional

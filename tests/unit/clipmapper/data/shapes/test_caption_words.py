@@ -13,7 +13,7 @@ from models import bpe
 from PIL import Image
 from shapes_data import known, scene_from_seen, shapes_config
 
-from clipmapper.config.schema import CocoConfig
+from clipmapper.config.data import CocoConfig
 from clipmapper.data.shapes.caption_truth import KnownScene, check_caption
 from clipmapper.data.shapes.caption_words import NamedObjects, caption_judge, named_objects, read_scenes
 from clipmapper.data.shapes.captions import captions

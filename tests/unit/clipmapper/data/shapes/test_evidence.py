@@ -16,7 +16,7 @@ from models import random_encoder
 from PIL import Image
 from shapes_data import asked, shapes_config, written_shapes
 
-from clipmapper.config.schema import DataConfig
+from clipmapper.config.data import DataConfig
 from clipmapper.data.shapes.evidence import evidence_patches, read_evidence, sub_word_bytes, sub_word_spans
 from clipmapper.data.shapes.write import write_shapes
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded
