@@ -21,6 +21,7 @@ POOLED = ("perturb-vqa-b", "perturb-vqa-a")
 MAIN = "weighted"
 PAGES = (
     *(HERE / f"{name}.md" for name in ("perturbation", "localisation", "captions", "randomisation", "llava")),
+    HERE / "literature.md",
     PROJECT / "README.md",
 )
 #: The order of the explainers in tables with all of them; names that are not here come last.
@@ -70,6 +71,7 @@ def tables() -> dict[str, str]:
         "randomise-vqa-b": randomisation_table("randomise-vqa-b", "randomise-vqa-b-integrated"),
         "randomise-vqa-a": randomisation_table("randomise-vqa-a"),
         **llava_tables(),
+        **literature_tables(),
     }
 
 
@@ -99,6 +101,29 @@ def llava_tables() -> dict[str, str]:
         "llava words": words_table("localise-caption-llava"),
         "llava slots": slots_table(),
         "llava randomise": all_random_table("randomise-llava"),
+    }
+
+
+def literature_tables() -> dict[str, str]:
+    """Return the tables of the literature, in which the rows of this project are empty: nothing was measured."""
+    from perturbation.page.literature import HEADS, Scored, beside, findings
+
+    none = "not measured"
+    places = {
+        "vqa": ("VQAv2 val2014, questions kept from training", "VQAv2 test-dev", "VQAv2 test-std"),
+        "caption": ("COCO Karpathy test",),
+    }
+    found = {}
+    for task, splits in places.items():
+        empty: list[float | None] = [None] * len(HEADS[task])
+        models = [(f"this project, mapper {mapper}", data) for mapper in "ab" for data in splits]
+        found[task] = beside(task, [Scored(*model, empty, f"experiment=paper_{task}", none) for model in models])
+    found["findings"] = findings({f"this project, mapper {mapper}: {none}": () for mapper in "ab"})
+    return {
+        f"literature {name}": markdown(
+            [table.names, *table.heads], [[row, *(cell.text for cell in cells)] for row, cells in table.rows]
+        )
+        for name, table in found.items()
     }
 
 

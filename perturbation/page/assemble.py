@@ -181,9 +181,9 @@ def _section(run: Run, samples: int) -> Section:
 
 
 def _shared(entries: Sequence[Entry]) -> list[Table]:
-    """Return the tables that several perturbation runs share."""
+    """Return the tables that several perturbation runs share, and the paper's findings beside them."""
     runs = {f"run {entry.number}": entry.run for entry in entries if entry.section and entry.run.command == "perturb"}
-    return perturbing.shared_tables(runs)
+    return [*perturbing.shared_tables(runs), *literature.findings_table(runs)]
 
 
 def _beside_the_literature(entries: Sequence[Entry]) -> list[Table]:

@@ -17,6 +17,7 @@ class Cell:
     interval: str = ""
     p: str = ""
     marked: bool = False  #: whether the number is marked with °
+    words: bool = False  #: whether it holds a text that may break over lines, not a number
 
 
 @dataclass(frozen=True)
