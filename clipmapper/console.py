@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from clipmapper.process import stopping
+from clipmapper.process.repeated import repeated
 from clipmapper.text import printable
 
 WIDTH = 100  #: most columns of a line
@@ -94,7 +94,7 @@ def progress(total: int | None, what: str, unit: str = "") -> Iterator[Advance]:
         return
     _stages.append(stage)
     try:
-        with nullcontext() if len(_stages) > 1 else _bar() if sys.stderr.isatty() else _lines():
+        with nullcontext() if len(_stages) > 1 else _bar() if sys.stderr.isatty() else repeated(_print_stage, EVERY):
             yield stage.advance
     finally:
         if stage in _stages:
@@ -133,23 +133,9 @@ def _render() -> RenderableType:
     return grid
 
 
-@contextmanager
-def _lines() -> Iterator[None]:
-    ended = threading.Event()
-
-    def report() -> None:
-        while not ended.wait(EVERY):
-            if not _stages[-1].what:
-                continue
-            print(f"{_stages[-1].what}: {_stages[-1].numbers()}", file=sys.stderr, flush=True)
-
-    reporter = threading.Thread(target=report, daemon=True)
-    reporter.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        reporter.join()
+def _print_stage() -> None:
+    if _stages[-1].what:
+        print(f"{_stages[-1].what}: {_stages[-1].numbers()}", file=sys.stderr, flush=True)
 
 
 def print_table(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from clipmapper.tasks.base import TrainingData
+    from clipmapper.training.module import MapperTraining
     from clipmapper.training.resume import StoppedTraining
 
 
@@ -68,15 +69,13 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     """
     import pytorch_lightning as pl
 
-    from clipmapper.data.images import load_rgb
     from clipmapper.explaining.familiarity import FAMILIARITY
-    from clipmapper.files import write_json, write_metrics
+    from clipmapper.files import write_json
     from clipmapper.training.identity import training_identity
-    from clipmapper.training.logged import end_log, log_picture, log_scores, takes_more_than_numbers
     from clipmapper.training.resumable import check_resumable
     from clipmapper.training.resume import StoppedTraining
     from clipmapper.training.trainer import build_trainer
-    from clipmapper.weights import check_output, write_weights
+    from clipmapper.weights import check_output
 
     task = TASKS[config.task.name]
     if config.output is not None:
@@ -105,17 +104,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     metrics = task.evaluate(config, data, module.model.to(trainer.strategy.root_device), run)
     if not trainer.is_global_zero:
         return {}
-    write_metrics(run / "metrics.json", metrics, asdict(config))
-    log_scores(trainer.logger, metrics, trainer.global_step or config.trainer.max_steps)
-    if takes_more_than_numbers(trainer.logger):
-        for number, (image, text) in enumerate(task.examples(data, run, EXAMPLES)):
-            log_picture(trainer.logger, f"examples/{number}", load_rgb(image), text)
-    end_log(trainer.logger)
-    if config.output is not None:
-        scores = {split: _portable(scores) for split, scores in metrics.items()}
-        about = {**module.card, "steps": config.trainer.max_steps, "metrics": scores}
-        write_weights(Path(config.output), about, module.model.cpu().state_dict())
-        print(f"weights are in {config.output}", flush=True)
+    _write_results(config, trainer, module, data, metrics, run)
     return metrics
 
 
@@ -157,6 +146,33 @@ def _fit(
         t.limit_val_batches,
     )
     trainer.fit(module, batches, ckpt_path=last, weights_only=True)
+
+
+def _write_results(
+    config: TrainConfig,
+    trainer: pl.Trainer,
+    module: MapperTraining[Any],
+    data: TrainingData,
+    metrics: dict[str, Any],
+    run: Path,
+) -> None:
+    """Write ``metrics.json``, the end of the log and, if ``output`` is given, the weights file."""
+    from clipmapper.data.images import load_rgb
+    from clipmapper.files import write_metrics
+    from clipmapper.training.logged import end_log, log_picture, log_scores, takes_more_than_numbers
+    from clipmapper.weights import write_weights
+
+    write_metrics(run / "metrics.json", metrics, asdict(config))
+    log_scores(trainer.logger, metrics, trainer.global_step or config.trainer.max_steps)
+    if takes_more_than_numbers(trainer.logger):
+        for number, (image, text) in enumerate(TASKS[config.task.name].examples(data, run, EXAMPLES)):
+            log_picture(trainer.logger, f"examples/{number}", load_rgb(image), text)
+    end_log(trainer.logger)
+    if config.output is not None:
+        scores = {split: _portable(scores) for split, scores in metrics.items()}
+        about = {**module.card, "steps": config.trainer.max_steps, "metrics": scores}
+        write_weights(Path(config.output), about, module.model.cpu().state_dict())
+        print(f"weights are in {config.output}", flush=True)
 
 
 def _load_best(run: Path, module: pl.LightningModule) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from filelock import FileLock
 
 from clipmapper.features.shard import KEY
 from clipmapper.process.partial import has_ended, partial_path
+from clipmapper.process.repeated import repeated
 from clipmapper.storage.sharing import share
 
 RENEWED = 10.0  #: seconds between two renewals of a claim
@@ -72,20 +72,15 @@ class Claims:
     @contextmanager
     def claimed(self, path: Path) -> Iterator[None]:
         """Renew a claim while the body runs, and remove it at the end."""
-        ended = threading.Event()
 
         def renew() -> None:
-            while not ended.wait(RENEWED):
-                with suppress(OSError):
-                    os.utime(path)
+            with suppress(OSError):
+                os.utime(path)
 
-        thread = threading.Thread(target=renew, daemon=True)
-        thread.start()
         try:
-            yield
+            with repeated(renew, RENEWED):
+                yield
         finally:
-            ended.set()
-            thread.join()
             path.unlink(missing_ok=True)
 
     def claim(self, keys: Iterable[bytes]) -> Path:

@@ -10,17 +10,15 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
-import explain.explainers as explainers
 from explain.adapters.watching import Layers
 from explain.capture.needs import Needs
 from explain.explainers.base.explainer import Explainer
+from explain.sample.chosen import Choice, chosen_explainers
 from explain.sample.image import Picture, opened
 from explain.sample.result import Explained
 from explain.sample.scores import Scores
 from explain.sample.traced import MOST_TOKENS, Asked, Goal, TracedSample
 from explain.trace import TraceError
-
-Choice = str | Explainer | Sequence[str | Explainer] | Mapping[str, str | Explainer]
 
 
 def explain(
@@ -104,40 +102,6 @@ def _explained(model: Any, processor: Any, asked: Asked, chosen: Mapping[str, Ex
             f"{' and '.join(names)} cannot explain a {type(model).__name__}: {error}; "
             "explainers such as weighted, genatt or rollout need no LRP"
         ) from error
-
-
-def chosen_explainers(choice: Choice) -> dict[str, Explainer]:
-    """Return explainers by name.
-
-    Raises:
-        ValueError: A name is unknown, or an explainer needs samples of other images.
-    """
-    if isinstance(choice, Mapping):
-        given = dict(choice)
-    else:
-        several = [choice] if isinstance(choice, str | Explainer) else list(choice)
-        given = {_name(each): each for each in several}
-    found = {name: _named(each) if isinstance(each, str) else each for name, each in given.items()}
-    if not found:
-        raise ValueError("explainer: name at least one, such as weighted")
-    for name, each in found.items():
-        if each.partners:
-            raise ValueError(f"explainer {name} needs samples of other images: use scripts/perturb.py, or another one")
-    return found
-
-
-def _name(explainer: str | Explainer) -> str:
-    """Return the name of an explainer, without underscores that it has in ``configs/explainer``."""
-    return explainer if isinstance(explainer, str) else type(explainer).__name__.lower()
-
-
-def _named(name: str) -> Explainer:
-    classes = {each.lower(): each for each in explainers.__all__}
-    known = classes.get(name.replace("_", ""))
-    if known is None:
-        raise ValueError(f"explainer={name!r} is unknown: choose one of {', '.join(sorted(classes))}")
-    made: Explainer = getattr(explainers, known)()
-    return made
 
 
 @singledispatch

@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
-from explain.sample.entry import Choice, explain
+from explain.sample.chosen import Choice
+from explain.sample.entry import explain
 from explain.sample.image import Picture
 from explain.sample.result import Explained
 from explain.sample.traced import Goal

@@ -21,6 +21,7 @@ from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import build_explainers, scoring
 from clipmapper.files import versions
 from explain import Explainer
+from explain.sample.chosen import by_name
 from perturbation.config import PerturbBaseConfig
 from perturbation.loaded.samples import as_given, given_samples, test_samples, tests_of
 from perturbation.measures.base import SAMPLES
@@ -95,20 +96,12 @@ def _explainers(chosen: Any, config: PerturbBaseConfig) -> dict[str, Explainer]:
     """Return the explainers and controls by name.
 
     Raises:
-        UserError: A name is unknown, or something else than an explainer is given.
+        UserError: A name is unknown, or what is given is refused by :func:`explain.sample.chosen.by_name`.
     """
-    if isinstance(chosen, Mapping):
-        given = dict(chosen)
-    else:
-        several = [chosen] if isinstance(chosen, str | Explainer) else list(chosen)
-        given = {each if isinstance(each, str) else type(each).__name__.lower(): each for each in several}
-    if odd := [name for name, each in given.items() if not isinstance(each, str | Explainer)]:
-        raise UserError(
-            f"explainers: {odd[0]} is a {type(given[odd[0]]).__name__}; give names or Explainer objects (functions and "
-            "lists of scores are tested by perturbation.test)"
-        )
-    if not given:
-        raise UserError("explainers: name at least one, such as weighted")
+    try:
+        given = by_name(chosen)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     files = [each for each in given.values() if isinstance(each, str)]
     built = build_explainers(named_configs("explainer", list(dict.fromkeys([*files, *config.controls])), {}))
     own = {name: built[each] if isinstance(each, str) else each for name, each in given.items()}

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from clipmapper.errors import UserError
 from explain import Explainer
 from explain.adapters.watching import Layers
-from explain.sample.entry import chosen_explainers, explain
+from explain.sample.chosen import chosen_explainers
+from explain.sample.entry import explain
 from explain.sample.result import Explained
 from explain.sample.traced import MOST_TOKENS, Goal
 from explain.sample.words import spans_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,12 +75,11 @@ def trace_captions(
     """
     batch = caption_inputs(model, captions, pixels.device, against)
     if tokens is not None:
-        place = torch.arange(batch.wanted.shape[1], device=pixels.device)
-        chosen = (place >= tokens.start) & (place < tokens.stop)
-        batch = replace(batch, wanted=batch.wanted & chosen)
+        batch = _limited(batch, tokens)
     sample, place = batch.wanted.nonzero(as_tuple=True)
-    classes = batch.classes[sample, place]
     sizes = _sizes(model, batch)
+    visual = model.encoder.vision.visual
+    grid = tuple(visual.grid_size)
     with record(needs=needs) as recorder:
         logits = model(pixels, batch.text)
         relevance = lrp_relevance(
@@ -90,17 +89,6 @@ def trace_captions(
             needs,
             batch.wanted,
         )
-
-        def scalar(inputs: Mapping[str, Tensor]) -> Tensor:
-            text = TextBatch(batch.text.ids[sample], batch.text.valid[sample], 0)
-            with record(inputs, FROM_INPUTS):
-                every = model(pixels[sample], text)
-            item = torch.arange(len(sample))
-            logits = every[item, place, classes]
-            return logits if against is None else logits - every[item, place, against]
-
-        visual = model.encoder.vision.visual
-        grid = tuple(visual.grid_size)
         y, valid = _explained_logits(logits, batch), _visible_tokens(batch, sizes["image"])
         trace = recorder.trace(
             y,
@@ -109,7 +97,7 @@ def trace_captions(
             sample_ids,
             picture_ids,
             attention_relevance=relevance,
-            scalar=scalar,
+            scalar=_scalar_of_inputs(model, pixels, batch),
             wanted=batch.wanted,
             grid=grid,
         )
@@ -127,6 +115,30 @@ def trace_captions(
         sample=sample,
         place=place,
     )
+
+
+def _limited(batch: CaptionInputs, tokens: range) -> CaptionInputs:
+    """Return the captions with only these positions explained."""
+    place = torch.arange(batch.wanted.shape[1], device=batch.wanted.device)
+    return replace(batch, wanted=batch.wanted & (place >= tokens.start) & (place < tokens.stop))
+
+
+def _scalar_of_inputs(
+    model: CLIPMapperCaption, pixels: Tensor, batch: CaptionInputs
+) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """Return the function from M captions' inputs, one caption per explained token, to the tokens' scalars, [M]."""
+    sample, place = batch.wanted.nonzero(as_tuple=True)
+    classes = batch.classes[sample, place]
+
+    def scalar(inputs: Mapping[str, Tensor]) -> Tensor:
+        text = TextBatch(batch.text.ids[sample], batch.text.valid[sample], 0)
+        with record(inputs, FROM_INPUTS):
+            every = model(pixels[sample], text)
+        item = torch.arange(len(sample))
+        logits = every[item, place, classes]
+        return logits if batch.against is None else logits - every[item, place, batch.against]
+
+    return scalar
 
 
 def caption_inputs(

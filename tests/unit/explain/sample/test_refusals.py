@@ -8,7 +8,7 @@ from sample_models import QUESTION, photo
 
 import explain
 from explain import TraceError
-from explain.explainers import Shuffled
+from explain.explainers import Shuffled, Weighted
 
 pytest.importorskip("transformers")
 
@@ -76,6 +76,9 @@ def test_explainers(llava):
     refused("explainer='wieghted' is unknown: choose one of", *llava, photo(), QUESTION, explainer="wieghted")
     refused("Shuffled|shuffled needs samples of other images", *llava, photo(), QUESTION, explainer=Shuffled())
     refused("name at least one", *llava, photo(), QUESTION, explainer=[])
+    refused("explainers: int is a int; give names or", *llava, photo(), QUESTION, explainer=5)
+    refused("explainers: mine is a list; give names or", *llava, photo(), QUESTION, explainer={"mine": [0.5]})
+    refused("two have the name weighted", *llava, photo(), QUESTION, explainer=[Weighted(), "weighted"])
 
 
 def test_an_explainer_that_needs_an_lrp_rule_names_the_operation(llava, monkeypatch):
