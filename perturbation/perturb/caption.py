@@ -23,7 +23,6 @@ from clipmapper.console import progress
 from clipmapper.data.caption_files import CaptionImage
 from clipmapper.errors import UserError
 from clipmapper.explaining.partners import Partners
-from clipmapper.files import write_json
 from clipmapper.metrics.captions import build_cider_corpus
 from clipmapper.tasks.caption.explaining import caption_partners
 from clipmapper.tasks.caption.model import CLIPMapperCaption
@@ -40,7 +39,7 @@ from perturbation.perturb.identity import digest_of_file, digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
-from perturbation.perturb.stored import CAPTIONS, read_captions
+from perturbation.perturb.stored import CAPTIONS, read_captions, write_captions
 from perturbation.removal.caption_engine import CaptionEngine, CaptionReader, CaptionSamples
 
 ENGINE_BATCH = 64  # used if the config gives no batch size
@@ -112,9 +111,8 @@ class CaptionTests:
         Raises:
             UserError: A weighting can't be computed (METEOR needs Java), or no caption has a word.
         """
-        file = run / CAPTIONS
-        if not file.is_file():
-            write_json(file, self._captions_and_weights())
+        if not (run / CAPTIONS).is_file():
+            write_captions(run, self._captions_and_weights())
         return read_captions(run)
 
     def record(self, number: int, prepared: Prepared) -> Tables:

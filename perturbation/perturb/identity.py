@@ -26,9 +26,11 @@ from perturbation.perturb.stored import (
     read_captions,
     read_engine_batch,
     read_identity,
+    write_captions,
+    write_engine_batch,
 )
 
-RECORDS = 2  # version of the records; it rises when their columns or the meaning of an explainer change
+RECORDS = 3  # version of the records; it rises when their form, columns or the meaning of an explainer change
 
 # These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
 _IGNORED_KEYS = (
@@ -101,13 +103,13 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
         raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if (run / IDENTITY).is_file():
         check_same(run, read_identity(run), identity)
+    write_json(run / IDENTITY, identity)
     if source.resolve() != run.resolve():
         if (source / CHOSEN).exists():
-            write_json(run / CHOSEN, {"engine_batch": read_engine_batch(source)})
+            write_engine_batch(run, read_engine_batch(source))
         if (source / CAPTIONS).exists():
-            write_json(run / CAPTIONS, read_captions(source))
+            write_captions(run, read_captions(source))
         copy_parts(source, run)
-    write_json(run / IDENTITY, identity)
 
 
 def digest_of_file(path: Path) -> str:

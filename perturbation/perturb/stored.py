@@ -1,7 +1,13 @@
-"""The JSON files of a perturbation run that a later run reads again: their structure, and their readers."""
+"""The JSON files of a perturbation run that a later run reads again: their structure, their writers and readers.
+
+What a run computes once, or batch by batch, has the key ``run``: the name of the run, which is a hash of its identity.
+A file of another run, which was copied into the folder, is recognised by it.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, cast
 
@@ -10,10 +16,13 @@ from typing_extensions import TypedDict
 
 from clipmapper.config.run_folder import IDENTITY
 from clipmapper.errors import UserError
-from clipmapper.files import read_json
+from clipmapper.files import read_json, write_json
+from clipmapper.storage.checksums import checksum
 from clipmapper.storage.validation import CLOSED, check
 
 CHOSEN, CAPTIONS = "engine.json", "captions.json"  # computed once; a resumed run copies them
+
+RUN = "run"  #: the key of the name of the run
 
 Identity = dict[str, Any]
 
@@ -40,6 +49,7 @@ class EngineFile(TypedDict):
 
     __pydantic_config__ = CLOSED  # type: ignore[misc]
     engine_batch: Annotated[int, Field(ge=1, le=1 << 20)]
+    run: NotRequired[str]  # not in files of earlier versions
 
 
 class CaptionEntry(TypedDict):
@@ -66,23 +76,51 @@ def check_pooled(folder: Path, config: Identity) -> None:
     check(PooledConfig, config, f"{folder / IDENTITY}: config", "run its test again")
 
 
+def name_of_run(run: Path) -> str:
+    """Return a hash of the identity that a run folder holds; empty if it holds none.
+
+    Raises:
+        UserError: The identity is damaged or has another structure.
+    """
+    if not (run / IDENTITY).is_file():
+        return ""
+    return checksum([json.dumps(read_identity(run), sort_keys=True).encode()])
+
+
+def write_engine_batch(run: Path, size: int) -> None:
+    """Write the file ``engine.json``."""
+    write_json(run / CHOSEN, {"engine_batch": size, RUN: name_of_run(run)})
+
+
 def read_engine_batch(run: Path) -> int:
     """Return the batch size that the file ``engine.json`` holds.
 
     Raises:
-        UserError: The file is missing, damaged or has another structure.
+        UserError: The file is missing, damaged, of another run, or has another structure.
     """
-    return int(_read(run / CHOSEN, EngineFile, "remove it, and the batch size is measured again")["engine_batch"])
+    fix = "remove it, and the batch size is measured again"
+    content = _read(run / CHOSEN, EngineFile, fix)
+    _check_own(run, CHOSEN, content, fix)
+    return int(content["engine_batch"])
+
+
+def write_captions(run: Path, entries: Mapping[int, Mapping[str, Any]]) -> None:
+    """Write the file ``captions.json``."""
+    write_json(run / CAPTIONS, {**entries, RUN: name_of_run(run)})
 
 
 def read_captions(run: Path) -> dict[int, dict[str, Any]]:
     """Return the entries of ``captions.json`` by image id.
 
     Raises:
-        UserError: The file is missing, damaged or has another structure.
+        UserError: The file is missing, damaged, of another run, or has another structure.
     """
     file, fix = run / CAPTIONS, "remove it, and the images are captioned again"
-    content = _read(file, dict[str, CaptionEntry], fix)
+    content = read_json(file, own=True)
+    if isinstance(content, dict):
+        _check_own(run, CAPTIONS, content, fix)
+        content = {key: entry for key, entry in content.items() if key != RUN}
+    check(dict[str, CaptionEntry], content, str(file), fix)
     for key, entry in content.items():
         if not (key.isascii() and key.isdecimal()):
             raise UserError(f"{file}: {key!r:.40} is no image id; {fix}")
@@ -90,6 +128,12 @@ def read_captions(run: Path) -> dict[int, dict[str, Any]]:
             if len(weights) != len(entry["words"]):
                 raise UserError(f"{file}: {key}.weights.{name} does not have a weight for each word; {fix}")
     return {int(key): entry for key, entry in content.items()}
+
+
+def _check_own(run: Path, name: str, content: Mapping[str, Any], fix: str) -> None:
+    """Check that a file was written for the run in its folder; files of earlier versions do not say that."""
+    if content.get(RUN, own := name_of_run(run)) != own:
+        raise UserError(f"{run / name}: is of another run; {fix}")
 
 
 def _read(path: Path, kind: Any, fix: str) -> dict[str, Any]:

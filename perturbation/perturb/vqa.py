@@ -15,7 +15,6 @@ from clipmapper.data.records import Question
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import WordCount
 from clipmapper.explaining.partners import Partners
-from clipmapper.files import write_json
 from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
@@ -30,7 +29,7 @@ from perturbation.perturb.identity import digest_of_file, digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
-from perturbation.perturb.stored import CHOSEN, read_engine_batch
+from perturbation.perturb.stored import CHOSEN, read_engine_batch, write_engine_batch
 from perturbation.removal.batch_size import fastest
 from perturbation.removal.engine import Engine, Removal, VQAReader
 from perturbation.removal.reader import Modality
@@ -109,10 +108,9 @@ class QuestionTests:
         """Return the engine's batch size: from the config, from the resumed run, or the fastest on this machine."""
         if self.config.engine_batch is not None:
             return self.config.engine_batch
-        chosen = run / CHOSEN
-        if not chosen.is_file():
+        if not (run / CHOSEN).is_file():
             first = self.trained.batch(self.batches[0])
-            write_json(chosen, {"engine_batch": 32 if first is None else fastest(self.model, first)})
+            write_engine_batch(run, 32 if first is None else fastest(self.model, first))
         return read_engine_batch(run)
 
     def record(self, number: int, prepared: int) -> Tables:

@@ -34,6 +34,7 @@ from explain.explainers import Random, Weighted
 from perturbation.perturb import caption as captions
 from perturbation.perturb.parts import finished
 from perturbation.perturb.samples import sample_rows
+from perturbation.perturb.stored import read_captions
 from perturbation.removal.order import draw_ties
 
 TESTED = {("weighted equal", 0), ("weighted cider", 0), ("random", 0), ("random", 1)}
@@ -221,7 +222,7 @@ def test_an_image_with_an_empty_caption_is_left_out_and_counted(
     content = captioner.perturb(tmp_path / "one", *silent)
     assert "left out: 1 of 3 images, for which the model's caption is empty" in capsys.readouterr().err
     assert {row["samples"] for row in content["rows"]} == {2}
-    assert len(read_json(tmp_path / "one" / "captions.json")) == 2
+    assert len(read_captions(tmp_path / "one")) == 2
     says(monkeypatch, captioner.tiny, [""])
     with pytest.raises(UserError, match="the model's caption has no word for any readable image"):
         captioner.perturb(tmp_path / "all", *silent)

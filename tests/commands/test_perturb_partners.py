@@ -110,7 +110,7 @@ def test_a_run_with_older_records_is_not_resumed(trained: Trained, tmp_path: Pat
         trained.perturb(tmp_path, *LITTLE)
     identity = read_json(tmp_path / "identity.json")
     write_json(tmp_path / "identity.json", {key: value for key, value in identity.items() if key != "records"})
-    with pytest.raises(UserError, match="contains a run with records=None, but this run has records=2"):
+    with pytest.raises(UserError, match="contains a run with records=None, but this run has records=3"):
         trained.perturb(tmp_path, *LITTLE)
 
 

@@ -73,9 +73,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "EvidenceEntry": EVIDENCE,
     "EvidenceFile": {"scenes": {"7": {"objects": []}}, "questions": {"700": EVIDENCE}},
-    "IdentityFile": {"config": {"seed": 0}, "checkpoint": "ab", "records": 2, "versions": {"torch": "2.9.0"}},
+    "IdentityFile": {"config": {"seed": 0}, "checkpoint": "ab", "records": 3, "versions": {"torch": "2.9.0"}},
     "PooledConfig": {"steps": [0.0, 1.0], "direction": ["positive"], "seed": 0},
-    "EngineFile": {"engine_batch": 32},
+    "EngineFile": {"engine_batch": 32, "run": "blake2b:0123"},
     "CaptionEntry": CAPTION,
 }
 MISSING = object()

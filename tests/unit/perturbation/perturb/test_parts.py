@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from perturbation.perturb import parts
 from perturbation.perturb.identity import IDENTITY, digest_of_images, open_run
 from perturbation.perturb.parts import copy_parts, finished, merge, write_part
 from perturbation.perturb.samples import sample_rows
+from perturbation.perturb.stored import read_captions, read_engine_batch, write_captions, write_engine_batch
 
 
 def table(*ids: int) -> pa.Table:
@@ -155,3 +158,57 @@ def test_the_hash_of_images_depends_on_their_bytes(tmp_path: Path) -> None:
     other = digest_of_images(images)
     files[1].unlink()
     assert len({usual, other, digest_of_images(images), digest_of_images(images[:1])}) == 4
+
+
+def opened(folder: Path, checkpoint: str) -> Path:
+    """Return the folder of a run of a checkpoint, with one part of two tables, a batch size and captions."""
+    folder.mkdir()
+    open_run(folder, None, IDENTITY_OF | {"checkpoint": checkpoint})
+    write_part(folder, 0, {SAMPLES: [table(1)], "ceiling": [table(1)]})
+    write_engine_batch(folder, 32)
+    write_captions(folder, {7: {"ids": [1], "caption": "a", "words": ["a"], "weights": {}}})
+    return folder
+
+
+def resume(folder: Path) -> Path:
+    """Continue the run of the checkpoint ``ab`` in a new folder."""
+    new = folder.with_name("new")
+    new.mkdir()
+    open_run(new, str(folder), IDENTITY_OF)
+    return new
+
+
+@pytest.mark.parametrize("name", ["samples", "ceiling"])
+@pytest.mark.parametrize("read", [lambda run: finished(run, range(1)), lambda run: merge(run, 1), resume])
+def test_a_part_of_another_run_is_refused(name: str, read: Callable[[Path], object], tmp_path: Path) -> None:
+    one, other = opened(tmp_path / "one", "ab"), opened(tmp_path / "other", "cd")
+    file = f"parts/part-000000.{name}.parquet"
+    shutil.copy(other / file, one / file)
+    said = f"^{one / file}: is of another run, copied here; remove it, and part 0 is computed again$"
+    with pytest.raises(UserError, match=said):
+        read(one)
+    assert finished(other, range(1)) == [0]
+
+
+def test_another_part_under_the_number_of_a_part_is_refused(tmp_path: Path) -> None:
+    one = opened(tmp_path / "one", "ab")
+    for name in ("ceiling", "samples"):
+        shutil.copy(one / f"parts/part-000000.{name}.parquet", one / f"parts/part-000001.{name}.parquet")
+    with pytest.raises(UserError, match=r"part-000001.samples.parquet: is of another part, copied here; remove it"):
+        merge(one, 2)
+
+
+@pytest.mark.parametrize(("file", "read"), [("engine.json", read_engine_batch), ("captions.json", read_captions)])
+def test_what_another_run_has_prepared_is_refused(file: str, read: Callable[[Path], object], tmp_path: Path) -> None:
+    one, other = opened(tmp_path / "one", "ab"), opened(tmp_path / "other", "cd")
+    assert read(one) == read(other)
+    shutil.copy(other / file, one / file)
+    with pytest.raises(UserError, match=rf"^{one / file}: is of another run; remove it, and the \w+ (size )?(is|are) "):
+        read(one)
+
+
+def test_the_parts_of_a_run_are_taken_over_in_another_folder(tmp_path: Path) -> None:
+    one = opened(tmp_path / "one", "ab")
+    new = resume(one)
+    assert finished(new, range(1)) == [0]
+    assert (read_engine_batch(new), read_captions(new)) == (32, read_captions(one))
