@@ -6,6 +6,7 @@ at once.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from clipmapper.config.fields import (
     items,
     path,
     real,
+    ruled,
     text,
     whole,
 )
@@ -160,16 +162,23 @@ class TrainConfig(Config):
             raise UserError(f"output={self.output}: weights are written as safetensors; give NAME.safetensors")
 
 
+def _file_name(value: Any) -> str | None:
+    """Return what ``submission`` takes, for any other value."""
+    return None if re.fullmatch(r"[A-Za-z0-9.-]+", value) else "is not a name of letters, digits, dots and hyphens"
+
+
 @dataclass
 class EvaluateConfig(Config):
     """The config of the evaluate command.
 
     The command evaluates a checkpoint on a split of the data, or it scores a result file in the official format: for
     VQA with ``predictions``, ``questions`` and ``annotations``, for captions with ``predictions`` and ``references``.
+    Where people's answers or captions are missing, it checks the file for the evaluation server.
     """
 
     split: str = text()
     checkpoint: str | None = path()  # None: found by find_checkpoint
+    submission: str | None = ruled(_file_name)  # the model's name in the file for the evaluation server; None: no file
     predictions: str | None = path()
     questions: str | None = path()
     annotations: str | None = path()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipmapper.config.data import CocoConfig
 from clipmapper.console import progress
 from clipmapper.data.images import FileImage, image_in
 from clipmapper.data.records import ImageSource
@@ -22,6 +23,7 @@ from clipmapper.files import read_field, read_id, read_json, read_text
 from clipmapper.storage.kept import kept
 
 Value = TypeVar("Value")
+IMAGE_INFO = "image_info_"  #: start of the names of COCO's lists of images without captions
 _SCHEMA = pa.schema(
     [("image_id", pa.int64()), ("name", pa.string()), ("split", pa.string()), ("captions", pa.list_(pa.string()))]
 )
@@ -77,7 +79,7 @@ def read_coco_captions(captions: Path, images: Path, cache: Path | None = None) 
     """Read a caption file of COCO: ``{"images": [{id, file_name}], "annotations": [{image_id, id, caption}]}``.
 
     Args:
-        captions: The caption file.
+        captions: The caption file, or COCO's ``image_info_SPLIT.json`` of a test split, which has no annotations.
         images: The folder of the images. An image file is not accessed before the image is opened.
         cache: The folder ``paths.cache``, in which what was read is kept; None keeps nothing.
 
@@ -89,6 +91,13 @@ def read_coco_captions(captions: Path, images: Path, cache: Path | None = None) 
     return _nonempty_data(_records(table, images), str(captions))
 
 
+def coco_file(config: CocoConfig, split: str) -> Path:
+    """Return COCO's own file of a split: its captions or, of a test split, ``image_info_SPLIT.json`` in their place."""
+    captions = Path(config.root, config.captions.replace("{split}", split))
+    images = captions.with_name(f"{IMAGE_INFO}{split}.json")
+    return images if images.is_file() and not captions.is_file() else captions
+
+
 def _coco_table(captions: Path, images: Path) -> pa.Table:
     with progress(None, f"reading {captions.name}"):
         content, source = read_json(captions), str(captions)
@@ -98,6 +107,8 @@ def _coco_table(captions: Path, images: Path) -> pa.Table:
         image_in(images, name, f'{at}: "file_name"')  # checks the name
         _add_unique(files, image_id, name, at)
     texts: dict[int, list[str]] = {image_id: [] for image_id in files}
+    if captions.name.startswith(IMAGE_INFO):
+        return _table((i, name, "", []) for i, name in files.items())
     seen: dict[int, str] = {}
     for at, entry in _entries(content, "annotations", source):
         image_id = read_id(entry, "image_id", at)

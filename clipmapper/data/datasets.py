@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmapper.config.data import CocoConfig, DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
-from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_karpathy
+from clipmapper.data.caption_files import CaptionData, coco_file, read_coco_captions, read_karpathy
 from clipmapper.data.records import Splits, VQAData
 from clipmapper.data.splitting import merge, reserve
 from clipmapper.data.vqa_files import read_vqav2
@@ -158,7 +158,7 @@ def _coco(config: CocoConfig, cache: Path | None) -> Captions:
         return Splits(*(read_karpathy(file, images, s, config.restval, cache) for s in ("train", "val", "test")))
 
     def read(split: str) -> CaptionData:
-        return read_coco_captions(root / config.captions.replace("{split}", split), images / split, cache)
+        return read_coco_captions(coco_file(config, split), images / split, cache)
 
     test = None if config.test_split is None else read(config.test_split)
     return Splits(read(config.train_split), read(config.val_split), test)

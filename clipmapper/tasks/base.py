@@ -108,11 +108,16 @@ class Task(Protocol):
             count: Greatest number of images.
         """
 
-    def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
-        """Write a checkpoint's predictions on a split, and their scores."""
+    def score_checkpoint(self, config: EvaluateConfig, run: Path) -> dict[str, Any]:
+        """Write a checkpoint's predictions on a split, and their scores.
 
-    def score_files(self, config: EvaluateConfig, run: Path) -> None:
-        """Score a result file, from any model, against official annotation files."""
+        Returns:
+            The scores by the name of the split; empty if there is nothing to score against, and in all processes but
+            the first.
+        """
+
+    def score_files(self, config: EvaluateConfig, run: Path) -> dict[str, Any]:
+        """Score a result file, from any model, against official annotation files, and return the scores."""
 
     def load(self, path: Path, config: Config | None = None) -> nn.Module:
         """Load the whole model of a checkpoint, frozen and in evaluation mode."""

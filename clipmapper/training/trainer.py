@@ -50,10 +50,7 @@ def base_trainer(config: BaseConfig, run: Path, callbacks: list[Callback], **set
     if t.profiler is not None:
         kind = SimpleProfiler if t.profiler == "simple" else AdvancedProfiler
         settings["profiler"] = kind(run, "profile")
-    logger = build_logger(config.logger, run)
-    log_config(logger, asdict(config))
-    make_optional(logger)
-    return _connected(t, logger=logger, callbacks=callbacks, **settings)
+    return _connected(t, logger=start_log(config, run), callbacks=callbacks, **settings)
 
 
 def connect(t: TrainerConfig) -> torch.device:
@@ -265,6 +262,18 @@ def copy_checkpoints(stopped: Path, run: Path) -> Path:
             read_checkpoint_file(source)  # a damaged best checkpoint would be noticed only at the end
             write_atomic(target, read_bytes(source, "weights"))
     return run / "checkpoints" / f"{LAST}.ckpt"
+
+
+def start_log(config: BaseConfig, run: Path) -> Logger:
+    """Build the logger of a config and log the config; a logger that fails later costs no result.
+
+    Raises:
+        UserError: The logger cannot be built (:func:`build_logger`).
+    """
+    logger = build_logger(config.logger, run)
+    log_config(logger, asdict(config))
+    make_optional(logger)
+    return logger
 
 
 def build_logger(config: LoggerConfig, folder: Path) -> Logger:

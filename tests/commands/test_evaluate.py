@@ -141,11 +141,15 @@ def test_the_command_on_a_split_without_labels(tiny: Tiny, trained: Path, comman
     (root / "v2_mscoco_test2015_annotations.json").unlink()
     data = ("data=vqav2", f"data.root={root}", "data.reserved=4", "data.test_split=test2015")
     place = (f"checkpoint={trained}", f"paths.cache={tmp_path / 'cache'}")
-    status, out, errors = command("evaluate", *tiny.base, *data, *place)
+    status, out, errors = command("evaluate", *tiny.base, *data, *place, "submission=model-b")
     assert (status, errors) == (0, [])
     assert "has no human answers: wrote the predictions only" in out
     assert not (folder_of(out) / "metrics.json").exists()
-    assert (folder_of(out) / "submission_test.json").exists()
+    sent = folder_of(out) / "vqa_OpenEnded_mscoco_test2015_model-b_results.json"
+    assert f"{sent} can be sent: it has all 12 questions, each once" in out
+    assert read_json(sent) == read_json(folder_of(out) / "submission_test.json")
+    questions = read_json(root / "v2_OpenEnded_mscoco_test2015_questions.json")["questions"]
+    assert {row["question_id"] for row in read_json(sent)} == {row["question_id"] for row in questions}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,35 @@ def test_an_unreadable_image_gets_an_empty_caption(places: tuple[str, ...], comm
     assert submitted.keys() == {1001, 1002, 1003}
     assert submitted[1002] == ""
     assert read_json(folder_of(out) / "metrics.json")["val"]["images"] == 2
+
+
+@pytest.mark.slow
+def test_the_files_for_the_server_are_of_whole_splits(
+    places: tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
+    data = coco(tmp_path / "coco", TRAIN, VAL)
+    status, out, errors = command("train", *places, *data)
+    assert (status, errors) == (0, [])
+    images = tmp_path / "coco" / "images"
+    (images / "test2014").mkdir()
+    for image_id in (2001, 2002):
+        shutil.copy(images / "val2014" / f"{image_id - 1000}.png", images / "test2014" / f"{image_id}.png")
+    entries = [{"id": image_id, "file_name": f"{image_id}.png"} for image_id in (2001, 2002)]
+    (tmp_path / "coco" / "annotations" / "image_info_test2014.json").write_text(json.dumps({"images": entries}))
+    for split, ids in {"val": [1001, 1002, 1003], "test": [2001, 2002]}.items():
+        chosen = (f"split={split}", "data.test_split=test2014", "submission=model-b")
+        status, out, errors = command("evaluate", *places, *data, *chosen)
+        assert (status, errors) == (0, [])
+        sent = folder_of(out) / f"captions_{split}2014_model-b_results.json"
+        assert f"{sent} can be sent: it has all {len(ids)} images, each once" in out
+        assert [row["image_id"] for row in read_json(sent)] == ids
+    assert "has no reference captions" in out
+    check = (
+        "task=caption",
+        f"predictions={sent}",
+        f"references={tmp_path / 'coco' / 'annotations'}/image_info_test2014.json",
+    )
+    assert command("evaluate", f"paths.root={tmp_path}", *check)[0] == 0
 
 
 @pytest.mark.parametrize(

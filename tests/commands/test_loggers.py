@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from clipmapper.data.images import load_rgb
 from clipmapper.files import read_json
 
 LOGGERS = ("wandb", "tensorboard")
+Command = Callable[..., tuple[int, str, list[str]]]
 
 
 @dataclass
@@ -112,6 +114,18 @@ def test_a_training_logs_config_curves_scores_a_table_and_pictures(name: str, ti
     for picture, text in examples:
         np.testing.assert_array_equal(picture, np.asarray(load_rgb(images[answers[text]])))
     assert len({answers[text] for _, text in examples}) == 8  # not eight questions about one image
+
+
+def test_an_evaluation_logs_config_and_final_scores(name: str, tiny: Tiny, tmp_path: Path, command: Command) -> None:
+    tiny.train(tmp_path / "trained")
+    log = (f"logger={name}", "logger.offline=true", f"hydra.run.dir={tmp_path / 'run'}")
+    status, _, errors = command("evaluate", *tiny.overrides, f"checkpoint={tmp_path / 'trained'}", *log)
+    assert (status, errors) == (0, [])
+    logged = read(name, tmp_path / "run")
+    assert within({"split": "test"}, logged.config)
+    scores = read_json(tmp_path / "run" / "metrics.json")["test"]
+    assert logged.last("final/test/accuracy") == pytest.approx(scores["accuracy"])
+    assert dict(map(tuple, logged.tables["scores"]))["test/questions"] in (60, "60.0")
 
 
 def test_a_captioner_logs_its_captions(name: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,8 @@ def results(model: Path, root: Path, command: Command) -> Path:
     shutil.copy(data / "v2_OpenEnded_shapes_test_questions.json", folder / "questions.json")
     shutil.copy(data / "v2_shapes_test_annotations.json", folder / "annotations.json")
     shutil.copy(data / "captions_shapes_test.json", folder / "captions.json")
+    shutil.copy(data / "captions_shapes_test.json", folder / "image_info_test2014.json")
+    shutil.copy(folder / "submission.json", folder / "captions_test2014_my-model_results.json")
     return folder
 
 
@@ -156,9 +158,9 @@ def made(folder: Path, root: Path, command: Command, script: str, *overrides: st
 
 
 def vqav2(root: Path) -> Path:
-    """Write twelve images with two questions about each, in the layout of VQAv2."""
+    """Write eighteen images with two questions about each, in the layout of VQAv2."""
     if not (folder := root / "vqav2").exists():
-        write_vqav2(folder)
+        write_vqav2(folder, splits=("train2014", "val2014", "test2015"))
     return folder
 
 
@@ -174,4 +176,19 @@ def coco(root: Path) -> Path:
             about = {"cocoid": cocoid, "split": split, "filepath": filepath, "filename": filename}
             images.append({**about, "sentences": sentences})
         (folder / "dataset_coco.json").write_text(json.dumps({"images": images}))
+        for split in ("train2014", "val2014", "test2014"):
+            own_files(folder, split)
     return folder
+
+
+def own_files(folder: Path, split: str) -> None:
+    """Write COCO's own file of a split: its captions, or the list of the images of a test split, which are copied."""
+    if split == "test2014":
+        shutil.copytree(folder / "images" / "val2014", folder / "images" / split)
+    names = sorted(path.name for path in (folder / "images" / split).iterdir())
+    start = 100 if split == "test2014" else 0
+    images = [{"id": start + int(Path(name).stem), "file_name": name} for name in names]
+    said = [{"id": each["id"], "image_id": each["id"], "caption": "A red kite."} for each in images]
+    kind, content = ("image_info", {}) if split == "test2014" else ("captions", {"annotations": said})
+    (folder / "annotations").mkdir(exist_ok=True)
+    (folder / "annotations" / f"{kind}_{split}.json").write_text(json.dumps({"images": images, **content}))

@@ -25,6 +25,7 @@ from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.data import CaptionedImages, TaskData, check_length, prepare_images
 from clipmapper.tasks.caption.decoding import caption_images
 from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption, load_caption
+from clipmapper.tasks.submission import Submission
 from clipmapper.training.batches import in_order
 from clipmapper.training.trainer import connect
 
@@ -178,9 +179,10 @@ def examples(data: TaskData, run: Path, count: int) -> list[tuple[ImageSource, s
     return [(images[row["image_id"]], row["caption"]) for row in rows[:: -(-len(rows) // count)]]
 
 
-def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
-    """Write a checkpoint's captions of a split, and print and write their scores."""
+def score_checkpoint(config: EvaluateConfig, run: Path) -> dict[str, Any]:
+    """Write a checkpoint's captions of a split; print, write and return their scores, if there are references."""
     assert isinstance(config.task, CaptionTaskConfig)
+    submission = Submission.planned(config)
     device = connect(config.trainer)
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
@@ -191,9 +193,12 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
     judge = caption_judge(config.data, config.split)
     scores = evaluate_captions(model, images, training, config.task.max_length, run, config.split, judge)
     if together.rank() > 0:
-        return
+        return {}
+    if submission is not None:
+        submission.write(run / f"submission_{config.split}.json", CAPTIONS)
     if scores is None:
         print(f"{config.data.name} {config.split} has no reference captions: wrote only the model's captions")
-        return
+        return {}
     write_metrics(run / "metrics.json", {config.split: scores, "checkpoint": str(checkpoint)}, asdict(config))
     print_scores(f"{config.data.name} {config.split}", scores)
+    return {config.split: scores}

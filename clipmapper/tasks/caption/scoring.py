@@ -1,29 +1,37 @@
-"""Caption metrics of a result file from any model; needs neither a checkpoint nor images."""
+"""Caption metrics, or a check, of a result file from any model; needs neither a checkpoint nor images."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from clipmapper.config.schema import EvaluateConfig
-from clipmapper.data.caption_files import CaptionData, read_coco_captions, read_karpathy
+from clipmapper.data.caption_files import IMAGE_INFO, CaptionData, read_coco_captions, read_karpathy
 from clipmapper.errors import UserError
 from clipmapper.files import CAPTIONS, read_json, read_results, write_metrics
 from clipmapper.metrics.captions import CaptionScores, score_captions, summary
 from clipmapper.tasks.caption.evaluation import print_scores
+from clipmapper.tasks.submission import check_captions
 
 
-def score_result_file(config: EvaluateConfig, run: Path) -> None:
-    """Print and write the caption metrics of the result file that the config names.
+def score_result_file(config: EvaluateConfig, run: Path) -> dict[str, Any]:
+    """Print, write and return the caption metrics of the result file that the config names, or check the file.
 
     Raises:
         UserError: A file is not named in the config, or :func:`score_caption_files` refuses the files.
     """
     if not (config.predictions and config.references) or config.questions or config.annotations:
         raise UserError("scoring captions needs these two: predictions=FILE references=FILE")
+    if config.submission is not None:
+        raise UserError("submission=NAME is for the captions of a checkpoint: leave it out with predictions=FILE")
+    if Path(config.references).name.startswith(IMAGE_INFO):
+        check_captions(Path(config.predictions), Path(config.references))
+        return {}
     scores = summary(score_caption_files(Path(config.predictions), Path(config.references), config.split))
     write_metrics(run / "metrics.json", {"predictions": scores}, asdict(config))
     print_scores(config.predictions, scores)
+    return {"predictions": scores}
 
 
 def score_caption_files(predictions: Path, references: Path, split: str) -> CaptionScores:

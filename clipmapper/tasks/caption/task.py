@@ -63,17 +63,17 @@ class CaptionTask:
 
         return examples(data, run, count)
 
-    def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
+    def score_checkpoint(self, config: EvaluateConfig, run: Path) -> dict[str, Any]:
         """Write a checkpoint's captions of a split, and their caption metrics."""
         from clipmapper.tasks.caption.evaluation import score_checkpoint
 
-        score_checkpoint(config, run)
+        return score_checkpoint(config, run)
 
-    def score_files(self, config: EvaluateConfig, run: Path) -> None:
+    def score_files(self, config: EvaluateConfig, run: Path) -> dict[str, Any]:
         """Score a caption result file against a file of reference captions."""
         from clipmapper.tasks.caption.scoring import score_result_file
 
-        score_result_file(config, run)
+        return score_result_file(config, run)
 
     def load(self, path: Path, config: Config | None = None) -> CLIPMapperCaption:
         """Load the whole model of a checkpoint, frozen and in evaluation mode."""

@@ -18,6 +18,7 @@ from clipmapper.files import ANSWERS, read_json, write_json, write_metrics, writ
 from clipmapper.metrics.vqa import VQAScore, print_score, score_predictions, summary
 from clipmapper.process import together
 from clipmapper.process.together import mine, shared_out
+from clipmapper.tasks.submission import Submission
 from clipmapper.tasks.vqa.answers import AnswerVocabulary
 from clipmapper.tasks.vqa.data import TaskData, VQADataset, prepare_split
 from clipmapper.tasks.vqa.model import VQAMapper, load_vqa
@@ -109,8 +110,9 @@ def examples(data: TaskData, run: Path, count: int) -> list[tuple[ImageSource, s
     ]
 
 
-def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
-    """Write a checkpoint's answers to a split and print their official accuracy."""
+def score_checkpoint(config: EvaluateConfig, run: Path) -> dict[str, Any]:
+    """Write a checkpoint's answers to a split; print and return their official accuracy, if there are human answers."""
+    submission = Submission.planned(config)
     device = connect(config.trainer)
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
@@ -121,10 +123,14 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> None:
         print(words, flush=True)
     score = evaluate(model.trained, dataset, model.answers, run, config.split)
     if together.rank() > 0:
-        return
+        return {}
+    if submission is not None:
+        submission.write(run / f"submission_{config.split}.json", ANSWERS)
     if score is None:
         print(f"{config.data.name} {config.split} has no human answers: wrote the predictions only")
-        return
+        return {}
     about = {"checkpoint": str(checkpoint), "question_words": None if words is None else words.entry()}
-    write_metrics(run / "metrics.json", {config.split: summary(score), **about}, asdict(config))
+    scores = {config.split: summary(score)}
+    write_metrics(run / "metrics.json", scores | about, asdict(config))
     print_score(f"{config.data.name} {config.split}", score)
+    return scores

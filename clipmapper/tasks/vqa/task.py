@@ -62,17 +62,17 @@ class VQATask:
 
         return examples(data, run, count)
 
-    def score_checkpoint(self, config: EvaluateConfig, run: Path) -> None:
+    def score_checkpoint(self, config: EvaluateConfig, run: Path) -> dict[str, Any]:
         """Write a checkpoint's answers to a split, and their official accuracy."""
         from clipmapper.tasks.vqa.evaluation import score_checkpoint
 
-        score_checkpoint(config, run)
+        return score_checkpoint(config, run)
 
-    def score_files(self, config: EvaluateConfig, run: Path) -> None:
+    def score_files(self, config: EvaluateConfig, run: Path) -> dict[str, Any]:
         """Score a VQA result file against official question and annotation files."""
         from clipmapper.tasks.vqa.scoring import score_result_file
 
-        score_result_file(config, run)
+        return score_result_file(config, run)
 
     def load(self, path: Path, config: Config | None = None) -> CLIPMapperVQA:
         """Load the whole model of a checkpoint, frozen and in evaluation mode."""
