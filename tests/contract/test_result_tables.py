@@ -8,6 +8,9 @@ from types import ModuleType
 import pytest
 from public import PROJECT
 
+from clipmapper.files import read_json
+from clipmapper.storage.tables import read_table
+
 SCRIPT = PROJECT / "docs" / "results" / "write_tables.py"
 
 
@@ -44,3 +47,13 @@ def test_only_what_is_between_the_marks_is_replaced(script: ModuleType) -> None:
 def test_the_committed_results_are_small() -> None:
     files = [path for path in (PROJECT / "docs" / "results" / "data").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 30e6
+
+
+def test_every_committed_result_has_a_checksum(capsys: pytest.CaptureFixture[str]) -> None:
+    """Reading verifies it, and a file without one would be named on stderr."""
+    read = {".parquet": read_table, ".json": lambda path: read_json(path, own=True)}
+    files = [path for path in (PROJECT / "docs" / "results" / "data").rglob("*") if path.suffix in read]
+    for path in files:
+        read[path.suffix](path)
+    assert len(files) > 20
+    assert capsys.readouterr().err == ""

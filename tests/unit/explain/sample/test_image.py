@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipmapper.data.images import FileImage, load_rgb
+from clipmapper.data.images import BadImage, FileImage, load_rgb
 from explain.sample.image import opened
 
 NOISE = np.random.default_rng(0).integers(0, 256, (16, 24, 4), np.uint8)
@@ -57,13 +57,21 @@ def test_all_readers_give_the_same_pixels(name: str, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(each), np.asarray(found[0]))
 
 
-def test_a_damaged_file_and_pixels_without_a_range_are_refused(tmp_path: Path) -> None:
+def test_a_png_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
+    """A decoder does not compare it, and would show what is damaged."""
     file = tmp_path / "image.png"
     RGB.save(file)
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1  # its checksum differs
+    content[content.index(b"IEND") - 8] ^= 1  # in the checksum of the pixels, before the length of the last chunk
     file.write_bytes(content)
+    with Image.open(file) as undetected:
+        undetected.load()
     with pytest.raises(ValueError, match=r"image\.png: cannot be read as an image$"):
         opened(file)
+    with pytest.raises(BadImage, match=r"image\.png: "):
+        load_rgb(FileImage(file))
+
+
+def test_pixels_without_a_range_are_refused() -> None:
     with pytest.raises(ValueError, match="the image: floating-point pixels have no known range, save them as"):
         opened(Image.fromarray(NOISE[..., 0].astype(np.float32)))
