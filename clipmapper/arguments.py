@@ -29,6 +29,8 @@ AS_TYPED = frozenset(
         *("encoder.weights", "model.path", "model.weights", "logger.project", "hydra.run.dir", "hydra.sweep.dir"),
     )
 )
+#: Options of the commands' own, and the arguments that they stand for.
+FLAGS = {"--yes": "yes=true"}
 #: Keys with lists whose items are taken as typed.
 LISTS_AS_TYPED = frozenset({"runs", "shared"})
 
@@ -47,6 +49,7 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: An option is unknown, an argument is not ``KEY=VALUE``, or a list is given for a config group.
     """
+    arguments = [FLAGS.get(argument, argument) for argument in arguments]
     options = _options(arguments)
     sweep = options.multirun or "hydra.mode=MULTIRUN" in options.overrides
     given = set(options.overrides)

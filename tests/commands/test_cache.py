@@ -100,7 +100,7 @@ def test_without_a_terminal_nothing_is_removed_unless_it_is_told_to(
     assert "3 parts with" in errors[0]
     assert "give yes=true" in errors[0]
     assert (cache / EARLIER).exists()
-    status, out, errors = run(command, cache, "do=prune", "unused_days=30", "yes=true")
+    status, out, errors = run(command, cache, "do=prune", "unused_days=30", "--yes")
     assert (status, errors) == (0, [])
     assert parts(out) == {NAME: "store", "hashes": "index"}
     assert [path.name for path in (cache / "stores").iterdir()] == [NAME]
