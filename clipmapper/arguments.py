@@ -26,7 +26,8 @@ AS_TYPED = frozenset(
         *("predictions", "questions", "annotations", "references"),
         *("data.root", "data.file", "data.answers_file", "data.images", "data.karpathy", "data.captions"),
         *("paths.root", "paths.runs", "paths.data", "paths.cache"),
-        *("encoder.weights", "model.path", "model.weights", "logger.project", "hydra.run.dir", "hydra.sweep.dir"),
+        *("encoder.model", "encoder.weights", "model.path", "model.architecture", "model.weights"),
+        *("logger.project", "hydra.run.dir", "hydra.sweep.dir"),
     )
 )
 #: Options of the commands' own, and the arguments that they stand for.

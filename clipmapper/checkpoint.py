@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from clipmapper.config.schema import Config, EncoderConfig
+from clipmapper.encoder.folders import is_folder
 from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
 from clipmapper.finite import check_finite
@@ -110,7 +111,9 @@ def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
     """Raise UserError if the config's task, mapper or encoder differs from the checkpoint's (except for dropout)."""
     expected: dict[str, Any] = {f"mapper.{key}": value for key, value in asdict(config.mapper).items()}
     held: dict[str, Any] = {f"mapper.{key}": value for key, value in about["mapper"].items()}
-    expected["encoder.model"], held["encoder.model"] = config.encoder.model, about["encoder"]["model"]
+    trained, chosen = about["encoder"]["model"], config.encoder.model
+    if not (is_folder(chosen) and "/" in trained):  # a folder may have moved; its content is compared when it is loaded
+        expected["encoder.model"], held["encoder.model"] = chosen, trained
     identity = config.task.identity()
     differing = [key for key, value in identity.items() if value != about.get(key)]
     differing += [key for key in expected if expected[key] != held.get(key) and key != "mapper.dropout"]

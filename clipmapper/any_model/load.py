@@ -13,7 +13,9 @@ from torch import nn
 from clipmapper.config.explain import AnyModelConfig
 from clipmapper.config.schema import HuggingFaceConfig, OpenClipConfig
 from clipmapper.encoder.load import fingerprint, use
-from clipmapper.encoder.open_clip_models import activation_note, load_open_clip
+from clipmapper.encoder.open_clip_models import activation_note, check_source, load_open_clip, load_tokenizer
+from clipmapper.encoder.timm_tower import vision_tower
+from clipmapper.encoder.towers import TextTower
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
 from clipmapper.files import check_regular
@@ -100,12 +102,16 @@ def load_hugging_face(path: str) -> LoadedModel:
 
 
 def _open_clip(config: OpenClipConfig) -> LoadedModel:
-    model = load_open_clip(Source.of(config))
+    source = check_source(Source.of(config))
+    model = load_open_clip(source)
+    text = getattr(model, "text", model)
+    if vision_tower(model.visual).first != 1 or TextTower(text).fills_context:
+        raise UserError(f"{source.model} is no plain CLIP, which model=open_clip explains; give model=huggingface")
     settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
     preprocess = open_clip.transform.image_transform_v2(settings, is_train=False)
-    processor = (preprocess, open_clip.get_tokenizer(config.architecture))
-    name = config.architecture + activation_note(model.visual, config.architecture)
-    return LoadedModel(model.eval(), processor, f"{name}, {config.weights}", True, config.layers)
+    processor = (preprocess, load_tokenizer(source))
+    name = config.architecture + activation_note(text, source.name)
+    return LoadedModel(model.eval(), processor, f"{name}, {source.weights}", True, config.layers)
 
 
 def _settings(processor: Any) -> str:

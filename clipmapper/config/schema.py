@@ -75,8 +75,8 @@ class TrainedWithConfig:
 class EncoderConfig(TrainedWithConfig):
     """An open_clip model and the cache of its features."""
 
-    model: str = text()  # name in open_clip
-    weights: str = path()  # embedded, a local file, or a hub tag such as openai
+    model: str = text()  # name in open_clip, or a folder: FOLDER, local-dir:FOLDER or hf-hub:ORG/NAME
+    weights: str | None = path()  # embedded, a local file, or a hub tag such as openai; None: those of the folder
     feature_dtype: str = choice("float32", "float16")  # dtype of the cached features
     batch_size: int = whole(1, MOST_IN_BATCH)  # images encoded together
 
@@ -104,8 +104,8 @@ class HuggingFaceConfig(ModelConfig):
 class OpenClipConfig(ModelConfig, TrainedWithConfig):
     """A dual encoder of open_clip."""
 
-    architecture: str = text()  # name in open_clip
-    weights: str = path()  # embedded, a local file, or a tag such as openai
+    architecture: str = text()  # as encoder.model
+    weights: str | None = path()  # as encoder.weights
 
     def __post_init__(self) -> None:
         self.check_trained_with("model")

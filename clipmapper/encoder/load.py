@@ -15,8 +15,11 @@ from xxhash import xxh3_128
 
 from clipmapper.config.schema import BaseConfig, EncoderConfig
 from clipmapper.config.trainer import TrainerConfig
-from clipmapper.encoder.open_clip_models import activation_note, check_source, load_open_clip
-from clipmapper.encoder.towers import TextTower, VisionTower
+from clipmapper.encoder.folders import text_config
+from clipmapper.encoder.hub_tokenizer import HubTokenizer
+from clipmapper.encoder.open_clip_models import activation_note, check_source, load_open_clip, load_tokenizer
+from clipmapper.encoder.timm_tower import vision_tower
+from clipmapper.encoder.towers import TextTower
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
 
@@ -38,11 +41,14 @@ class TextBatch:
 
 
 class FrozenClip(nn.Module):
-    """A CLIP model that is never trained: both towers, with CLIP's preprocessing and tokenizer (BPE)."""
+    """A CLIP model that is never trained: both towers, with the model's preprocessing and tokenizer.
+
+    The tokenizer is CLIP's own BPE, or a :class:`~clipmapper.encoder.hub_tokenizer.HubTokenizer`.
+    """
 
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str):
         super().__init__()
-        self.vision = VisionTower(model.visual)
+        self.vision = vision_tower(model.visual)
         self.text = TextTower(getattr(model, "text", model))
         self.preprocess = preprocess
         self.tokenizer = tokenizer
@@ -51,11 +57,11 @@ class FrozenClip(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def of(cls, model: Any, name: str) -> FrozenClip:
-        """Return an open_clip model as a frozen encoder, with its own preprocessing and tokenizer."""
+    def of(cls, model: Any, name: str, tokenizer: Any = None) -> FrozenClip:
+        """Return an open_clip model as a frozen encoder with its own preprocessing; by default with CLIP's BPE."""
         config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
         transform = open_clip.transform.image_transform_v2(config, is_train=False)
-        return cls(model, transform, open_clip.get_tokenizer(name), name)
+        return cls(model, transform, tokenizer or open_clip.get_tokenizer(name), name)
 
     def train(self, mode: bool = True) -> FrozenClip:
         """Stay in evaluation mode, even if a module that contains the encoder is set to training mode."""
@@ -66,7 +72,12 @@ class FrozenClip(nn.Module):
         return torch.stack([self.preprocess(image) for image in images])
 
     def tokenize(self, texts: list[str]) -> TextBatch:
-        """Tokenize texts at their true lengths; longer ones lose their last sub-words and keep the end token."""
+        """Tokenize texts; those that are longer than the context lose their last sub-words and keep the end token.
+
+        They have their true lengths, unless the text encoder reads padding as a part of a text.
+        """
+        if isinstance(self.tokenizer, HubTokenizer):
+            return TextBatch(*self.tokenizer.batch(texts))
         tok, context = self.tokenizer, self.text.context_length
         encoded = [[tok.sot_token_id, *tok.encode(text), tok.eot_token_id] for text in texts]
         truncated = sum(len(ids) > context for ids in encoded)
@@ -76,9 +87,30 @@ class FrozenClip(nn.Module):
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in encoded])
         return TextBatch(ids, torch.arange(longest) < lengths[:, None], truncated)
 
+    def sub_words(self, texts: TextBatch) -> Tensor:
+        """Return which tokens of texts are their sub-words, bool [B, N]: none that mark a start, an end or padding."""
+        if isinstance(self.tokenizer, HubTokenizer):
+            return texts.valid & self.tokenizer.is_sub_word(texts.ids)
+        inside = texts.valid.clone()
+        inside[:, 0] = False
+        return inside.scatter(1, (texts.valid.sum(1) - 1)[:, None], False)
+
+    def closed_up(self, ids: Tensor, valid: Tensor) -> TextBatch:
+        """Return texts without the tokens that are not valid, which follow the others in each row.
+
+        Args:
+            ids: [B, N].
+            valid: bool [B, N].
+        """
+        if not self.text.fills_context:
+            return TextBatch(ids, valid, 0)
+        room = self.text.context_length - ids.shape[1]
+        padded = nn.functional.pad(ids.masked_fill(~valid, self.tokenizer.pad), (0, room), value=self.tokenizer.pad)
+        return TextBatch(padded, torch.ones_like(padded, dtype=torch.bool), 0)
+
     def fingerprint(self) -> str:
         """Return a hash that changes with every weight, the preprocessing, the activation and the architecture."""
-        about = f"{self.name} {self.preprocess}{activation_note(self.vision.visual, self.name)}"
+        about = f"{self.name} {self.preprocess}{activation_note(self.text.text, self.name)}"
         quick = xxh3_128()  # ten times as fast, so that asking again costs little
         for piece in _pieces(self, about):
             quick.update(piece)
@@ -108,16 +140,28 @@ def load_encoder(config: EncoderConfig) -> FrozenClip:
     Raises:
         UserError: See :func:`~clipmapper.encoder.open_clip_models.load_open_clip`.
     """
-    return FrozenClip.of(load_open_clip(Source.of(config)), config.model)
+    source = check_source(Source.of(config))
+    model = load_open_clip(source)
+    return FrozenClip.of(model, source.name, load_tokenizer(source))
 
 
-def check_encoder(config: EncoderConfig) -> None:
+def check_encoder(config: EncoderConfig, generates: bool = False) -> None:
     """Check the names in a config, so that a wrong one is reported before any data is read.
 
+    Args:
+        config: The encoder's config.
+        generates: Whether captions are generated with the encoder.
+
     Raises:
-        UserError: See :func:`~clipmapper.encoder.open_clip_models.check_source`.
+        UserError: The encoder cannot generate captions; see also
+            :func:`~clipmapper.encoder.open_clip_models.check_source`.
     """
-    check_source(Source.of(config))
+    source = check_source(Source.of(config))
+    about = text_config(source)
+    if generates and (about.get("no_causal_mask") or about.get("hf_tokenizer_name")):
+        raise UserError(
+            f"{source.model}: captions need a causal text encoder with CLIP's own BPE; choose one such as ViT-B-32"
+        )
 
 
 def use(config: BaseConfig) -> torch.device:

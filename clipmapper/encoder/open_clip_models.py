@@ -1,4 +1,7 @@
-"""Loading of open_clip models by name, with the embedded weights, those of a local file, or those of a hub tag."""
+"""Loading of open_clip models by name, with the embedded weights, those of a local file, or those of a hub tag.
+
+Models that are folders (:mod:`clipmapper.encoder.folders`) have an architecture of their own and a local file.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ from typing import Any
 import open_clip
 
 from clipmapper.config.schema import TrainedWithConfig
+from clipmapper.encoder.folders import resolved, text_config, tokenizer_folder
+from clipmapper.encoder.hub_tokenizer import HubTokenizer
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, EMBEDDED_WEIGHTS, register_embedded
-from clipmapper.encoder.towers import TextTower, VisionTower
-from clipmapper.encoder.trained_with import Source, trained_with
+from clipmapper.encoder.timm_tower import vision_tower
+from clipmapper.encoder.towers import TextTower
+from clipmapper.encoder.trained_with import BESIDE, Source, trained_with
 from clipmapper.encoder.weights_file import fill, read_file
 from clipmapper.errors import UserError, reason
 from clipmapper.finite import check_finite
@@ -23,26 +29,30 @@ def load_open_clip(source: Source) -> Any:
     """Load an open_clip model, with the settings of its preprocessing but without its tokenizer.
 
     Raises:
-        UserError: open_clip has no such architecture, its tokenizer is not CLIP's own BPE, or its towers are not
-            supported (:mod:`clipmapper.encoder.towers`); the weights are ``embedded`` and belong to another
-            architecture; or they are missing, damaged, NaN, of another architecture or activation, or cannot be
-            downloaded.
+        UserError: open_clip has no such architecture, or its towers are not supported
+            (:mod:`clipmapper.encoder.towers`); the weights are ``embedded`` and belong to another architecture; or they
+            are missing, damaged, NaN, of another architecture or activation, or cannot be downloaded.
     """
-    check_source(source)
+    source = check_source(source)
     if source.weights == "embedded":
         source = replace(source, weights=str(EMBEDDED_WEIGHTS))
     return _from_hub(source) if source.weights in _tags(source) else _from_file(source)
 
 
-def check_source(source: Source) -> None:
+def check_source(source: Source) -> Source:
     """Check what is known of an encoder before its weights are read, which takes no time.
 
+    Returns:
+        The source as :func:`~clipmapper.encoder.folders.resolved` returns it.
+
     Raises:
-        UserError: open_clip has no such architecture, or its tokenizer is not CLIP's own BPE; the weights are neither
-            a file nor a tag, or ``embedded`` and belong to another architecture or activation.
+        UserError: open_clip has no such architecture or folder, or its text encoder is another model; the weights are
+            neither a file nor a tag, or ``embedded`` and belong to another architecture or activation.
     """
     register_embedded()
+    source = resolved(source)
     _check_name(source)
+    assert source.weights is not None
     if source.weights == "embedded":
         if source.name != EMBEDDED_MODEL:
             owner = replace(source, name=EMBEDDED_MODEL).model
@@ -60,15 +70,45 @@ def check_source(source: Source) -> None:
             f"{source.file} is neither a file nor a hub tag of {source.name} (tags: {tags}): "
             "give the path of a weights file or one of the tags"
         )
+    return source
+
+
+def load_tokenizer(source: Source) -> Any:
+    """Return the tokenizer of a source that was checked: CLIP's own BPE, or a :class:`HubTokenizer`.
+
+    Raises:
+        UserError: ``transformers`` is not installed, or the files of the tokenizer are missing or damaged.
+    """
+    about = text_config(source)
+    name = about.get("hf_tokenizer_name")
+    if not name:
+        return open_clip.get_tokenizer(source.name)
+    folder = tokenizer_folder(source)
+    options = {"clean": "whitespace", **about.get("tokenizer_kwargs", {})}
+    context = about.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+    mode = {"tokenizer_mode": about["tokenizer_mode"]} if about.get("tokenizer_mode") else {}
+    try:
+        whole = open_clip.tokenizer.HFTokenizer(str(folder or name), context_length=context, **mode, **options)
+    except ImportError as error:
+        raise UserError(
+            f'{source.model} has a tokenizer of transformers, which is not installed: pip install -e ".[transformers]"'
+        ) from error
+    except Exception as error:  # damaged files raise errors of many types, and so does the client of the hub
+        where = folder or f"{name} on the hub"
+        raise UserError(
+            f"{source.model}: its tokenizer, {where}, cannot be read ({reason(error)}); run clipmapper fetch where "
+            "there is a network, or put tokenizer.json and tokenizer_config.json beside the weights"
+        ) from error
+    return HubTokenizer(whole, fills_context=about.get("pool_type", "argmax") == "last")
 
 
 def _tags(source: Source) -> list[str]:
     return list(open_clip.list_pretrained_tags_by_model(source.name))
 
 
-def activation_note(visual: Any, name: str) -> str:
-    """Return the activation of an image encoder as text; nothing if it is that of the architecture ``name``."""
-    quick_gelu = isinstance(visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
+def activation_note(text: Any, name: str) -> str:
+    """Return the activation of a text encoder as text; nothing if it is that of the architecture ``name``."""
+    quick_gelu = isinstance(text.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
     return "" if quick_gelu == _quick_gelu(name) else f" quick_gelu={quick_gelu}"
 
 
@@ -76,33 +116,40 @@ def _check_name(source: Source) -> None:
     name, known = source.name, open_clip.list_models()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3) or known[:3]
-        raise UserError(f"open_clip has no model {name}; similar names: {', '.join(close)}")
-    text = open_clip.get_model_config(name)["text_cfg"]
-    if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
-        raise UserError(f"{source.model} does not use CLIP's own BPE: choose a plain CLIP model")
+        raise UserError(
+            f"open_clip has no model {name}, and there is no such folder; similar names: {', '.join(close)}"
+        )
+    if other := text_config(source).get("hf_model_name"):
+        raise UserError(f"{source.model} has the text encoder {other} of transformers: choose one of open_clip's own")
 
 
 def _from_file(source: Source) -> Any:
-    model = _created(source.name)  # raises an error for an unsupported model before any weights are read
+    model = _created(source)  # raises an error for an unsupported model before any weights are read
     file = read_file(source)
     settings = trained_with(source, file.openai)
     if settings.quick_gelu != _quick_gelu(source.name):
-        model = _created(source.name, quick_gelu=settings.quick_gelu)
+        model = _created(source, quick_gelu=settings.quick_gelu)
     fill(model, file, source)
     _set_preprocessing(model, settings)
     return model
 
 
-def _created(name: str, **settings: Any) -> Any:
+def _created(source: Source, **settings: Any) -> Any:
     """Create a supported model, without open_clip's warning about missing weights, which are loaded later."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        model = open_clip.create_model(name, **settings)
+        model = open_clip.create_model(source.name, **settings)
+    except Exception as error:  # the config of a folder may hold anything
+        if source.typed is None:
+            raise
+        raise UserError(
+            f"{source.model}: open_clip cannot create what its {BESIDE} describes ({reason(error)}); correct it"
+        ) from error
     finally:
         logger.setLevel(level)
-    VisionTower(model.visual), TextTower(getattr(model, "text", model))  # which raise an error for other towers
+    vision_tower(model.visual), TextTower(getattr(model, "text", model))  # which raise an error for other towers
     return model
 
 
@@ -114,7 +161,7 @@ def _set_preprocessing(model: Any, settings: TrainedWithConfig) -> None:
 
 
 def _from_hub(source: Source) -> Any:
-    _created(source.name)  # raises an error for an unsupported model before any weights are downloaded
+    _created(source)  # raises an error for an unsupported model before any weights are downloaded
     activation = {} if source.given.quick_gelu is None else {"quick_gelu": source.given.quick_gelu}
     try:
         model = open_clip.create_model(source.name, pretrained=source.weights, **activation)

@@ -34,19 +34,32 @@ def merge_clip_pieces(pieces: Sequence[str], scores: Sequence[float]) -> list[tu
     return [(_decode(word), score) for word, score in merged]
 
 
+def spelled(ids: Sequence[int], tokenizer: Any) -> list[str]:
+    """Return the tokens of a text as CLIP's BPE spells them.
+
+    Args:
+        ids: Token ids.
+        tokenizer: CLIP's tokenizer, or a :class:`~clipmapper.encoder.hub_tokenizer.HubTokenizer`.
+    """
+    if hasattr(tokenizer, "pieces"):
+        pieces: list[str] = tokenizer.pieces(ids)
+        return pieces
+    return [tokenizer.decoder[number] for number in ids]
+
+
 def clip_words(ids: Sequence[int], tokenizer: Any, first: int) -> list[Word]:
     """Return the words of a text with the positions of their sub-words.
 
     Args:
         ids: Token ids of the text, without start and end tokens.
-        tokenizer: CLIP's tokenizer.
+        tokenizer: The encoder's tokenizer.
         first: Position of the first token of ``ids``.
     """
     words: list[Word] = []
-    start = 0
-    for place, number in enumerate(ids, 1):
-        if tokenizer.decoder[number].endswith(END) or place == len(ids):
-            word = "".join(tokenizer.decoder[each].removesuffix(END) for each in ids[start:place])
+    start, pieces = 0, spelled(ids, tokenizer)
+    for place, piece in enumerate(pieces, 1):
+        if piece.endswith(END) or place == len(ids):
+            word = "".join(each.removesuffix(END) for each in pieces[start:place])
             words.append((_decode(word), range(first + start, first + place)))
             start = place
     return words
@@ -71,3 +84,4 @@ def _byte_characters() -> dict[str, int]:
 
 
 BYTES = _byte_characters()
+CHARACTERS = {byte: character for character, byte in BYTES.items()}

@@ -1,8 +1,9 @@
 """The two transformers of an open_clip model, computed with this project's attention functions.
 
-open_clip's blocks do not return attention probabilities, so their weights are used here instead. Only plain CLIP towers
-are supported: a vision transformer with a class token, and a causal text transformer. Other towers raise an error,
-since their results would be wrong.
+open_clip's blocks do not return attention probabilities, so their weights are used here instead. Supported are vision
+transformers with a class token (those of timm: :mod:`clipmapper.encoder.timm_tower`), causal text transformers that are
+read at their end token, and text transformers that are read at their last position, as in SigLIP. Other towers raise an
+error, since their results would be wrong.
 """
 
 from __future__ import annotations
@@ -19,33 +20,63 @@ from explain.capture.recording import active_recorder
 
 
 class VisionTower(nn.Module):
-    """Image encoder: pixels [B, 3, H, W] → class token and patches after the final layer norm, [B, 1 + P, D]."""
+    """Image encoder: pixels [B, 3, H, W] → tokens after the final layer norm, [B, F + P, D].
+
+    First are the F tokens that are no patches, here the class token, then P patches row by row. If the model has its
+    final norm after the pooling, the tokens are those before the norm.
+    """
 
     visual: Any
+    first = 1  #: number F of tokens before the patches
 
     def __init__(self, visual: Any):
         super().__init__()
         plain = hasattr(visual, "class_embedding") and getattr(visual, "attn_pool", None) is None
-        if not plain or visual.pool_type != "tok" or getattr(visual, "final_ln_after_pool", False):
-            raise UserError(
-                f"image encoder {type(visual).__name__} is not a vision transformer with a class token: "
-                "choose one like ViT-B-32, ViT-B-16 or ViT-L-14"
-            )
+        if not plain or visual.pool_type not in ("tok", "avg"):
+            raise unsupported_image_encoder(type(visual).__name__)
         self.visual = visual
         self.blocks = _checked_blocks(visual.transformer)
+        self._norm_after_pooling = bool(getattr(visual, "final_ln_after_pool", False))
 
     @property
     def token_count(self) -> int:
-        """Number of tokens of an image, 1 + P: the class token and the patches."""
+        """Number of tokens of an image, F + P."""
         return int(self.visual.positional_embedding.shape[0])
+
+    @property
+    def patches(self) -> int:
+        """Number P of patches of an image."""
+        return self.token_count - self.first
 
     @property
     def width(self) -> int:
         """Number of channels D of a token."""
         return int(self.visual.positional_embedding.shape[1])
 
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of the patches."""
+        rows, cols = self.visual.grid_size
+        return int(rows), int(cols)
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        height, width = self.visual.patch_size
+        return int(height), int(width)
+
+    @property
+    def inputs(self) -> list[nn.Module | nn.Parameter]:
+        """The parts that embed the pixels, before the blocks."""
+        return [self.visual.class_embedding, self.visual.positional_embedding, self.visual.conv1, self.visual.ln_pre]
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm after the blocks."""
+        return self.visual.ln_post
+
     def embed(self, pixels: Tensor) -> Tensor:
-        """Return all embedded tokens with their position embeddings, [B, 1 + P, D]."""
+        """Return all embedded tokens with their position embeddings, [B, F + P, D]."""
         patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
         first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         return torch.cat([first, patches], 1) + self.visual.positional_embedding.to(patches.dtype)
@@ -55,16 +86,22 @@ class VisionTower(nn.Module):
         return self.encode(self.embed(pixels), subset)
 
     def encode(self, x: Tensor, subset: TokenSubset | None = None) -> Tokens:
-        """Encode embedded tokens [B, 1 + P, D] with the transformer, all of them or only those of ``subset``."""
+        """Encode embedded tokens [B, F + P, D] with the transformer, all of them or only those of ``subset``."""
         if subset is None:
             subset = TokenSubset.all_of(x.new_ones(x.shape[:2], dtype=torch.bool))
         else:
             x = take(x, subset.index)
         mask = None if bool(subset.valid.all()) else subset.valid[:, None, None, :]
+        if x.shape[1]:  # without a class token, an image may lose all its tokens
+            x = self.run(x, mask, subset.index)
+        return Tokens(x, subset.valid, subset.index)
+
+    def run(self, x: Tensor, mask: Tensor | None, index: Tensor) -> Tensor:
+        """Run the transformer on embedded tokens [B, K, D], whose places in the image are ``index`` [B, K]."""
         # Recorded after ln_pre: a norm ignores the length of its input E, so Σ_c E · ∂y/∂E would be 0 before it.
-        x = _recorded_inputs("image", self.visual.ln_pre(x))
+        x = recorded_inputs("image", self.visual.ln_pre(x))
         x = run_blocks(self.blocks, x, mask, "image")
-        return Tokens(self.visual.ln_post(x), subset.valid, subset.index)
+        return x if self._norm_after_pooling else self.visual.ln_post(x)
 
     @property
     def shared_projection(self) -> Tensor:
@@ -72,12 +109,32 @@ class VisionTower(nn.Module):
         return self.visual.proj
 
     def pooled(self, tokens: Tokens) -> Tensor:
-        """Return the images' embeddings in CLIP's shared space, [B, E], not normalised."""
-        return tokens.features[:, 0].to(self.visual.proj.dtype) @ self.visual.proj
+        """Return the images' embeddings in the shared space of images and texts, [B, E], not normalised."""
+        if self.visual.pool_type == "tok":
+            found = tokens.features[:, 0]
+        else:
+            kept = tokens.valid[:, self.first :, None]
+            found = (tokens.features[:, self.first :] * kept).sum(1) / kept.sum(1)
+        if self._norm_after_pooling:
+            found = self.visual.ln_post(found)
+        return found.to(self.visual.proj.dtype) @ self.visual.proj
+
+
+def unsupported_image_encoder(what: str) -> UserError:
+    """Return the error for an image encoder that has no tokens, or none that can be traced."""
+    return UserError(
+        f"image encoder {what} has no tokens that can be traced: choose a vision transformer such as ViT-B-32, "
+        "ViT-L-14 or ViT-B-16-SigLIP"
+    )
 
 
 class TextTower(nn.Module):
-    """Causal text encoder: token ids [B, N] of any length → all tokens after the final layer norm, [B, N, D]."""
+    """Text encoder: token ids [B, N] → all tokens after the final layer norm, [B, N, D].
+
+    Causal texts have any length and are read at their end token. Others are always as long as the context
+    (:attr:`fills_context`): what follows the end token is part of the text, every token attends to it, and the last one
+    is read.
+    """
 
     text: Any
 
@@ -85,11 +142,14 @@ class TextTower(nn.Module):
         super().__init__()
         plain = hasattr(text, "token_embedding") and hasattr(text, "positional_embedding")
         pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
-        causal = getattr(text, "attn_mask", None) is not None
-        if not plain or not causal or pool != "argmax" or getattr(text, "cls_emb", None) is not None:
+        self.causal = getattr(text, "attn_mask", None) is not None
+        self.fills_context = pool == "last"
+        at_end = self.causal and pool in ("argmax", "eos")
+        of_class = getattr(text, "cls_emb", None) is not None
+        if not plain or of_class or not (at_end or self.fills_context):
             raise UserError(
-                f"text encoder {type(text).__name__} is not a causal CLIP text transformer read at its end token: "
-                "choose a plain CLIP model"
+                f"text encoder {type(text).__name__} is neither a causal transformer read at its end token nor one "
+                "read at its last position: choose a plain CLIP or SigLIP model"
             )
         self.text = text
         self.blocks = _checked_blocks(text.transformer)
@@ -117,10 +177,11 @@ class TextTower(nn.Module):
         """Encode the tokens of ``subset`` from embedded tokens [B, N, D] with the transformer."""
         x = take(x, subset.index)
         n = x.shape[1]
-        mask = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
+        mask = torch.ones(n, n, dtype=torch.bool, device=x.device).tril() if self.causal else None
         if not bool(subset.valid.all()):
-            mask = mask & subset.valid[:, None, None, :]
-        x = run_blocks(self.blocks, _recorded_inputs("text", x), mask, "text")
+            present = subset.valid[:, None, None, :]
+            mask = present if mask is None else mask & present
+        x = run_blocks(self.blocks, recorded_inputs("text", x), mask, "text")
         return Tokens(self.text.ln_final(x), subset.valid, subset.index)
 
     def next(self, ids: Tensor, place: int, caches: Sequence[KeyValues]) -> Tensor:
@@ -147,7 +208,7 @@ class TextTower(nn.Module):
         return projection.weight.T if isinstance(projection, nn.Linear) else projection
 
     def pooled(self, tokens: Tokens) -> Tensor:
-        """Return the texts' embeddings in CLIP's shared space, [B, E], not normalised."""
+        """Return the texts' embeddings in the shared space of images and texts, [B, E], not normalised."""
         end = take(tokens.features, tokens.last[:, None])[:, 0]
         projection = self.text.text_projection
         return projection(end) if isinstance(projection, nn.Module) else end @ self.shared_projection
@@ -182,7 +243,7 @@ def run_blocks(
     return x
 
 
-def _recorded_inputs(modality: str, embeddings: Tensor) -> Tensor:
+def recorded_inputs(modality: str, embeddings: Tensor) -> Tensor:
     """Pass the embeddings to the active recorder, if any, which makes them require gradients.
 
     Without it, a frozen encoder would not build a graph.

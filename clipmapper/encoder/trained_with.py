@@ -33,9 +33,10 @@ class Source:
     """An open_clip model that a section of the config names."""
 
     section: str  #: ``encoder`` or ``model``
-    name: str  #: of the architecture
-    weights: str
+    name: str  #: of the architecture, or of a folder (:mod:`clipmapper.encoder.folders`)
+    weights: str | None  #: None: those of the folder
     given: TrainedWithConfig  #: what the config says about the training
+    typed: str | None = None  #: the name in the config, if it is that of a folder
 
     @classmethod
     def of(cls, config: EncoderConfig | OpenClipConfig) -> Source:
@@ -48,12 +49,13 @@ class Source:
     @property
     def model(self) -> str:
         """The name of the architecture with its config key, for messages."""
-        return f"encoder.model={self.name}" if self.section == "encoder" else f"model.architecture={self.name}"
+        name = self.typed or self.name
+        return f"encoder.model={name}" if self.section == "encoder" else f"model.architecture={name}"
 
     @property
     def file(self) -> str:
         """The weights with their config key, for messages."""
-        return f"{self.section}.weights={self.weights}"
+        return f"{self.section}.weights={'null' if self.weights is None else self.weights}"
 
 
 def trained_with(source: Source, openai: bool) -> TrainedWithConfig:
@@ -74,7 +76,7 @@ def trained_with(source: Source, openai: bool) -> TrainedWithConfig:
         interpolation="bicubic",
         resize_mode="shortest",
     )
-    beside = Path(source.weights).parent / BESIDE
+    beside = Path(source.weights or "").parent / BESIDE
     if openai or source.name == EMBEDDED_MODEL:
         found = usual
     elif beside.is_file():
@@ -121,29 +123,42 @@ class _Preprocessing(_Part):
 
 
 class _Architecture(_Part):
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)  # open_clip has more keys
+
     embed_dim: int
     vision_cfg: dict[str, Any]
     text_cfg: dict[str, Any]
     quick_gelu: bool = False
 
 
-class _Beside(_Part):
+class About(_Part):
+    """The content of ``open_clip_config.json``."""
+
     model_cfg: _Architecture
     preprocess_cfg: _Preprocessing
 
 
-def _read(path: Path, source: Source) -> TrainedWithConfig:
+def read_beside(path: Path, source: Source) -> About:
+    """Read the file that describes an architecture and how its weights were trained.
+
+    Raises:
+        UserError: The file is damaged.
+    """
     advice = f"correct or remove it, and give {source.section}.quick_gelu, {source.section}.mean and so on instead"
     try:
         if path.stat().st_size > _LARGEST:
             raise UserError(f"{path}: has more than {_LARGEST} bytes, so it is no {BESIDE}; {advice}")
-        about = _Beside.model_validate_json(path.read_bytes())
+        return About.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: {f'{field}: ' if field else ''}{first['msg']}; {advice}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
+
+
+def _read(path: Path, source: Source) -> TrainedWithConfig:
+    about = read_beside(path, source)
     _check_architecture(about.model_cfg, path, source)
     shown = about.preprocess_cfg
     return TrainedWithConfig(

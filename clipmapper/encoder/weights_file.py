@@ -35,7 +35,7 @@ def read_file(source: Source) -> WeightsFile:
     Raises:
         UserError: The file is unreadable or damaged, or contains something else.
     """
-    path = Path(source.weights)
+    path = Path(source.weights or "")
     try:
         check_regular(path, "weights")
         if is_archive(path):
@@ -71,4 +71,5 @@ def fill(model: nn.Module, file: WeightsFile, source: Source) -> None:
 
 
 def _misfit(source: Source, error: Exception) -> UserError:
-    return UserError(f"{source.file} does not contain weights of {source.name} ({reason(error)}); give a matching file")
+    name = source.typed or source.name
+    return UserError(f"{source.file} does not contain weights of {name} ({reason(error)}); give a matching file")

@@ -38,7 +38,7 @@ def words_of(text: str) -> list[str]:
 
 
 def describe(
-    questions: Iterable[str] | None, features: FrozenFeatures, image_ids: Iterable[int]
+    questions: Iterable[str] | None, features: FrozenFeatures, image_ids: Iterable[int], first: int = 1
 ) -> dict[str, list[str] | dict[str, str] | None]:
     """Return the entry ``familiarity`` of a card.
 
@@ -49,6 +49,7 @@ def describe(
         questions: The training questions; None for a task without questions.
         features: Frozen features of the images.
         image_ids: Ids of the training images that could be read.
+        first: Number of image tokens before the patches.
 
     Returns:
         ``words``, sorted, and ``images``, as :meth:`ImageStatistics.entry` gives them; None for what is not known.
@@ -56,14 +57,14 @@ def describe(
     ids = sorted(set(image_ids))
     chosen = np.array([features.place[each] for each in ids[:: math.ceil(len(ids) / MOST_IMAGES)]], np.int64)
     parts = np.split(chosen, range(_AT_ONCE, len(chosen), _AT_ONCE))
-    images = ImageStatistics.fit(np.concatenate([_mean_patch(features.store.gather(part)) for part in parts]))
+    images = ImageStatistics.fit(np.concatenate([_mean_patch(features.store.gather(part), first) for part in parts]))
     words = None if questions is None else sorted({word for text in set(questions) for word in words_of(text)})
     return {"words": words, "images": None if images is None else images.entry()}
 
 
-def _mean_patch(tokens: Tokens) -> np.ndarray:
-    """Return the mean over the patches of image tokens, [B, D]; the class token is left out."""
-    mean: np.ndarray = tokens.features[:, 1:].float().mean(1).cpu().numpy()
+def _mean_patch(tokens: Tokens, first: int) -> np.ndarray:
+    """Return the mean over the patches of image tokens, [B, D]; the ``first`` tokens are no patches."""
+    mean: np.ndarray = tokens.features[:, first:].float().mean(1).cpu().numpy()
     return mean
 
 
@@ -172,7 +173,7 @@ def examine(model: Examined, pixels: Tensor, questions: Sequence[str] | None = N
     known, images = model.familiarity.words, model.familiarity.images
     distances: list[Any] = [None] * len(pixels)
     if images is not None:
-        distances = images.distance(_mean_patch(model.encoder.vision(pixels))).tolist()
+        distances = images.distance(_mean_patch(model.encoder.vision(pixels), model.encoder.vision.first)).tolist()
     if questions is None or known is None:
         return [Finding(None, distance) for distance in distances]
     return [

@@ -12,6 +12,7 @@ import torch
 
 from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder, use
+from clipmapper.errors import UserError
 from clipmapper.features.catalogue import Catalogue
 
 STORES = "stores"  #: folder of the stores in ``paths.cache``
@@ -44,9 +45,14 @@ def ready_encoder(config: Config) -> tuple[FrozenClip, torch.device, Path]:
         The frozen encoder, its device, and the folder of the feature cache.
 
     Raises:
-        UserError: The encoder cannot be loaded (see :func:`~clipmapper.encoder.load.load_encoder`), or there is no such
-            device.
+        UserError: The encoder cannot be loaded (see :func:`~clipmapper.encoder.load.load_encoder`), it has no token
+            that the mapper reads, or there is no such device.
     """
     device = use(config)
     encoder = load_encoder(config.encoder)
+    if not encoder.vision.first and config.mapper.readout != "token":
+        raise UserError(
+            f"mapper.readout={config.mapper.readout}: encoder.model={config.encoder.model} has no class token; "
+            "give mapper.readout=token"
+        )
     return encoder.to(device), device, Path(config.paths.cache)

@@ -39,7 +39,7 @@ class EncoderEntry(TypedDict):
     """The config of the encoder; keys that later versions added may be missing."""
 
     model: str
-    weights: str
+    weights: str | None
     feature_dtype: NotRequired[str]
     batch_size: NotRequired[int]
 

@@ -26,7 +26,7 @@ class Operations:
     def embedding(self) -> int:
         """Count the operations that embed the image's patches."""
         vision = self.model.encoder.vision
-        return 2 * (vision.token_count - 1) * int(vision.visual.conv1.weight.numel())
+        return 2 * vision.patches * int(vision.visual.conv1.weight.numel())
 
     def image(self, tokens: int) -> int:
         """Count the image encoder and the part of the mapper that does not read the text, for ``tokens`` tokens."""

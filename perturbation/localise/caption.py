@@ -152,7 +152,7 @@ def _judge(
     """Yield the numbers of a batch's captions, without words, and then the words that name objects, in chunks."""
     part = _captions_that_name(trained, captioned, scenes)
     yield JudgedWords({}, np.empty((0, 0), np.bool_), [], [], {"true": part.true, "captions": len(part.named)})
-    side = math.isqrt(trained.model.encoder.vision.token_count - 1)
+    side = math.isqrt(trained.model.encoder.vision.patches)
     for chunk in in_chunks(part.batch.captions, config.batch_size):
         batch, named = part.batch.part(chunk), [part.named[k] for k in chunk]
         bound, _ = partners.bind(explainers, batch.items)

@@ -51,7 +51,7 @@ def word_effects(model: CLIPMapperCaption, batch: CaptionedBatch, batch_size: in
         batch: Images with captions that have W words in all.
         batch_size: Number of subsets that are read at once.
     """
-    patches = model.encoder.vision.token_count - 1
+    patches = model.encoder.vision.patches
     without = ~torch.eye(patches, dtype=torch.bool, device=batch.pixels.device)
     kept = torch.cat([without.new_ones(1, patches), without]).expand(len(batch.captions), -1, -1)
     found = CaptionEngine(model, batch_size, 0).token_probabilities(batch.pixels, kept, batch.captions).double()

@@ -37,9 +37,8 @@ def layers_from_the_top(model: Any) -> dict[str, list[Part]]:
     vision, text = model.encoder.vision, model.encoder.text
     found |= _numbered("encoder", _encoder_layers(vision.blocks, text.blocks))
     last = next(name for name in found if name.startswith("encoder"))
-    found[last] += [vision.visual.ln_post, text.text.ln_final]
-    found["embeddings"] = [vision.visual.class_embedding, vision.visual.positional_embedding]
-    found["embeddings"] += [vision.visual.conv1, vision.visual.ln_pre]
+    found[last] += [vision.final_norm, text.text.ln_final]
+    found["embeddings"] = [*vision.inputs]
     found["embeddings"] += [text.text.token_embedding, text.text.positional_embedding]
     return found
 

@@ -7,9 +7,10 @@ import time
 import torch
 from torch import Tensor
 
+from clipmapper.encoder.towers import VisionTower
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch
-from perturbation.removal.engine import CachedInputs, Engine
+from perturbation.removal.engine import CachedInputs, Engine, with_first
 
 CANDIDATES = {"cpu": (8, 16, 32, 64, 128), "cuda": (64, 256, 1024)}
 
@@ -18,7 +19,7 @@ def fastest(model: CLIPMapperVQA, batch: QuestionBatch) -> int:
     """Return the candidate that reads the most subsets per second, for images with half of their patches removed."""
     inputs = Engine(model, len(batch.pixels)).cache(batch.pixels, batch.text)
     candidates = CANDIDATES.get(batch.pixels.device.type, CANDIDATES["cuda"])
-    kept = _random_halves(inputs, _subsets_at_once(Engine(model, max(candidates)), inputs))
+    kept = _random_halves(inputs, model.encoder.vision, _subsets_at_once(Engine(model, max(candidates)), inputs))
     seconds = {
         size: min(_seconds_per_subset(Engine(model, size), inputs, kept) for _ in range(3)) for size in candidates
     }
@@ -27,17 +28,17 @@ def fastest(model: CLIPMapperVQA, batch: QuestionBatch) -> int:
 
 def _subsets_at_once(engine: Engine, inputs: CachedInputs) -> int:
     """Return how many subsets the engine reads at once if each keeps half of the patches and the class token."""
-    tokens = inputs.image_embedded.shape[1]
-    return engine.together(tokens, 1 + tokens // 2)
+    tokens, vision = inputs.image_embedded.shape[1], engine.model.encoder.vision
+    return engine.together(tokens, vision.first + tokens // 2)
 
 
-def _random_halves(inputs: CachedInputs, subsets: int) -> Tensor:
-    """Return kept masks of random halves of the patches, bool [B, M, 1 + P], with B·M at least ``subsets``."""
+def _random_halves(inputs: CachedInputs, vision: VisionTower, subsets: int) -> Tensor:
+    """Return kept masks of random halves of the patches, bool [B, M, F + P], with B·M at least ``subsets``."""
     batch, tokens = inputs.image_embedded.shape[:2]
     generator = torch.Generator().manual_seed(0)
-    draws = torch.rand(batch, -(-subsets // batch), tokens - 1, generator=generator)
+    draws = torch.rand(batch, -(-subsets // batch), tokens - vision.first, generator=generator)
     halves = draws.argsort(2) < tokens // 2
-    return torch.cat([halves.new_ones(*halves.shape[:2], 1), halves], 2).to(inputs.pixels.device)
+    return with_first(halves, vision).to(inputs.pixels.device)
 
 
 def _seconds_per_subset(engine: Engine, inputs: CachedInputs, kept: Tensor) -> float:

@@ -20,7 +20,7 @@ from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.tracing import caption_inputs
 from perturbation.arrays import Array
-from perturbation.removal.engine import distinct, image_without
+from perturbation.removal.engine import distinct, image_without, with_first
 from perturbation.removal.pixels import ImageRemoval, patch_filler
 from perturbation.removal.reader import SubsetOutputs, Subsets
 
@@ -50,7 +50,7 @@ class CaptionEngine:
             whole: The B captions with nothing removed, which are not computed again.
             ids: Ids of the B images; the removals ``mask`` and ``mean`` need none.
         """
-        owners, subsets, places = _distinct_patches(kept)
+        owners, subsets, places = distinct(with_first(kept, self.model.encoder.vision))
         said = [whole[owner] for owner in owners.tolist()]
         for rows, image in self._encoded(pixels, ids, owners, subsets, ~subsets.all(1)):
             for row, caption in zip(rows.tolist(), greedy(self.model, image, self.max_length), strict=True):
@@ -71,7 +71,7 @@ class CaptionEngine:
         """
         inputs = caption_inputs(self.model, captions, pixels.device)
         text = self.model.encoder.text(inputs.text.ids, inputs.text.valid)
-        owners, subsets, places = _distinct_patches(kept)
+        owners, subsets, places = distinct(with_first(kept, self.model.encoder.vision))
         found = torch.empty(len(owners), inputs.classes.shape[1], device=pixels.device)
         for rows, image in self._encoded(pixels, (), owners, subsets, subsets.any(1)):
             owner = owners[rows]
@@ -91,11 +91,6 @@ class CaptionEngine:
         for count in counts[wanted].unique().tolist():
             for rows in (wanted & (counts == count)).nonzero()[:, 0].split(self.batch_size):
                 yield rows, image_without(vision, embedded, owners[rows], subsets[rows], filler)
-
-
-def _distinct_patches(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the distinct subsets of the patches, with the class token; see :func:`distinct`."""
-    return distinct(torch.cat([kept.new_ones(*kept.shape[:2], 1), kept], 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +120,7 @@ class CaptionReader:
         """
         if subsets.text is not None:
             raise UserError("task=caption: the model's input has no words that can be removed; leave out this measure")
-        batch, patches = len(samples.pixels), self.engine.model.encoder.vision.token_count - 1
+        batch, patches = len(samples.pixels), self.engine.model.encoder.vision.patches
         kept = np.ones((batch, 1, patches), dtype=np.bool_) if subsets.image is None else subsets.image
         on_device = torch.from_numpy(kept).to(samples.pixels.device)
         captions = self.engine.captions(samples.pixels, on_device, samples.captions, samples.ids)

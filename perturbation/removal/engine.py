@@ -53,7 +53,7 @@ class CachedInputs:
 
     pixels: Tensor  #: [B, 3, H, W]
     questions: TextBatch
-    image_embedded: Tensor  #: [B, 1 + P, D_v], the input of the image encoder
+    image_embedded: Tensor  #: [B, F + P, D_v], the input of the image encoder
     text_embedded: Tensor  #: [B, n_t, D_t], the input of the text encoder
     image: Stream  #: after the encoder and the part of the mapper that does not read the text
     text: Stream  #: after the encoder and the part of the mapper that does not read the image
@@ -116,7 +116,8 @@ class Engine:
 
         Args:
             inputs: The samples, from ``cache``.
-            image: Kept image tokens, bool [B, M, 1 + P]: the class token and P patches; None keeps all.
+            image: Kept image tokens, bool [B, M, F + P]: the F tokens that are no patches, and P patches; None keeps
+                all.
             text: Kept text tokens, bool [B, M, n_t]; values at padding are ignored; None keeps all.
             asked: int [B], the answers whose probability is returned.
         """
@@ -160,8 +161,8 @@ class Engine:
         text, subset = self.model.encoder.text, TokenSubset.from_mask(kept)
         if self.removal.text == "mask":
             return text.encode(inputs.text_embedded[owner], subset)
-        ids = inputs.questions.ids[owner].gather(1, subset.index)
-        return text.encode(text.embed(ids), TokenSubset.all_of(subset.valid))
+        left = self.model.encoder.closed_up(inputs.questions.ids[owner].gather(1, subset.index), subset.valid)
+        return text.encode(text.embed(left.ids), TokenSubset.all_of(left.valid))
 
     def _batches(self, chosen: Tensor, image: Tensor | None, text: Tensor) -> Iterator[Tensor]:
         """Yield the indices of the chosen subsets in batches.
@@ -184,7 +185,7 @@ class Engine:
 
         A batch has room for more subsets if each has fewer tokens; filled patches keep their number.
         """
-        return self.batch_size * tokens // kept if self.removal.image == "mask" else self.batch_size
+        return self.batch_size * tokens // max(kept, 1) if self.removal.image == "mask" else self.batch_size
 
 
 def image_without(
@@ -194,16 +195,26 @@ def image_without(
 
     Args:
         vision: The image encoder.
-        embedded: [B, 1 + P, D], the input tokens of the encoder for the full images.
+        embedded: [B, F + P, D], the input tokens of the encoder for the full images.
         owner: int [U], the image of each subset.
-        kept: Kept tokens, bool [U, 1 + P].
+        kept: Kept tokens, bool [U, F + P].
         filler: The fills of removed patches; None if nothing attends to removed patches.
     """
     x = embedded[owner]
     if filler is None:
         return vision.encode(x, TokenSubset.from_mask(kept))
-    filled = vision.embed(filler.fills(owner, kept[:, 1:]))
+    filled = vision.embed(filler.fills(owner, kept[:, vision.first :]))
     return vision.encode(torch.where(kept[:, :, None], x, filled))
+
+
+def with_first(kept: Tensor, vision: VisionTower) -> Tensor:
+    """Put the tokens before the patches, such as the class token, which stay in every subset, in front of the patches.
+
+    Args:
+        kept: Kept patches, bool [..., P].
+        vision: The image encoder.
+    """
+    return torch.cat([kept.new_ones(*kept.shape[:-1], vision.first), kept], -1)
 
 
 def distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -232,7 +243,7 @@ def distinct(kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _complete_masks(
     image: Tensor | None, text: Tensor | None, image_shape: torch.Size, valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return kept masks of both modalities, [B, M, 1 + P] and [B, M, n_t]; the text's padding is False."""
+    """Return kept masks of both modalities, [B, M, F + P] and [B, M, n_t]; the text's padding is False."""
     several = next((mask.shape[1] for mask in (image, text) if mask is not None), 1)
     if image is None:
         image = valid.new_ones(image_shape)[:, None].expand(-1, several, -1)
@@ -290,8 +301,8 @@ class VQAReader:
         """
         device = samples.inputs.pixels.device
         image, text = (None if m is None else torch.from_numpy(m).to(device) for m in (subsets.image, subsets.text))
-        if image is not None:  # the class token stays in every subset
-            image = torch.cat([image.new_ones(*image.shape[:2], 1), image], 2)
+        if image is not None:
+            image = with_first(image, self.engine.model.encoder.vision)
         found = self.engine.read(samples.inputs, image, text, asked)
         preferred = found.answers.cpu().numpy()
         values: Mapping[str, Array] = {

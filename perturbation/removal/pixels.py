@@ -37,7 +37,7 @@ class PatchFiller:
             return
         visual = vision.visual
         self._mean, self._std = np.array(visual.preprocess_cfg["mean"]), np.array(visual.preprocess_cfg["std"])
-        boxes = grid_boxes(visual.grid_size, visual.patch_size, torch.device("cpu")).numpy()
+        boxes = grid_boxes(vision.grid_size, vision.patch_size, torch.device("cpu")).numpy()
         colours = pixels.permute(0, 2, 3, 1).double().cpu().numpy() * self._std + self._mean
         self._fillers = [Filler(each, boxes, how, name) for each, name in zip(colours, names, strict=True)]
         none = np.zeros(len(boxes), dtype=np.bool_)

@@ -5,7 +5,8 @@ It is read from the evidence file and the masks that :mod:`clipmapper.data.shape
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import string
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -197,26 +198,27 @@ def _overlaps(pixels: int, grid: int) -> NDArray[np.float64]:
 
 
 def sub_word_spans(text: str, tokenizer: Any) -> list[Span]:
-    """Return the position of each sub-word of open_clip's BPE in a text, without the start and end tokens.
+    """Return the position of each sub-word of an encoder's tokenizer in a text, without the start and end tokens.
 
     CLIP converts the text to lower case, and its sub-words contain no white space, so the sub-words together are the
-    other characters of the text in their order. If a sub-word consists of only some bytes of a character, its span is
-    the whole character.
+    other characters of the text in their order. SigLIP's also leave out punctuation. If a sub-word consists of only
+    some bytes of a character, its span is the whole character.
 
     Returns:
         [start, end) in characters for each sub-word.
 
     Raises:
-        UserError: CLIP's text cleaning changed more than case and white space (HTML entities, repaired encodings).
+        UserError: The tokenizer changed more than case, white space and punctuation (HTML entities, repaired
+            encodings).
     """
     pieces = [sub_word_bytes(number, tokenizer) for number in tokenizer.encode(text)]
-    written = list(_bytes_of(text))
-    if b"".join(pieces) != bytes(value for value, _ in written):
+    places = _places(b"".join(pieces), _bytes_of(text))
+    if places is None:
         raise UserError(
             f"question {text!r}: its sub-words do not spell its characters; write it without HTML entities or "
             "broken characters"
         )
-    return list(_spans(pieces, [place for _, place in written]))
+    return list(_spans(pieces, places))
 
 
 def sub_word_bytes(number: int, tokenizer: Any) -> bytes:
@@ -232,8 +234,22 @@ def _bytes_of(text: str) -> Iterator[tuple[int, int]]:
             yield from ((value, place) for value in character.lower().encode("utf-8"))
 
 
+def _places(spoken: bytes, written: Iterable[tuple[int, int]]) -> list[int] | None:
+    """Return the position in the text of each byte of its sub-words; None if they differ in more than punctuation."""
+    places: list[int] = []
+    for value, place in written:
+        if len(places) < len(spoken) and spoken[len(places)] == value:
+            places.append(place)
+        elif chr(value) not in string.punctuation:
+            return None
+    return places if len(places) == len(spoken) else None
+
+
 def _spans(pieces: Sequence[bytes], places: Sequence[int]) -> Iterator[Span]:
     at = 0
     for piece in pieces:
+        if not piece:  # a space of sentencepiece
+            yield 0, 0
+            continue
         yield places[at], places[at + len(piece) - 1] + 1
         at += len(piece)

@@ -184,7 +184,7 @@ def prepare_images(config: Config, split: str | None = None) -> PreparedImages:
     Raises:
         UserError: The data or the encoder can't be loaded, or the data has no such split.
     """
-    check_encoder(config.encoder)
+    check_encoder(config.encoder, generates=True)
     splits = load_captions(config.data, Path(config.paths.cache))
     encoder, device, cache = ready_encoder(config)
     sources = splits.images if split is None else splits.part(split).sources
@@ -245,7 +245,8 @@ class TaskData:
     @cached_property
     def familiarity(self) -> dict[str, Any]:
         """The statistics of the training images, for warnings about others."""
-        return describe(None, self.prepared.features, [image.image_id for image in self.images["train"].images])
+        ids = [image.image_id for image in self.images["train"].images]
+        return describe(None, self.prepared.features, ids, self.prepared.encoder.vision.first)
 
     def write_split(self, path: Path) -> None:
         """Write the image ids of each split to a JSON file."""

@@ -114,7 +114,7 @@ def _explain_captions(
     corpus = None
     if config.weighting == "cider":
         corpus = build_cider_corpus(image.captions for image in trained.images if image.captions)
-    grid = tuple(model.encoder.vision.visual.grid_size)
+    grid = model.encoder.vision.grid_size
     against = None if config.against is None else contrast_class(model, config.against)
     partners = caption_partners(trained, rows, config.seed, against)
     usable = usable_for(explainers, len(partners.images))

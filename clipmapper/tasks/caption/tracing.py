@@ -78,8 +78,8 @@ def trace_captions(
         batch = _limited(batch, tokens)
     sample, place = batch.wanted.nonzero(as_tuple=True)
     sizes = _sizes(model, batch)
-    visual = model.encoder.vision.visual
-    grid = tuple(visual.grid_size)
+    vision = model.encoder.vision
+    grid = vision.grid_size
     with record(needs=needs) as recorder:
         logits = model(pixels, batch.text)
         relevance = lrp_relevance(
@@ -106,10 +106,10 @@ def trace_captions(
     return TracedCaptions(
         trace=trace,
         logits=logits.detach()[sample, place],
-        removable=_removable(trace, model.encoder.vision.token_count - 1),
+        removable=_removable(trace, model.encoder.vision.patches),
         readout=dict.fromkeys(sizes, first + place),
         grid=grid,
-        boxes=grid_boxes(visual.grid_size, visual.patch_size, pixels.device),
+        boxes=grid_boxes(grid, vision.patch_size, pixels.device),
         words=[clip_words(ids, tokenizer, first + 1) for ids in seen],
         picture_ids=trace.picture_ids,
         sample=sample,

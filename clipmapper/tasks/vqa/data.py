@@ -91,7 +91,8 @@ class TaskData:
     def familiarity(self) -> dict[str, Any]:
         """The words of the training questions and the statistics of their images, for warnings about others."""
         questions = self.train.questions
-        return describe(questions.texts("question")[1], self.images, questions.image_ids.tolist())
+        texts, ids = questions.texts("question")[1], questions.image_ids.tolist()
+        return describe(texts, self.images, ids, self.encoder.vision.first)
 
     def write_split(self, path: Path) -> None:
         """Write the question ids of each split to a JSON file."""

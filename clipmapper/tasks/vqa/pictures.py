@@ -121,7 +121,7 @@ def draw_sample(
     """
     figure, name = figure_of(sample, photo, known), f"question_{sample.question.question_id}"
     save(draw(figure, config.overlay, config.scale), folder / name, config.formats)
-    words = _merge_rows(sample.pieces, sample.interaction[:, sample.patches])
+    words = _merge_rows(sample.pieces[sample.words], sample.interaction[sample.words, sample.patches])
     matrix = np.array([scores for _, scores in words])
     if config.interaction and words:
         shown, answer = (
@@ -139,7 +139,8 @@ def figure_of(sample: ExplainedSample, photo: Photo, known: SplitEvidence | None
 
     It leaves out the class, read-out, start and end tokens, and merges sub-words into words.
     """
-    texts = {name: merge_clip_pieces(sample.pieces[1:-1], text[1:-1].tolist()) for name, text in sample.text.items()}
+    pieces = sample.pieces[sample.words]
+    texts = {name: merge_clip_pieces(pieces, text[sample.words].tolist()) for name, text in sample.text.items()}
     explanations = [
         Explanation(name, image[sample.patches].reshape(sample.grid), [score for _, score in texts[name]])
         for name, image in sample.image.items()
@@ -154,8 +155,8 @@ def figure_of(sample: ExplainedSample, photo: Photo, known: SplitEvidence | None
 
 
 def _merge_rows(pieces: Sequence[str], rows: Array) -> list[tuple[str, Array]]:
-    """Return each word with the sum of its sub-words' rows, of [n, patches], without the start and end token."""
-    columns = [merge_clip_pieces(pieces[1:-1], column.tolist()) for column in rows[1:-1].T]
+    """Return each word with the sum of its sub-words' rows, of [n, patches]."""
+    columns = [merge_clip_pieces(pieces, column.tolist()) for column in rows.T]
     return [(same[0][0], np.array([score for _, score in same])) for same in zip(*columns, strict=True)]
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipmapper.data.records import Question
+from clipmapper.encoder.pieces import spelled
 from clipmapper.tasks.vqa.explaining import AnswerTarget, Explained, explain
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch
@@ -23,8 +24,8 @@ from explain.explainers import Weighted
 Array = NDArray[np.float32]
 # The file has one row per explainer and token. ``answer`` is the predicted answer and ``probability`` its probability;
 # the logit of ``target`` (minus that of ``against``) is explained. ``index`` is the token's position in its modality.
-# Patches have ``row`` and ``col``, all other tokens have ``token``. ``special`` is true for the class, read-out, start
-# and end tokens.
+# Patches have ``row`` and ``col``, all other tokens have ``token``. ``special`` is true for the class, register,
+# read-out, start, end and padding tokens.
 SCHEMA = pa.schema(
     {
         "question_id": pa.int64(),
@@ -64,9 +65,11 @@ class ExplainedSample:
     runner_up: ScoredAnswer | None  #: the second most probable answer; None if the model has only one
     target: ScoredAnswer  #: the explained answer
     against: ScoredAnswer | None  #: the answer whose logit is subtracted
-    pieces: Sequence[str]  #: text tokens as the tokenizer spells them, [n]: start token, sub-words, end token
+    pieces: Sequence[str]  #: text tokens as the tokenizer spells them, [n]: start token, sub-words, end token, padding
+    words: slice  #: positions of the question's sub-words among them
+    before: Sequence[str]  #: names of the image tokens before the patches
     grid: tuple[int, int]  #: rows and columns of the patches
-    #: Scores by explainer, [n_v]: of the read-out token (if there is one), the class token and the patches.
+    #: Scores by explainer, [n_v]: of the tokens before the patches, and of the patches.
     image: Mapping[str, Array]
     text: Mapping[str, Array]  #: scores of the pieces by explainer, [n]
     modalities: Mapping[str, Collection[str]]  #: the modalities that each explainer scores; the scores of others are 0
@@ -119,6 +122,7 @@ def _sample(
     traced = explained.traced
     image, text = traced.trace.span("image"), traced.trace.span("text")
     ids = batch.text.ids[row][batch.text.valid[row]].tolist()
+    words = model.encoder.sub_words(batch.text)[row].nonzero()[:, 0].tolist()
     scores = {name: of_batch[row].float().cpu().numpy() for name, of_batch in explained.scores.items()}
     probabilities = traced.logits[row].sigmoid()
 
@@ -134,13 +138,22 @@ def _sample(
         runner_up=scored(ranked[1]) if len(ranked) > 1 else None,
         target=scored(predicted if aim.answer is None else aim.answer),
         against=None if aim.against is None else scored(aim.against),
-        pieces=[model.encoder.tokenizer.decoder[i] for i in ids],
-        grid=tuple(model.encoder.vision.visual.grid_size),
+        pieces=spelled(ids, model.encoder.tokenizer),
+        words=slice(words[0], words[-1] + 1) if words else slice(1, 1),
+        before=_names_before(model),
+        grid=model.encoder.vision.grid_size,
         image={name: of_sample[image] for name, of_sample in scores.items()},
         text={name: of_sample[text][: len(ids)] for name, of_sample in scores.items()},
         modalities={name: each.modalities for name, each in explainers.items()},
         interaction=matrix[: len(ids)].float().cpu().numpy(),
     )
+
+
+def _names_before(model: CLIPMapperVQA) -> list[str]:
+    """Return the names of the image tokens before the patches."""
+    first = model.encoder.vision.first
+    names = ["class", *["register"] * (first - 1)] if first else []
+    return ["read-out", *names] if model.trained.mapper.read.learnt is not None else names
 
 
 def score_rows(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
@@ -164,11 +177,11 @@ def score_rows(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
 def _tokens(sample: ExplainedSample) -> Iterator[dict[str, Any]]:
     """Yield the columns that describe each token, in joint order."""
     first, cols = sample.patches.start, sample.grid[1]
-    for index, name in enumerate(("read-out", "class")[-first:]):
+    for index, name in enumerate(sample.before):
         yield {"modality": "image", "index": index, "token": name, "special": True}
     for patch, index in enumerate(range(first, sample.patches.stop)):
         row, col = divmod(patch, cols)
         yield {"modality": "image", "index": index, "row": row, "col": col, "special": False}
-    last = len(sample.pieces) - 1
+    words = range(len(sample.pieces))[sample.words]
     for index, piece in enumerate(sample.pieces):
-        yield {"modality": "text", "index": index, "token": piece, "special": index in (0, last)}
+        yield {"modality": "text", "index": index, "token": piece, "special": index not in words}

@@ -42,20 +42,22 @@ def trace_vqa(
     """
     removable, sizes = _removable_and_sizes(model, questions)
     valid = _valid(model, questions)
-    visual, tokenizer = model.encoder.vision.visual, model.encoder.tokenizer
-    grid = tuple(visual.grid_size)
+    vision, tokenizer = model.encoder.vision, model.encoder.tokenizer
+    grid = vision.grid_size
     trace, logits = capture(
         model, lambda _: model(pixels, questions), target, needs, lambda: (sizes, valid, grid), sample_ids, picture_ids
     )
-    asked = [ids[valid][1:-1].tolist() for ids, valid in zip(questions.ids, questions.valid, strict=True)]
+    inside = model.encoder.sub_words(questions)
+    asked = [ids[here].tolist() for ids, here in zip(questions.ids, inside, strict=True)]
+    starts = (sizes["image"] + inside.to(torch.int8).argmax(1)).tolist()
     return Traced(
         trace=trace,
         logits=logits,
         removable=removable,
         readout=dict.fromkeys(sizes, _readout(model, questions, sizes["image"])),
         grid=grid,
-        boxes=grid_boxes(visual.grid_size, visual.patch_size, pixels.device),
-        words=[clip_words(ids, tokenizer, sizes["image"] + 1) for ids in asked],
+        boxes=grid_boxes(grid, vision.patch_size, pixels.device),
+        words=[clip_words(ids, tokenizer, start) for ids, start in zip(asked, starts, strict=True)],
         picture_ids=picture_ids,
     )
 
@@ -63,14 +65,12 @@ def trace_vqa(
 def _removable_and_sizes(model: CLIPMapperVQA, questions: TextBatch) -> tuple[Tensor, dict[str, int]]:
     """Return which joint positions may be removed, bool [B, N], and the number of tokens of each modality."""
     valid = _valid(model, questions)
-    patches = model.encoder.vision.token_count - 1
-    kept = (
-        valid.shape[1] - questions.valid.shape[1] - patches
-    )  # the class token, and the read-out token before it, if there is one
+    patches = model.encoder.vision.patches
+    # The class token, and the read-out token before it, if there are such tokens.
+    kept = valid.shape[1] - questions.valid.shape[1] - patches
     removable = valid.clone()
     removable[:, :kept] = False
-    removable[:, kept + patches] = False
-    removable.scatter_(1, (kept + patches + questions.valid.sum(1) - 1)[:, None], False)
+    removable[:, kept + patches :] = model.encoder.sub_words(questions)
     return removable, {"image": kept + patches, "text": questions.valid.shape[1]}
 
 

@@ -33,8 +33,6 @@ def _one_thread() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
     "resnet": ({"layers": [1, 1, 1, 1], "head_width": 32, "image_size": 32}, {}, {}, "ModifiedResNet"),
     "attentional-pool": ({"attentional_pool": True, "attn_pooler_heads": 4}, {}, {}, "VisionTransformer"),
-    "average-pool": ({"pool_type": "avg"}, {}, {}, "VisionTransformer"),
-    "norm-after-pool": ({"final_ln_after_pool": True}, {}, {}, "VisionTransformer"),
     "query-key-norm": ({"qk_norm": True}, {}, {}, "ln_q"),
     "cosine-attention": ({"scaled_cosine_attn": True}, {}, {}, "logit_scale"),
     "scaled-heads": ({}, {"scale_heads": True}, {}, "head_scale"),
@@ -43,9 +41,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] =
     "text-class-token": ({}, {"embed_cls": True}, {"custom_text": True}, "TextTransformer"),
     "not-causal": ({}, {"no_causal_mask": True}, {"custom_text": True}, "TextTransformer"),
     "first-token": ({}, {"pool_type": "first"}, {}, "CLIP"),
-    "last-token-custom-text": ({}, {"pool_type": "last"}, {"custom_text": True}, "TextTransformer"),
-    "other-tokenizer": ({}, {"hf_tokenizer_name": "bert-base-uncased"}, {}, "BPE"),
-    "other-text-model": ({}, {"hf_model_name": "roberta-base"}, {}, "BPE"),
+    "other-text-model": ({}, {"hf_model_name": "roberta-base"}, {}, "roberta-base"),
 }
 
 
