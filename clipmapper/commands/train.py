@@ -71,6 +71,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
 
     from clipmapper.explaining.familiarity import FAMILIARITY
     from clipmapper.files import write_json
+    from clipmapper.process.together import check_agreed
     from clipmapper.training.identity import training_identity
     from clipmapper.training.resumable import check_resumable
     from clipmapper.training.resume import StoppedTraining
@@ -88,6 +89,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
         stopped.check_settings(identity)
     data = task.data(config)
     identity |= data.content
+    check_agreed(lambda: {"settings": identity["config"], **data.content})
     if stopped is not None:
         stopped.check_content(identity, data.card(config))
     pl.seed_everything(config.seed, verbose=False)  # before the model draws its weights

@@ -5,10 +5,13 @@ In a run of one process, every function does the work alone.
 
 from __future__ import annotations
 
+import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from clipmapper.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,6 +68,26 @@ def gathered(value: Result) -> list[Result]:
     found: list[Any] = [None] * world()
     group.all_gather_object(found, value)
     return found
+
+
+def check_agreed(content: Callable[[], Mapping[str, object]]) -> None:
+    """Check that all processes have read the same, before they share work on it; a single process checks nothing.
+
+    Args:
+        content: Returns plain values or hashes by the name of what they are of, a plural.
+
+    Raises:
+        UserError: A process has other values than the first one; it is raised in all of them.
+    """
+    if world() == 1:
+        return
+    (first_machine, first), *others = gathered((platform.node(), dict(content())))
+    for number, (machine, values) in enumerate(others, 1):
+        if differing := sorted(name for name in first.keys() | values.keys() if first.get(name) != values.get(name)):
+            raise UserError(
+                f"rank {number} on {machine} has other {differing[0]} than rank 0 on {first_machine}: all processes "
+                "must read the same files; check data.root, encoder.weights and checkpoint on both"
+            )
 
 
 def barrier() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from clipmapper.config.schema import TrainConfig
 from clipmapper.errors import UserError
-from clipmapper.files import versions
+from clipmapper.files import read_bytes, versions
 
 Identity = dict[str, Any]
 
@@ -90,3 +90,8 @@ def digest(samples: Iterable[Sequence[object]]) -> str:
     for sample in samples:
         found.update(json.dumps(sample).encode())
     return found.hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """Return a hash of the content of a file of weights."""
+    return hashlib.blake2b(read_bytes(path, "weights"), digest_size=16).hexdigest()

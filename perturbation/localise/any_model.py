@@ -19,6 +19,7 @@ from explain import Explainer
 from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseModelConfig
 from perturbation.localise import generated
+from perturbation.localise.agreement import check_images, check_model_and_texts
 from perturbation.localise.deletion import DELETION
 from perturbation.localise.metrics import METRICS, chance
 from perturbation.localise.tables import CHANCE
@@ -51,6 +52,8 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
     scorer = scorer_of(loaded.model, loaded.processor, loaded.max_new_tokens)
     reader = PairReader(scorer, "mean", "drop", config.batch_size, correct=True)
     samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader, config)
+    check_model_and_texts(loaded.fingerprint, "samples", ([each.id, each.text, each.answers] for each in samples))
+    check_images(sample.image for sample in samples)
     first = next(read_pairs(samples, "fail"))
     explainers = usable(explainers, loaded, first.image, first.text)
     batches = even_batches(range(len(samples)), config.batch_size)

@@ -24,9 +24,11 @@ from clipmapper.tasks.caption.explaining import caption_partners, explain_words,
 from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from clipmapper.training.batches import in_order
+from clipmapper.training.identity import digest_of_file
 from explain import Explainer
 from explain.figures.saving import save
 from perturbation.config import LocaliseBaseConfig, LocaliseConfig
+from perturbation.localise.agreement import check_images, check_model_and_texts
 from perturbation.localise.deletion import DELETION, word_effects
 from perturbation.localise.figure import draw_localisation
 from perturbation.localise.metrics import Mask, Scores
@@ -70,6 +72,8 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     trained = load_trained(config, config.split, config.checkpoint)
     print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
     print_lrp_precision(explainers.values(), trained.model)
+    texts = ([image.image_id, image.captions] for image in trained.images)
+    check_model_and_texts(lambda: digest_of_file(trained.checkpoint), "captions", texts)
     judged = {name: each for name, each in explainers.items() if name != RANDOM}  # the tables add random scores
     judged = scoring(judged, ["image"])
     found = localise_words(trained, evidence, judged, config)
@@ -112,6 +116,7 @@ def localise_words(
     if config.samples > total:
         raise UserError(f"samples={config.samples}: the {config.split} split has {total} images; give fewer")
     rows = np.random.default_rng(config.seed).permutation(total)[: config.samples].tolist()
+    check_images(trained.images[row].image for row in rows)
     partners = caption_partners(trained, rows, config.seed)
     scenes = read_scenes(evidence)
     batches = [[rows[place] for place in places] for places in in_order(len(rows), IMAGES_AT_ONCE)]

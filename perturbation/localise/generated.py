@@ -20,6 +20,7 @@ from clipmapper.data.shapes.caption_words import named_objects, read_scenes
 from clipmapper.data.shapes.evidence import SplitEvidence, read_evidence
 from clipmapper.errors import UserError
 from clipmapper.explaining.explainers import scoring
+from clipmapper.process import together
 from clipmapper.text import printable
 from clipmapper.training.batches import in_order
 from explain import Explainer, Needs
@@ -30,6 +31,7 @@ from explain.targets import answer
 from explain.traced import Traced
 from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseModelConfig
+from perturbation.localise.agreement import check_images, check_model_and_texts
 from perturbation.localise.caption import JudgedWords, write_report
 from perturbation.localise.deletion import DELETION
 from perturbation.localise.words import RANDOM
@@ -60,12 +62,19 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
     first = first_pair(samples, config.data.on_bad_image)
     judged = usable(scoring(of_one_trace(explainers), ["image"]), loaded, first.image, prompt)
     judge = Judge(loaded, scorer, judged, evidence, read_scenes(evidence), config)
-    found = []
-    with progress(len(samples), "explaining captions", "images") as advance:
-        for pair in read_pairs(samples, config.data.on_bad_image):
-            found.append(judge.caption(pair))
+    check_model_and_texts(loaded.fingerprint, "samples", ([sample.id, sample.text] for sample in samples))
+    check_images(sample.image for sample in samples)
+    with progress(len(together.mine(samples)), "explaining captions", "images") as advance:
+
+        def judged_caption(sample: Sample) -> list[JudgedCaption]:
+            found = [judge.caption(pair) for pair in read_pairs([sample], config.data.on_bad_image)]
             advance()
-    write_report(joined(found), loaded.source, config, run)
+            return found
+
+        parts = together.shared_out(samples, judged_caption)
+    found = joined([caption for some in parts for caption in some])
+    if together.rank() == 0:
+        write_report(found, loaded.source, config, run)
 
 
 def of_one_trace(explainers: Mapping[str, Explainer]) -> dict[str, Explainer]:

@@ -21,10 +21,12 @@ from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.tracing import Traced
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from clipmapper.training.batches import even_batches
+from clipmapper.training.identity import digest_of_file
 from explain import Explainer
 from explain.figures.saving import save
 from perturbation.arrays import Array, Mask
 from perturbation.config import LocaliseBaseConfig, LocaliseConfig
+from perturbation.localise.agreement import check_images, check_model_and_texts
 from perturbation.localise.deletion import DELETION, answer_effects
 from perturbation.localise.figure import draw_localisation
 from perturbation.localise.metrics import METRICS, chance
@@ -58,7 +60,11 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     trained = load_trained(config, config.split, config.checkpoint)
     print(f"checkpoint: {describe(trained.checkpoint)}", flush=True)
     print_lrp_precision(explainers.values(), trained.model)
+    questions = trained.questions
+    texts = ([q.question_id, q.image_id, q.question, q.answers] for q in questions)
+    check_model_and_texts(lambda: digest_of_file(trained.checkpoint), "questions", texts)
     rows = correctly_answered(trained, config)
+    check_images(trained.images[questions[row].image_id] for row in rows)
     chunks = even_batches(rows, config.batch_size, least=True)
     found = localise(trained, evidence, explainers, chunks, config.patch_share, config.seed)
     if together.rank() == 0:

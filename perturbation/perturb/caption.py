@@ -30,12 +30,12 @@ from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, s
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.tasks.caption.trained import CaptionedBatch, TrainedCaptioner, load_trained
 from clipmapper.training.batches import even_batches
-from clipmapper.training.identity import digest
+from clipmapper.training.identity import digest, digest_of_file
 from explain import Explainer, Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
-from perturbation.perturb.identity import digest_of_file, digest_of_images
+from perturbation.perturb.identity import digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of

@@ -15,7 +15,7 @@ from clipmapper.config.run_folder import IDENTITY
 from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import pick_device
 from clipmapper.errors import UserError
-from clipmapper.files import read_bytes, versions, write_json
+from clipmapper.files import versions, write_json
 from clipmapper.training.identity import check_same, plain
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
@@ -110,11 +110,6 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
         if (source / CAPTIONS).exists():
             write_captions(run, read_captions(source))
         copy_parts(source, run)
-
-
-def digest_of_file(path: Path) -> str:
-    """Return a hash of a file's content."""
-    return hashlib.blake2b(read_bytes(path, "weights"), digest_size=16).hexdigest()
 
 
 def digest_of_images(images: Iterable[ImageSource]) -> str:

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from clipmapper.config.groups import chosen_configs
 from clipmapper.explaining.explainers import build_explainers, lrp_precision, print_lrp_precision, scoring
-from clipmapper.process.together import first_alone
+from clipmapper.process.together import check_agreed, first_alone
 from clipmapper.training.trainer import base_trainer
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.candidates import candidates_of
@@ -57,6 +57,7 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     tests = task.build_tests(config, candidates_of(explainers, config.random_seeds), measures)
     precision = lrp_precision(tests.explainers, tests.model)
     identity = identify(config, explainer_configs, configs_of_measures, tests.content, precision)
+    check_agreed(lambda: {"settings": identity["config"], **tests.content})
     with first_alone():
         open_run(run, config.merge or config.resume, identity)
     if trainer.is_global_zero:

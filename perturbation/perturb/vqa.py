@@ -19,13 +19,13 @@ from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
 from clipmapper.training.batches import even_batches
-from clipmapper.training.identity import digest
+from clipmapper.training.identity import digest, digest_of_file
 from explain import Explainer
 from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
-from perturbation.perturb.identity import digest_of_file, digest_of_images
+from perturbation.perturb.identity import digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from perturb_runs import Trained
 from tiny_runs import PROJECT, Tiny, checkpoint_of, weights_of
+
+from clipmapper.files import read_json
 
 STUBS = PROJECT / "tests" / "helpers" / "slurm"
 STEPS = ("trainer.max_steps=4", "trainer.val_check_interval=2", "task.optim.name=adam")
@@ -104,3 +107,32 @@ def test_an_error_of_many_processes_is_one_line(tiny: Tiny, tmp_path: Path) -> N
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert lines == ["error: trainer.num_nodes=3: srun started 1 nodes; give trainer.num_nodes=1, or leave it out"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["perturb", "evaluate", "evaluate_explanations"])
+def test_two_processes_of_any_launcher_write_the_files_of_one(name: str, trained: Trained, tmp_path: Path) -> None:
+    checkpoint = f"checkpoint={trained.checkpoint}"
+    overrides = trained.overrides if name == "perturb" else (*trained.tiny.overrides, checkpoint)
+    few = ["samples=4", "batch_size=2", "explainer=weighted"] if name == "evaluate_explanations" else []
+    script = str(PROJECT / "scripts" / f"{name}.py")
+    found = {}
+    for by, line in {"alone": (SCRIPT[0],), "torchrun": TORCHRUN[:-1], "srun": SRUN[:-1]}.items():
+        variables = STEP if by == "srun" else {}
+        done = launched((*line, script), [*overrides, *few, f"paths.runs={tmp_path / by}"], **variables)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("run folder: ") == done.stdout.count("results are in ") == 1
+        (folder,) = (path.parent for path in (tmp_path / by).rglob("config.yaml"))
+        found[by] = {path.name: content_of(path) for path in folder.iterdir() if path.is_file()}
+    del found["alone"]["config.yaml"], found["torchrun"]["config.yaml"], found["srun"]["config.yaml"]
+    assert len(found["alone"]) > 2
+    assert found["torchrun"] == found["alone"]
+    assert found["srun"] == found["alone"]
+
+
+def content_of(file: Path) -> object:
+    """Return the bytes of a file, or the content of a JSON object without the config, which has the folder's name."""
+    content = read_json(file) if file.suffix == ".json" else None
+    if not isinstance(content, dict):
+        return file.read_bytes()
+    return {key: value for key, value in content.items() if key != "config"}

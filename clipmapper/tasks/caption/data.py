@@ -28,6 +28,7 @@ from clipmapper.features.store import FrozenFeatures
 from clipmapper.features.texts import text_features
 from clipmapper.files import write_json
 from clipmapper.nn import Tokens, on_device
+from clipmapper.process.together import check_agreed
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary, build_vocabulary
 from clipmapper.training.identity import digest
@@ -178,6 +179,14 @@ class PreparedCaptions:
         return dataset
 
 
+def _content(splits: Captions) -> dict[str, str]:
+    """Return hashes of the captions of each split."""
+    return {
+        f"{name} captions": digest((image.image_id, image.captions) for image in part.images)
+        for name, part in splits.parts.items()
+    }
+
+
 def prepare_images(config: Config, split: str | None = None) -> PreparedImages:
     """Read the data and compute the image features of one split or of all, or read them from the cache.
 
@@ -188,7 +197,9 @@ def prepare_images(config: Config, split: str | None = None) -> PreparedImages:
     splits = load_captions(config.data, Path(config.paths.cache))
     encoder, device, cache = ready_encoder(config)
     sources = splits.images if split is None else splits.part(split).sources
+    check_agreed(lambda: {"encoder weights": encoder.fingerprint(), **_content(splits)})
     images = image_features(encoder, config.encoder, sources, cache, config.data.on_bad_image, device)
+    check_agreed(lambda: {"images": images.content})
     return PreparedImages(splits, encoder, images, device, cache, config.task.sees)
 
 
@@ -234,13 +245,11 @@ class TaskData:
     @property
     def content(self) -> dict[str, str]:
         """Hashes of the encoder, the images, and the captions of each split."""
-        found = {
+        return {
             "encoder weights": self.prepared.encoder.fingerprint(),
             "images": self.prepared.features.content,
+            **_content(self.prepared.splits),
         }
-        for name, part in self.prepared.splits.parts.items():
-            found[f"{name} captions"] = digest((image.image_id, image.captions) for image in part.images)
-        return found
 
     @cached_property
     def familiarity(self) -> dict[str, Any]:

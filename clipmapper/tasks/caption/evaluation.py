@@ -27,6 +27,7 @@ from clipmapper.tasks.caption.decoding import caption_images
 from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption, load_caption
 from clipmapper.tasks.submission import Submission
 from clipmapper.training.batches import in_order
+from clipmapper.training.identity import digest_of_file
 from clipmapper.training.trainer import connect
 
 CONSTANTS = 50  # number of the most frequent training captions tried as a constant caption for all images
@@ -186,6 +187,7 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> dict[str, Any]:
     device = connect(config.trainer)
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
+    together.check_agreed(lambda: {"weights": digest_of_file(checkpoint)})
     model = load_caption(checkpoint, config).to(device)
     check_length(model.encoder, config.task.max_length)
     prepared = prepare_images(config, config.split)

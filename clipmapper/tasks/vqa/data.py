@@ -29,6 +29,7 @@ from clipmapper.features.store import FrozenFeatures
 from clipmapper.features.texts import text_features
 from clipmapper.files import write_json
 from clipmapper.nn import Tokens, on_device
+from clipmapper.process.together import check_agreed
 from clipmapper.tasks.vqa.answers import AnswerVocabulary, SoftTargets, read_lxmert_labels, vocabulary
 from clipmapper.training.identity import digest
 
@@ -76,16 +77,12 @@ class TaskData:
     @property
     def content(self) -> dict[str, str]:
         """Hashes of the encoder, the images, the answer list, and each split's questions and answers."""
-        found = {
+        return {
             "encoder weights": self.encoder.fingerprint(),
             "images": self.images.content,
             "answer list": digest(zip(self.answers.answers)),
+            **_content(self.splits),
         }
-        for name, part in self.splits.parts.items():
-            asked = QuestionTable.of(part.questions)
-            found[f"{name} questions"] = asked.digest("question_id", "image_id", "question")
-            found[f"{name} answers"] = asked.digest("question_id", *_SCORED)
-        return found
 
     @cached_property
     def familiarity(self) -> dict[str, Any]:
@@ -110,6 +107,16 @@ class TaskData:
 _SCORED = ("answers", "multiple_choice_answer", "answer_type")  # what a question's score depends on, beside its id
 
 
+def _content(splits: Questions) -> dict[str, str]:
+    """Return hashes of each split's questions and answers."""
+    found = {}
+    for name, part in splits.parts.items():
+        asked = QuestionTable.of(part.questions)
+        found[f"{name} questions"] = asked.digest("question_id", "image_id", "question")
+        found[f"{name} answers"] = asked.digest("question_id", *_SCORED)
+    return found
+
+
 def prepare(config: TrainConfig) -> TaskData:
     """Read the data and compute the features of all splits, or read them from the cache.
 
@@ -120,6 +127,7 @@ def prepare(config: TrainConfig) -> TaskData:
     splits = load_data(config.data, Path(config.paths.cache))
     texts = [text for part in splits.parts.values() for text in QuestionTable.of(part.questions).texts("question")[1]]
     encoder, device, cache = ready_encoder(config)
+    check_agreed(lambda: {"encoder weights": encoder.fingerprint(), **_content(splits)})
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
     prepared_texts = text_features(encoder, config.encoder, texts, cache, device)
     answers = vocabulary(config.data, splits)
@@ -144,8 +152,12 @@ def prepare_split(config: EvaluateConfig, answers: AnswerVocabulary) -> VQADatas
         )
     part = load_questions_of(config.data, config.split, Path(config.paths.cache))
     encoder, device, cache = ready_encoder(config)
+    asked = QuestionTable.of(part.questions)
+    columns = ("question_id", "image_id", "question")
+    check_agreed(lambda: {"encoder weights": encoder.fingerprint(), "questions": asked.digest(*columns)})
     images = image_features(encoder, config.encoder, part.sources, cache, config.data.on_bad_image, device)
-    texts = text_features(encoder, config.encoder, QuestionTable.of(part.questions).texts("question")[1], cache, device)
+    check_agreed(lambda: {"images": images.content})
+    texts = text_features(encoder, config.encoder, asked.texts("question")[1], cache, device)
     return _dataset(config.split, part, images, texts, answers, config.task.sees)
 
 

@@ -23,6 +23,7 @@ from clipmapper.tasks.vqa.answers import AnswerVocabulary
 from clipmapper.tasks.vqa.data import TaskData, VQADataset, prepare_split
 from clipmapper.tasks.vqa.model import VQAMapper, load_vqa
 from clipmapper.training.batches import in_order
+from clipmapper.training.identity import digest_of_file
 from clipmapper.training.trainer import connect
 
 
@@ -116,6 +117,7 @@ def score_checkpoint(config: EvaluateConfig, run: Path) -> dict[str, Any]:
     device = connect(config.trainer)
     checkpoint = find_checkpoint(config, config.checkpoint)
     print(f"checkpoint: {describe(checkpoint)}", flush=True)
+    together.check_agreed(lambda: {"weights": digest_of_file(checkpoint)})
     model = load_vqa(checkpoint, config).to(device)
     dataset = prepare_split(config, AnswerVocabulary(model.answers))
     words = WordCount.of(model.familiarity, [question.question for question in dataset.questions])

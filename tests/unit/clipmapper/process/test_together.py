@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
+import re
 from pathlib import Path
 
 import pytest
 from ranks import in_ranks
 
+from clipmapper.errors import UserError
 from clipmapper.process import together
 
 
@@ -41,3 +44,21 @@ def test_the_first_process_goes_first(tmp_path: Path) -> None:
         return found
 
     assert in_ranks(tmp_path, work) == [False, True]
+
+
+def test_processes_that_have_read_other_values_are_told_which(tmp_path: Path) -> None:
+    def check(rank: int) -> str:
+        together.check_agreed(lambda: {"questions": "a", "images": 2})
+        try:
+            together.check_agreed(lambda: {"questions": "a", "images": int(rank == 2)})
+        except UserError as error:
+            return str(error)
+        return ""
+
+    here = re.escape(platform.node())
+    (said,) = {*in_ranks(tmp_path, check, world=3)}
+    assert re.fullmatch(rf"rank 2 on {here} has other images than rank 0 on {here}: all processes must .*", said)
+
+
+def test_one_process_has_nothing_to_compare() -> None:
+    together.check_agreed(lambda: pytest.fail("it is computed"))

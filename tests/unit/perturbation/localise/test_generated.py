@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import sample_models
 import torch
 from PIL import Image
+from ranks import in_ranks
 from tiny_runs import QUIET, composed
 
 from clipmapper.any_model.load import LoadedModel, load_model
@@ -139,3 +142,19 @@ def test_explainers_that_run_the_model_again_are_left_out_and_told(capsys: pytes
     every = {"ig": explainers.IntegratedGradients(), "random": explainers.Random(), "rollout": explainers.Rollout()}
     assert list(generated.of_one_trace(every)) == ["rollout"]
     assert capsys.readouterr().err == "explainer ig is left out: it runs the model again for each word\n"
+
+
+def test_two_processes_share_the_captions_and_write_the_files_of_one(root: Path, tmp_path: Path) -> None:
+    by, folders = {"genatt": explainers.GenAtt()}, [tmp_path / name for name in ("alone", "0", "1")]
+    for folder in folders:
+        folder.mkdir()
+
+    def work(rank: int) -> None:
+        with redirect_stdout(StringIO()):
+            any_model.run_localisation(config_of(root, "samples=4"), by, folders[1 + rank])
+
+    any_model.run_localisation(config_of(root, "samples=4"), by, folders[0])
+    in_ranks(tmp_path, work)
+    assert not list(folders[2].iterdir())
+    for name in ("word_localisation.parquet", "word_localisation.md", "word_localisation.json"):
+        assert (folders[1] / name).read_bytes() == (folders[0] / name).read_bytes()
