@@ -1,17 +1,19 @@
 """The console command ``clipmapper``: every script of the project as a sub-command.
 
-It is in ``perturbation`` because it must know every command, and ``clipmapper`` may not import ``perturbation``.
+It is in ``perturbation`` because it must know every command, and ``clipmapper`` may not import ``perturbation``. It
+imports nothing that is slow, since Ctrl-C ends in a stack trace until :func:`run` is called.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
-
-from clipmapper.process import stopping
+from types import FrameType
 
 #: For each command name: the module whose ``main`` runs, and the description that ``clipmapper --help`` prints.
 COMMANDS = {
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif name in COMMANDS:
         run(name, overrides)
     else:
+        import difflib
+
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         print(f"error: there is no command {name}; {hint}choose one of: {', '.join(COMMANDS)}", file=sys.stderr)
@@ -63,12 +67,33 @@ def run(name: str, overrides: Sequence[str] | None = None) -> None:
         name: The command's name.
         overrides: The arguments after the name; ``sys.argv[1:]`` by default.
     """
+    with _ctrl_c_in_one_line():
+        from clipmapper.process import stopping
     with stopping.stoppable():
         from clipmapper.process import streams, workers
 
         streams.keep_writing()
         workers.follow_parent()
         import_module(COMMANDS[name][0]).main(overrides)
+
+
+@contextmanager
+def _ctrl_c_in_one_line() -> Iterator[None]:
+    """Let Ctrl-C end the process in one line while the body imports the rule for all signals."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"stopped by Ctrl-C: nothing was begun\n")
+    os._exit(130)
 
 
 def _complete(arguments: Sequence[str]) -> None:

@@ -37,6 +37,21 @@ def test_every_script_handles_signals(name: str) -> None:
     assert (main.func, main.args) == (run, (name,))
 
 
+def test_ctrl_c_ends_in_one_line_while_the_rule_for_signals_is_imported() -> None:
+    code = "import os, signal, sys, runpy\nclass Press:\n def find_spec(self, name, *rest):\n"
+    code += "  if name == 'clipmapper.process.stopping': os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "sys.meta_path.insert(0, Press())\nsys.argv = ['scripts/report.py', '--help']\n"
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "stopped by Ctrl-C: nothing was begun\n")
+
+
+def test_little_is_imported_before() -> None:
+    code = "import sys; before = {*sys.modules}; import perturbation.cli; print(*{*sys.modules} - before)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True).stdout
+    assert {name for name in found.split() if name.partition(".")[0] in ("clipmapper", "explain", "hydra")} == set()
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, *(pytest.param(number, marks=SLOW) for number in (signal.SIGTERM, signal.SIGHUP))]
 )
