@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
-from clipmapper.metrics.java.process import PACKAGE, run_java
+from clipmapper.metrics.java.process import PACKAGE, NotAvailable, run_java
 
 _JAR = PACKAGE / "tokenizer" / STANFORD_CORENLP_3_4_1_JAR
 _PUNCTUATION = frozenset(PUNCTUATIONS)
@@ -39,15 +39,14 @@ def ptb_tokens(captions: Sequence[str]) -> list[str]:
     number) and shifted lines are noticed. No file is written.
 
     Raises:
-        NotAvailable: Java is missing or fails.
-        RuntimeError: The tokenizer's output lines don't match the captions.
+        NotAvailable: Java is missing or fails, or its output lines don't match the captions.
     """
     given = "\n\n".join([*map(one_line, captions), "end"])
     arguments = ("-preserveLines", "-lowerCase", "-encoding", "UTF-8")
     done = run_java("-cp", str(_JAR), "edu.stanford.nlp.process.PTBTokenizer", *arguments, given=given)
-    lines = done.stdout.decode().split("\n")
+    lines = done.stdout.decode(errors="replace").split("\n")
     if len(lines) < 2 * len(captions) + 1 or lines[2 * len(captions)] != "end" or any(lines[1 : 2 * len(captions) : 2]):
-        raise RuntimeError("the PTB tokenizer's output lines don't match the captions")
+        raise NotAvailable("its output lines don't match the captions; install another Java runtime")
     return [_without_punctuation(line.rstrip().split(" ")) for line in lines[: 2 * len(captions) : 2]]
 
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from clipmapper.console import progress
-from clipmapper.metrics.java.process import PACKAGE, NotAvailable, java_command, reason
+from clipmapper.metrics.java.process import PACKAGE, NotAvailable, java_command, not_started, reason
 from clipmapper.metrics.tokens import one_line
 from clipmapper.process.workers import end_with_thread
 
@@ -51,8 +51,8 @@ class Meteor:
 
     def __init__(self, command: Sequence[str], timeout: float = 600.0):
         self._timeout, self._late = timeout, False
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         try:
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -62,7 +62,7 @@ class Meteor:
                 start_new_session=True,  # Ctrl-C is for this process, which ends METEOR
             )
         except OSError as error:
-            raise NotAvailable(f"java cannot be started ({error.strerror}); install a Java runtime") from error
+            raise not_started(error) from error
 
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
         """Return METEOR of all tokenised candidates together, and of each, against their tokenised references.
@@ -77,8 +77,12 @@ class Meteor:
                 batch = lines[i : i + _AT_ONCE]
                 statistics += self._ask(batch, len(batch))
                 advance(len(batch))
-        *each, together = self._ask([" ||| ".join(["EVAL", *statistics])], len(statistics) + 1)
-        return float(together), [float(score) for score in each]
+        answers = self._ask([" ||| ".join(["EVAL", *statistics])], len(statistics) + 1)
+        try:
+            *each, together = map(float, answers)
+        except ValueError as error:
+            raise _odd(str(error)) from None
+        return together, each
 
     def close(self) -> None:
         """End the process and delete its temporary file."""
@@ -111,9 +115,9 @@ class Meteor:
         reply = self._process.stdout.readline()
         if not reply.endswith(b"\n"):
             raise self._failure()
-        text = reply.decode().strip()
+        text = reply.decode(errors="replace").strip()
         if not _NUMBERS.fullmatch(text):
-            raise NotAvailable(f"it answered {text[:80]!r} instead of numbers; reinstall pycocoevalcap")
+            raise _odd(f"it answered {text[:80]!r} instead of numbers")
         return text
 
     def _failure(self) -> NotAvailable:
@@ -126,6 +130,10 @@ class Meteor:
         return NotAvailable(
             f"its process ended ({reason(self._errors.read())}); fix this first, METEOR needs 2 GB of memory"
         )
+
+
+def _odd(what: str) -> NotAvailable:
+    return NotAvailable(f"{what}; reinstall pycocoevalcap")
 
 
 def _score_line(candidate: str, references: Sequence[str]) -> str:

@@ -57,10 +57,16 @@ def run_java(*arguments: str, given: str = "", timeout: float = 600.0) -> subpro
     except subprocess.TimeoutExpired:
         raise NotAvailable(f"java did not end within {timeout:g} s; try again on a less busy machine") from None
     except OSError as error:
-        raise NotAvailable(f"java cannot be started ({error.strerror}); install a Java runtime") from error
+        raise not_started(error) from error
     if done.returncode:
         raise NotAvailable(f"java failed ({reason(done.stderr)}); fix this or install another Java runtime")
     return done
+
+
+def not_started(error: OSError) -> NotAvailable:
+    """Return the error for a program, or the temporary file of its output, that the system does not give."""
+    why = error.strerror or error
+    return NotAvailable(f"java cannot be started ({why}); install a Java runtime, and set TMPDIR to a writable folder")
 
 
 def reason(errors: bytes) -> str:

@@ -37,14 +37,26 @@ def spice_scores(
         )
     if version > _NEWEST_JAVA:
         raise NotAvailable(f"SPICE does not run on Java {version}; put a Java 8 to {_NEWEST_JAVA} first in PATH")
-    with TemporaryDirectory() as folder:
-        given, answer = Path(folder, "captions.json"), Path(folder, "scores.json")
-        pairs = enumerate(zip(candidates, references, strict=True))
-        entries = [{"image_id": i, "test": candidate, "refs": list(refs)} for i, (candidate, refs) in pairs]
-        given.write_text(json.dumps(entries), encoding="utf-8")
-        run_java("-Xmx8G", "-jar", str(jar), str(given), "-out", str(answer), "-silent", timeout=_SECONDS)
-        found = {entry["image_id"]: float(entry["scores"]["All"]["f"]) for entry in json.loads(answer.read_bytes())}
-    each = [found[i] for i in range(len(candidates))]
+    pairs = enumerate(zip(candidates, references, strict=True))
+    entries = [{"image_id": i, "test": candidate, "refs": list(refs)} for i, (candidate, refs) in pairs]
+    try:
+        with TemporaryDirectory() as folder:
+            given, answer = Path(folder, "captions.json"), Path(folder, "scores.json")
+            given.write_text(json.dumps(entries), encoding="utf-8")
+            run_java("-Xmx8G", "-jar", str(jar), str(given), "-out", str(answer), "-silent", timeout=_SECONDS)
+            scored = json.loads(answer.read_bytes())
+    except OSError as error:
+        raise NotAvailable(
+            f"{error.filename or 'a temporary folder'}: {error.strerror or error}; set TMPDIR to a "
+            "writable folder with free space"
+        ) from error
+    except ValueError:
+        raise NotAvailable("SPICE wrote no JSON; install another Java runtime") from None
+    try:
+        found = {entry["image_id"]: float(entry["scores"]["All"]["f"]) for entry in scored}
+        each = [found[i] for i in range(len(candidates))]
+    except (KeyError, TypeError, ValueError):
+        raise NotAvailable("SPICE did not score every caption; install another Java runtime") from None
     return sum(each) / len(each), each
 
 

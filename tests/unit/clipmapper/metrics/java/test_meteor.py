@@ -139,6 +139,12 @@ def test_more_captions_than_a_pipe_holds_do_not_deadlock(fake: Fake) -> None:
         ("print('0,5 0,2', flush=True)", "it answered '0,5 0,2' instead of numbers"),
         ("print('1 1', end='', flush=True); os._exit(0)", "its process ended"),
         ("if command == 'EVAL': sys.exit(3)", "its process ended"),
+        (
+            "if command == 'EVAL': print('0.5 0.2'); print(1, flush=True)",
+            "could not convert string to float: '0.5 0.2'",
+        ),
+        (r"sys.stdout.buffer.write(b'\xff\n'); sys.stdout.flush()", "it answered '\ufffd' instead of numbers"),
+        ("os.kill(os.getpid(), 9)", "its process ended"),
     ],
 )
 def test_a_failing_process_is_reported_and_the_next_call_starts_another(

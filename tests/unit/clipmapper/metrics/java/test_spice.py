@@ -50,3 +50,26 @@ def test_spice_names_the_missing_model(spice_models: Path) -> None:
     (spice_models / "lib" / "stanford-corenlp-3.6.0-models.jar").unlink()
     with pytest.raises(NotAvailable, match=r"^stanford-corenlp-3.6.0-models.jar missing; copy them from"):
         spice_scores(["a"], [["b"]], spice_models / JAR.name)
+
+
+@pytest.mark.parametrize(
+    ("instead", "message"),
+    [
+        ("pass", "No such file or directory; set TMPDIR"),
+        ("open(answer, 'w').write('Error')", "SPICE wrote no JSON"),
+        ("json.dump(scores[1:], open(answer, 'w'))", "SPICE did not score every caption"),
+        ("json.dump({'scores': 1}, open(answer, 'w'))", "SPICE did not score every caption"),
+    ],
+)
+def test_a_spice_that_writes_something_else_is_not_available(spice_models: Path, instead: str, message: str) -> None:
+    fake = FAKE_SPICE.replace("{version}", "1.8.0").replace('json.dump(scores[::-1], open(answer, "w"))', instead)
+    program(spice_models / "java", fake)
+    with pytest.raises(NotAvailable, match=message):
+        spice_scores(["a", "b"], [["b"], ["c"]], spice_models / JAR.name)
+
+
+def test_spice_without_a_temporary_folder_is_not_available(spice_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(spice_models / "java", FAKE_SPICE.replace("{version}", "1.8.0"))
+    monkeypatch.setattr("tempfile.tempdir", str(spice_models / "missing"))
+    with pytest.raises(NotAvailable, match=r"missing/.*; set TMPDIR to a writable folder with free space"):
+        spice_scores(["a"], [["b"]], spice_models / JAR.name)
