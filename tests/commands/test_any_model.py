@@ -106,7 +106,7 @@ def test_the_evidence_of_correct_answers(command: Command, models: Path, tiny: T
         assert set(data[number].answers) & set(ANSWERS)
 
 
-@pytest.mark.parametrize("name", ["llava", "clip"])
+@pytest.mark.parametrize("name", [pytest.param("llava", marks=pytest.mark.slow), "clip"])
 def test_all_layers_are_made_random(command: Command, models: Path, table: Path, tmp_path: Path, name: str) -> None:
     options = ["samples=3", "explainer.names=[weighted,random]", f"hydra.run.dir={tmp_path}"]
     status, _, errors = command("sanity_check", *of_table(models / name, table, *options))
@@ -123,6 +123,7 @@ def test_all_layers_are_made_random(command: Command, models: Path, table: Path,
     assert of["random", "image", layers[1]] < 0.9  # it draws again after every layer
 
 
+@pytest.mark.slow
 def test_bad_input_gets_one_line(command: Command, models: Path, table: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.csv"
     vilt = models / "vilt"

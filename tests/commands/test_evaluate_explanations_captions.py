@@ -74,6 +74,7 @@ def token_probabilities(model: CLIPMapperCaption, pixels: torch.Tensor, caption:
     return np.array(rows).T
 
 
+@pytest.mark.slow
 def test_relevance_and_evidence_equal_those_of_each_word_alone(
     overrides: tuple[str, ...], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_two_processes_caption_as_one(captioner: Captioner, tmp_path: Path) -> N
     assert in_ranks(tmp_path, caption) == [expected, expected]
 
 
+@pytest.mark.slow
 def test_two_processes_localise_as_one(trained: Trained, tmp_path: Path) -> None:
     keys = (f"checkpoint={trained.checkpoint}", "samples=4", "batch_size=2", "explainer=weighted")
     config: LocaliseConfig = typed(composed("evaluate_explanations", *trained.tiny.overrides, *keys), LocaliseConfig)

@@ -118,6 +118,7 @@ def test_perturbation_shows_samples(
     assert "gap ↑" in out
 
 
+@pytest.mark.slow
 def test_captions_show_the_metric_that_is_computed(
     captioner: Captioner, tmp_path: Path, command: Command, ticking: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ from perturbation.config import PerturbModelConfig
 from perturbation.perturb import lightning
 
 
-@pytest.mark.parametrize("name", ["vilt", "llava", "clip"])
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("vilt", "llava")), "clip"])
 def test_the_command_gives_the_numbers_of_the_function(models: Path, table: Path, tmp_path: Path, name: str) -> None:
     found = run_perturb(of_table(models / name, table, *EXPLAINERS, "batch_size=5", "batch_samples=2"), tmp_path)
     answers = [None if name == "clip" else [ANSWERS[k % 4]] for k in range(5)]
@@ -51,6 +51,7 @@ def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("sample_id", "modality", "explainer", "seed", "direction"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_bytes(models: Path, table: Path, tmp_path: Path) -> None:
     overrides = of_table(models / "vilt", table, *EXPLAINERS, "batch_samples=2", "removal.image=noisy_linear")
     run_perturb(overrides, tmp_path / "whole")
@@ -130,6 +131,7 @@ def test_the_embedded_encoder_is_tested_and_explained(tiny: Tiny, tmp_path: Path
         assert row["similarity"][0] == pytest.approx(direct, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_exported_encoder_has_the_curves_of_the_original(tiny: Tiny, tmp_path: Path) -> None:
     """One is read by open_clip, the other by transformers, and each is explained through an adapter of its own."""
     write_hugging_face(load_encoder(EncoderConfig("shapes-tiny", "embedded", "float32", 8)), tmp_path / "clip")

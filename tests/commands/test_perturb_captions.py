@@ -86,6 +86,7 @@ class Plain:
         return ids[1:]
 
 
+@pytest.mark.slow
 def test_every_record_equals_the_plain_loop(whole: Path, captioner: Captioner) -> None:
     model = load_caption(captioner.checkpoint)
     images = load_captions(captioner.tiny.config(*TASK).data).part("test").images

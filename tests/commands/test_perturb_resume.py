@@ -47,7 +47,10 @@ def test_a_resumed_run_has_the_same_bytes(
     assert results(resumed) == results(whole)
 
 
-@pytest.mark.parametrize("how", ["mean", "zero", "blur", "noise", "noisy_linear"])
+OTHER_FILLS = ("mean", "zero", "blur", "noisy_linear")
+
+
+@pytest.mark.parametrize("how", ["noise", *(pytest.param(how, marks=pytest.mark.slow) for how in OTHER_FILLS)])
 def test_filled_patches_depend_on_neither_the_batches_nor_a_stop(trained: Trained, tmp_path: Path, how: str) -> None:
     reduced = (f"removal.image={how}", "modality=[image]", "steps=[0,0.5,1]", "measure.names=[areas]", "controls=[]")
     whole, stopped, other = (tmp_path / name for name in ("whole", "stopped", "other"))
@@ -63,6 +66,7 @@ def test_filled_patches_depend_on_neither_the_batches_nor_a_stop(trained: Traine
         assert row["probability"] == pytest.approx(there[key(row, "direction")]["probability"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_engine_s_batch_size_is_measured_once(trained: Trained, tmp_path: Path) -> None:
     small = ("engine_batch=null", "samples=2", "modality=[text]", "faithfulness=false")
     trained.perturb(tmp_path / "one", *small)
@@ -74,6 +78,7 @@ def test_the_engine_s_batch_size_is_measured_once(trained: Trained, tmp_path: Pa
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_another_config_is_not_resumed(trained: Trained, whole: Path, tmp_path: Path) -> None:
     for override, named in (
         ("steps=chefer", "steps"),

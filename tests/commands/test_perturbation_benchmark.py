@@ -103,6 +103,7 @@ def test_the_plain_loop_gives_the_engines_results() -> None:
         np.testing.assert_allclose(table["probability"].to_pylist(), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_figure_is_a_positive_number() -> None:
     little = Load(samples=2, plain_samples=1, engine_batch=32, rounds=1, product=64, many=4, few=2)
     found = benchmark.perturbing(config(), "tiny", little)

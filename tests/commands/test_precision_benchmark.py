@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from tiny_runs import Tiny, composed
 
@@ -27,6 +28,7 @@ def nearest(value: np.float32) -> float:
     return float(np.ldexp(np.round(fraction * 2**11), exponent - 11))
 
 
+@pytest.mark.slow
 def test_each_precision_is_compared_with_float32(tiny: Tiny) -> None:
     config = typed(
         composed("benchmark", *tiny.overrides[:4], *tiny.base[:1], "trainer.accelerator=cpu"), BenchmarkConfig

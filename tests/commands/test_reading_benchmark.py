@@ -52,6 +52,7 @@ def values(tables: Tables) -> dict[tuple[str, str], np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_every_figure_is_a_positive_number(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shrink_benchmarks(monkeypatch)
     status, out, errors = command("benchmark", "what=[reading]", "threads=1", f"hydra.run.dir={tmp_path}")

@@ -36,6 +36,7 @@ def run(folder: Path, **changes: Any) -> dict[str, torch.Tensor]:
     return written
 
 
+@pytest.mark.slow
 def test_a_run_writes_the_model_and_its_figures_and_depends_on_the_seed(tmp_path: Path) -> None:
     first, again, other = (run(tmp_path / str(k), seed=seed, threads=1) for k, seed in enumerate((0, 0, 1)))
     assert all(torch.equal(weight, again[name]) for name, weight in first.items())

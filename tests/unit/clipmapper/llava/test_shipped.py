@@ -48,6 +48,7 @@ print(json.dumps([str(model.dtype), processor.decode(made, skip_special_tokens=T
 """
 
 
+@pytest.mark.slow
 def test_transformers_alone_loads_it_and_it_answers(tmp_path: Path) -> None:
     item = draw_picture(parts.shapes(), "test", 0)
     question = item.questions[0]

@@ -46,6 +46,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
         assert not {"Software", "Creation Time"} & set(png.info)
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes_without_importing_pyplot(tmp_path):
     code = """
 import sys, numpy as np

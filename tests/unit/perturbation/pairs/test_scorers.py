@@ -244,6 +244,7 @@ def test_dropped_patches_do_not_enter_an_open_clip_model() -> None:
             assert found.value[0] == pytest.approx(float((embedding * words).sum()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_patches_are_masked_where_the_model_can() -> None:
     options: dict[str, Any] = {"samples": [(photo(), "a red cat")], "random_seeds": 1, "image_removal": "mask"}
     model, processor = models.open_clip()

@@ -122,6 +122,7 @@ def parts_of(task: str) -> tuple[nn.Module, list[Any], list[Any]]:
     return captioner, [batch], [batch.part([0]), batch.part([1, 2])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["vqa", pytest.param("caption", marks=pytest.mark.slow)])
 def test_controls_with_partners_do_not_depend_on_the_batches(task: str) -> None:
     every = {"shuffled": explainers.Shuffled(), "depth_matched": explainers.DepthMatched()}
@@ -151,6 +152,7 @@ def test_rows_leave_out_samples_without_an_order() -> None:
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["none", "head"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_captions_stay_the_same_while_the_model_is_randomised(name: str) -> None:
     model = random_caption(name)

@@ -72,6 +72,7 @@ def test_readings_equal_the_plain_loop(
     torch.testing.assert_close(best, logits.amax(2), **CLOSE)  # the same answer, except for a tie up to rounding
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(case=CASES, several=st.integers(2, 6), batch_size=st.integers(1, 20), seed=st.integers(0, 2**20))
 def test_removal_from_both_modalities_equals_the_plain_loop(

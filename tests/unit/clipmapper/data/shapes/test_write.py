@@ -65,6 +65,7 @@ def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
     assert sum(one[name] == other[name] for name in images) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

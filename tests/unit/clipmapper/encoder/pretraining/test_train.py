@@ -68,6 +68,7 @@ def test_words_have_the_tokens_of_clips_own_tokenizer() -> None:
     assert len(set(words.used)) == len(words.used)
 
 
+@pytest.mark.slow
 def test_muon_trains_the_matrices_of_the_blocks_and_adam_the_rest() -> None:
     model = trained()[0]
     muon, adam = ({id(p) for group in one.param_groups for p in group["params"]} for one in optimizers(model, 1e-3))

@@ -20,7 +20,7 @@ MAPPERS = pytest.mark.parametrize("name", ["a", "b"])
 @MAPPERS
 @pytest.mark.parametrize("positions", ["none", "learnt"])
 @pytest.mark.parametrize("readout", ["cls", "token"])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_cached_decoding_generates_the_tokens_of_the_whole_model(
     name: str, positions: str, readout: str, seed: int
 ) -> None:
