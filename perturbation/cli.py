@@ -31,6 +31,7 @@ COMMANDS = {
     "reproduce": ("perturbation.commands.reproduce", "run all stages of an experiment, from the models to the report"),
     "demo": ("perturbation.commands.demo", "ask a model in the browser, and see and test the explanation"),
     "benchmark": ("perturbation.commands.benchmark", "measure speed and memory, as ratios in one process"),
+    "fetch": ("clipmapper.commands.fetch", "get what a run needs from elsewhere, to run without a network"),
     "cache": ("clipmapper.commands.cache", "list, verify or prune the feature cache"),
     "export": ("clipmapper.commands.export", "write the encoder as a CLIP model of Hugging Face"),
     "pretrain_clip": ("clipmapper.commands.pretrain_clip", "pre-train the embedded encoder"),

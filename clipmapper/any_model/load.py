@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from clipmapper.config.explain import AnyModelConfig
-from clipmapper.config.schema import HuggingFaceConfig, OpenClipConfig
+from clipmapper.config.schema import HuggingFaceConfig, ModelConfig, OpenClipConfig
 from clipmapper.encoder.load import fingerprint, use
 from clipmapper.encoder.open_clip_models import activation_note, check_source, load_open_clip, load_tokenizer
 from clipmapper.encoder.timm_tower import vision_tower
@@ -58,13 +58,21 @@ def load_model(config: AnyModelConfig) -> LoadedModel:
     """
     device = use(config)
     torch.manual_seed(config.seed)  # some models draw at random, such as the order of ViLT's patches
-    if isinstance(config.model, OpenClipConfig):
-        found = _open_clip(config.model)
-    else:
-        assert isinstance(config.model, HuggingFaceConfig)
-        found = _named_hugging_face(config.model)
+    found = load_named(config.model)
     found.model.to(device)
     return found
+
+
+def load_named(config: ModelConfig) -> LoadedModel:
+    """Load the model that a section of a config names.
+
+    Raises:
+        UserError: There is no such model, or its files are damaged.
+    """
+    if isinstance(config, OpenClipConfig):
+        return _open_clip(config)
+    assert isinstance(config, HuggingFaceConfig)
+    return _named_hugging_face(config)
 
 
 def _named_hugging_face(config: HuggingFaceConfig) -> LoadedModel:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -136,21 +138,29 @@ def _from_file(source: Source) -> Any:
 
 def _created(source: Source, **settings: Any) -> Any:
     """Create a supported model, without open_clip's warning about missing weights, which are loaded later."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        model = open_clip.create_model(source.name, **settings)
+        with _without_messages():
+            model = open_clip.create_model(source.name, **settings)
     except Exception as error:  # the config of a folder may hold anything
         if source.typed is None:
             raise
         raise UserError(
             f"{source.model}: open_clip cannot create what its {BESIDE} describes ({reason(error)}); correct it"
         ) from error
-    finally:
-        logger.setLevel(level)
     vision_tower(model.visual), TextTower(getattr(model, "text", model))  # which raise an error for other towers
     return model
+
+
+@contextmanager
+def _without_messages() -> Iterator[None]:
+    """Hide what open_clip logs: missing weights, which are loaded later, and errors, which are raised too."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _set_preprocessing(model: Any, settings: TrainedWithConfig) -> None:
@@ -164,7 +174,8 @@ def _from_hub(source: Source) -> Any:
     _created(source)  # raises an error for an unsupported model before any weights are downloaded
     activation = {} if source.given.quick_gelu is None else {"quick_gelu": source.given.quick_gelu}
     try:
-        model = open_clip.create_model(source.name, pretrained=source.weights, **activation)
+        with _without_messages():
+            model = open_clip.create_model(source.name, pretrained=source.weights, **activation)
     except Exception as error:  # the client of the hub raises many error types without a common base class
         raise UserError(
             f"{source.file}: cannot be downloaded ({reason(error)}); download the file elsewhere and give its path"

@@ -20,6 +20,7 @@ OF_MODEL = {
     "perturb": ("samples=4", "batch_samples=2", "random_seeds=1"),
     "evaluate_explanations": ("samples=4",),
     "sanity_check": ("samples=4",),
+    "fetch": (),
 }
 #: Commands without a model.
 BARE = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip", "train_llava", "cache", "demo")
@@ -39,6 +40,7 @@ TINY = {
     "reproduce": (),
     "benchmark": ("sizes=[tiny]", "task.optim.batch_size=8"),
     "cache": (),
+    "fetch": (),
     "demo": ("scenes=1", "port=0", "threads=1"),
     "export": ("encoder=shapes_tiny",),  # the paper's encoder would be downloaded
     "pretrain_clip": (

@@ -18,7 +18,7 @@ from public import PROJECT, composed, golden
 COMMANDS = (
     *("train", "evaluate", "explain", "perturb", "evaluate_explanations", "sanity_check"),
     *("pool_seeds", "report", "reproduce", "benchmark", "export", "pretrain_clip"),
-    *("train_llava", "cache", "demo"),
+    *("train_llava", "cache", "demo", "fetch"),
 )
 TASKS, MAPPERS = ("vqa", "caption"), ("a", "b")
 WITHOUT_A_TASK = ("pool_seeds", "report", "reproduce", "export", "pretrain_clip", "train_llava", "cache", "demo")

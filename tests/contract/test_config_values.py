@@ -22,6 +22,7 @@ from clipmapper.arguments import AS_TYPED, LISTS_AS_TYPED
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
 from clipmapper.commands.export import ExportConfig
+from clipmapper.commands.fetch import FetchConfig, FetchModelConfig
 from clipmapper.config.data import DATA_SCHEMAS
 from clipmapper.config.explain import ModelPictureConfig
 from clipmapper.config.fields import ITEMS, RULE
@@ -73,6 +74,8 @@ VARIANTS: list[tuple[str, tuple[str, ...], type[Any]]] = [
     ("pretrain_clip", (), PretrainConfig),
     ("train_llava", (), TrainLlavaConfig),
     ("cache", (), CacheConfig),
+    ("fetch", (), FetchConfig),
+    ("fetch", FOLDER, FetchModelConfig),
     ("demo", (), DemoConfig),
 ]
 BAD: list[Any] = [

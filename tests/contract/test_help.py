@@ -17,7 +17,14 @@ from clipmapper.help import about_command, help_of, keys_of
 from perturbation import cli
 
 HEAVY = {"torch", "pytorch_lightning", "numpy", "matplotlib", "PIL", "pyarrow", "open_clip", "wandb", "explain"}
-KEYS = {"pool_seeds": 4, "report": 5, "reproduce": 7, "export": 5, "cache": 4}  # these have no more; others show ten
+KEYS = {
+    "pool_seeds": 4,
+    "report": 5,
+    "reproduce": 7,
+    "export": 5,
+    "cache": 4,
+    "fetch": 5,
+}  # these have no more; others show ten
 
 
 def shown_keys(text: str) -> dict[str, str]:

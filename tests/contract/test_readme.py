@@ -42,8 +42,8 @@ from perturbation.reproduce import run
 PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(), sessions()
 
 
-# Lines that need Slurm, many trials, or the shards of a run; other tests run them, with little data.
-ONLY_COMPOSED = ("hydra/launcher=submitit_slurm", "hydra/sweeper=optuna", "merge=")
+# Lines that need Slurm, many trials, the shards of a run, or another encoder; other tests run them, with little data.
+ONLY_COMPOSED = ("hydra/launcher=submitit_slurm", "hydra/sweeper=optuna", "merge=", "encoder=folder")
 
 
 def runnable() -> list[Any]:

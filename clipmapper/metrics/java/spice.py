@@ -11,7 +11,9 @@ from tempfile import TemporaryDirectory
 from clipmapper.metrics.java.process import PACKAGE, NotAvailable, run_java
 
 JAR = PACKAGE / "spice" / "spice-1.0.jar"
-_MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
+MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")  #: files of the language models
+MODELS_FOLDER = JAR.parent / "lib"  #: where they are
+ADDRESS = "http://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"  #: the archive that contains them
 _NEWEST_JAVA = 14  # SPICE writes its results with Java's JavaScript engine, which Java 15 removed
 _SECONDS = 3 * 3600.0  # time limit: SPICE parses every reference
 
@@ -30,7 +32,7 @@ def spice_scores(
         NotAvailable: Java is missing or too new, the models are missing, or the program fails.
     """
     version = _java_version()
-    if missing := [name for name in _MODELS if not (jar.parent / "lib" / name).is_file()]:
+    if missing := [name for name in MODELS if not (jar.parent / "lib" / name).is_file()]:
         raise NotAvailable(
             f"{' and '.join(missing)} missing; copy them from stanford-corenlp-full-2015-12-09.zip "
             f"(nlp.stanford.edu/software) into {jar.parent / 'lib'}"
