@@ -2,6 +2,7 @@
 
 The generated dataset is written in COCO's format and read by the same function. Captions are returned exactly as they
 are in the file. Images may have different numbers of captions (some of COCO's images have six or seven).
+The entries are checked one by one, for the reasons that :mod:`clipmapper.data.vqa_files` gives.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,27 @@ def test_the_command_on_a_split_without_labels(tiny: Tiny, trained: Path, comman
     assert read_json(sent) == read_json(folder_of(out) / "submission_test.json")
     questions = read_json(root / "v2_OpenEnded_mscoco_test2015_questions.json")["questions"]
     assert {row["question_id"] for row in read_json(sent)} == {row["question_id"] for row in questions}
+
+
+def test_words_that_the_training_did_not_have_are_counted(
+    tiny: Tiny, trained: Path, command: Command, tmp_path: Path
+) -> None:
+    root = tmp_path / "vqav2"
+    write_vqav2(root)
+    data = ("data=vqav2", f"data.root={root}", "data.reserved=4", "data.test_split=val2014")
+    place = (f"checkpoint={trained}", f"paths.cache={tmp_path / 'cache'}")
+    split = ("data.train_splits=[train2014]", "data.reserve_from=train2014")
+    status, out, errors = command("evaluate", *tiny.base, *data, *place, *split)
+    assert (status, errors) == (0, [])
+    learnt, asked = (
+        [{*re.findall(r"\w+", row["question"].lower())} for row in read_json(file)["questions"]]
+        for file in (official(tiny, "train")[0], root / "v2_OpenEnded_mscoco_val2014_questions.json")
+    )
+    unknown = {word: sum(word in words for words in asked) for word in set().union(*asked) - set().union(*learnt)}
+    assert unknown["so"] == 12
+    found = read_json(folder_of(out) / "metrics.json")["question_words"]
+    assert found == {"words": len(set().union(*asked)), "questions": 12, "affected": 12, "unknown": unknown}
+    assert f"words: {len(unknown)} of the {found['words']} words of the questions" in out
 
 
 @pytest.fixture

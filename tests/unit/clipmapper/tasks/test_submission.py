@@ -154,6 +154,7 @@ def test_the_readers_of_the_servers_take_what_is_written(tmp_path: Path, answers
         (("data=vqav2",), "data=vqav2 split=test data.test_split=test2015"),
         (("data=vqav2", "data.test_split=test2015", "split=val"), "the server takes whole splits of VQAv2"),
         (("task=caption", "data=coco"), "data=coco data.karpathy=null"),
+        (("task=caption", "data=coco", "split=val"), "data=coco data.karpathy=null"),
         (("task=caption", "data=coco", "data.karpathy=null"), "data.test_split=test2014"),
         (("task=caption", "data=shapes"), "the server takes COCO's own splits"),
     ],
