@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 
 from hydra._internal.utils import get_args_parser
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
+from clipmapper.config.groups import composed
 from clipmapper.errors import UserError
+from clipmapper.help import about_command
 from clipmapper.places import CONFIGS
 
 #: Keys whose values are taken as typed: paths, names of files, and texts.
@@ -44,8 +46,12 @@ _NO_NAME = re.compile(r"null|true|false|[+-]?(inf|nan|[\d._]+(e[+-]?\d+)?)|\{.*"
 _SWEEP = re.compile(r"(choice|sort|shuffle|tag|glob)\(.*\)", re.DOTALL)  # Hydra's functions for the values of a sweep
 
 
-def for_hydra(arguments: Sequence[str]) -> list[str]:
+def for_hydra(arguments: Sequence[str], command: str | None = None) -> list[str]:
     """Return the command-line arguments that Hydra gets.
+
+    Args:
+        arguments: The arguments as they were typed.
+        command: The command, for messages about what it takes.
 
     Raises:
         UserError: An option is unknown, an argument is not ``KEY=VALUE``, or a list is given for a config group.
@@ -55,7 +61,11 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     sweep = options.multirun or "hydra.mode=MULTIRUN" in options.overrides
     given = set(options.overrides)
     for argument in given:
-        _check_form(argument, sweep)
+        if (several := _check_form(argument, sweep)) is not None:
+            model = [each for each in given if re.fullmatch(r"model=\w+", each)]
+            raise UserError(
+                _several_values(*several) if _takes(command, several[0], model) else _foreign(several[0], command)
+            )
     return [as_added(quoted(argument, sweep)) if argument in given else argument for argument in arguments]
 
 
@@ -71,20 +81,25 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         raise
 
 
-def _check_form(argument: str, sweep: bool) -> None:
-    """Raise UserError for an argument without ``=``, and for several members of a group in one run."""
+def _check_form(argument: str, sweep: bool) -> tuple[str, str] | None:
+    """Return the group and the names of an argument with several members of a group in one run; None for any other.
+
+    Raises:
+        UserError: The argument has no ``=``, or a value of a group that is no name.
+    """
     key, equal, value = argument.lstrip("+").partition("=")
     if not equal and not argument.startswith("~"):
         raise UserError(f"{argument} is not KEY=VALUE; write {argument}=…, or correct the option")
     if not (CONFIGS / key).is_dir() or not key:
-        return
+        return None
     names = value.strip("[] ")
     if value.startswith("[") and "," not in names:
         raise UserError(f"{argument}: give one name, {key}={names or 'NAME'}")
     if _NO_NAME.fullmatch(value):
         raise UserError(f"{argument} is not the name of a file in {key}; give {key}=NAME, or leave it out")
     if value.startswith("[") or (not sweep and re.match(r"[^'\"({]*,", value)):
-        raise UserError(_several_values(key, names))
+        return key, names
+    return None
 
 
 def quoted(argument: str, sweep: bool = False) -> str:
@@ -138,16 +153,44 @@ def as_added(argument: str) -> str:
     return f"++{argument}" if _BY_NAME.match(argument) else argument
 
 
-def argument_problem(error: Exception) -> str:
-    """Return one line about an argument that Hydra refused."""
+def argument_problem(error: Exception, command: str | None = None) -> str:
+    """Return one line about an argument that Hydra refused, and about what the command takes."""
     text = " ".join(str(error).split())
     if isinstance(error, OverrideParseException):
         return _grammar_problem(error.override, text.partition(" See https://hydra.cc")[0])
     if foreign := re.match(r"Could not override '([^'@]+)", text):
-        of_mapper = foreign[1] in ("task", "mapper", "encoder")
-        return f"{foreign[1]}=… is {'for model=clipmapper only' if of_mapper else 'not for this command'}; leave it out"
+        return _foreign(foreign[1], command)
     several = re.match(r"Ambiguous value for argument '\+*([^=]+)=(.*?)' 1\. ", text)
     return _several_values(*several.groups()) if several else text
+
+
+def _takes(command: str | None, group: str, model: Sequence[str] = ()) -> bool:
+    """Return whether a command has a config group; True if the command is not known.
+
+    Args:
+        command: The command.
+        group: The config group.
+        model: The choice of the model, on which it depends, if there is one.
+    """
+    if command is None:
+        return True
+    try:
+        composed(command, [*model, f"{group}=_"])  # no file has this name
+    except MissingConfigException:
+        return True
+    except HydraException:
+        return False
+    return True
+
+
+def _foreign(group: str, command: str | None) -> str:
+    """Return what to write instead of a config group that the command does not have."""
+    if command is None or (group in ("task", "mapper", "encoder") and _takes(command, "model")):
+        return (
+            f"{group}=… is {'not for this command' if command is None else 'for model=clipmapper only'}; leave it out"
+        )
+    example = next(filter(None, (each.partition(".py ")[2] for each in about_command(command).examples)))
+    return f"{group}=… is not for {command}; leave it out, or give a key that it has, such as {example}"
 
 
 def _grammar_problem(argument: str, said: str) -> str:

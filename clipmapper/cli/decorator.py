@@ -63,11 +63,15 @@ def command(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # with full errors, Hydra lets every exception reach our handler
             frame = hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)
             try:
-                with without_foreign_messages(), errors_in_one_line(), sweep.failures_at_the_end(config_name, given):
+                with (
+                    without_foreign_messages(),
+                    errors_in_one_line(command=config_name),
+                    sweep.failures_at_the_end(config_name, given),
+                ):
                     if not shared and not launched.is_first():
                         return
                     _check_typed(given)
-                    sys.argv[1:] = for_hydra(given)
+                    sys.argv[1:] = for_hydra(given, config_name)
                     line = shlex.join([f"scripts/{config_name}.py", *given])
                     with leaving_after_signal():
                         frame(_in_run_folder(task, typed_in, line, continued))()

@@ -24,14 +24,19 @@ from clipmapper.text import printable
 
 
 @contextmanager
-def errors_in_one_line(folder: Path | None = None) -> Iterator[None]:
-    """Print the line of an error that the user can fix, and end the process; ``folder`` is the run folder."""
+def errors_in_one_line(folder: Path | None = None, command: str | None = None) -> Iterator[None]:
+    """Print the line of an error that the user can fix, and end the process.
+
+    Args:
+        folder: The run folder, if there is one.
+        command: The command, for messages about what it takes.
+    """
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         if os.environ.get("CLIPMAPPER_TRACE") == "1" or not _is_user_error(error):
             raise
-        last = printable(_one_line(error, folder))
+        last = printable(_one_line(error, folder, command))
         if not workers.tell_first(last):
             console.print_last(f"error: {last}")
         sys.exit(1)
@@ -43,7 +48,7 @@ def _is_user_error(error: Exception) -> bool:
     return not plain or str(error).startswith("Config group override")
 
 
-def _one_line(error: Exception, folder: Path | None) -> str:
+def _one_line(error: Exception, folder: Path | None, command: str | None) -> str:
     if isinstance(error, MissingConfigException):
         return _missing_choice(error)
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
@@ -52,7 +57,7 @@ def _one_line(error: Exception, folder: Path | None) -> str:
     if isinstance(error, OSError) and not isinstance(error, UserError):
         name = error.filename or folder or "files"  # the error of a full disk has no file name
         return f"{name}: {error.strerror or error}; check that the folder exists, is writable and has space left"
-    return argument_problem(error)
+    return argument_problem(error, command)
 
 
 def _missing_choice(error: MissingConfigException) -> str:
