@@ -24,6 +24,7 @@ TITLES = {
     "findings": "Findings of the paper: differences of gaps of the accuracy, in points of area",
 }
 HEADS = {"vqa": ANSWERS, "caption": CAPTIONS}
+SPLITS = {"vqa": ": servers score test-dev and test-std, a run scores what it kept for itself", "caption": ""}
 #: Datasets of the literature, and what the names of their official files contain.
 DATASETS = {"vqav2": "VQAv2", "vqav2_hub": "VQAv2", "coco": "COCO"}
 OFFICIAL = {"mscoco": "VQAv2", "coco": "COCO", "captions_train2014": "COCO", "captions_val2014": "COCO"}
@@ -70,7 +71,7 @@ def beside(task: str, ours: Sequence[Scored]) -> Table:
     others = [Scored(**row) for row in literature()[task]]
     recipe = (
         "The rows in grey are quoted from the sources in the last column; the others are runs of this page. Compare "
-        "scores on the same split only: the servers score test-dev and test-std, a run scores what it kept for itself.",
+        f"scores on the same split only{SPLITS[task]}.",
     )
     rows = [_row(each, [number(score, 2) for score in each.scores]) for each in ours]
     rows += [_row(each, [MISSING if score is None else str(score) for score in each.scores]) for each in others]
@@ -79,8 +80,8 @@ def beside(task: str, ours: Sequence[Scored]) -> Table:
 
 
 def _row(each: Scored, scores: Sequence[str]) -> tuple[str, Sequence[Cell]]:
-    setup = [Cell(text, words=True) for text in (each.setup, each.source)]
-    return each.model, [Cell(each.data), *map(Cell, scores), *setup]
+    data, setup, source = (Cell(text, words=True) for text in (each.data, each.setup, each.source))
+    return each.model, [data, *map(Cell, scores), setup, source]
 
 
 def findings_table(runs: Mapping[str, Run]) -> list[Table]:
