@@ -221,10 +221,19 @@ def test_a_wrong_file_ends_in_one_line_with_its_name(
     assert "wrong.json" in errors[0]
 
 
-def test_two_of_the_three_files_are_not_enough(tmp_path: Path, command: Command) -> None:
-    status, _, errors = command("evaluate", f"paths.root={tmp_path}", "predictions=a.json", "questions=b.json")
-    assert status == 1
-    assert errors == ["error: scoring a result file needs all three: predictions=FILE questions=FILE annotations=FILE"]
+def test_two_of_the_three_files_are_enough_for_a_check_only(
+    result_files: tuple[Path, Path, Path], tmp_path: Path, command: Command
+) -> None:
+    two = scoring(*result_files)[:2]
+    status, out, errors = command("evaluate", f"paths.root={tmp_path}", *two)
+    assert (status, errors) == (0, [])
+    assert f"{result_files[0]} can be sent: it has all 60 questions, each once" in out
+    for given in (two[:1], [two[0], f"annotations={result_files[2]}"]):
+        status, _, errors = command("evaluate", f"paths.root={tmp_path}", *given)
+        assert (status, len(errors)) == (1, 1)
+        assert errors[0].startswith(
+            "error: scoring a result file needs all three: predictions=FILE questions=FILE annotations=FILE; without"
+        )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from clipmapper.cli import typed
 from clipmapper.config.schema import EvaluateConfig
 from clipmapper.errors import UserError
 from clipmapper.files import ANSWERS, CAPTIONS, write_results
+from clipmapper.tasks import TASKS
 from clipmapper.tasks.submission import Submission, check_answers, check_captions
 
 QUESTIONS = [{"question_id": 10 * i, "image_id": i, "question": "what?"} for i in (1, 2, 3)]
@@ -183,3 +184,17 @@ def test_only_whole_official_splits_are_submitted(overrides: tuple[str, ...], sa
 def test_the_file_has_the_official_name(overrides: tuple[str, ...], file: str, official: str) -> None:
     assert Submission.planned(evaluation(*overrides, "submission=me")) == Submission(file, Path(official))
     assert Submission.planned(evaluation(*overrides)) is None
+
+
+@pytest.mark.parametrize("task", ["vqa", "caption"])
+def test_a_result_file_has_no_model_to_name(task: str, tmp_path: Path) -> None:
+    files = ("predictions=a.json", "questions=b.json") if task == "vqa" else ("predictions=a.json", "references=b.json")
+    config = evaluation(f"task={task}", "submission=me", *files)
+    with pytest.raises(UserError, match=r"submission=NAME is for the .* of a checkpoint: leave it out"):
+        TASKS[task].score_files(config, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a b", "", "a/b", "ä"])
+def test_the_name_of_a_model_can_be_part_of_a_file_name(name: str) -> None:
+    with pytest.raises(UserError, match=r"submission=.* is not a name of letters, digits, dots and hyphens"):
+        evaluation(f"submission='{name}'")
