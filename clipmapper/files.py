@@ -161,14 +161,19 @@ def write_json(path: Path, content: Any) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose a writable folder") from error
 
 
-# A list without strings and without other lists. A line break is never part of a JSON string, so it is a list's.
-_NUMBERS = re.compile(r'\[\n[^\[\]{}"]*?\n *\]')
-
-
 def indented(content: Any) -> str:
     """Return ``content`` as JSON with an indentation of two spaces, and lists of numbers on one line."""
-    text = json.dumps(content, indent=2, allow_nan=False)
-    return _NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", text) + "\n"
+    return _indented(content, "\n") + "\n"
+
+
+def _indented(value: Any, line: str) -> str:
+    inner = f"{line}  "
+    if isinstance(value, Mapping) and value:
+        entries = (f"{json.dumps({key: 0})[1:-2]}{_indented(each, inner)}" for key, each in value.items())
+        return f"{{{inner}{f',{inner}'.join(entries)}{line}}}"
+    if isinstance(value, list | tuple) and any(isinstance(each, str | list | tuple | Mapping) for each in value):
+        return f"[{inner}{f',{inner}'.join(_indented(each, inner) for each in value)}{line}]"
+    return json.dumps(value, allow_nan=False)
 
 
 def finite(value: Any) -> Any:

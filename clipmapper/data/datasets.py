@@ -12,9 +12,10 @@ from typing import Any
 
 from clipmapper.config.data import CocoConfig, DataConfig, EasyVQAConfig, ShapesConfig, VQAv2Config, VQAv2HubConfig
 from clipmapper.data.caption_files import CaptionData, coco_file, read_coco_captions, read_karpathy
+from clipmapper.data.kept_parts import kept_parts
 from clipmapper.data.records import Splits, VQAData
 from clipmapper.data.splitting import merge, reserve
-from clipmapper.data.vqa_files import read_vqav2
+from clipmapper.data.vqa_files import VQAFiles, read_vqav2
 from clipmapper.errors import UserError
 from clipmapper.process.together import first_alone
 
@@ -125,7 +126,16 @@ def _easy_vqa(config: EasyVQAConfig, cache: Path | None) -> Questions:
 
 
 def _vqav2(config: VQAv2Config, cache: Path | None) -> Questions:
-    return _reserve_validation(config, lambda splits: read_vqav2(Path(config.root), splits, cache=cache))
+    root = Path(config.root)
+    _check_reserve_from(config)
+    train, val = kept_parts(
+        [VQAFiles.of(root, split) for split in config.train_splits],
+        lambda: _reserve_validation(config, lambda splits: read_vqav2(root, splits, cache=cache)),
+        f"{config.train_splits} {config.reserve_from} {config.reserved} {config.seed}",
+        cache,
+    )
+    test = None if config.test_split is None else read_vqav2(root, [config.test_split], cache=cache)
+    return Splits(train, val, test)
 
 
 def _vqav2_hub(config: VQAv2HubConfig, cache: Path | None) -> Questions:
@@ -133,22 +143,33 @@ def _vqav2_hub(config: VQAv2HubConfig, cache: Path | None) -> Questions:
 
     root = Path(config.root)
     local = root.exists()
-    return _reserve_validation(
-        config,
-        lambda splits: merge(*(read_parquet(root, s) if local else read_hub(config.root, s) for s in splits)),
-    )
+
+    def read(splits: list[str]) -> VQAData:
+        return merge(*(read_parquet(root, s) if local else read_hub(config.root, s) for s in splits))
+
+    _check_reserve_from(config)
+    train, val = _reserve_validation(config, read)
+    return Splits(train, val, None if config.test_split is None else read([config.test_split]))
 
 
-def _reserve_validation(config: VQAv2Config | VQAv2HubConfig, read: Callable[[list[str]], VQAData]) -> Questions:
-    """Reserve questions of the split ``reserve_from`` for validation, as in the paper (Huang et al. 2023)."""
+def _check_reserve_from(config: VQAv2Config | VQAv2HubConfig) -> None:
     if config.reserve_from not in config.train_splits:
         raise UserError(
             f"data.reserve_from={config.reserve_from} is not one of data.train_splits={config.train_splits}"
         )
+
+
+def _reserve_validation(
+    config: VQAv2Config | VQAv2HubConfig, read: Callable[[list[str]], VQAData]
+) -> tuple[VQAData, VQAData]:
+    """Reserve questions of the split ``reserve_from`` for validation, as in the paper (Huang et al. 2023).
+
+    Returns:
+        The questions for training and those for validation.
+    """
     rest, val = reserve(read([config.reserve_from]), config.reserved, config.seed)
     others = [split for split in config.train_splits if split != config.reserve_from]
-    train = merge(read(others), rest) if others else rest
-    return Splits(train, val, None if config.test_split is None else read([config.test_split]))
+    return (merge(read(others), rest) if others else rest), val
 
 
 def _coco(config: CocoConfig, cache: Path | None) -> Captions:

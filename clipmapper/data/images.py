@@ -19,16 +19,20 @@ class BadImage(UserError):
     """Error for an image that is missing or cannot be decoded; the message has its name, the reason and a fix."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class FileImage:
     """An image file, which is not accessed before it is read."""
 
-    path: Path
+    #: Its path as text: objects of ``pathlib`` would take most of the time and memory of large datasets.
+    name: str
+
+    def __init__(self, path: Path | str):
+        object.__setattr__(self, "name", str(path))
 
     @property
-    def name(self) -> str:
-        """The path as text."""
-        return str(self.path)
+    def path(self) -> Path:
+        """Its path."""
+        return Path(self.name)
 
     def read(self) -> bytes:
         """Return the bytes of the file.

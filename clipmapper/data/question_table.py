@@ -20,7 +20,7 @@ SCHEMA = pa.schema(
     [
         ("question_id", pa.int64()),
         ("image_id", pa.int64()),
-        ("answers", pa.list_(pa.string())),
+        ("answers", pa.list_(_TEXT)),
         *((name, _TEXT) for name in _TEXTS),
     ]
 )
@@ -91,7 +91,7 @@ class QuestionTable(Sequence[Question]):
         """
         lists = _whole(self.table["answers"])
         rows = np.repeat(np.arange(len(self)), pc.list_value_length(lists).to_numpy())
-        return rows, *_distinct(pc.list_flatten(lists).dictionary_encode())
+        return rows, *_distinct(pc.list_flatten(lists))
 
     def digest(self, *columns: str) -> str:
         """Return a hash of the content of these columns."""
@@ -134,7 +134,12 @@ class QuestionTable(Sequence[Question]):
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    return pa.array(values, pa.string()).dictionary_encode() if kind == _TEXT else pa.array(values, kind)
+    if kind == _TEXT:
+        return pa.array(values, pa.string()).dictionary_encode()
+    if pa.types.is_list(kind):
+        lists = pa.array(values, pa.list_(pa.string()))
+        return pa.ListArray.from_arrays(lists.offsets, lists.values.dictionary_encode())
+    return pa.array(values, kind)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+import numpy as np
 
 from clipmapper.errors import UserError
 
@@ -22,6 +24,53 @@ class ImageSource(Protocol):
         Raises:
             UserError: The image is missing.
         """
+
+
+class ImageMap(Mapping[int, ImageSource]):
+    """Images by id, each of which is made when it is asked for: as objects, those of VQAv2 would take 60 MB.
+
+    Args:
+        ids: Ids of the images, int64 [n], ascending, each once.
+        owners: Which of the sources has each image, [n].
+        sources: Functions that return the image of an id.
+    """
+
+    def __init__(self, ids: np.ndarray, owners: np.ndarray, sources: Sequence[Callable[[int], ImageSource]]):
+        self.ids, self.owners, self.sources = ids, owners, tuple(sources)
+
+    @classmethod
+    def of(cls, images: Mapping[int, ImageSource]) -> ImageMap:
+        """Return images as a map of this kind."""
+        if isinstance(images, cls):
+            return images
+        ids = np.array(sorted(images), np.int64)
+        return cls(ids, np.zeros(len(ids), np.uint8), [images.__getitem__])
+
+    @classmethod
+    def joined(cls, parts: Iterable[Mapping[int, ImageSource]]) -> ImageMap:
+        """Return the images of several parts; the last part that has an image gives it."""
+        maps = [cls.of(part) for part in parts][::-1]
+        before = np.cumsum([0, *(len(each.sources) for each in maps)])
+        owners = [each.owners + np.int64(start) for each, start in zip(maps, before[:-1], strict=True)]
+        ids, first = np.unique(np.concatenate([each.ids for each in maps]), return_index=True)
+        return cls(ids, np.concatenate(owners)[first], [source for each in maps for source in each.sources])
+
+    def only(self, ids: np.ndarray) -> ImageMap:
+        """Return the images with these ids, which must be in the map; an id may occur several times."""
+        found = np.unique(ids)
+        return ImageMap(found, self.owners[np.searchsorted(self.ids, found)], self.sources)
+
+    def __getitem__(self, image_id: int) -> ImageSource:
+        place = int(np.searchsorted(self.ids, image_id))
+        if place == len(self.ids) or self.ids[place] != image_id:
+            raise KeyError(image_id)
+        return self.sources[int(self.owners[place])](image_id)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +133,9 @@ class Splits(Generic[Part]):
         return {name: part for name, part in named.items() if part is not None}
 
     @property
-    def images(self) -> dict[int, ImageSource]:
+    def images(self) -> ImageMap:
         """All images of all parts by image id."""
-        return {i: image for part in self.parts.values() for i, image in part.sources.items()}
+        return ImageMap.joined(part.sources for part in self.parts.values())
 
     def part(self, name: str) -> Part:
         """Return the part with this name.

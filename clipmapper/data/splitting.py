@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from clipmapper.data.question_table import QuestionTable
-from clipmapper.data.records import ImageSource, VQAData
+from clipmapper.data.records import ImageMap, VQAData
 from clipmapper.errors import UserError
 
 
@@ -53,12 +54,17 @@ def merge(*parts: VQAData) -> VQAData:
     if len(ids) < len(questions):
         twice = np.setdiff1d(np.arange(len(questions)), first)[0]
         raise UserError(f"question_id {questions.ids[twice]} is in two splits; give splits without overlap")
-    images: dict[int, ImageSource] = {}
-    for part in parts:
-        for image_id, image in part.images.items():
-            if (known := images.setdefault(image_id, image)) != image:
+    return VQAData(questions, _merged_images([ImageMap.of(part.images) for part in parts]))
+
+
+def _merged_images(parts: Sequence[ImageMap]) -> ImageMap:
+    ids, counts = np.unique(np.concatenate([part.ids for part in parts]), return_counts=True)
+    for image_id in ids[counts > 1].tolist():
+        known, *others = (part[image_id] for part in parts if image_id in part)
+        for image in others:
+            if image != known:
                 raise UserError(f"image_id {image_id} is both {known.name} and {image.name}; give each its own id")
-    return VQAData(questions, images)
+    return ImageMap.joined(parts)
 
 
 def _rank(seed: int, image_id: int) -> bytes:
@@ -68,4 +74,4 @@ def _rank(seed: int, image_id: int) -> bytes:
 
 def _part(data: VQAData, questions: QuestionTable, rows: np.ndarray) -> VQAData:
     chosen = questions.take(rows[np.argsort(questions.ids[rows], kind="stable")])
-    return VQAData(chosen, {image_id: data.images[image_id] for image_id in dict.fromkeys(chosen.image_ids.tolist())})
+    return VQAData(chosen, ImageMap.of(data.images).only(chosen.image_ids))

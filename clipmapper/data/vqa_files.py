@@ -13,13 +13,16 @@ import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from clipmapper.console import progress
 from clipmapper.data.images import FileImage
 from clipmapper.data.question_table import QuestionTable
-from clipmapper.data.records import Question, VQAData
+from clipmapper.data.records import ImageMap, Question, VQAData
 from clipmapper.data.splitting import merge
 from clipmapper.errors import UserError
 from clipmapper.files import read_field, read_id, read_json, read_text
@@ -76,7 +79,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def read_vqa(
-    questions: Path, annotations: Path | None, image_path: Callable[[int], Path], cache: Path | None = None
+    questions: Path, annotations: Path | None, image_path: Callable[[int], Path | str], cache: Path | None = None
 ) -> VQAData:
     """Read the questions of a split with :func:`read_questions` and add its images.
 
@@ -89,8 +92,12 @@ def read_vqa(
     files = [path for path in (questions, annotations) if path is not None]
     table = kept(cache, "questions", files, lambda: _read_with_progress(questions, annotations).table)
     records = QuestionTable(table)
-    image_ids = dict.fromkeys(records.image_ids.tolist())
-    return VQAData(records, {image_id: FileImage(image_path(image_id)) for image_id in image_ids})
+    ids = np.unique(records.image_ids)
+    return VQAData(records, ImageMap(ids, np.zeros(len(ids), np.uint8), [partial(_image, image_path)]))
+
+
+def _image(path: Callable[[int], Path | str], image_id: int) -> FileImage:
+    return FileImage(path(image_id))
 
 
 def _read_with_progress(questions: Path, annotations: Path | None) -> QuestionTable:
@@ -149,15 +156,37 @@ def check_same_questions(these: Collection[int], those: Collection[int], source:
 
 
 def _read_split(root: Path, split: str, layout: VQALayout, cache: Path | None) -> VQAData:
-    questions = root / layout.questions.format(split=split)
-    if not questions.is_file():
-        raise UserError(f"{questions}: no such file; {_splits_found(root, layout)}")
-    annotations = None if split in layout.unlabelled else root / layout.annotations.format(split=split)
-    folder = layout.folders.get(split, split)
-    template = _image_template(root, folder, layout)
-    return read_vqa(
-        questions, annotations, lambda image_id: root / template.format(folder=folder, image_id=image_id), cache
-    )
+    files = VQAFiles.of(root, split, layout)
+    return read_vqa(files.questions, files.annotations, files.image_path, cache)
+
+
+@dataclass(frozen=True)
+class VQAFiles:
+    """The files of a split."""
+
+    questions: Path
+    annotations: Path | None  #: None for a split without labels
+    image: str  #: path of an image, with fields for its folder and its id
+    folder: str  #: folder of the images
+
+    @classmethod
+    def of(cls, root: Path, split: str, layout: VQALayout = VQAV2) -> VQAFiles:
+        """Find the files of a split.
+
+        Raises:
+            UserError: The question file or the image folder is missing.
+        """
+        questions = root / layout.questions.format(split=split)
+        if not questions.is_file():
+            raise UserError(f"{questions}: no such file; {_splits_found(root, layout)}")
+        annotations = None if split in layout.unlabelled else root / layout.annotations.format(split=split)
+        folder = layout.folders.get(split, split)
+        template = _image_template(root, folder, layout)
+        return cls(questions, annotations, f"{str(root).replace('{', '{{').replace('}', '}}')}/{template}", folder)
+
+    def image_path(self, image_id: int) -> str:
+        """Return the path of an image."""
+        return self.image.format(folder=self.folder, image_id=image_id)
 
 
 def _splits_found(root: Path, layout: VQALayout) -> str:

@@ -108,8 +108,15 @@ class FrozenClip(nn.Module):
         padded = nn.functional.pad(ids.masked_fill(~valid, self.tokenizer.pad), (0, room), value=self.tokenizer.pad)
         return TextBatch(padded, torch.ones_like(padded, dtype=torch.bool), 0)
 
+    @property
+    def released(self) -> bool:
+        """Whether weights were freed (:mod:`clipmapper.encoder.released`)."""
+        return any(weight.is_meta for weight in self.parameters())
+
     def fingerprint(self) -> str:
         """Return a hash that changes with every weight, the preprocessing, the activation and the architecture."""
+        if self.released:
+            return self._fingerprint[1]
         about = f"{self.name} {self.preprocess}{activation_note(self.text.text, self.name)}"
         quick = xxh3_128()  # ten times as fast, so that asking again costs little
         for piece in _pieces(self, about):

@@ -30,10 +30,11 @@ MOST_IMAGES = 8000  # training images whose features are read
 MOST_WORDS = 20  # unknown words that one line names
 UNASKED = "occur in no training question"
 _AT_ONCE = 256  # images read together
+_TEXTS = 4096  # texts read together
 
 
 def words_of(text: str) -> list[str]:
-    """Return the distinct words of a text in lower case, in order."""
+    """Return the distinct words of a text in lower case, in order; no word spans a line break."""
     return list(dict.fromkeys(re.findall(r"\w+(?:'\w+)*", text.lower().replace("’", "'"))))
 
 
@@ -58,8 +59,14 @@ def describe(
     chosen = np.array([features.place[each] for each in ids[:: math.ceil(len(ids) / MOST_IMAGES)]], np.int64)
     parts = np.split(chosen, range(_AT_ONCE, len(chosen), _AT_ONCE))
     images = ImageStatistics.fit(np.concatenate([_mean_patch(features.store.gather(part), first) for part in parts]))
-    words = None if questions is None else sorted({word for text in set(questions) for word in words_of(text)})
+    words = None if questions is None else sorted(_all_words(list(questions)))
     return {"words": words, "images": None if images is None else images.entry()}
+
+
+def _all_words(texts: Sequence[str]) -> set[str]:
+    """Return the words of all texts; those of many texts are found together, which is several times as fast."""
+    parts = (texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS))
+    return {word for part in parts for word in words_of("\n".join(part))}
 
 
 def _mean_patch(tokens: Tokens, first: int) -> np.ndarray:

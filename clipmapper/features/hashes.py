@@ -122,7 +122,7 @@ class Hashes:
     def _file(self, source: ImageSource) -> _File | None:
         if not isinstance(source, FileImage):
             return None
-        path = str(source.path)  # functions of texts, since those of paths take most of the time of large datasets
+        path = source.name
         try:
             status = os.stat(path)
         except (OSError, ValueError):

@@ -17,6 +17,7 @@ from clipmapper.console import Advance, progress
 from clipmapper.data.images import BadImage, EncodedImage, load_rgb
 from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import FrozenClip
+from clipmapper.encoder.released import restore
 from clipmapper.errors import UserError
 from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.filling import Filling
@@ -93,6 +94,7 @@ class _Images:
         todo = [i for i in self.ids if i not in done and i not in self.missing]
         if not todo:
             return
+        restore(self._encoder, self._config)
         with ThreadPoolExecutor(2) as readers, progress(len(todo), "encoding images", "images") as advance:
 
             def encode(items: Mapping[bytes, ImageSource]) -> Iterator[tuple[bytes, Tensor]]:

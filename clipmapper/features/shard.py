@@ -1,8 +1,8 @@
 """A shard: one file with the features of up to 4,096 items, which is written once and never changed.
 
-A shard is a safetensors file, so that it is memory-mapped and holds any dtype of PyTorch. Its tensors are the items'
-keys (content hashes), the numbers of their rows, a checksum for each item, and the rows of all items. The metadata have
-the name of the store and a checksum of everything but the rows, which is verified when a shard is opened.
+A shard is a safetensors file, which holds any dtype of PyTorch, and of which single items are read. Its tensors are the
+items' keys (content hashes), the numbers of their rows, a checksum for each item, and the rows of all items. The
+metadata have the name of the store and a checksum of everything but the rows, which is verified when a shard is opened.
 An item's own checksum is verified when the item is first read.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ ITEMS = 4096  #: most items of a shard
 BYTES = 1 << 28  #: size of the rows after which a shard ends
 KEY = 16  #: bytes of a key
 SUFFIX = ".safetensors"
+_OPEN = 256  # files that are open at a time
 
 
 class DamagedShard(Exception):
@@ -94,8 +97,13 @@ def _checksum(store: str, head: dict[str, Tensor], rows: Tensor) -> str:
     return xxh3_128_hexdigest(about.encode() + b"".join(bytes_of(head[name]) for name in sorted(head)))
 
 
+@lru_cache(_OPEN)
+def _opened(path: Path) -> FileIO:
+    return FileIO(path)
+
+
 class Shard:
-    """A shard that is open for reading, memory-mapped."""
+    """A shard from which items are read; they are not memory-mapped, since a process would seem to need all it read."""
 
     def __init__(self, path: Path, store: str):
         """Open a shard and verify everything but its rows.
@@ -128,23 +136,35 @@ class Shard:
         self.dtype = rows.dtype
         self.width = int(rows.shape[1])
         self._sums = found["sums"].numpy().view("<u8")
-        self._bytes = bytes_of(rows)
+        self._start = path.stat().st_size - rows.nbytes  # the format has the smallest numbers last
         self._row = self.width * rows.element_size()
         self._verified = bytearray(len(lengths))
 
-    def item(self, number: int) -> memoryview:
-        """Return the bytes of an item's rows, and verify them when they are first read.
+    def size(self, number: int) -> int:
+        """Return the size of an item's rows in bytes."""
+        return int(self.offsets[number + 1] - self.offsets[number]) * self._row
+
+    def read(self, number: int, into: memoryview) -> None:
+        """Read an item's rows, and verify them when they are first read.
+
+        Args:
+            number: Number of the item.
+            into: Memory of :meth:`size` bytes.
 
         Raises:
-            DamagedShard: They are not what was written.
+            DamagedShard: They are not what was written, or the file has been removed.
         """
-        start, end = int(self.offsets[number]), int(self.offsets[number + 1])
-        found = self._bytes[start * self._row : end * self._row]
-        if not self._verified[number]:
-            if xxh3_64_intdigest(found) != int(self._sums[number]):
+        try:
+            file = _opened(self.path)
+        except FileNotFoundError:
+            raise DamagedShard("it has been removed") from None
+        start, done = self._start + int(self.offsets[number]) * self._row, 0
+        while done < len(into) and (count := os.preadv(file.fileno(), [into[done:]], start + done)):
+            done += count
+        if not self._verified[number] or done < len(into):
+            if xxh3_64_intdigest(into) != int(self._sums[number]):
                 raise DamagedShard("its rows do not have the checksum that is written in it")
             self._verified[number] = 1
-        return found
 
     def verify(self) -> None:
         """Verify all items.
@@ -153,4 +173,4 @@ class Shard:
             DamagedShard: One of them is not what was written.
         """
         for number in range(len(self.keys)):
-            self.item(number)
+            self.read(number, memoryview(bytearray(self.size(number))))

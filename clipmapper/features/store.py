@@ -85,11 +85,11 @@ class FeatureStore:
         features = (torch.empty if whole else torch.zeros)(shape, dtype=self.dtype)
         out, size = bytes_of(features), longest * self.width * features.element_size()
         for k, (shard, number) in enumerate(self._places[items].tolist()):
+            found = self._shards[shard]
             try:
-                found = self._shards[shard].item(number)
+                found.read(number, out[k * size : k * size + found.size(number)])
             except DamagedShard as error:
-                raise _Damaged(self._shards[shard], error) from error
-            out[k * size : k * size + len(found)] = found
+                raise _Damaged(found, error) from error
         return Tokens(features, valid, steps.expand(shape[:2]))
 
     def _locate(self) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.console import progress
 from clipmapper.encoder.load import FrozenClip
+from clipmapper.encoder.released import restore
 from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.filling import Filling
 from clipmapper.features.folders import open_store
@@ -60,6 +61,7 @@ def _fill(
     todo = list(lacking)
     if not todo:
         return
+    restore(encoder, config)
     truncated, size = 0, config.batch_size * 4
     device = next(encoder.text.parameters()).device
 

@@ -15,6 +15,7 @@ from clipmapper.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_alone = False  # whether the body of first_alone runs
 
 
 def rank() -> int:
@@ -31,10 +32,21 @@ def world() -> int:
 
 @contextmanager
 def first_alone() -> Iterator[None]:
-    """Let the first process run the body, and then the others, which find what it has written."""
+    """Let the first process run the body, and then the others, which find what it has written.
+
+    Inside another such body it changes nothing.
+    """
+    global _alone
+    if _alone:
+        yield
+        return
     if rank() > 0:
         barrier()
-    yield
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
     if rank() == 0:
         barrier()
 

@@ -1,6 +1,8 @@
-"""Tables that are kept: what was read from large files once is memory-mapped by later commands.
+"""Tables that are kept: what was read from large files, or computed from it, is memory-mapped by later commands.
 
 A kept table remembers the paths, sizes, times and inodes of its files; if one of them has changed, they are read again.
+A table that follows from some content remembers the hash of this content. In a run of several processes, the first one
+makes it.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ import pyarrow as pa
 from xxhash import xxh3_128_digest
 
 from clipmapper.files import write_atomic
+from clipmapper.process.together import first_alone
 from clipmapper.storage.sharing import make_folder, share
 
 TABLES = "tables"  #: folder of the tables in ``paths.cache``
 SMALLEST = 4 << 20  #: bytes of the files from which on their table is kept
 SETTLED = 2.0  #: seconds after a change of a file during which another change may leave its times the same
-_VERSION = 1  # of what is read from the files
+_VERSION = 2  # of what is kept
 _KEY = b"files"
 
 
-def kept(cache: Path | None, what: str, files: Sequence[Path], read: Callable[[], pa.Table]) -> pa.Table:
+def kept(
+    cache: Path | None, what: str, files: Sequence[Path], read: Callable[[], pa.Table], settings: str = ""
+) -> pa.Table:
     """Return the table that was read from files, or read it and keep it.
 
     Args:
@@ -34,19 +39,45 @@ def kept(cache: Path | None, what: str, files: Sequence[Path], read: Callable[[]
         what: What the table has; part of its file's name.
         files: The files that ``read`` reads.
         read: Reads the table.
+        settings: What the table depends on beside the files.
     """
-    known = None if cache is None else _stamps(files)
-    if cache is None or known is None:
+    if cache is None:
         return read()
-    names = json.dumps([what, *(str(path.resolve()) for path in files)])
-    path = cache / TABLES / f"{what}-{hashlib.blake2b(names.encode(), digest_size=8).hexdigest()}.arrow"
+    names = json.dumps([what, settings, *(str(path.resolve()) for path in files)])
+    path = _path(cache, what, names)
+    with first_alone():
+        known = _stamps(files)
+        return read() if known is None else _kept(path, known, read, lambda: known == _stamps(files))
+
+
+def kept_of(cache: Path, what: str, content: str, make: Callable[[], pa.Table]) -> pa.Table:
+    """Return the table that follows from a content, or make it and keep it if it is large.
+
+    Args:
+        cache: The folder ``paths.cache``.
+        what: What the table has; part of its file's name.
+        content: Hash of all that the table depends on.
+        make: Makes the table.
+    """
+    known = json.dumps([_VERSION, content]).encode()
+    with first_alone():
+        return _kept(_path(cache, what, content), known, make, lambda: True, SMALLEST)
+
+
+def _path(cache: Path, what: str, names: str) -> Path:
+    return cache / TABLES / f"{what}-{hashlib.blake2b(names.encode(), digest_size=8).hexdigest()}.arrow"
+
+
+def _kept(
+    path: Path, known: bytes, make: Callable[[], pa.Table], still: Callable[[], bool], smallest: int = 0
+) -> pa.Table:
     with suppress(OSError, ValueError, pa.ArrowException):  # missing, old or damaged
         found = _opened(path, known)
         with suppress(OSError):
             os.utime(path)  # when it was last used
         return found
-    table = read()
-    if known == _stamps(files):
+    table = make()
+    if table.nbytes >= smallest and still():
         with suppress(OSError):  # read-only, or full
             make_folder(path.parent)
             write_atomic(path, _encoded(table, known))

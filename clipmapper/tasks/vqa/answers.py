@@ -55,7 +55,7 @@ class AnswerVocabulary:
         return self._indices.get(answer)
 
 
-def build_vocabulary(questions: Iterable[Question], min_questions: int = 9) -> AnswerVocabulary:
+def build_vocabulary(*parts: Iterable[Question], min_questions: int = 9) -> AnswerVocabulary:
     """Build the answer vocabulary from the annotated questions.
 
     It contains each preprocessed ``multiple_choice_answer`` that at least ``min_questions`` different questions have,
@@ -65,15 +65,17 @@ def build_vocabulary(questions: Iterable[Question], min_questions: int = 9) -> A
     Raises:
         UserError: No answer is frequent enough.
     """
-    asked = QuestionTable.of(questions)
-    numbers, texts = asked.texts("multiple_choice_answer")
-    annotated = np.array([text != "" for text in texts], bool)[numbers] if texts else np.zeros(0, bool)
-    annotated |= asked.answered
-    prepared = [preprocess_answer(text) for text in texts]
-    classes = {answer: k for k, answer in enumerate(dict.fromkeys(prepared))}
-    of_question = np.array([classes[answer] for answer in prepared], np.int64)[numbers[annotated]]
-    found = np.unique(np.stack([of_question, asked.ids[annotated]]), axis=1)[0]  # each question counts once
-    often = np.bincount(found, minlength=len(classes)).tolist()
+    classes: dict[str, int] = {}
+    pairs = []
+    for asked in map(QuestionTable.of, parts):
+        numbers, texts = asked.texts("multiple_choice_answer")
+        annotated = np.array([text != "" for text in texts], bool)[numbers] if texts else np.zeros(0, bool)
+        annotated |= asked.answered
+        of_text = [classes.setdefault(preprocess_answer(text), len(classes)) for text in texts]
+        pairs.append(np.stack([np.array(of_text, np.int64)[numbers[annotated]], asked.ids[annotated]]))
+    order = np.lexsort(both := np.concatenate(pairs, 1))
+    first = np.concatenate([[True], (np.diff(both[:, order]) != 0).any(0)])[: len(order)]  # each question counts once
+    often = np.bincount(both[0, order[first]], minlength=len(classes)).tolist()
     counts = {answer: often[k] for answer, k in classes.items() if often[k] >= min_questions}
     if not counts:
         raise UserError(
@@ -165,5 +167,4 @@ def vocabulary(config: DataConfig, splits: Splits) -> AnswerVocabulary:
     """Read the label file that the config names, or build the vocabulary from training and validation."""
     if config.answers_file is not None:
         return read_lxmert_labels(Path(config.answers_file))
-    known = QuestionTable.joined((splits.train.questions, splits.val.questions))
-    return build_vocabulary(known, config.min_answer_questions)
+    return build_vocabulary(splits.train.questions, splits.val.questions, min_questions=config.min_answer_questions)

@@ -21,6 +21,7 @@ from clipmapper.data.datasets import Questions, load_data, load_questions_of
 from clipmapper.data.question_table import QuestionTable
 from clipmapper.data.records import VQAData
 from clipmapper.encoder.load import FrozenClip, check_encoder
+from clipmapper.encoder.released import release
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import describe
 from clipmapper.features.folders import ready_encoder
@@ -131,8 +132,9 @@ def prepare(config: TrainConfig) -> TaskData:
     images = image_features(encoder, config.encoder, splits.images, cache, config.data.on_bad_image, device)
     prepared_texts = text_features(encoder, config.encoder, texts, cache, device)
     answers = vocabulary(config.data, splits)
-    pyarrow.default_memory_pool().release_unused()  # of the tables of the single files
-    return TaskData(splits, answers, encoder.cpu(), images, prepared_texts, config.task.sees)
+    release(encoder.cpu())
+    pyarrow.default_memory_pool().release_unused()
+    return TaskData(splits, answers, encoder, images, prepared_texts, config.task.sees)
 
 
 def prepare_split(config: EvaluateConfig, answers: AnswerVocabulary) -> VQADataset:

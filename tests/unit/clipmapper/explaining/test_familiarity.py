@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from clipmapper.config.schema import EncoderConfig
@@ -34,6 +37,12 @@ from clipmapper.features.store import FeatureStore, FrozenFeatures
 
 QUESTIONS = ("What color is the star?", "is there a star left of the dog's bowl?", "What color is the star?")
 BATCH = 50
+
+
+@given(st.lists(st.text("aÉΣ '’.\u0345\n"), max_size=6), st.integers(1, 3))
+def test_words_of_all_texts_are_those_of_each(texts: list[str], at_once: int) -> None:
+    with patch.object(examining, "_TEXTS", at_once):
+        assert examining._all_words(texts) == {word for text in texts for word in words_of(text)}
 
 
 @dataclass

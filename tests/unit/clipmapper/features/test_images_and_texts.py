@@ -16,10 +16,11 @@ from PIL import Image
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.images import BadImage, EncodedImage, FileImage, load_rgb
 from clipmapper.data.records import Question, VQAData
-from clipmapper.encoder.load import FrozenClip
+from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.encoder.released import release
 from clipmapper.encoder.shapes_tiny import EMBEDDED_MODEL, register_embedded
 from clipmapper.errors import UserError
-from clipmapper.features import hashes
+from clipmapper.features import hashes, shard
 from clipmapper.features.images import image_features
 from clipmapper.features.store import FrozenFeatures
 from clipmapper.features.texts import text_features
@@ -394,7 +395,7 @@ def test_questions_about_missing_images_are_left_out_and_counted(
 ) -> None:
     answer = ({"answer": "yes", "answer_id": 1},) * 10
     questions = tuple(Question(i, i, f"is it {i}?", answer, "yes", "yes/no", "is") for i in pictures)
-    vocabulary: AnswerVocabulary = build_vocabulary(questions, 1)
+    vocabulary: AnswerVocabulary = build_vocabulary(questions, min_questions=1)
     texts = texts_of(encoder, [q.question for q in questions], tmp_path)
     whole = VQADataset(VQAData(questions, pictures), images_of(encoder, pictures, tmp_path), texts, vocabulary)
     pictures[13].path.write_bytes(b"")
@@ -422,3 +423,29 @@ def test_texts_longer_than_the_context_are_cut_off_and_counted(
     short = texts_of(encoder, TEXTS, tmp_path / "other")
     for text in TEXTS:
         np.testing.assert_allclose(row(features, text), row(short, text), atol=1e-5)
+
+
+def test_an_encoder_whose_weights_were_freed_encodes_again_what_is_damaged(
+    pictures: dict[int, Any], tmp_path: Path
+) -> None:
+    config = encoding(weights="embedded")
+    encoder = load_encoder(config)
+    before, size = encoder.fingerprint(), sum(weight.nbytes for weight in encoder.parameters() if not weight.is_meta)
+    images = image_features(encoder, config, pictures, tmp_path, "fail", CPU)
+    texts = text_features(encoder, config, TEXTS, tmp_path, CPU)
+    expected = [features.store.gather(np.arange(3)).features for features in (images, texts)]
+    release(encoder)
+    assert sum(weight.nbytes for weight in encoder.parameters() if not weight.is_meta) < size / 2
+    assert encoder.fingerprint() == before
+    assert not encoder.vision.shared_projection.is_meta
+    for path in (tmp_path / "stores").glob("*/*.safetensors"):
+        path.unlink()
+    again = [features.store for features in (images, texts)]
+    for store in again:
+        store._shards[0]._verified[:] = bytes(len(store._shards[0]._verified))
+    shard._opened.cache_clear()
+    for features, rows in zip(again, expected, strict=True):
+        assert torch.equal(features.gather(np.arange(3)).features, rows)
+    assert not encoder.released
+    assert encoder.fingerprint() == before
+    assert not any(weight.requires_grad for weight in encoder.parameters())

@@ -245,3 +245,31 @@ def test_gathered_tokens_can_be_pinned(tmp_path: Path, monkeypatch: pytest.Monke
     found = tokens.pin_memory()
     for name in ("features", "valid", "index"):
         assert torch.equal(getattr(found, name), getattr(tokens, name))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is mapped")
+def test_items_that_were_read_take_no_memory(tmp_path: Path) -> None:
+    rows = [torch.randn(1 << 16, 8) for _ in range(4)]
+    store = FeatureStore.written(tmp_path / "large", rows)
+    before = mapped(tmp_path)
+    assert torch.equal(store.gather(np.arange(4)).features, torch.stack(rows))
+    assert mapped(tmp_path) == before < 100
+
+
+def mapped(folder: Path) -> int:
+    """Return how many KiB of the files of a folder are mapped and in memory."""
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            inside = str(folder) in line
+        elif inside and line.startswith("Rss:"):
+            found += int(line.split()[1])
+    return found
+
+
+def test_a_shard_that_was_removed_is_computed_again(tmp_path: Path) -> None:
+    written(tmp_path / "store")
+    store = opened(tmp_path / "store", lambda: written(tmp_path / "store") or store._catalogue.refresh())
+    for path in (tmp_path / "store").iterdir():
+        path.unlink()
+    assert torch.equal(store.gather(np.array([3])).features[0], items()[3])

@@ -62,3 +62,18 @@ def test_processes_that_have_read_other_values_are_told_which(tmp_path: Path) ->
 
 def test_one_process_has_nothing_to_compare() -> None:
     together.check_agreed(lambda: pytest.fail("it is computed"))
+
+
+def test_inside_the_turn_of_a_process_nothing_waits(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+
+    def work(rank: int) -> bool:
+        with together.first_alone():
+            found = written.exists()
+            if not found:  # the first process alone does this
+                with together.first_alone():
+                    written.touch()
+        with together.first_alone():  # and the turns after it are not confused
+            return found
+
+    assert in_ranks(tmp_path, work) == [False, True]

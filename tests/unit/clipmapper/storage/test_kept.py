@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from ranks import in_ranks
 
 from clipmapper.storage import kept as module
-from clipmapper.storage.kept import kept
+from clipmapper.storage.kept import kept, kept_of
 
 
 class Reader:
@@ -103,3 +104,40 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(reader: Reader, monkey
     monkeypatch.setattr(module, "SMALLEST", 1)
     monkeypatch.setattr(module, "SETTLED", 0)
     assert reader() == ["other"]
+
+
+def test_other_settings_are_read_again(reader: Reader) -> None:
+    found = [kept(reader.cache, "texts", [reader.file], reader._read, settings) for settings in ("a", "b", "a")]
+    assert reader.calls == 2
+    assert found[0] == found[1] == found[2]
+
+
+def test_what_follows_from_a_content_is_made_once_for_it(reader: Reader) -> None:
+    assert reader.cache is not None
+    for content in ("a", "b", "a", "b"):
+        assert kept_of(reader.cache, "texts", content, reader._read)["text"].to_pylist() == ["one", "two", "é"]
+    assert reader.calls == 2
+
+
+def test_small_results_are_not_kept(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reader.cache is not None
+    monkeypatch.setattr(module, "SMALLEST", 1000)
+    for _ in range(2):
+        kept_of(reader.cache, "texts", "a", reader._read)
+    assert reader.calls == 2
+    assert not reader.cache.exists()
+
+
+def test_the_first_of_several_processes_reads_the_files(reader: Reader, tmp_path: Path) -> None:
+    read = tmp_path / "read"
+
+    def make() -> pa.Table:
+        with read.open("a") as file:
+            file.write("once")
+        return reader._read()
+
+    def work(rank: int) -> list[str]:
+        return kept(reader.cache, "texts", [reader.file], make)["text"].to_pylist()
+
+    assert in_ranks(tmp_path, work) == [["one", "two", "é"]] * 2
+    assert read.read_text() == "once"

@@ -41,6 +41,11 @@ def test_a_question_read_twice_counts_once() -> None:
     assert build_vocabulary([*questions, asked(16, "no"), asked(15, "no")]).answers == ("yes",)
 
 
+def test_a_question_in_two_parts_counts_once() -> None:
+    assert build_vocabulary(with_counts(yes=9, no=5), [asked(i, "no") for i in range(13, 16)]).answers == ("yes",)
+    assert build_vocabulary(with_counts(yes=9, no=5), [asked(i, "no") for i in range(14, 18)]).answers == ("no", "yes")
+
+
 def test_answers_count_in_their_preprocessed_form() -> None:
     forms = ["T-shirt", "t shirt.", "the t-shirt"] * 3
     articles = ["a", "The"] * 5

@@ -1,0 +1,40 @@
+"""Freeing the weights of an encoder whose features are all stored, until one has to be computed again."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from clipmapper.config.schema import EncoderConfig
+from clipmapper.encoder.load import FrozenClip, load_encoder
+
+_SMALL = 1 << 17  # numbers of a tensor that is kept
+
+
+def release(encoder: FrozenClip) -> None:
+    """Free all large weights but the projections to the shared space, with which a mapper may start.
+
+    Sizes, the tokenizer and the fingerprint stay.
+    """
+    encoder.fingerprint()
+    towers = encoder.vision, encoder.text
+    needed = [tower.shared_projection for tower in towers] + [
+        next(tower.parameters()) for tower in towers
+    ]  # the device
+    kept = {tensor.untyped_storage().data_ptr() for tensor in needed}
+
+    def freed(tensor: Tensor) -> Tensor:
+        small = tensor.numel() < _SMALL or tensor.untyped_storage().data_ptr() in kept
+        return tensor if small else tensor.to("meta")
+
+    encoder._apply(freed)
+
+
+def restore(encoder: FrozenClip, config: EncoderConfig) -> None:
+    """Load the weights of an encoder again, if they were freed.
+
+    Raises:
+        UserError: They cannot be loaded (see :func:`~clipmapper.encoder.load.load_encoder`).
+    """
+    if encoder.released:
+        encoder.load_state_dict(load_encoder(config).state_dict(), assign=True)
+        encoder.requires_grad_(False)
