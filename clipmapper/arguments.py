@@ -32,6 +32,7 @@ AS_TYPED = frozenset(
         *("logger.project", "hydra.run.dir", "hydra.sweep.dir"),
     )
 )
+_RUN_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 #: Options of the commands' own, and the arguments that they stand for.
 FLAGS = {"--yes": "yes=true"}
 #: Keys with lists whose items are taken as typed.
@@ -90,6 +91,8 @@ def _check_form(argument: str, sweep: bool) -> tuple[str, str] | None:
     key, equal, value = argument.lstrip("+").partition("=")
     if not equal and not argument.startswith("~"):
         raise UserError(f"{argument} is not KEY=VALUE; write {argument}=…, or correct the option")
+    if key in _RUN_FOLDERS and value.strip("'\"").strip() in ("", "null"):  # Hydra would take the current folder
+        raise UserError(f"{key}={value} is empty: give a path")
     if not (CONFIGS / key).is_dir() or not key:
         return None
     names = value.strip("[] ")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,11 @@ def check_output(path: Path) -> None:
         except (UserError, OSError) as error:
             raise UserError(f"output={path}: exists and has no weights that train wrote; give a new file") from error
     folder = next(each for each in path.absolute().parents if each.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"output={path}: {folder} is not a writable folder; give another file")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"output={path}: {folder} is not a writable folder; give another file") from error
 
 
 def _checksum(card: str, weights: Mapping[str, Tensor]) -> str:

@@ -25,6 +25,7 @@ from clipmapper.cli.foreign_messages import without_foreign_messages
 from clipmapper.cli.signals import leaving_after_signal, stops_in_one_line
 from clipmapper.cli.written_config import write_config
 from clipmapper.config.run_folder import CONFIG, may_write
+from clipmapper.errors import UserError
 from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS
 from clipmapper.process import launched, stopping, sweep, workers
@@ -179,11 +180,14 @@ def _print_anything() -> None:
 
 
 def _check_typed(arguments: Sequence[str]) -> None:
-    """Raise UserError if UTF-8 cannot hold an argument, or the name of the current folder, below which runs are."""
+    """Raise UserError if UTF-8 cannot hold an argument, or the name of the current folder, or this is removed."""
     for argument in arguments:
         key = argument.partition("=")[0] if "=" in argument else "an argument"
         check_text(argument, printable(key), "use a terminal in UTF-8, or rename the file that it names")
-    check_text(os.getcwd(), "the current folder", "rename the folder")
+    try:
+        check_text(os.getcwd(), "the current folder", "rename the folder")
+    except FileNotFoundError:
+        raise UserError("the current folder has been removed; change to another one") from None
 
 
 def _leave_scripts_folder() -> None:

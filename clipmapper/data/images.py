@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from PIL import Image, UnidentifiedImageError
@@ -12,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes
-from explain.sample.image import as_rgb, verify_png
+from explain.sample.image import as_rgb, open_encoded
 
 
 class BadImage(UserError):
@@ -97,8 +96,7 @@ def load_rgb(source: ImageSource) -> Image.Image:
     if not encoded:
         raise _bad_image(source, "the file is empty")
     try:
-        verify_png(encoded)
-        with Image.open(BytesIO(encoded)) as image:
+        with open_encoded(encoded) as image:
             return as_rgb(image)
     except UnidentifiedImageError as error:  # the original message contains a memory address
         raise _bad_image(source, "not an image that Pillow can read") from error

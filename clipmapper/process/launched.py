@@ -7,6 +7,7 @@ Such processes begin without knowing one another. Those of one machine that this
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,17 +47,31 @@ class Launched:
 
 @cache
 def launched() -> Launched | None:
-    """Return the place of this process, or None if neither torchrun nor srun started several."""
-    given = os.environ
-    if "TORCHELASTIC_RUN_ID" in given:
-        numbers = (int(given[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    """Return the place of this process, or None if neither torchrun nor srun started several.
+
+    Raises:
+        UserError: A number that they write into the environment is missing or is none.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        numbers = (_number(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
         return Launched("torchrun", *numbers)
-    tasks = int(given.get("SLURM_NTASKS") or given.get("SLURM_NPROCS") or 1)
-    step = int(given.get("SLURM_STEP_ID") or given.get("SLURM_STEPID") or _NO_STEP)
+    tasks = _number("SLURM_NTASKS", "SLURM_NPROCS", otherwise=1)
+    step = _number("SLURM_STEP_ID", "SLURM_STEPID", otherwise=_NO_STEP)
     if tasks == 1 or step >= _NO_STEP:
         return None
-    nodes = int(given.get("SLURM_STEP_NUM_NODES") or given.get("SLURM_NNODES") or 1)
-    return Launched("srun", int(given["SLURM_PROCID"]), int(given["SLURM_LOCALID"]), tasks, tasks // nodes)
+    nodes = _number("SLURM_STEP_NUM_NODES", "SLURM_NNODES", otherwise=1)
+    return Launched("srun", _number("SLURM_PROCID"), _number("SLURM_LOCALID"), tasks, tasks // max(1, nodes))
+
+
+def _number(*names: str, otherwise: int | None = None) -> int:
+    """Return the whole number in the first of these variables of the environment that has a value."""
+    found = next(((name, value) for name in names if (value := os.environ.get(name))), None)
+    if found is None and otherwise is not None:
+        return otherwise
+    name, value = found or (names[0], "")
+    if not re.fullmatch(r"\d{1,10}", value, re.ASCII):
+        raise UserError(f"environment variable {name}={value} is no number; unset it, or start the processes again")
+    return int(value)
 
 
 def is_first() -> bool:
@@ -143,7 +158,12 @@ def wait_for_all() -> None:
 
 def told_by_another() -> bool:
     """Return whether another process prints the error of this run, so that this one does not."""
-    place = _several()
+    with suppress(UserError):  # the place is not known
+        return _told(_several())
+    return False
+
+
+def _told(place: Launched | None) -> bool:
     if place is None:
         return False
     try:
@@ -193,11 +213,11 @@ def _meeting() -> Store:
 def _address(place: Launched) -> tuple[str, int]:
     given = os.environ
     if place.by == "torchrun":
-        return given["MASTER_ADDR"], int(given["MASTER_PORT"])
+        return given["MASTER_ADDR"], _number("MASTER_PORT")
     from lightning_fabric.plugins.environments import SLURMEnvironment
 
     nodes = given.get("SLURM_STEP_NODELIST") or given.get("SLURM_NODELIST") or "127.0.0.1"
     first = given.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
     if "MASTER_PORT" in given:
-        return first, int(given["MASTER_PORT"]) + 1
-    return first, int(given.get("SLURM_JOB_ID", "0")[-4:]) + 15000 + _PORTS
+        return first, _number("MASTER_PORT") + 1
+    return first, _number("SLURM_JOB_ID", otherwise=0) % 10_000 + 15000 + _PORTS

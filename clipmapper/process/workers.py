@@ -170,7 +170,7 @@ def death_of_another(error: BaseException) -> str | None:
         return watched.death(3.0)
     if LINES in os.environ:
         time.sleep(1.0)  # until the end of the first process, if that is the cause, ends this one
-    several = int(os.environ.get("WORLD_SIZE", "1") or 1) > 1
+    several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
     text = str(error).lower()
     if several and isinstance(error, RuntimeError) and ("gloo" in text or "nccl" in text or "closed by peer" in text):
         return "another process of this distributed run ended, so this one ends too"

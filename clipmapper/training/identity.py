@@ -64,15 +64,31 @@ def plain(identity: Mapping[str, Any]) -> Identity:
     return found
 
 
-def check_same(folder: Path, held: Identity, wanted: Identity) -> None:
-    """Raise UserError with the first key in which the run in ``folder``, ``held``, differs from the run ``wanted``."""
+def check_same(
+    folder: Path,
+    held: Identity,
+    wanted: Identity,
+    other: str = "this run",
+    fix: str = "resume with the same value, or start in another folder",
+) -> None:
+    """Compare the run in ``folder`` with another one.
+
+    Args:
+        folder: The run folder.
+        held: Its identity.
+        wanted: That of the other run.
+        other: The name of the other run, for the message.
+        fix: What the user can do, for the message.
+
+    Raises:
+        UserError: The identities differ; the message has the first key.
+    """
     before, now = dict(_flatten(held)), dict(_flatten(wanted))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             name = key.removeprefix("config.")
             raise UserError(
-                f"{folder} contains a run with {name}={before.get(key)}, but this run has {name}={now.get(key)}: "
-                "resume with the same value, or start in another folder"
+                f"{folder} contains a run with {name}={before.get(key)}, but {other} has {name}={now.get(key)}: {fix}"
             )
 
 

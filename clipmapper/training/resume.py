@@ -67,8 +67,8 @@ class StoppedTraining:
 
     def check_settings(self, identity: Identity) -> None:
         """Raise UserError, naming the first key, if the settings of the run that continues it differ."""
-        both = ({"config": each["config"], "versions": each["versions"]} for each in (self.identity, identity))
-        check_same(self.folder, *both)
+        held, wanted = ({"config": each["config"], "versions": each["versions"]} for each in (self.identity, identity))
+        check_same(self.folder, held, wanted)
 
     def check_content(self, identity: Identity, card: Mapping[str, Any]) -> None:
         """Raise UserError if the data of the run that continues it, or the model of the checkpoint, differ."""

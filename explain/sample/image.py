@@ -47,15 +47,13 @@ def opened(picture: Picture) -> Image.Image:
     if Path(picture).exists() and not Path(picture).is_file():
         raise ValueError(f"{picture}: cannot be read as an image, since it is no regular file")
     try:
-        encoded = Path(picture).read_bytes()
-        verify_png(encoded)
-        file = Image.open(BytesIO(encoded))
+        file = open_encoded(Path(picture).read_bytes())
     except FileNotFoundError as error:
         raise ValueError(f"{picture}: no such image") from error
-    except (OSError, SyntaxError) as error:
+    except ValueError as error:
+        raise ValueError(f"{picture}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # for a damaged header, as below
         raise ValueError(f"{picture}: cannot be read as an image") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{picture}: has more than {MAX_PIXELS} pixels, scale it down") from error
     return _converted(file, str(picture))
 
 
@@ -66,6 +64,22 @@ def _converted(image: Image.Image, name: str) -> Image.Image:
         raise ValueError(f"{name}: {error}") from error
     except Exception as error:  # for damaged bytes, decoders raise OSError, SyntaxError, KeyError, struct.error …
         raise ValueError(f"{name}: cannot be read as an image") from error
+
+
+def open_encoded(encoded: bytes) -> Image.Image:
+    """Return an image whose header is read.
+
+    Raises:
+        ValueError: It has more than ``MAX_PIXELS``, or is PostScript, which Pillow gives to another program to run.
+        Exception: Pillow cannot read it; for a damaged header, its decoders raise many kinds.
+    """
+    if encoded.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+        raise ValueError("PostScript is a program and not read as an image, save it as PNG")
+    try:
+        verify_png(encoded)
+        return Image.open(BytesIO(encoded))
+    except Image.DecompressionBombError:
+        raise ValueError(f"has more than {MAX_PIXELS} pixels, scale it down") from None
 
 
 def verify_png(encoded: bytes) -> None:

@@ -123,9 +123,10 @@ def correctly_answered(trained: TrainedVQA, config: LocaliseConfig) -> list[int]
 
 def too_few_correct(config: LocaliseBaseConfig, correct: int, questions: int) -> UserError:
     """Return the error of a model that answers fewer than ``config.samples`` questions of the split correctly."""
+    fix = f"give samples={correct} or fewer" if correct else "give the checkpoint of a better model"
     return UserError(
         f"samples={config.samples}: the model answers only {correct} of the {questions} questions of "
-        f"split={config.split} correctly; give samples={correct} or fewer"
+        f"split={config.split} correctly; {fix}"
     )
 
 

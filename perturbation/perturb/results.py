@@ -79,7 +79,8 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
     """
     identities = [_read_identity(folder) for folder in runs]
     for folder, identity in zip(runs[1:], identities[1:], strict=True):
-        check_same(folder, {**identity, "checkpoint": None}, {**identities[0], "checkpoint": None})
+        these, those = ({**each, "checkpoint": None} for each in (identity, identities[0]))
+        check_same(folder, these, those, str(runs[0]), "pool runs that differ in the checkpoint only")
     if len({identity["checkpoint"] for identity in identities}) < len(runs) or len(runs) < 2:
         raise UserError("runs: give two or more runs, each with a different checkpoint")
     config = identities[0]["config"]

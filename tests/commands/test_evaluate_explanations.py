@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tiny_runs import Tiny
+from tiny_runs import Tiny, composed
 
 from clipmapper.data.shapes.evidence import sub_word_spans
 from clipmapper.errors import UserError
@@ -29,6 +29,7 @@ from perturbation.benchmark.plain_loop import plain_logits
 from perturbation.localise.metrics import METRICS, chance, mass_accuracy, pointing_game, rank_accuracy
 from perturbation.localise.samples import read_samples
 from perturbation.localise.tables import localisation_rows, markdown
+from perturbation.localise.vqa import too_few_correct
 from perturbation.statistics import bootstrap_interval
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -318,6 +319,12 @@ def _mass_and_hit(scores: list[float], truth: list[bool]) -> tuple[float, float]
     positive = [max(score, 0.0) for score in scores]
     inside = sum(score for score, there in zip(positive, truth, strict=True) if there)
     return inside / sum(positive), float(truth[scores.index(max(scores))])
+
+
+def test_a_model_without_a_correct_answer_is_to_be_replaced(tiny: Tiny) -> None:
+    config = composed("evaluate_explanations", *tiny.overrides, "samples=6")
+    assert str(too_few_correct(config, 0, 60)).endswith("correctly; give the checkpoint of a better model")  # type: ignore[arg-type]
+    assert str(too_few_correct(config, 2, 60)).endswith("correctly; give samples=2 or fewer")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,9 @@ def test_refused_runs(runs: list[Path], tmp_path: Path) -> None:
     identity["config"]["samples"] = 7
     write_json(other / "identity.json", identity)
     (other / "perturbation.json").write_text("{}")
-    with pytest.raises(UserError, match="samples=7, but this run has samples=6"):
+    with pytest.raises(
+        UserError, match=f"samples=7, but {runs[0]} has samples=6: pool runs that differ in the checkpoint only"
+    ):
         pool([runs[0], other], tmp_path)
 
 

@@ -50,6 +50,16 @@ def test_a_current_folder_whose_name_is_not_utf_8_is_one_line(
     assert errors[0].startswith("error: the current folder holds the byte 0xE9")
 
 
+def test_a_removed_current_folder_is_one_line(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, _, errors = command("report")
+    assert (status, errors) == (1, ["error: the current folder has been removed; change to another one"])
+
+
 @pytest.mark.parametrize(
     "typed",
     [

@@ -124,6 +124,9 @@ def test_a_sweep_takes_several_members_of_a_group(group: str) -> None:
     [
         (["samples"], "samples is not KEY=VALUE; write samples=…"),
         (["--sample=3"], "unrecognized arguments: --sample=3; --help shows"),
+        (["hydra.run.dir="], "hydra.run.dir= is empty: give a path"),
+        (["hydra.run.dir=' '"], "hydra.run.dir=' ' is empty: give a path"),
+        (["--multirun", "hydra.sweep.dir=null"], "hydra.sweep.dir=null is empty: give a path"),
         (["--cfg", "everything"], "argument --cfg/-c: invalid choice: 'everything'"),
     ],
 )

@@ -83,3 +83,5 @@ def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
             check_output(tmp_path / f"{name}.safetensors")
     with pytest.raises(UserError, match=r"^output=.*: .*other\.safetensors is not a writable folder; give"):
         check_output(tmp_path / "other.safetensors" / "new.safetensors")
+    with pytest.raises(UserError, match=r"^output=/proc/.*: /proc is not a writable folder; give"):
+        check_output(Path("/proc/new.safetensors"))  # not even root may write there

@@ -49,6 +49,22 @@ def test_the_place_is_read_from_the_environment(
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        *({**TORCHRUN, name: "-1"} for name in TORCHRUN if name != "TORCHELASTIC_RUN_ID"),
+        *({**STEP, "SLURM_NTASKS": "4", name: "x"} for name in STEP),
+        {"SLURM_NTASKS": "4(x2)"},
+    ],
+)
+def test_what_is_no_number_is_one_line(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"^environment variable \w+=.* is no number; unset it, or start the processes"):
+        launched.is_first()
+    assert not launched.told_by_another()  # so the error is printed here
+
+
+@pytest.mark.parametrize(
     ("given", "keys", "said"),
     [
         (TORCHRUN, {"devices": 3}, "trainer.devices=3: torchrun started 2 processes on each node; give "),
