@@ -114,6 +114,8 @@ def check_fits(about: dict[str, Any], config: Config, path: Path) -> None:
     trained, chosen = about["encoder"]["model"], config.encoder.model
     if not (is_folder(chosen) and "/" in trained):  # a folder may have moved; its content is compared when it is loaded
         expected["encoder.model"], held["encoder.model"] = chosen, trained
+    expected["encoder.precision"] = config.encoder.precision
+    held["encoder.precision"] = about["encoder"].get("precision", "float32")
     identity = config.task.identity()
     differing = [key for key, value in identity.items() if value != about.get(key)]
     differing += [key for key in expected if expected[key] != held.get(key) and key != "mapper.dropout"]

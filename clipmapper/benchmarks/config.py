@@ -9,8 +9,8 @@ from clipmapper.config.fields import Choice, items
 from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
 
-WHAT = ("training", "explaining", "captioning", "perturbing", "reading", "precision", "feeding")
-TINY_ONLY = ("training", "reading", "precision", "feeding")  # measured at the size tiny only
+WHAT = ("training", "explaining", "captioning", "perturbing", "reading", "precision", "feeding", "encoding")
+TINY_ONLY = ("training", "reading", "precision", "feeding", "encoding")  # measured at the size tiny only
 SIZES = ("tiny", "vit_b_32")
 
 

@@ -79,7 +79,12 @@ class PictureConfig(BasePictureConfig, ExplainedConfig):
     """Keys of the explain command for CLIPmapper, for any task."""
 
     select: str = text()  # how samples of the split are chosen; the choices depend on the task
-    batch_size: int = whole(1, MOST_IN_BATCH)  # questions, or sub-words of captions, that are explained together
+    batch_size: int | None = whole(1, MOST_IN_BATCH)  # questions, or sub-words of captions, explained together
+
+    @property
+    def at_once(self) -> int:
+        """Number of questions, or sub-words of captions, that are explained together."""
+        return self.batch_size or 8
 
     def _check_ids(self, what: str) -> None:
         if (self.select == "ids") != bool(self.ids):

@@ -78,7 +78,8 @@ class EncoderConfig(TrainedWithConfig):
     model: str = text()  # name in open_clip, or a folder: FOLDER, local-dir:FOLDER or hf-hub:ORG/NAME
     weights: str | None = path()  # embedded, a local file, or a hub tag such as openai; None: those of the folder
     feature_dtype: str = choice("float32", "float16")  # dtype of the cached features
-    batch_size: int = whole(1, MOST_IN_BATCH)  # images encoded together
+    batch_size: int | None = whole(1, MOST_IN_BATCH)  # images encoded together; None: by the device
+    precision: str = choice("float32", "bfloat16", "float16", default="float32")  # of matrix products
 
     def __post_init__(self) -> None:
         self.check_trained_with("encoder")

@@ -53,6 +53,7 @@ class FrozenClip(nn.Module):
         self.preprocess = preprocess
         self.tokenizer = tokenizer
         self.name = name
+        self.precision = "float32"
         self._fingerprint = "", ""  # a quick hash of all that the fingerprint depends on, and the fingerprint
         self.requires_grad_(False).eval()
 
@@ -62,6 +63,12 @@ class FrozenClip(nn.Module):
         config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
         transform = open_clip.transform.image_transform_v2(config, is_train=False)
         return cls(model, transform, tokenizer or open_clip.get_tokenizer(name), name)
+
+    def use_precision(self, name: str) -> FrozenClip:
+        """Compute matrix products in ``float32``, ``bfloat16`` or ``float16``; the weights and tokens stay float32."""
+        self.precision = name
+        self.vision.products = self.text.products = None if name == "float32" else getattr(torch, name)
+        return self
 
     def train(self, mode: bool = True) -> FrozenClip:
         """Stay in evaluation mode, even if a module that contains the encoder is set to training mode."""
@@ -114,10 +121,12 @@ class FrozenClip(nn.Module):
         return any(weight.is_meta for weight in self.parameters())
 
     def fingerprint(self) -> str:
-        """Return a hash that changes with every weight, the preprocessing, the activation and the architecture."""
+        """Return a hash of every weight, the preprocessing, the activation, the architecture and the precision."""
         if self.released:
             return self._fingerprint[1]
         about = f"{self.name} {self.preprocess}{activation_note(self.text.text, self.name)}"
+        if self.precision != "float32":
+            about += f" products in {self.precision}"
         quick = xxh3_128()  # ten times as fast, so that asking again costs little
         for piece in _pieces(self, about):
             quick.update(piece)
@@ -149,7 +158,7 @@ def load_encoder(config: EncoderConfig) -> FrozenClip:
     """
     source = check_source(Source.of(config))
     model = load_open_clip(source)
-    return FrozenClip.of(model, source.name, load_tokenizer(source))
+    return FrozenClip.of(model, source.name, load_tokenizer(source)).use_precision(config.precision)
 
 
 def check_encoder(config: EncoderConfig, generates: bool = False) -> None:

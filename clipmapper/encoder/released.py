@@ -36,5 +36,5 @@ def restore(encoder: FrozenClip, config: EncoderConfig) -> None:
         UserError: They cannot be loaded (see :func:`~clipmapper.encoder.load.load_encoder`).
     """
     if encoder.released:
-        encoder.load_state_dict(load_encoder(config).state_dict(), assign=True)
-        encoder.requires_grad_(False)
+        whole = load_encoder(config)
+        encoder.vision, encoder.text = whole.vision, whole.text

@@ -83,7 +83,7 @@ class TimmTower(VisionTower):
         """The norm after the blocks."""
         return self.visual.trunk.norm
 
-    def embed(self, pixels: Tensor) -> Tensor:
+    def embedded(self, pixels: Tensor) -> Tensor:
         """Return all embedded tokens with their position embeddings, [B, F + P, D]."""
         trunk = self.visual.trunk
         found = trunk._pos_embed(trunk.patch_embed(pixels))  # timm has no public function for it

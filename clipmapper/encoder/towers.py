@@ -9,6 +9,7 @@ error, since their results would be wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ class VisionTower(nn.Module):
 
     visual: Any
     first = 1  #: number F of tokens before the patches
+    products: torch.dtype | None = None  #: precision of the matrix products; None for that of the weights
 
     def __init__(self, visual: Any):
         super().__init__()
@@ -77,6 +79,12 @@ class VisionTower(nn.Module):
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Return all embedded tokens with their position embeddings, [B, F + P, D]."""
+        with products_in(self.products, pixels.device):
+            embedded = self.embedded(pixels)
+        return embedded if self.products is None else embedded.float()
+
+    def embedded(self, pixels: Tensor) -> Tensor:
+        """Return what :meth:`embed` does, in any precision."""
         patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
         first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         return torch.cat([first, patches], 1) + self.visual.positional_embedding.to(patches.dtype)
@@ -93,7 +101,10 @@ class VisionTower(nn.Module):
             x = take(x, subset.index)
         mask = None if bool(subset.valid.all()) else subset.valid[:, None, None, :]
         if x.shape[1]:  # without a class token, an image may lose all its tokens
-            x = self.run(x, mask, subset.index)
+            with products_in(self.products, x.device):
+                x = self.run(x, mask, subset.index)
+        if self.products is not None:
+            x = x.float()
         return Tokens(x, subset.valid, subset.index)
 
     def run(self, x: Tensor, mask: Tensor | None, index: Tensor) -> Tensor:
@@ -137,6 +148,7 @@ class TextTower(nn.Module):
     """
 
     text: Any
+    products: torch.dtype | None = None  #: precision of the matrix products; None for that of the weights
 
     def __init__(self, text: Any):
         super().__init__()
@@ -181,8 +193,9 @@ class TextTower(nn.Module):
         if not bool(subset.valid.all()):
             present = subset.valid[:, None, None, :]
             mask = present if mask is None else mask & present
-        x = run_blocks(self.blocks, recorded_inputs("text", x), mask, "text")
-        return Tokens(self.text.ln_final(x), subset.valid, subset.index)
+        with products_in(self.products, x.device):
+            x = self.text.ln_final(run_blocks(self.blocks, recorded_inputs("text", x), mask, "text"))
+        return Tokens(x if self.products is None else x.float(), subset.valid, subset.index)
 
     def next(self, ids: Tensor, place: int, caches: Sequence[KeyValues]) -> Tensor:
         """Encode the next token of each text.
@@ -197,7 +210,9 @@ class TextTower(nn.Module):
         """
         x = self.text.token_embedding(ids[:, None])
         x = x + self.text.positional_embedding[place].to(x.dtype)
-        return self.text.ln_final(run_blocks(self.blocks, x, None, "text", caches))
+        with products_in(self.products, x.device):
+            x = self.text.ln_final(run_blocks(self.blocks, x, None, "text", caches))
+        return x if self.products is None else x.float()
 
     @property
     def shared_projection(self) -> Tensor:
@@ -212,6 +227,11 @@ class TextTower(nn.Module):
         end = take(tokens.features, tokens.last[:, None])[:, 0]
         projection = self.text.text_projection
         return projection(end) if isinstance(projection, nn.Module) else end @ self.shared_projection
+
+
+def products_in(precision: torch.dtype | None, device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which matrix products have a precision, as torch.autocast says; None changes nothing."""
+    return nullcontext() if precision is None else torch.autocast(device.type, precision)
 
 
 def run_blocks(

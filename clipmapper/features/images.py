@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -19,6 +21,7 @@ from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.encoder.released import restore
 from clipmapper.errors import UserError
+from clipmapper.features.at_once import images_at_once
 from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.filling import Filling
 from clipmapper.features.folders import HASHES, open_store
@@ -26,6 +29,10 @@ from clipmapper.features.hashes import Hashes, hash_of
 from clipmapper.features.shard import as_keys
 from clipmapper.features.store import FeatureStore, FrozenFeatures
 from clipmapper.text import printable
+
+READERS = min(8, os.cpu_count() or 2)  #: threads that read and decode images
+Item = TypeVar("Item")
+Read = TypeVar("Read")
 
 
 def image_features(
@@ -95,12 +102,13 @@ class _Images:
         if not todo:
             return
         restore(self._encoder, self._config)
-        with ThreadPoolExecutor(2) as readers, progress(len(todo), "encoding images", "images") as advance:
+        size = images_at_once(self._config.batch_size, self._encoder.vision, self._device)
+        with ThreadPoolExecutor(READERS) as readers, progress(len(todo), "encoding images", "images") as advance:
 
             def encode(items: Mapping[bytes, ImageSource]) -> Iterator[tuple[bytes, Tensor]]:
-                return self._encoded(items, readers, advance)
+                return self._encoded(items, size, readers, advance)
 
-            filling = Filling(self._catalogue, encode, self._config.feature_dtype, advance, self._config.batch_size)
+            filling = Filling(self._catalogue, encode, self._config.feature_dtype, advance, size)
             try:
                 filling.run(self._windows(todo, filling.window, readers, advance))
             finally:
@@ -142,12 +150,11 @@ class _Images:
         print(f"skipped: {printable(reason)}", file=sys.stderr)
 
     def _encoded(
-        self, items: Mapping[bytes, ImageSource], readers: ThreadPoolExecutor, advance: Advance
+        self, items: Mapping[bytes, ImageSource], size: int, readers: ThreadPoolExecutor, advance: Advance
     ) -> Iterator[tuple[bytes, Tensor]]:
-        keys, size = list(items), self._config.batch_size
-        for start in range(0, len(keys), size):
-            batch = keys[start : start + size]
-            read = list(readers.map(self._pixels, batch, (items[key] for key in batch)))
+        keys = list(items)
+        batches = [keys[start : start + size] for start in range(0, len(keys), size)]
+        for batch, read in read_ahead(batches, lambda some: readers.map(self._pixels, some, map(items.get, some))):
             good: list[tuple[bytes, Tensor]] = []
             for key, pixels in zip(batch, read, strict=True):
                 if isinstance(pixels, BadImage):
@@ -170,7 +177,26 @@ class _Images:
             return error
         return self._encoder.pixels([image])[0]
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self._encoder.vision.parameters()).device
+
     @torch.inference_mode()
     def _vision(self, pixels: list[Tensor]) -> Iterable[Tensor]:
-        device = next(self._encoder.vision.parameters()).device
-        return self._encoder.vision(torch.stack(pixels).to(device)).features if pixels else ()
+        return self._encoder.vision(torch.stack(pixels).to(self._device)).features.cpu() if pixels else ()
+
+
+def read_ahead(
+    batches: Sequence[Sequence[Item]], start: Callable[[Sequence[Item]], Iterable[Read]]
+) -> Iterator[tuple[Sequence[Item], list[Read]]]:
+    """Yield each batch with what was read of it, while that of the next one is read.
+
+    Args:
+        batches: The batches.
+        start: Starts to read a batch, and returns an iterable that waits for it.
+    """
+    reading = start(batches[0]) if batches else ()
+    for number, batch in enumerate(batches):
+        read = list(reading)
+        reading = start(batches[number + 1]) if number + 1 < len(batches) else ()
+        yield batch, read

@@ -14,6 +14,7 @@ from clipmapper.config.schema import EncoderConfig
 from clipmapper.console import progress
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.encoder.released import restore
+from clipmapper.features.at_once import images_at_once
 from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.filling import Filling
 from clipmapper.features.folders import open_store
@@ -62,8 +63,8 @@ def _fill(
     if not todo:
         return
     restore(encoder, config)
-    truncated, size = 0, config.batch_size * 4
     device = next(encoder.text.parameters()).device
+    truncated, size = 0, images_at_once(config.batch_size, encoder.vision, device) * 4
 
     def encode(items: Mapping[bytes, str]) -> Iterator[tuple[bytes, Tensor]]:
         nonlocal truncated
@@ -72,7 +73,7 @@ def _fill(
             batch = encoder.tokenize([items[key] for key in some[start : start + size]])
             truncated += batch.truncated
             with torch.inference_mode():
-                features = encoder.text(batch.ids.to(device), batch.valid.to(device)).features
+                features = encoder.text(batch.ids.to(device), batch.valid.to(device)).features.cpu()
             lengths = batch.valid.sum(1).tolist()
             yield from ((key, row[:n]) for key, row, n in zip(some[start:], features, lengths, strict=False))
             advance(len(lengths))

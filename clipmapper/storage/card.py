@@ -41,7 +41,7 @@ class EncoderEntry(TypedDict):
     model: str
     weights: str | None
     feature_dtype: NotRequired[str]
-    batch_size: NotRequired[int]
+    batch_size: NotRequired[int | None]
 
 
 def _packed(text: str) -> str:

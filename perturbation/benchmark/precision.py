@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clipmapper.choice import SHIPPED
@@ -82,12 +82,12 @@ def precision(config: Config, device: torch.device, questions: int = QUESTIONS) 
 def _ways(model: CLIPMapperVQA, device: torch.device) -> dict[str, Way]:
     half = torch.bfloat16
     on_gpu = device.type == "cuda"
-    mixed = deepcopy(model)
-    for tower in (mixed.encoder.vision, mixed.encoder.text):
-        tower.forward = _in_mixed_precision(tower, device)  # type: ignore[method-assign]
+    mixed = {name: deepcopy(model) for name in ("bfloat16", "float16")}
+    for name, each in mixed.items():
+        each.encoder.use_precision(name)
     return {
         "TF32" if on_gpu else "TF32 (simulated)": Way(model, _tf32 if on_gpu else RoundedProducts),
-        "encoder in bf16-mixed": Way(mixed),
+        **{f"encoder.precision={name}": Way(each) for name, each in mixed.items()},
         "all in bf16-mixed": Way(model, lambda: torch.autocast(device.type, half)),
         "bfloat16 weights": Way(deepcopy(model).to(half), dtype=half),
     }
@@ -121,17 +121,6 @@ def _to_tf32(x: Tensor) -> Tensor:
         return x
     bits = x.detach().contiguous().view(torch.int32)
     return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
-
-
-def _in_mixed_precision(tower: nn.Module, device: torch.device) -> Callable[..., Any]:
-    forward = tower.forward
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(device.type, torch.bfloat16):
-            tokens = forward(*args, **kwargs)
-        return replace(tokens, features=tokens.features.float())
-
-    return run
 
 
 def _outcome(trained: TrainedVQA, rows: Sequence[int], way: Way) -> Outcome:

@@ -24,6 +24,7 @@ def main(config: DictConfig, run: Path) -> None:
     """Run the chosen benchmarks; print their numbers as soon as they are measured, and write ``benchmark.json``."""
     checked: BenchmarkConfig = typed(config, BenchmarkConfig)
     from clipmapper.benchmarks.captioning import captioning
+    from clipmapper.benchmarks.encoding import encoding
     from clipmapper.benchmarks.explaining import explaining
     from clipmapper.benchmarks.feeding import feeding
     from clipmapper.benchmarks.training import training_step
@@ -40,6 +41,7 @@ def main(config: DictConfig, run: Path) -> None:
         "captioning": lambda size: captioning(size, mapper, device),
         "perturbing": lambda size: perturbing(checked, size, device=device),
         "feeding": lambda size: feeding(checked, device),
+        "encoding": lambda size: encoding(),
         "precision": lambda size: precision(checked, device),
         "reading": lambda size: reading(device=device),
     }

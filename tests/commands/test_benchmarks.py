@@ -92,6 +92,14 @@ def test_the_parts_of_a_training_step_s_time_are_written(command: Command, tmp_p
     assert re.search(rf"^fused attention, times the step as it is +↑ +{fused:.3f}$", out, re.MULTILINE)
 
 
+def test_images_are_read_while_others_are_encoded(command: Command, tmp_path: Path) -> None:
+    assert command("benchmark", "what=[encoding]", f"hydra.run.dir={tmp_path}")[0] == 0
+    figures = json.loads((tmp_path / "benchmark.json").read_text())
+    shares = [value for name, value in figures.items() if "busy share" in name]
+    assert len(shares) == 2
+    assert all(0 < share < 1.1 for share in shares)
+
+
 @pytest.mark.parametrize("override", ["what=[nothing]", "what=[]", "sizes=[huge]"])
 def test_an_unknown_benchmark_or_size_is_one_line(command: Command, override: str) -> None:
     status, _, errors = command("benchmark", override)

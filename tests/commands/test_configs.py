@@ -12,6 +12,7 @@ from tiny_runs import PROJECT, QUIET, SMALL_MAPPER, Tiny, checkpoint_of, compose
 from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.cli import typed
 from clipmapper.commands.export import ExportConfig
+from clipmapper.commands.fetch import FetchConfig
 from clipmapper.commands.train import train
 from clipmapper.config.data import DATA_SCHEMAS, VQAv2Config
 from clipmapper.config.schema import EvaluateConfig, TrainConfig
@@ -51,13 +52,17 @@ SCHEMAS = {
     "train_llava": TrainLlavaConfig,
     "cache": CacheConfig,
     "demo": DemoConfig,
+    "fetch": FetchConfig,
 }
 NEEDS = {"pool_seeds": ["runs=[a,b]"]}  # keys without a default
 GROUPS = ("task", "mapper", "encoder", "data", "trainer", "logger", "experiment", "paths")
 REPRODUCED = {path for path in (CONFIGS / "experiment").glob("*.yaml") if "\nstages:" in path.read_text()}
 FILES = [path for group in GROUPS for path in sorted((CONFIGS / group).glob("*.yaml")) if path not in REPRODUCED]
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in FILES]
-OF_OPTION = {"data=table": ("data.file=table.csv",)}  # keys that have no value in a group's file
+OF_OPTION = {
+    "data=table": ("data.file=table.csv",),
+    "encoder=folder": ("encoder.model=folder",),
+}  # keys that have no value in a group's file
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*vqa.yaml"))
 Command = Callable[..., tuple[int, str, list[str]]]
 

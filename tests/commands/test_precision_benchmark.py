@@ -28,13 +28,19 @@ def nearest(value: np.float32) -> float:
     return float(np.ldexp(np.round(fraction * 2**11), exponent - 11))
 
 
+NAMES = (
+    *("TF32 (simulated)", "encoder.precision=bfloat16", "encoder.precision=float16"),
+    *("all in bf16-mixed", "bfloat16 weights"),
+)
+
+
 @pytest.mark.slow
 def test_each_precision_is_compared_with_float32(tiny: Tiny) -> None:
     config = typed(
         composed("benchmark", *tiny.overrides[:4], *tiny.base[:1], "trainer.accelerator=cpu"), BenchmarkConfig
     )
     found = precision(config, torch.device("cpu"), questions=4)
-    for name in ("TF32 (simulated)", "encoder in bf16-mixed", "all in bf16-mixed", "bfloat16 weights"):
+    for name in NAMES:
         numbers = {key.split(": ")[1]: value for key, value in found.items() if f", {name}:" in key}
         assert 0.9 < numbers["rank correlation of maps, median"] <= 1
         assert 0 < numbers["largest change of a mean area of probability in points"] < 5

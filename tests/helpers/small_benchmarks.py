@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipmapper.benchmarks import captioning, explaining, feeding, training
+from clipmapper.benchmarks import captioning, encoding, explaining, feeding, training
 from perturbation.benchmark import perturbing, reading
 
 
@@ -12,10 +12,11 @@ def shrink_benchmarks(patch: pytest.MonkeyPatch) -> None:
     """Replace the amounts of work that the benchmarks are measured with; those of new processes stay."""
     for module in (captioning, explaining):
         patch.setattr(module, "BATCH", 2)
-    for module in (captioning, explaining, feeding, training):
+    for module in (captioning, encoding, explaining, feeding, training):
         patch.setattr(module, "ROUNDS", 1)
     patch.setattr(captioning, "LENGTH", 3)
     patch.setattr(feeding, "STEPS", 2)
+    patch.setattr(encoding, "BATCHES", 2)
     patch.setattr(training, "ITEMS", 40)
     patch.setattr(captioning, "WORDS", 2)
     little = perturbing.Load(samples=2, plain_samples=1, engine_batch=32, rounds=1, product=64, many=4, few=2)

@@ -118,9 +118,9 @@ def _explain_captions(
     against = None if config.against is None else contrast_class(model, config.against)
     partners = caption_partners(trained, rows, config.seed, against)
     usable = usable_for(explainers, len(partners.images))
-    for places in in_order(len(rows), config.batch_size):
+    for places in in_order(len(rows), config.at_once):
         for pictures in readable(trained.batch, [rows[place] for place in places]):
-            for batch in _split_by_sub_words(pictures, config.batch_size):
+            for batch in _split_by_sub_words(pictures, config.at_once):
                 words = [split_words(ids, model.encoder.tokenizer) for ids in batch.captions]
                 ids = [image.image_id for image in batch.images]
                 texts = {key: [word.text for word in each] for key, each in zip(ids, words, strict=True)}

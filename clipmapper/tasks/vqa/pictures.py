@@ -73,7 +73,7 @@ def write_pictures(
         warning_file(run) as warnings,
         progress(len(rows), "explaining", "questions") as advance,
     ):
-        for batch in _batches(trained, rows, config.batch_size):
+        for batch in _batches(trained, rows, config.at_once):
             findings = examine(trained.model, batch.pixels, [question.question for question in batch.questions])
             for question, finding in zip(batch.questions, findings, strict=True):
                 warnings.add({"question_id": question.question_id, "image_id": question.image_id}, finding)

@@ -49,7 +49,7 @@ def _wrongly_answered(trained: TrainedVQA, config: ExplainConfig, order: list[in
     found: list[int] = []
     looked = 0
     with progress(config.samples, "looking for wrong answers", "wrong answers") as advance:
-        for row, question, answer in trained.answered(order, config.batch_size):
+        for row, question, answer in trained.answered(order, config.at_once):
             looked += 1
             if vqa_accuracy(answer, question.answers) == 0:
                 found.append(row)
