@@ -15,6 +15,7 @@ from models import pictures
 
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.shapes.evidence import sub_word_spans
+from clipmapper.encoder import released
 from clipmapper.encoder.load import FrozenClip, check_encoder, load_encoder
 from clipmapper.encoder.timm_tower import TimmTower
 from clipmapper.errors import UserError
@@ -90,6 +91,21 @@ def test_recorded_attention_explains_the_tokens(family: str, encoders: dict[str,
     norm.register_forward_hook(lambda _module, given, _out: seen.append(given[0]))
     vision(pixels)
     torch.testing.assert_close(after, seen[0], **CLOSE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_freed_weights_and_buffers_are_restored(
+    family: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(released, "_SMALL", 0)
+    config = folder_config(folders[family], precision="bfloat16")
+    encoder = load_encoder(config)
+    before, name = encoder.vision(pictures(1)).features, encoder.fingerprint()
+    released.release(encoder)
+    assert encoder.released
+    released.restore(encoder, config)
+    assert torch.equal(encoder.vision(pictures(1)).features, before)
+    assert encoder.fingerprint() == name
 
 
 def test_siglip_has_patches_alone_and_texts_that_fill_the_context(encoders: dict[str, FrozenClip]) -> None:
