@@ -112,7 +112,7 @@ def test_damaged_data_ends_in_one_line(root: Path, overrides: tuple[str, ...], c
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("data.root={tmp}/nowhere", "nowhere/v2_OpenEnded_mscoco_val2014_questions.json: no such file"),
+        ("data.root={tmp}/nowhere", "nowhere/v2_OpenEnded_mscoco_train2014_questions.json: no such file"),
         ("data.reserved=0", "data vqav2: the val split has no questions"),
         ("data.reserved=99", "cannot reserve 99 of 12 questions"),
         ("data.reserve_from=test2015", "data.reserve_from=test2015 is not one of data.train_splits"),
@@ -122,7 +122,10 @@ def test_damaged_data_ends_in_one_line(root: Path, overrides: tuple[str, ...], c
         ("encoder.weights={questions}", "does not contain weights of shapes-tiny"),
         ("encoder.weights={noise}", "does not contain weights of shapes-tiny"),
         ("encoder.weights={half}", "does not contain weights of shapes-tiny"),
-        ("encoder.model=ViT-B-33", "open_clip has no model ViT-B-33; similar names: ViT-B-32"),
+        (
+            "encoder.model=ViT-B-33",
+            "open_clip has no model ViT-B-33, and there is no such folder; similar names: ViT-B-32",
+        ),
         ("resume={tmp}/nowhere", "nowhere/checkpoints/last.ckpt: no such file"),
         ("paths.runs={file}/runs", "Not a directory"),
         ("paths.cache={file}/cache", "Not a directory"),
