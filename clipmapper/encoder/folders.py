@@ -1,4 +1,6 @@
-"""Models of open_clip that are folders: ``open_clip_config.json``, weights, and files of a tokenizer where it has one.
+"""Models that are folders: ``open_clip_config.json``, weights, and files of a tokenizer where it has one.
+
+A folder of a CLIP that ``transformers`` wrote is read too (:mod:`clipmapper.encoder.from_transformers`).
 
 A name ``hf-hub:ORG/NAME`` is such a folder on the Hugging Face hub, which is downloaded; ``local-dir:FOLDER`` and
 ``FOLDER`` are folders on this machine.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import open_clip
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
+from clipmapper.encoder.from_transformers import CONFIG, describe
 from clipmapper.encoder.trained_with import BESIDE, Source, read_beside
 from clipmapper.errors import UserError, reason
 
@@ -50,11 +53,18 @@ def resolved(source: Source) -> Source:
             f"{source.file}: {source.model} has weights of its own; give {source.section}.weights=null"
             + (" (encoder=folder does)" if source.section == "encoder" else "")
         )
+    folder = Path(source.name.removeprefix(LOCAL))
     if source.name.startswith(HUB):
         config, weights = _downloaded(source)
+        architecture = read_beside(config, source).model_cfg.model_dump()
+    elif (folder / CONFIG).is_file() and not (folder / BESIDE).is_file():
+        weights = _weights(source, folder)
+        architecture, known = describe(folder)
+        chosen = {key: value for key, value in asdict(source.given).items() if value is not None}
+        source = replace(source, given=replace(known, **chosen))
     else:
-        config, weights = _found(source, Path(source.name.removeprefix(LOCAL)))
-    architecture = read_beside(config, source).model_cfg.model_dump()
+        config, weights = _found(source, folder)
+        architecture = read_beside(config, source).model_cfg.model_dump()
     # The name is part of the encoder's fingerprint: it must differ between architectures, and not between folders.
     digest = hashlib.blake2b(json.dumps(architecture, sort_keys=True).encode(), digest_size=6).hexdigest()
     name = f"open-clip-{digest}"
@@ -67,14 +77,15 @@ def _found(source: Source, folder: Path) -> tuple[Path, Path]:
     if not folder.is_dir():
         raise UserError(f"{source.model}: there is no such folder; give one with {BESIDE} and {WEIGHTS[0]}")
     if not (folder / BESIDE).is_file():
-        hint = ""
-        if (folder / "config.json").is_file():
-            hint = "; it looks like a model of transformers, which `model=huggingface` explains"
-        raise UserError(f"{source.model}: the folder has no {BESIDE}{hint}; give a folder of an open_clip model")
+        raise UserError(f"{source.model}: the folder has no {BESIDE}; give a folder of an open_clip model")
+    return folder / BESIDE, _weights(source, folder)
+
+
+def _weights(source: Source, folder: Path) -> Path:
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise UserError(f"{source.model}: the folder has no weights; put {WEIGHTS[0]} there")
-    return folder / BESIDE, weights
+    return weights
 
 
 def _downloaded(source: Source) -> tuple[Path, Path]:

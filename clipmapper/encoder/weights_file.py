@@ -10,6 +10,7 @@ import open_clip
 from torch import Tensor, nn
 
 from clipmapper.encoder.archive import is_archive, read_archive
+from clipmapper.encoder.from_transformers import in_open_clips_terms
 from clipmapper.encoder.shapes_tiny import restore_token_table
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError, reason
@@ -45,7 +46,7 @@ def read_file(source: Source) -> WeightsFile:
                 warnings.simplefilter("ignore")  # about pickle protocols that damaged bytes seem to name
                 state = open_clip.factory.load_state_dict(str(path), weights_only=True)
         weights = {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in {*_SIZES, _MASK}}
-        return WeightsFile(restore_token_table(weights), state.keys() >= _SIZES)
+        return WeightsFile(restore_token_table(in_open_clips_terms(weights)), state.keys() >= _SIZES)
     except UserError:
         raise
     except OSError as error:

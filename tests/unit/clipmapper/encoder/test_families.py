@@ -11,11 +11,12 @@ import open_clip
 import pytest
 import torch
 from folder_models import FAMILIES, SIGLIP_TEXT, random_weights, write_family
-from models import pictures
+from models import Pair, encoded, picture, pictures
 
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.data.shapes.evidence import sub_word_spans
 from clipmapper.encoder import released
+from clipmapper.encoder.hugging_face import write_hugging_face
 from clipmapper.encoder.load import FrozenClip, check_encoder, load_encoder
 from clipmapper.encoder.timm_tower import TimmTower
 from clipmapper.errors import UserError
@@ -151,6 +152,20 @@ def test_a_folder_is_named_in_three_ways_and_may_move(folders: dict[str, Path], 
         assert load_encoder(folder_config(name)).name == first.name
 
 
+@pytest.mark.parametrize("layout", ["plain", "quick-gelu"])
+def test_a_clip_of_transformers_is_read(layout: str, pairs: dict[str, Pair], tmp_path: Path) -> None:
+    """Embeddings are those of the encoder that was written as such a folder, with its activation and preprocessing."""
+    encoder = pairs[layout][0]
+    write_hugging_face(encoder, tmp_path / "folder")
+    read = load_encoder(folder_config(tmp_path / "folder"))
+    photo = picture(40, 30)
+    assert torch.equal(read.pixels([photo]), encoder.pixels([photo]))
+    a, b = (each.vision(each.pixels([photo])).features for each in (encoder, read))
+    torch.testing.assert_close(a, b, **CLOSE)
+    a, b = (each.text.pooled(encoded(each, ["a red circle", "yes"])) for each in (encoder, read))
+    torch.testing.assert_close(a, b, **CLOSE)
+
+
 def test_activation_and_preprocessing_are_those_of_the_folder(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "changed"
     shutil.copytree(folders["average"], folder)
@@ -171,7 +186,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "no-name": ("{tmp}/none", "open_clip has no model {tmp}/none, and there is no such folder"),
     "no-config": ("{tmp}/empty", "the folder has no open_clip_config.json; give a folder of an open_clip model"),
-    "transformers": ("{tmp}/other", "it looks like a model of transformers"),
+    "transformers": ("{tmp}/other", "must be a CLIP with CLIP's own BPE, not siglip; give a folder with"),
     "no-weights": ("{tmp}/no-weights", "the folder has no weights; put open_clip_model.safetensors there"),
     "no-tokenizer": ("{tmp}/no-tokenizer", "put tokenizer.json and tokenizer_config.json beside the weights"),
     "unknown-part": ("{tmp}/unknown", "open_clip cannot create what its open_clip_config.json describes"),
@@ -187,7 +202,9 @@ def test_a_wrong_folder_is_named_with_what_to_give(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"model_type": "clip"}')
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "siglip"}')
+    (tmp_path / "other" / "preprocessor_config.json").write_text("{}")
+    shutil.copy(folders["siglip"] / "open_clip_model.safetensors", tmp_path / "other" / "model.safetensors")
     for name in ("no-weights", "no-tokenizer", "unknown", "damaged"):
         shutil.copytree(folders["siglip"], tmp_path / name)
     (tmp_path / "no-weights" / "open_clip_model.safetensors").unlink()
