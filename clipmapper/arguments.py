@@ -192,6 +192,8 @@ def _foreign(group: str, command: str | None) -> str:
         return (
             f"{group}=… is {'not for this command' if command is None else 'for model=clipmapper only'}; leave it out"
         )
+    if (group, command) == ("measure", "perturb"):
+        return "measure=… names one file, and perturb takes several: give measure.names=[NAME,…]"
     example = next(filter(None, (each.partition(".py ")[2] for each in about_command(command).examples)))
     return f"{group}=… is not for {command}; leave it out, or give a key that it has, such as {example}"
 

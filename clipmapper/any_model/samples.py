@@ -93,7 +93,8 @@ def read_table(path: Path) -> list[Sample]:
     ``answer`` have people's answers; other columns are not read. Empty cells count as missing.
 
     Raises:
-        UserError: The file is missing, not a table, has no row, or has neither an image nor a text column.
+        UserError: The file is missing, not a table, has no row, neither an image nor a text column, or two columns with
+            one name.
     """
     try:
         check_regular(path, "text")
@@ -102,10 +103,17 @@ def read_table(path: Path) -> list[Sample]:
             rows, names = list(reader), list(reader.fieldnames or ())
     except FileNotFoundError:
         raise UserError(f"data.file={path}: no such file; give a CSV file") from None
-    except (OSError, ValueError, csv.Error) as error:  # errors of decoding are ValueErrors
+    except UnicodeDecodeError as error:
         raise UserError(f"data.file={path}: not a CSV file in UTF-8 ({error}); save it as one") from error
+    except csv.Error as error:
+        why = f"{error}; close every quote, and shorten longer cells"
+        raise UserError(f"data.file={path}: cannot be read as CSV: {why}") from error
+    except OSError as error:
+        raise UserError(f"data.file={path}: cannot be read ({error.strerror}); give a CSV file") from error
     if not {"image", "text"} & set(names):
         raise UserError(f"data.file={path}: has the columns {', '.join(names)}; name one image, one text, or both")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"data.file={path}: two columns have the name {twice[0] or '(empty)'}; give each its own")
     if not rows:
         raise UserError(f"data.file={path}: has no rows; add one for each sample")
     if longer := [number for number, row in enumerate(rows) if None in row]:

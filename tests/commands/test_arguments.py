@@ -36,6 +36,7 @@ def test_a_path_with_every_character_is_taken_as_typed(command: Command, tmp_pat
         ),
         ("report", "explainer=paper,all", "explainer=… is not for report; leave it out"),
         ("sanity_check", ("model=open_clip", "mapper=a,b"), "mapper=… is for model=clipmapper only; leave it out"),
+        ("perturb", "measure=areas", "perturb takes several: give measure.names=[NAME,…]"),
         ("pretrain_clip", "logger=csv", "logger=… is not for pretrain_clip; leave it out"),
         ("train", "data.disagreement=a=b", """put text in quotes: 'data.disagreement="a=b"'"""),
         ("train", "--resume=FOLDER", "unrecognized arguments: --resume=FOLDER; --help shows examples"),

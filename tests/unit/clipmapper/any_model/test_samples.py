@@ -13,6 +13,7 @@ from tiny_runs import write_vqav2
 
 from clipmapper.any_model.samples import Sample, read_table, readable
 from clipmapper.data.images import BadImage
+from clipmapper.errors import UserError
 
 
 def test_a_dual_encoder_reads_captions_and_other_models_questions(tmp_path: Path) -> None:
@@ -57,3 +58,25 @@ def test_samples_without_a_readable_image_are_left_out_and_told(
     ]
     with pytest.raises(BadImage, match=r"0\.png: the file is empty; replace it"):
         list(readable(samples, "fail"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"image,text\na.png,\xe9\n", "not a CSV file in UTF-8 (.*); save it as one"),
+        (b'image,text\na.png,"red\n', "cannot be read as CSV: unexpected end of data; close every quote, and shorten"),
+        (b"text\n" + b"a" * 200_000, r"cannot be read as CSV: field larger than field limit \(131072\); close every"),
+        (b"image,image,text\na.png,b.png,red\n", "two columns have the name image; give each its own"),
+        (b"image,,\na.png,1,2\n", r"two columns have the name \(empty\); give each its own"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UserError, match=rf"^data\.file={tmp_path / 't.csv'}: {said}") as refused:
+        read_table(tmp_path / "t.csv")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\); give a CSV file"):
+        read_table(tmp_path)
