@@ -14,16 +14,16 @@ from clipmapper.config.explain import AnyModelConfig
 from clipmapper.config.schema import HuggingFaceConfig, ModelConfig, OpenClipConfig
 from clipmapper.encoder.load import fingerprint, use
 from clipmapper.encoder.open_clip_models import activation_note, check_source, load_open_clip, load_tokenizer
-from clipmapper.encoder.timm_tower import vision_tower
-from clipmapper.encoder.towers import TextTower
 from clipmapper.encoder.trained_with import Source
 from clipmapper.errors import UserError
 from clipmapper.files import check_regular
 from clipmapper.pretrained import LLAVA
+from explain.adapters.open_clip import checked_towers
 from explain.adapters.watching import Layers
 from explain.sample.hugging_face import DUAL
 from explain.sample.loaded import loaded
 from explain.sample.traced import MOST_TOKENS
+from explain.trace import TraceError
 
 EMBEDDED = "embedded"  #: the path that means the small LLaVA of the package
 
@@ -112,9 +112,12 @@ def load_hugging_face(path: str) -> LoadedModel:
 def _open_clip(config: OpenClipConfig) -> LoadedModel:
     source = check_source(Source.of(config))
     model = load_open_clip(source)
-    text = getattr(model, "text", model)
-    if vision_tower(model.visual).first != 1 or TextTower(text).fills_context:
-        raise UserError(f"{source.model} is no plain CLIP, which model=open_clip explains; give model=huggingface")
+    try:
+        _, text = checked_towers(model)
+    except TraceError as error:
+        raise UserError(
+            f"{source.model}: {error}; explain a plain CLIP, or this model with model=huggingface"
+        ) from error
     settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
     preprocess = open_clip.transform.image_transform_v2(settings, is_train=False)
     processor = (preprocess, load_tokenizer(source))

@@ -64,7 +64,7 @@ def trace_open_clip(
         raise TraceError(f"{len(images)} images and {len(texts)} texts: each image needs its text")
     check_evaluation(model)
     clip: Any = model
-    visual, text = _checked_towers(clip)
+    visual, text = checked_towers(clip)
     chosen = chosen_blocks(
         layers, {"image": len(visual.transformer.resblocks), "text": len(text.transformer.resblocks)}
     )
@@ -151,7 +151,7 @@ def _attend(
     return attn.out_proj((attention @ v).transpose(1, 2).flatten(2)), None
 
 
-def _checked_towers(model: Any) -> tuple[Any, Any]:
+def checked_towers(model: Any) -> tuple[Any, Any]:
     """Return the image tower, and the module that holds the text tower: the model itself or its ``text``.
 
     Raises:

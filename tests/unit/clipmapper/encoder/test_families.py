@@ -13,7 +13,8 @@ import torch
 from folder_models import FAMILIES, SIGLIP_TEXT, random_weights, write_family
 from models import Pair, encoded, picture, pictures
 
-from clipmapper.config.schema import EncoderConfig
+from clipmapper.any_model.load import load_named
+from clipmapper.config.schema import EncoderConfig, OpenClipConfig
 from clipmapper.data.shapes.evidence import sub_word_spans
 from clipmapper.encoder import released
 from clipmapper.encoder.hugging_face import write_hugging_face
@@ -231,6 +232,21 @@ def test_captions_need_a_causal_text_encoder(folders: dict[str, Path]) -> None:
     check_encoder(folder_config(folders["eva"]), generates=True)
     with pytest.raises(UserError, match="captions need a causal text encoder"):
         check_encoder(folder_config(folders["siglip"]), generates=True)
+
+
+def test_a_dual_encoder_to_explain_may_be_a_folder(
+    folders: dict[str, Path], pairs: dict[str, Pair], tmp_path: Path
+) -> None:
+    def named(folder: Path) -> OpenClipConfig:
+        return OpenClipConfig(name="open_clip", layers=None, architecture=str(folder), weights=None)
+
+    write_hugging_face(pairs["plain"][0], tmp_path / "plain")
+    found = load_named(named(tmp_path / "plain"))
+    pixels = pictures(2)
+    torch.testing.assert_close(found.model.encode_image(pixels), pairs["plain"][1].encode_image(pixels), **CLOSE)
+    for family in ("siglip", "eva", "average"):
+        with pytest.raises(UserError, match=r"explain a plain CLIP, or this model with model=huggingface"):
+            load_named(named(folders[family]))
 
 
 REFUSED = {
