@@ -40,7 +40,10 @@ LISTS_AS_TYPED = frozenset({"runs", "shared"})
 
 _SEVERAL = ("explainer", "measure")  # groups of which several members can run
 # Matches ``group.names=…``, ``group.NAME={…}`` and ``group.NAME.KEY=…`` for these groups.
-_BY_NAME = re.compile(rf"({'|'.join(_SEVERAL)})\.(names=|[^.=]+=\{{|[^.=]+\.[^=]+=)")
+_BY_NAME = re.compile(
+    rf"({'|'.join(_SEVERAL)})\.(names=|[^.=]+=\{{|[^.=]+\.[^=]+=)"
+    r"|(data\.extra_questions|model\.layers)(=\{|\.)"  # whose keys are names
+)
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _PART = re.compile(rf"\s*(?:{_QUOTED})\s*(?=,|\Z)|[^,]+", re.DOTALL)  # a part of a value between commas
 _NO_NAME = re.compile(r"null|true|false|[+-]?(inf|nan|[\d._]+(e[+-]?\d+)?)|\{.*", re.IGNORECASE | re.DOTALL)
@@ -149,7 +152,7 @@ def without_interpolation(text: str) -> str:
 
 
 def as_added(argument: str) -> str:
-    """Prefix an option given by name with ``++``; return any other argument unchanged.
+    """Prefix an option or another value given by name with ``++``; return any other argument unchanged.
 
     The prefix makes Hydra accept the key, which no composed config contains.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -20,3 +21,8 @@ def default_root() -> Path:
 
 
 OmegaConf.register_new_resolver("project", lambda: str(default_root()), replace=True)
+
+
+def real_path(path: str | Path) -> Path:
+    """Return a path as absolute and without links; of links that form a loop, the rest is returned unchanged."""
+    return Path(os.path.realpath(path))

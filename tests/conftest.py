@@ -21,8 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # there is one process per core, so eac
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also under nohup, which lets processes ignore it
 
 # The same examples in every run, so that a failure belongs to a change; `--hypothesis-profile=random` draws others.
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("random", derandomize=False)
+settings.register_profile("fixed", derandomize=True, deadline=None)  # other work on the machine takes time too
+settings.register_profile("random", derandomize=False, deadline=None)
 settings.load_profile("fixed")
 
 

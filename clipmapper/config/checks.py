@@ -16,6 +16,8 @@ def key_problem(error: OmegaConfBaseException) -> str:
     if parent is not None and "not in" in first and hasattr(parent, "keys"):
         prefix = key.rpartition(".")[0]
         return unknown_key(key, [f"{prefix}.{name}" if prefix else str(name) for name in parent])
+    if "Cannot merge DictConfig with ListConfig" in first:
+        first = f"is a group of values; write {key}={{NAME:VALUE}}"
     return f"config key {key}: {first}" if key else first
 
 

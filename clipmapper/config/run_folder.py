@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clipmapper.errors import UserError
+from clipmapper.places import real_path
 
 CONFIG = "config.yaml"  # the resolved config, in the run folder
 IDENTITY = "identity.json"  # what the numbers of a training or a perturbation run depend on
@@ -39,7 +40,7 @@ def may_write(folder: Path, resume: str | None, continued: str | None) -> bool:
         return True
     if resume == "auto" and (folder / IDENTITY).is_file():
         return False
-    if resume is not None and Path(resume).resolve() == folder.resolve():
+    if resume is not None and real_path(resume) == real_path(folder):
         return False
     if continued is not None and (folder / continued).is_file():
         return False

@@ -185,6 +185,11 @@ class EvaluateConfig(Config):
     annotations: str | None = path()
     references: str | None = path()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.predictions is not None and self.checkpoint is not None:
+            raise UserError("predictions=… and checkpoint=…: a result file is scored without a model; leave one out")
+
 
 @dataclass
 class OptimConfig:

@@ -21,6 +21,7 @@ from clipmapper.data.images import FileImage
 from clipmapper.data.records import ImageSource
 from clipmapper.features.shard import KEY
 from clipmapper.files import write_atomic
+from clipmapper.places import real_path
 from clipmapper.storage.sharing import make_folder, share
 
 SETTLED = 2_000_000_000  #: ns after a change of a file during which another change may leave its times the same
@@ -129,7 +130,7 @@ class Hashes:
             return None
         above, name = os.path.split(path)
         if above not in self._resolved:
-            self._resolved[above] = Path(above).resolve()
+            self._resolved[above] = real_path(above)
         stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
         return _File(self._resolved[above], name, stamp)
 

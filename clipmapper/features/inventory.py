@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipmapper.errors import UserError
 from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.folders import HASHES, STORES
 from clipmapper.features.shard import DamagedShard
@@ -49,7 +50,13 @@ def size(count: int) -> str:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """Return all parts of a cache, by path."""
+    """Return all parts of a cache, by path.
+
+    Raises:
+        UserError: The cache is no folder.
+    """
+    if cache.exists() and not cache.is_dir():
+        raise UserError(f"paths.cache={cache} is not a folder; give the folder of the feature cache")
     found = [_entry(path, "store") for path in _folders(cache / STORES)]
     found += [_entry(path, "index") for path in _folders(cache) if path.name == HASHES]
     found += [_entry(path, "table") for path in sorted((cache / TABLES).glob("*.arrow"))]

@@ -19,6 +19,7 @@ import pyarrow as pa
 from xxhash import xxh3_128_digest
 
 from clipmapper.files import write_atomic
+from clipmapper.places import real_path
 from clipmapper.process.together import first_alone
 from clipmapper.storage.sharing import make_folder, share
 
@@ -43,7 +44,7 @@ def kept(
     """
     if cache is None:
         return read()
-    names = json.dumps([what, settings, *(str(path.resolve()) for path in files)])
+    names = json.dumps([what, settings, *(str(real_path(path)) for path in files)])
     path = _path(cache, what, names)
     with first_alone():
         known = _stamps(files)

@@ -19,6 +19,7 @@ from clipmapper.config.schema import BaseConfig, Config
 from clipmapper.config.trainer import LoggerConfig, TrainerConfig
 from clipmapper.errors import UserError
 from clipmapper.files import read_bytes, write_atomic
+from clipmapper.places import real_path
 from clipmapper.storage.curves import checksum_of_curves
 from clipmapper.training.callbacks.divergence import StopAtDivergence
 from clipmapper.training.callbacks.progress import FitProgress
@@ -257,7 +258,7 @@ def copy_checkpoints(stopped: Path, run: Path) -> Path:
     """
     for name in (BEST, LAST):
         source, target = (folder / "checkpoints" / f"{name}.ckpt" for folder in (stopped, run))
-        if source.is_file() and source.resolve() != target.resolve():
+        if source.is_file() and real_path(source) != real_path(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             read_checkpoint_file(source)  # a damaged best checkpoint would be noticed only at the end
             write_atomic(target, read_bytes(source, "weights"))

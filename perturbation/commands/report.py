@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from clipmapper.cli import command, typed
+from clipmapper.places import real_path
 from clipmapper.text import printable
 from perturbation.config import ReportConfig
 
@@ -20,7 +21,7 @@ def main(config: DictConfig, run: Path) -> None:
     from perturbation.page.runs import newest_runs, runs_of
 
     root = Path(checked.paths.runs)
-    folders = dict.fromkeys(Path(folder).resolve() for folder in checked.runs or ())
+    folders = dict.fromkeys(real_path(folder) for folder in checked.runs or ())
     runs = newest_runs(root) if checked.runs is None else [each for folder in folders for each in runs_of(folder)]
     page, problems = write_page(runs, checked.samples, root, run)
     for folder, problem in problems.items():

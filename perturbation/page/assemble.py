@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from clipmapper.errors import UserError
 from clipmapper.files import write_atomic
+from clipmapper.places import real_path
 from perturbation.page import literature, localising, perturbing, sections
 from perturbation.page.numbers import NBSP, counted
 from perturbation.page.runs import Run
@@ -195,5 +196,5 @@ def _beside_the_literature(entries: Sequence[Entry]) -> list[Table]:
 
 def _place(folder: Path, root: Path) -> str:
     """Return the name of a run folder, relative to the folder of runs if it is below it."""
-    folder, root = folder.resolve(), root.resolve()
+    folder, root = real_path(folder), real_path(root)
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.as_posix()

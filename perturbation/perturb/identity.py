@@ -16,6 +16,7 @@ from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import pick_device
 from clipmapper.errors import UserError
 from clipmapper.files import versions, write_json
+from clipmapper.places import real_path
 from clipmapper.training.identity import check_same, plain
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
@@ -104,7 +105,7 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     if (run / IDENTITY).is_file():
         check_same(run, read_identity(run), identity)
     write_json(run / IDENTITY, identity)
-    if source.resolve() != run.resolve():
+    if real_path(source) != real_path(run):
         if (source / CHOSEN).exists():
             write_engine_batch(run, read_engine_batch(source))
         if (source / CAPTIONS).exists():

@@ -104,3 +104,10 @@ def test_without_a_terminal_nothing_is_removed_unless_it_is_told_to(
     assert (status, errors) == (0, [])
     assert parts(out) == {NAME: "store", "hashes": "index"}
     assert [path.name for path in (cache / "stores").iterdir()] == [NAME]
+
+
+def test_a_file_is_no_cache(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "cache").touch()
+    status, _, errors = run(command, tmp_path / "cache")
+    assert (status, len(errors)) == (1, 1)
+    assert errors[0].startswith(f"error: paths.cache={tmp_path / 'cache'} is not a folder; give")

@@ -295,3 +295,9 @@ def test_a_checkpoint_of_another_program_is_one_line(tmp_path: Path, content: An
     torch.save(content, tmp_path / "foreign.ckpt")
     with pytest.raises(UserError, match=r"foreign\.ckpt"):
         load_vqa(tmp_path / "foreign.ckpt")
+
+
+def test_a_result_file_and_a_checkpoint_are_refused(command: Command, tmp_path: Path) -> None:
+    status, _, errors = command("evaluate", f"paths.runs={tmp_path}", "predictions=a.json", "checkpoint=b.ckpt")
+    assert (status, len(errors)) == (1, 1)
+    assert "predictions=… and checkpoint=…: a result file is scored without a model; leave one out" in errors[0]

@@ -66,6 +66,14 @@ def test_the_newest_runs_are_the_default(tmp_path: Path, command: Command, capsy
     assert "0 of 0 runs have results" in out
 
 
+def test_links_that_form_a_loop_are_one_line(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, argument in (("report", "runs=[{}]"), ("train", "resume={}"), ("perturb", "resume={}")):
+        status, _, errors = command(name, f"paths.root={tmp_path}", argument.format(tmp_path / "loop"))
+        assert (status, len(errors)) == (1, 1)
+        assert str(tmp_path / "loop") in errors[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

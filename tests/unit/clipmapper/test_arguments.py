@@ -11,8 +11,11 @@ from hydra.errors import HydraException, OverrideParseException
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tiny_runs import composed
 
 from clipmapper.arguments import argument_problem, double_quoted, for_hydra, quoted
+from clipmapper.config.checks import key_problem
 from clipmapper.errors import UserError
 from clipmapper.places import CONFIGS
 
@@ -87,6 +90,28 @@ def test_values_that_are_taken_as_typed(argument: str, values: list[Any]) -> Non
 )
 def test_other_arguments_stay_unchanged(argument: str) -> None:
     assert for_hydra([argument]) == [argument]
+
+
+@pytest.mark.parametrize(
+    ("argument", "found"),
+    [
+        ("data.extra_questions={same:4}", {"same": 4}),
+        ("data.extra_questions.same=4", {"same": 4}),
+        ("+data.extra_questions.same=4", {"same": 4}),
+        ("++data.extra_questions={same:4,count:1}", {"same": 4, "count": 1}),
+        ("data.extra_questions={}", {}),
+    ],
+)
+def test_values_by_name_are_given_as_the_reference_shows(argument: str, found: dict[str, int]) -> None:
+    assert composed("train", *for_hydra([argument])).data.extra_questions == found
+
+
+def test_a_list_for_values_by_name_is_one_line() -> None:
+    with pytest.raises(HydraException) as refused:
+        composed("train", *for_hydra(["data.extra_questions=[same]"]))
+    assert isinstance(refused.value.__cause__, OmegaConfBaseException)
+    said = "config key data.extra_questions: is a group of values; write data.extra_questions={NAME:VALUE}"
+    assert key_problem(refused.value.__cause__) == said
 
 
 def test_commas_separate_values_only_in_a_sweep() -> None:

@@ -39,10 +39,15 @@ OPTIONAL = {
 }
 
 
+EARLIER = {("EncoderConfig", "precision", "float32")}  # what checkpoints had that were written before the key existed
+
+
 def defaults(schema: type) -> Iterator[str]:
     for field in fields(schema):
         value = field.default if field.default_factory is NO_DEFAULT else field.default_factory()
         if value is None and (schema.__name__, field.name) in OPTIONAL:
+            continue
+        if (schema.__name__, field.name, value) in EARLIER:
             continue
         if value != MISSING and (schema.__name__, field.name) not in NOT_IN_YAML:
             yield f"{schema.__name__}.{field.name}={value}"
