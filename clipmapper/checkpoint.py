@@ -88,9 +88,12 @@ def _encoder_of(path: Path, about: dict[str, Any], config: Config | None) -> Fro
     held = EncoderConfig(**about["encoder"])
     encoder = load_encoder(held if config is None else config.encoder)
     if encoder.fingerprint() != about["encoder_fingerprint"]:
+        now = f"encoder.weights={held.weights}"
+        if held.weights is None:  # those of a folder
+            now = f"encoder.model={(config.encoder if config else held).model}"
         raise UserError(
-            f"checkpoint {path} was trained on other weights of {held.model} than "
-            f"encoder.weights={held.weights} gives now; give those weights, or train again"
+            f"checkpoint {path} was trained on other weights of {held.model} than {now} gives now; give those weights, "
+            "or train again"
         )
     return encoder
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 from folder_models import FAMILIES, SIGLIP_TEXT, random_weights, write_family
 from models import Pair, encoded, picture, pictures
+from tiny_runs import Tiny
 
 from clipmapper.any_model.load import load_named
-from clipmapper.config.schema import EncoderConfig, OpenClipConfig
+from clipmapper.checkpoint import card, check_fits
+from clipmapper.config.schema import EncoderConfig, OpenClipConfig, TrainConfig
 from clipmapper.data.shapes.evidence import sub_word_spans
 from clipmapper.encoder import released
 from clipmapper.encoder.hugging_face import write_hugging_face
@@ -151,6 +153,19 @@ def test_a_folder_is_named_in_three_ways_and_may_move(folders: dict[str, Path], 
     for name in (str(moved), f"local-dir:{moved}"):
         assert load_encoder(folder_config(name)).fingerprint() == first.fingerprint()
         assert load_encoder(folder_config(name)).name == first.name
+
+
+def test_a_checkpoint_fits_a_folder_that_has_moved(
+    folders: dict[str, Path], encoders: dict[str, FrozenClip], tiny: Tiny, tmp_path: Path
+) -> None:
+    def config(folder: Path) -> TrainConfig:
+        return tiny.config(f"encoder.model={folder}", "encoder.weights=null")
+
+    about = card(config(folders["siglip"]), encoders["siglip"])
+    shutil.copytree(folders["siglip"], tmp_path / "moved")
+    check_fits(about, config(tmp_path / "moved"), tmp_path)
+    with pytest.raises(UserError, match=r"the config encoder\.model=shapes-tiny"):
+        check_fits(about, tiny.config(), tmp_path)
 
 
 @pytest.mark.parametrize("layout", ["plain", "quick-gelu"])
