@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def starting(config: TrainConfig) -> list[tuple[str, float, float, dict[str, int
         return found
 
     task = TASKS[config.task.name]
+    stage("imports", lambda: import_module(f"clipmapper.tasks.{config.task.name}.training"))
     data = stage("data and features", lambda: task.data(config))
     stage("identity", lambda: (data.content, data.card(config)))
     stage("model", lambda: task.module(config, data))

@@ -13,10 +13,14 @@ from killed_runs import killed_at
 from tiny_runs import Tiny, assert_same_weights, checkpoint_of, falls, weights_of
 
 from clipmapper.config.schema import TrainConfig
+from clipmapper.encoder.load import FrozenClip, load_encoder
 from clipmapper.errors import UserError
+from clipmapper.features import tokens
+from clipmapper.features.tokens import caption_tokens
 from clipmapper.files import read_json
+from clipmapper.storage import kept
 from clipmapper.tasks.caption.config import CaptionTaskConfig
-from clipmapper.tasks.caption.data import CaptionDataset, encode_captions, prepare_captions, prepare_images
+from clipmapper.tasks.caption.data import CaptionDataset, prepare_captions, prepare_images
 from clipmapper.tasks.caption.model import load_caption
 from clipmapper.tasks.caption.training import CaptionTraining, next_token_accuracy, next_token_loss
 from clipmapper.tasks.caption.vocabulary import IGNORED
@@ -107,12 +111,23 @@ def test_the_blind_baseline_always_sees_the_same_image(tiny: Tiny) -> None:
     assert len({tuple(row.tolist()) for row in batch.targets}) == 5
 
 
-def test_truncated_captions_are_counted(tiny: Tiny) -> None:
-    encoder = prepare_images(tiny.config("task=caption")).encoder
-    texts = ["word " * 200, "one", "two 🎉", "word " * 200]
-    encoded, truncated = encode_captions(encoder, texts)
-    assert truncated == 1
-    assert {text: len(ids) for text, ids in encoded.items()} == {texts[0]: 40, "one": 3, "two 🎉": 4}
+def test_tokens_of_captions_are_kept_and_the_truncated_ones_counted(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(tiny.config("task=caption").encoder)
+    monkeypatch.setattr(kept, "SMALLEST", 0)
+    monkeypatch.setattr(tokens, "_AT_ONCE", 2)
+    texts = ["word " * 200, "one", "two 🎉", "word " * 300, "one"]
+    for again in range(2):
+        if again:
+            monkeypatch.setattr(FrozenClip, "tokenize", None)
+        found = caption_tokens(encoder, texts, tmp_path)
+        assert found.truncated == 2
+        assert [len(found[k]) for k in range(len(found))] == [40, 3, 4, 40, 3]
+        assert found[1].tolist() == [*map(int, (encoder.tokenizer.sot_token_id, found[4][1], found[4][2]))]
+        assert found.occurring(np.array([1, 2, 1])) == sorted({*found[1].tolist(), *found[2].tolist()})
+    with pytest.raises(TypeError):  # other captions are tokenized
+        caption_tokens(encoder, texts[1:], tmp_path)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from clipmapper.checkpoint import card
 from clipmapper.cli import typed
 from clipmapper.data.datasets import load_captions
 from clipmapper.encoder.load import load_encoder
-from clipmapper.tasks.caption.data import captions_of, encode_captions
+from clipmapper.tasks.caption.data import captions_of
 from clipmapper.tasks.caption.model import build_caption
 from clipmapper.tasks.caption.vocabulary import build_vocabulary
 from perturbation.config import PerturbCaptionsConfig
@@ -59,8 +59,8 @@ def random_captioner(tiny: Tiny, checkpoint: Path) -> Captioner:
     """Write a checkpoint of a captioner whose weights are so large that patches affect words."""
     config = tiny.config(*TASK)
     encoder = load_encoder(config.encoder)
-    encoded, _ = encode_captions(encoder, captions_of(load_captions(config.data).part("train").images))
-    vocabulary = build_vocabulary("training", (ids.tolist() for ids in encoded.values()), encoder.tokenizer)
+    captions = captions_of(load_captions(config.data).part("train").images)
+    vocabulary = build_vocabulary("training", map(encoder.tokenizer.encode, captions), encoder.tokenizer)
     torch.manual_seed(0)
     model = build_caption(config.mapper, encoder, len(vocabulary))
     weights = {f"model.{name}": tensor + 0.3 * torch.randn(tensor.shape) for name, tensor in model.state_dict().items()}

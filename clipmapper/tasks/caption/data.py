@@ -26,14 +26,13 @@ from clipmapper.features.folders import ready_encoder
 from clipmapper.features.images import image_features
 from clipmapper.features.store import FrozenFeatures
 from clipmapper.features.texts import text_features
+from clipmapper.features.tokens import CaptionTokens, caption_tokens
 from clipmapper.files import write_json
 from clipmapper.nn import Tokens, on_device
 from clipmapper.process.together import check_agreed
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.vocabulary import IGNORED, CaptionVocabulary, build_vocabulary
 from clipmapper.training.identity import digest
-
-_AT_ONCE = 1000  # captions tokenised in one call
 
 
 @dataclass
@@ -89,7 +88,7 @@ class CaptionDataset(Dataset[CaptionBatch]):
     Args:
         images: The images.
         texts: Frozen features of the captions.
-        encoded: Token ids of each caption, from the start token to the end token.
+        encoded: Token ids of the captions, in the order of their features.
         vocabulary: The tokens that can be generated.
     """
 
@@ -97,16 +96,14 @@ class CaptionDataset(Dataset[CaptionBatch]):
         self,
         images: CaptionedImages,
         texts: FrozenFeatures,
-        encoded: Mapping[str, np.ndarray],
+        encoded: CaptionTokens,
         vocabulary: CaptionVocabulary,
     ):
-        self._images, self._texts = images, texts.store
-        pairs = [(row, caption) for row, image in enumerate(images.images) for caption in image.captions]
-        self.captions = tuple(caption for _, caption in pairs)
-        self.image_rows = np.array([row for row, _ in pairs], np.int64)
+        self._images, self._texts, self._encoded, self._vocabulary = images, texts.store, encoded, vocabulary
+        self.captions = tuple(caption for image in images.images for caption in image.captions)
+        counts = [len(image.captions) for image in images.images]
+        self.image_rows = np.repeat(np.arange(len(counts)), counts)
         self._text_places = np.array([texts.place[caption] for caption in self.captions], np.int64)
-        targets = {caption: vocabulary.classes(encoded[caption][1:]) for caption in set(self.captions)}
-        self._targets = [targets[caption] for caption in self.captions]
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -114,25 +111,13 @@ class CaptionDataset(Dataset[CaptionBatch]):
     def __getitem__(self, rows: list[int]) -> CaptionBatch:
         text = self._texts.gather(self._text_places[rows])
         targets = torch.full((len(rows), text.valid.shape[1] - 1), IGNORED)
-        for k, row in enumerate(rows):
-            targets[k, : len(self._targets[row])] = torch.from_numpy(self._targets[row])
+        for k, place in enumerate(self._text_places[rows].tolist()):
+            classes = self._vocabulary.classes(self._encoded[place][1:])
+            targets[k, : len(classes)] = torch.from_numpy(classes)
         # The end token is not an input, since nothing follows it. It is the last valid token of each caption, so a mask
         # without its first column marks the tokens before it.
         before = Tokens(text.features[:, :-1], text.valid[:, 1:], text.index[:, :-1])
         return CaptionBatch(self._images.shown(self.image_rows[rows].tolist()), before, targets)
-
-
-def encode_captions(encoder: FrozenClip, captions: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
-    """Return each distinct caption's token ids, from the start to the end token, and the number of truncated ones."""
-    encoded: dict[str, np.ndarray] = {}
-    distinct, truncated = sorted(set(captions)), 0
-    for start in range(0, len(distinct), _AT_ONCE):
-        texts = distinct[start : start + _AT_ONCE]
-        batch = encoder.tokenize(texts)
-        truncated += batch.truncated
-        lengths = batch.valid.sum(1).tolist()
-        encoded |= {text: ids[:n] for text, ids, n in zip(texts, batch.ids.numpy(), lengths, strict=True)}
-    return encoded, truncated
 
 
 @dataclass(frozen=True)
@@ -164,8 +149,7 @@ class PreparedCaptions:
 
     vocabulary: CaptionVocabulary
     texts: FrozenFeatures
-    encoded: Mapping[str, np.ndarray]  #: token ids by caption, from the start to the end token
-    truncated: int  #: number of captions cut off at the encoder's context length
+    encoded: CaptionTokens  #: token ids of the captions, in the order of their features
 
     def dataset(self, images: CaptionedImages, part: str) -> CaptionDataset:
         """Return the dataset of a split.
@@ -206,12 +190,10 @@ def prepare_images(config: Config, split: str | None = None) -> PreparedImages:
 def prepare_captions(config: Config, prepared: PreparedImages, vocabulary: str) -> PreparedCaptions:
     """Encode the captions of training and validation; ``vocabulary`` is the ``kind`` of :func:`build_vocabulary`."""
     train, val = (captions_of(prepared.splits.part(part).images) for part in ("train", "val"))
-    encoded, truncated = encode_captions(prepared.encoder, [*train, *val])
-    built = build_vocabulary(
-        vocabulary, (encoded[caption].tolist() for caption in set(train)), prepared.encoder.tokenizer
-    )
     texts = text_features(prepared.encoder, config.encoder, [*train, *val], prepared.cache, prepared.device)
-    return PreparedCaptions(built, texts, encoded, truncated)
+    encoded = caption_tokens(prepared.encoder, list(texts.place), prepared.cache)
+    occurring = encoded.occurring(np.array([texts.place[caption] for caption in train], np.int64))
+    return PreparedCaptions(build_vocabulary(vocabulary, [occurring], prepared.encoder.tokenizer), texts, encoded)
 
 
 @dataclass(frozen=True)
@@ -265,8 +247,8 @@ class TaskData:
     def describe(self) -> None:
         """Print the number of captions and of tokens in the vocabulary."""
         context = self.prepared.encoder.text.context_length
-        cut = f", {self.captions.truncated} of them cut off at the encoder's {context} tokens"
-        sizes = f"{len(self.train)} train, {len(self.val)} val{cut if self.captions.truncated else ''}"
+        cut = f", {self.captions.encoded.truncated} of them cut off at the encoder's {context} tokens"
+        sizes = f"{len(self.train)} train, {len(self.val)} val{cut if self.captions.encoded.truncated else ''}"
         print(f"captions: {sizes}; tokens to choose from: {len(self.captions.vocabulary)}", flush=True)
         for part in (self.prepared.splits.train, self.prepared.splits.val):
             if part.left_out:
