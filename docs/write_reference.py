@@ -105,7 +105,7 @@ def key_table(group: str, files: Sequence[Path]) -> str:
             f"`{next(iter(values.values()))}`" if len(values) == len(files) and len({*values.values()}) == 1 else listed
         )
         rows.append([f"`{key}`", types.get(key, "Any"), default, meaning(group, key, note)])
-    return table(["key", "type", "default", "meaning"], rows)
+    return table(["key", "type", "default", "meaning"], rows) if rows else "It has only keys of config groups.\n"
 
 
 def config_page() -> str:
