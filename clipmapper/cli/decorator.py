@@ -29,7 +29,7 @@ from clipmapper.errors import UserError
 from clipmapper.help import help_of
 from clipmapper.places import CHECKOUT, CONFIGS
 from clipmapper.process import launched, stopping, sweep, workers
-from clipmapper.process.partial import remove_left_over
+from clipmapper.process.partial import alone_in, remove_left_over
 from clipmapper.process.requeue import requeued
 from clipmapper.process.stop_line import StartedRun
 from clipmapper.text import check_text, printable
@@ -106,6 +106,7 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             launched.own_environment(),
             _going_on_with_other_jobs(folder),
             errors_in_one_line(folder),
+            alone_in(folder) if first and continued is None else nullcontext(),  # perturb shares out its parts
             _without_bare_folder(folder),
             requeued(OmegaConf.select(config, "resume")),
             stops_in_one_line(started),

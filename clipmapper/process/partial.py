@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from clipmapper.errors import UserError
+
 _OLD = 24 * 3600.0  # seconds after which a temporary file of a process that cannot be looked up was left by it
 _NAME = re.compile(r"\..*\.(?P<place>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.partial")
 
@@ -66,6 +68,26 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Refuse the run folder of another command that runs, and let others refuse this one while the body runs.
+
+    Raises:
+        UserError: Another process uses the folder.
+    """
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                why = "is used by a command that still runs; wait for its end, or give a new folder"
+                raise UserError(f"hydra.run.dir={folder} {why}") from None
         yield
     finally:
         os.close(opened)

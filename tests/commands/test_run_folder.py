@@ -10,6 +10,7 @@ from perturb_runs import Trained
 
 from clipmapper.config.run_folder import may_write
 from clipmapper.errors import UserError
+from clipmapper.process.partial import alone_in
 from perturbation.cli import COMMANDS
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -62,3 +63,16 @@ def test_only_the_run_that_is_resumed_is_continued_in_its_folder(tmp_path: Path)
     for resume, continued in ((None, None), (str(tmp_path), None), (None, "stages.json")):
         with pytest.raises(UserError, match="contains the files of another run"):
             may_write(run, resume, continued)
+
+
+@pytest.mark.parametrize("name", ["train", "explain", "report"])
+def test_a_command_refuses_the_folder_of_one_that_still_runs(name: str, tmp_path: Path, command: Command) -> None:
+    """The other one has written no more than its config."""
+    run = filled(tmp_path / "run", "config.yaml")
+    before = contents(run)
+    with alone_in(run):
+        status, _, errors = command(name, f"hydra.run.dir={run}")
+    assert status == 1
+    said = f"hydra.run.dir={run} is used by a command that still runs; wait for its end, or give a new folder"
+    assert errors == [f"error: {said}"]
+    assert contents(run) == before
