@@ -9,9 +9,14 @@ images stay on disk until they are opened.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
 
 from clipmapper.data.images import BadImage, EncodedImage
 from clipmapper.data.records import VQAData
@@ -36,7 +41,8 @@ def read_hub(hub_id: str, split: str) -> VQAData:
     if hub_id.endswith(".parquet") or not _HUB_ID.fullmatch(hub_id):
         raise UserError(f"{hub_id}: no such file or folder, and not a hub id (owner/name); correct the path or the id")
     name = f"{hub_id} ({split})"
-    return _to_vqa(_load(name, hub_id, split=split), name)
+    dataset = _load(name, hub_id, split=split)
+    return _to_vqa(dataset, name, [(each["filename"], len(dataset)) for each in dataset.cache_files[:1]])
 
 
 def read_parquet(path: Path, split: str) -> VQAData:
@@ -53,7 +59,8 @@ def read_parquet(path: Path, split: str) -> VQAData:
     files = [str(file) for file in _split_files(path, split)]
     for file in files:
         check_regular(Path(file), "Parquet")
-    return _to_vqa(_load(name, "parquet", data_files=files, split="train"), name)
+    dataset = _load(name, "parquet", data_files=files, split="train")
+    return _to_vqa(dataset, name, [(file, pq.read_metadata(file).num_rows) for file in files])
 
 
 def _split_files(path: Path, split: str) -> list[Path]:
@@ -83,7 +90,8 @@ def _load(name: str, *args: Any, **kwargs: Any) -> Dataset:
         ) from error
 
 
-def _to_vqa(dataset: Dataset, name: str) -> VQAData:
+def _to_vqa(dataset: Dataset, name: str, files: Sequence[tuple[str, int]]) -> VQAData:
+    """Return the rows of a dataset, of which the files hold so many each, as questions with their images."""
     missing = [column for column in [*_TEXTS, "image"] if column not in dataset.column_names]
     if missing:
         raise UserError(f"{name}: no column {', '.join(missing)}; rename or add it, with null cells where unlabelled")
@@ -94,7 +102,16 @@ def _to_vqa(dataset: Dataset, name: str) -> VQAData:
     first_rows: dict[int, int] = {}
     for number, image_id in enumerate(questions.image_ids.tolist()):
         first_rows.setdefault(image_id, number)
-    images = {image_id: _cell(encoded, row, f"{name}, row {row}") for image_id, row in first_rows.items()}
+    ends = list(accumulate(count for _, count in files))
+
+    def cell(row: int) -> EncodedImage:
+        file = bisect_right(ends, row)
+        place = None if file == len(ends) else (files[file][0], str(row - ends[file] + files[file][1]))
+        # The workers of the data loader need a picklable function: a partial is picklable, a closure is not.
+        name_of_row = f"{name}, row {row}"
+        return EncodedImage(name_of_row, partial(_encoded_bytes, encoded, row, name_of_row), place)
+
+    images = {image_id: cell(row) for image_id, row in first_rows.items()}
     return VQAData(questions, images)
 
 
@@ -105,11 +122,6 @@ def _encoded_images(dataset: Dataset, name: str) -> Dataset:
         return dataset.select_columns(["image"]).cast_column("image", Image(decode=False))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UserError(f'{name}: the column "image" holds no images; store encoded images in it') from error
-
-
-def _cell(dataset: Dataset, row: int, name: str) -> EncodedImage:
-    # The workers of the data loader need a picklable function: a partial is picklable, a closure is not.
-    return EncodedImage(name, partial(_encoded_bytes, dataset, row, name))
 
 
 def _encoded_bytes(dataset: Dataset, row: int, name: str) -> bytes:

@@ -79,6 +79,8 @@ class EncodedImage:
     name: str
     #: Function that returns the encoded bytes.
     get: Callable[[], bytes]
+    #: The file that holds it, and its name in this file; None if no file stands for its content.
+    place: tuple[str, str] | None = None
 
     def read(self) -> bytes:
         """Return the encoded bytes; errors of ``get`` are raised unchanged."""

@@ -1,7 +1,7 @@
 """Content hashes, which identify images and texts, and the index that remembers those of files.
 
-The index has one file for each folder of images. It remembers the hash of a file with its size, its times and its
-inode, and a file of which one of these has changed is read again.
+The index has one file for each folder of images, and for each file that holds several, such as Parquet. It remembers
+the hash of an image with the size, times and inode of its file, and if one of these has changed, it is read again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from xxhash import xxh3_128_digest
 
-from clipmapper.data.images import FileImage
+from clipmapper.data.images import EncodedImage, FileImage
 from clipmapper.data.records import ImageSource
 from clipmapper.features.shard import KEY
 from clipmapper.files import write_atomic
@@ -121,9 +121,12 @@ class Hashes:
         return self._folder / f"{hash_of(str(folder).encode('utf-8', 'surrogateescape')).hex()}.arrow"
 
     def _file(self, source: ImageSource) -> _File | None:
-        if not isinstance(source, FileImage):
+        if isinstance(source, EncodedImage) and source.place is not None:
+            path, inside = source.place
+        elif isinstance(source, FileImage):
+            path, inside = source.name, ""
+        else:
             return None
-        path = source.name
         try:
             status = os.stat(path)
         except (OSError, ValueError):
@@ -132,7 +135,8 @@ class Hashes:
         if above not in self._resolved:
             self._resolved[above] = real_path(above)
         stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-        return _File(self._resolved[above], name, stamp)
+        folder = self._resolved[above]
+        return _File(folder / name, inside, stamp) if inside else _File(folder, name, stamp)
 
 
 def _encoded(entries: dict[str, tuple[_Stamp, bytes]]) -> bytes:

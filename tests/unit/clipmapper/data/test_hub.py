@@ -16,6 +16,8 @@ from PIL import Image
 from clipmapper.data.hub import read_hub, read_parquet
 from clipmapper.data.images import BadImage, load_rgb
 from clipmapper.errors import UserError
+from clipmapper.features import hashes
+from clipmapper.features.hashes import Hashes, hash_of
 
 ANSWER = {"answer": datasets.Value("string"), "answer_confidence": datasets.Value("string")}
 FEATURES = datasets.Features(
@@ -188,3 +190,25 @@ def test_an_image_column_without_images_is_an_error(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row(7000, image=3)]), path)
     with pytest.raises(UserError, match='the column "image" holds no images'):
         read_parquet(path, "validation")
+
+
+def test_the_hashes_of_cells_are_remembered_until_their_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashes, "SETTLED", 0)
+    folder, index = tmp_path / "hub", tmp_path / "index"
+    folder.mkdir()
+    colors = {1: "red", 2: "blue", 3: "green"}
+    write(folder / "val-0.parquet", row(1001, "red"), row(1002, "red"), row(2001, "blue"))
+    second = write(folder / "val-1.parquet", row(3001, "green"))
+    remembered = Hashes(index)
+    for image in read_parquet(folder, "val").images.values():
+        assert remembered.known(image) is None
+        remembered.read(image)
+    remembered.save()
+    again = read_parquet(folder, "val").images
+    expected = {image_id: hash_of(encoded(color)) for image_id, color in colors.items()}
+    assert {image_id: Hashes(index).known(image) for image_id, image in again.items()} == expected
+    write(second, row(3001, "white"))
+    changed = {image_id: Hashes(index).known(image) for image_id, image in read_parquet(folder, "val").images.items()}
+    assert changed == {**expected, 3: None}
