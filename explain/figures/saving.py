@@ -15,8 +15,11 @@ METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 RESOLUTION = 300  # pixels per inch
-# Font type 42 embeds TrueType fonts, which publishers require. The other settings override the user's matplotlibrc.
+# Matplotlib's own settings, so that the user's matplotlibrc (such as LaTeX for all text) changes no figure.
+DEFAULTS: dict[Any, Any] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+# Font type 42 embeds TrueType fonts, which publishers require.
 SETTINGS: dict[Any, Any] = {
+    **DEFAULTS,
     "pdf.fonttype": 42,
     "pdf.use14corefonts": False,
     "pdf.compression": 6,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from explain.figures.saving import DEFAULTS
 from explain.figures.styles import in_order, styles_of
 from perturbation.localise.deletion import DELETION
 from perturbation.localise.metrics import METRICS
@@ -20,6 +22,7 @@ HEADS = {
 }
 
 
+@matplotlib.rc_context(DEFAULTS)
 def draw_localisation(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw each metric of each explainer as a point with its 95 % interval, from 0 to 1; a dotted line is chance.
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from clipmapper.escapes import figure_text
+from explain.figures.saving import DEFAULTS
 from explain.figures.styles import in_order, panels_of, styles_of
 
 
+@matplotlib.rc_context(DEFAULTS)
 def draw_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw rank correlation over the randomised layers: a panel per modality, a curve per explainer, bars as intervals.
 

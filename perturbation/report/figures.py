@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clipmapper.escapes import figure_text
+from explain.figures.saving import DEFAULTS
 from explain.figures.styles import in_order, panels_of, styles_of
 from perturbation.report.rows import Row
 
@@ -17,6 +19,7 @@ SHORT = {"positive": "highest first ↓", "negative": "lowest first ↑"}
 DPI = 300
 
 
+@matplotlib.rc_context(DEFAULTS)
 def curve_figure(rows: Sequence[Row], value: str) -> Figure:
     """Draw the mean curves with their 95 % bands, and the areas in the legends.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib
 import pytest
 
+from explain.figures.saving import png
 from perturbation.randomise.figure import draw_curves as draw_randomisation
 from perturbation.report.figures import curve_figure
 
@@ -31,3 +33,13 @@ def test_curves_are_above_those_of_later_explainers(kind: str) -> None:
     layers = [lines[name].get_zorder() for name in ORDER]
     assert layers == sorted(layers, reverse=True)
     assert len(set(layers)) == len(ORDER)
+
+
+@pytest.mark.parametrize("kind", ["perturbed", "randomised"])
+def test_the_users_settings_of_matplotlib_change_no_figure(kind: str) -> None:
+    def drawn() -> bytes:
+        return png(curve_figure(perturbed(), "accuracy") if kind == "perturbed" else draw_randomisation(randomised()))
+
+    before = drawn()
+    with matplotlib.rc_context({"text.usetex": True, "font.family": "no such font", "axes.labelsize": 40}):
+        assert drawn() == before
