@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmapper.errors import UserError
+from clipmapper.process import together
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -171,6 +172,8 @@ def _told(place: Launched | None) -> bool:
         number = store.add("errors", 1)
         if place.rank == 0:
             store.set(f"folder {_folders + 1}", "")  # the others may wait for it
+        if place.rank == 0:
+            together.leave()
         until = time.monotonic() + _PATIENCE
         while place.rank == 0 and place.by == "srun" and time.monotonic() < until:  # the store ends with this process
             if store.add("errors", 0) >= place.world:

@@ -114,6 +114,13 @@ def part() -> None:
         group.destroy_process_group()
 
 
+def leave() -> None:
+    """End the connections of gloo, so that processes that wait for this one end too; those of GPUs end with it."""
+    group = _group()
+    if group is not None and group.get_backend() == "gloo":
+        group.destroy_process_group()
+
+
 def _group() -> Any:
     """Return ``torch.distributed`` if several processes are connected."""
     group = sys.modules.get("torch.distributed")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from clipmapper.errors import UserError
 from clipmapper.process import stopping
-from clipmapper.process.launched import told_by_another
+from clipmapper.process.launched import launched, told_by_another
 from clipmapper.process.partial import lives
 
 LINES = "CLIPMAPPER_LINES"  # environment: folder for the errors of a distributed run, which the first process prints
@@ -170,7 +170,8 @@ def death_of_another(error: BaseException) -> str | None:
         return watched.death(3.0)
     if LINES in os.environ:
         time.sleep(1.0)  # until the end of the first process, if that is the cause, ends this one
-    several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    place = launched()  # srun sets no WORLD_SIZE
+    several = os.environ.get("WORLD_SIZE", "1") not in ("", "1") or (place is not None and place.world > 1)
     text = str(error).lower()
     if several and isinstance(error, RuntimeError) and ("gloo" in text or "nccl" in text or "closed by peer" in text):
         return "another process of this distributed run ended, so this one ends too"
