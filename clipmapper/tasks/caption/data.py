@@ -212,17 +212,22 @@ class TaskData:
         It names the model, and everything that the order of the batches and the loss depend on.
         """
         assert isinstance(config.task, CaptionTaskConfig)
-        digest = hashlib.blake2b(digest_size=16)
-        rows = self.images["train"].images
-        for row, caption in zip(self.train.image_rows.tolist(), self.train.captions, strict=True):
-            digest.update(f"{rows[row].image_id} {caption}".encode("utf-8", "surrogatepass") + b"\0")
         return card(config, self.prepared.encoder) | {
             "tokens": list(self.captions.vocabulary.ids),
             "seed": config.seed,
             "optim": asdict(config.task.optim),
             "label_smoothing": config.task.label_smoothing,
-            "training captions": digest.hexdigest(),
+            "training captions": self._training_captions,
         }
+
+    @cached_property
+    def _training_captions(self) -> str:
+        """Hash of the training captions in their order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for image in self.images["train"].images:
+            for caption in image.captions:
+                digest.update(f"{image.image_id} {caption}".encode("utf-8", "surrogatepass") + b"\0")
+        return digest.hexdigest()
 
     @property
     def content(self) -> dict[str, str]:
