@@ -98,7 +98,8 @@ def _checksum(store: str, head: dict[str, Tensor], rows: Tensor) -> str:
 
 
 @lru_cache(_OPEN)
-def _opened(path: Path) -> FileIO:
+def _opened(path: Path, version: tuple[int, int]) -> FileIO:
+    """Open a file; ``version``, its number and time, tells it from another file with its name."""
     return FileIO(path)
 
 
@@ -136,7 +137,9 @@ class Shard:
         self.dtype = rows.dtype
         self.width = int(rows.shape[1])
         self._sums = found["sums"].numpy().view("<u8")
-        self._start = path.stat().st_size - rows.nbytes  # the format has the smallest numbers last
+        state = path.stat()
+        self._version = state.st_ino, state.st_mtime_ns
+        self._start = state.st_size - rows.nbytes  # the format has the smallest numbers last
         self._row = self.width * rows.element_size()
         self._verified = bytearray(len(lengths))
 
@@ -155,7 +158,7 @@ class Shard:
             DamagedShard: They are not what was written, or the file has been removed.
         """
         try:
-            file = _opened(self.path)
+            file = _opened(self.path, self._version)
         except FileNotFoundError:
             raise DamagedShard("it has been removed") from None
         start, done = self._start + int(self.offsets[number]) * self._row, 0

@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipmapper.console import print_table
-from clipmapper.data.records import Question
+
+if TYPE_CHECKING:
+    from clipmapper.data.records import Question  # which imports numpy
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # colon, apostrophe, $, % and & are kept
 _DIGIT_COMMA = re.compile(r"\d,\d")
