@@ -1,6 +1,7 @@
 """Runs of two processes that are killed again and again at random times: they end with the files of another run.
 
 ``KILLS=10 pytest -n 0 -s -m slow tests/commands/test_kills.py`` kills each of the four runs ten times, and tells when.
+Results hold the commit, so commit nothing meanwhile.
 """
 
 from __future__ import annotations
