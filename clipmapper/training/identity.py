@@ -35,6 +35,9 @@ _IGNORED = {
     ),
 }
 
+# What runs of earlier versions did, whose identities do not have these keys.
+_BEFORE = {"config.encoder.precision": "float32", "config.trainer.accumulate_grad_batches": 1}
+
 
 def training_identity(config: TrainConfig, accelerator: str, devices: int) -> Identity:
     """Return the settings and versions on which the numbers of a training depend, without the content of its data.
@@ -51,8 +54,6 @@ def training_identity(config: TrainConfig, accelerator: str, devices: int) -> Id
         else value
         for name, value in sections.items()
     }
-    if config.trainer.accumulate_grad_batches == 1:  # as in runs of earlier versions
-        del kept["trainer"]["accumulate_grad_batches"]
     kept["trainer"] |= {"accelerator": accelerator, "devices": devices}
     packages = {name: version for name, version in versions().items() if name != "commit"}
     return plain({"config": kept, "versions": packages})
@@ -71,7 +72,7 @@ def check_same(
     other: str = "this run",
     fix: str = "resume with the same value, or start in another folder",
 ) -> None:
-    """Compare the run in ``folder`` with another one.
+    """Compare the run in ``folder`` with another one. A key that a run of an earlier version lacks has its value then.
 
     Args:
         folder: The run folder.
@@ -83,7 +84,7 @@ def check_same(
     Raises:
         UserError: The identities differ; the message has the first key.
     """
-    before, now = dict(_flatten(held)), dict(_flatten(wanted))
+    before, now = (_BEFORE | dict(_flatten(each)) for each in (held, wanted))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             name = key.removeprefix("config.")

@@ -91,20 +91,24 @@ def identify(
 def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     """Write the identity to the run folder, and copy the parts of the run to resume into it.
 
+    A run that is continued keeps its identity as it is, also if an earlier version wrote it: its parts name its hash.
+
     Raises:
         UserError: There is nothing to resume, or a folder contains a run with a different identity. Nothing is written
             in this case.
     """
     source = run if resume is None else Path(resume)
+    held = identity
     if (source / IDENTITY).is_file():
-        check_same(source, read_identity(source), identity)
+        held = read_identity(source)
+        check_same(source, held, identity)
     elif resume is not None:
         raise UserError(f"{resume}: no perturbation run found; give the run folder of a run that was stopped")
     if (run / "metrics.json").exists() or (run / "checkpoints").exists():
         raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if (run / IDENTITY).is_file():
         check_same(run, read_identity(run), identity)
-    write_json(run / IDENTITY, identity)
+    write_json(run / IDENTITY, held)
     if real_path(source) != real_path(run):
         if (source / CHOSEN).exists():
             write_engine_batch(run, read_engine_batch(source))

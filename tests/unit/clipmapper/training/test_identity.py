@@ -64,6 +64,23 @@ def test_every_setting_is_part_of_the_identity(task: str, data: str, tmp_path: P
                 check_same(tmp_path, usual, other)
 
 
+# A run folder of an earlier version has no such key: the run did what the default says.
+ADDED = ("encoder.precision", "trainer.accumulate_grad_batches")
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_a_run_made_before_a_key_existed_is_one_with_its_default(key: str, tmp_path: Path) -> None:
+    config = typed(composed("train", f"paths.root={tmp_path}"), TrainConfig)
+    section, name = key.split(".")
+    now, earlier = (training_identity(config, "cpu", 1) for _ in range(2))
+    del earlier["config"][section][name]
+    check_same(tmp_path, earlier, now)
+    check_same(tmp_path, now, earlier)
+    default = getattr(getattr(config, section), name)
+    with pytest.raises(UserError, match=f"a run with {key}={default}, but this run has {key}=another value"):
+        check_same(tmp_path, earlier, training_identity(changed(config, key), "cpu", 1))
+
+
 def test_the_device_and_the_number_of_processes_are_part_of_the_identity(tmp_path: Path) -> None:
     config = typed(composed("train", f"paths.root={tmp_path}"), TrainConfig)
     one = training_identity(config, "cpu", 1)

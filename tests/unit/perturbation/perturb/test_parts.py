@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -90,7 +91,11 @@ def test_samples_are_the_last_file_of_a_part(tmp_path: Path, monkeypatch: pytest
     assert [file.name for file in two.rglob("part-*")] == ["part-000000.ceiling.parquet"]
 
 
-IDENTITY_OF = {"config": {"samples": 3, "removal": {"text": "mask"}}, "checkpoint": "ab", "versions": {"torch": "1"}}
+IDENTITY_OF: dict[str, Any] = {
+    "config": {"samples": 3, "removal": {"text": "mask"}},
+    "checkpoint": "ab",
+    "versions": {"torch": "1"},
+}
 
 
 @pytest.mark.parametrize(
@@ -168,6 +173,20 @@ def opened(folder: Path, checkpoint: str) -> Path:
     write_engine_batch(folder, 32)
     write_captions(folder, {7: {"ids": [1], "caption": "a", "words": ["a"], "weights": {}}})
     return folder
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_run_made_before_a_key_existed_is_continued(elsewhere: bool, tmp_path: Path) -> None:
+    held = opened(tmp_path / "held", "ab")
+    now = {**IDENTITY_OF, "config": {**IDENTITY_OF["config"], "encoder": {"precision": "float32"}}}
+    run = tmp_path / "new" if elsewhere else held
+    run.mkdir(exist_ok=True)
+    open_run(run, str(held), now)
+    assert finished(run, range(1)) == [0]
+    assert read_engine_batch(run) == 32
+    assert read_captions(run).keys() == {7}
+    with pytest.raises(UserError, match=r"encoder\.precision=float32, but this run has .*=bfloat16"):
+        open_run(run, str(held), {**now, "config": {**now["config"], "encoder": {"precision": "bfloat16"}}})
 
 
 def resume(folder: Path) -> Path:
