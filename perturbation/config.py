@@ -94,6 +94,7 @@ class PerturbBaseConfig(BaseExplainedConfig):
     resume: str | None = path()
     shard: str | None = ruled(_shard)
     merge: str | None = path()
+    dry_run: bool = MISSING  # read and check everything, and say what the tests need, without making them
 
     @property
     def tested(self) -> list[str]:

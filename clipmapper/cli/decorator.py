@@ -121,7 +121,8 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             if first:
                 launched.tell_folder(folder)
             result = task(config, folder)
-            if first and not new:  # a run that was continued: only now is the config that of its results
+            dry = OmegaConf.select(config, "dry_run", default=False)
+            if first and not new and not dry:  # a run that was continued: only now is the config that of its results
                 write_config(folder, config, line)
             print(f"results are in {folder}", flush=True)
             return result

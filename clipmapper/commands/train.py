@@ -40,18 +40,26 @@ def main(config: DictConfig, run: Path) -> float | None:
 
 
 def dry_run(config: TrainConfig) -> None:
-    """Read the data and check what a training needs; print the sizes, what is to be encoded, and for how long.
+    """Read the data and check what a training needs; print the sizes, what is to be encoded, and the predicted times.
 
     Raises:
         UserError: The data or the encoder cannot be read, an image is missing, or the features do not fit on the disk.
     """
+    from clipmapper.console import clock
     from clipmapper.features.sizing import print_sizes
+    from clipmapper.training.timed import time_steps
 
-    images, texts, about = TASKS[config.task.name].needs(config)
-    print(about, flush=True)
-    print_sizes(config, images, texts)
+    task = TASKS[config.task.name]
+    needs = task.needs(config)
+    print(needs.about, flush=True)
+    encoder = print_sizes(config, needs.images, needs.texts)
     steps, size = config.trainer.max_steps, config.task.optim.batch_size * config.trainer.accumulate_grad_batches
-    print(f"training: {steps:,} steps of {size:,} samples", flush=True)
+    seconds, timed = time_steps(config.trainer, *task.trial(config, needs, encoder))
+    print(
+        f"training: {steps:,} steps of {size:,} samples, predicted time {clock(steps * seconds)} on one device, from "
+        f"{timed} steps on random features; without validation",
+        flush=True,
+    )
 
 
 def train(config: TrainConfig, run: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from clipmapper.config.schema import Config
 from clipmapper.console import clock, print_table, progress
 from clipmapper.data.images import FileImage, load_rgb
 from clipmapper.data.records import ImageSource
+from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
 from clipmapper.features.folders import HASHES, open_store, ready_encoder
 from clipmapper.features.hashes import Hashes, text_key
@@ -24,7 +25,7 @@ _TRIED = 64  # images, or texts, that are encoded to predict the time of all
 _AT_ONCE = 16  # files that are looked up together: a network file system answers slowly
 
 
-def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequence[str]) -> None:
+def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequence[str]) -> FrozenClip:
     """Check the encoder, the image files and the free space, and print what is to be encoded.
 
     Args:
@@ -32,11 +33,14 @@ def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequen
         images: All images by image id.
         texts: All texts.
 
+    Returns:
+        The encoder.
+
     Raises:
         UserError: The encoder cannot be loaded, an image file is missing, or the features do not fit on the disk.
     """
     encoder, device, cache = ready_encoder(config)
-    _check_files(images, config.data.on_bad_image)
+    check_files(images.values(), config.data.on_bad_image)
     stored, known = open_store(cache, encoder, config.encoder, "images"), Hashes(cache / HASHES)
     with progress(len(images), "looking images up", "images") as advance:
         new = []
@@ -73,15 +77,16 @@ def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequen
     print_table(title, ["kind", "items", "to encode", "space", "time"], rows, note)
     if needed > free:
         raise UserError(f"paths.cache={cache}: {size(needed)} are needed for features, but {size(free)} are free")
+    return encoder
 
 
 def _row(kind: str, count: int, new: int, each: int, seconds: float) -> list[str]:
     return [kind, f"{count:,}", f"{new:,}", size(each * new), clock(seconds * new)]
 
 
-def _check_files(images: Mapping[int, ImageSource], on_bad_image: str) -> None:
+def check_files(images: Iterable[ImageSource], on_bad_image: str) -> None:
     """Raise UserError with the first image whose file is missing, or print their number if they are to be skipped."""
-    files = [source.path for source in images.values() if isinstance(source, FileImage)]
+    files = [source.path for source in images if isinstance(source, FileImage)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         missing = [path for path, there in zip(files, pool.map(Path.is_file, files), strict=True) if not there]
     if missing and on_bad_image == "fail":

@@ -7,6 +7,7 @@ modules they need when they are called.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,8 +18,19 @@ if TYPE_CHECKING:
     from clipmapper.config.explain import PictureConfig
     from clipmapper.config.schema import Config, EvaluateConfig, TaskConfig, TrainConfig
     from clipmapper.data.records import ImageSource
+    from clipmapper.encoder.load import FrozenClip
     from clipmapper.training.module import MapperTraining
     from explain import Explainer
+
+
+@dataclass(frozen=True)
+class Needed:
+    """The images and texts that a training encodes."""
+
+    images: Mapping[int, ImageSource]  #: by image id
+    texts: Sequence[str]
+    about: str  #: their numbers, as text for the user
+    answers: int = 0  #: length of the answer list; 0 for a task that has none
 
 
 class TrainingData(Protocol):
@@ -90,8 +102,11 @@ class Task(Protocol):
     def data(self, config: TrainConfig) -> TrainingData:
         """Read the data and compute its features, or read them from the cache."""
 
-    def needs(self, config: TrainConfig) -> tuple[Mapping[int, ImageSource], Sequence[str], str]:
-        """Read the data; return the images by id and the texts of which features are needed, and their numbers."""
+    def needs(self, config: TrainConfig) -> Needed:
+        """Read the data; return the images and texts of which features are needed."""
+
+    def trial(self, config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[MapperTraining[Any], Any]:
+        """Return a module with new weights and a batch of random features, whose steps take the time of real ones."""
 
     def module(self, config: TrainConfig, data: Any) -> MapperTraining[Any]:
         """Build a new model to train; its weights are drawn from torch's global generator."""

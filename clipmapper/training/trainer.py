@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,20 @@ def connect(t: TrainerConfig) -> torch.device:
         UserError: Lightning refuses a key of the config.
     """
     return _connected(t, logger=False, enable_checkpointing=False).strategy.root_device
+
+
+def trial_trainer(t: TrainerConfig, **settings: Any) -> pl.Trainer:
+    """Build a Trainer of one process that logs and saves nothing, to time a few steps.
+
+    Args:
+        t: The config of the command's trainer, whose device and precision are used.
+        settings: Further arguments of ``pytorch_lightning.Trainer``.
+
+    Raises:
+        UserError: Lightning refuses a key of the config.
+    """
+    one = replace(t, devices=1, num_nodes=1, strategy="auto")
+    return _connected(one, logger=False, enable_checkpointing=False, **settings)
 
 
 def _connected(t: TrainerConfig, plugins: Sequence[Any] = (), **settings: Any) -> pl.Trainer:

@@ -21,6 +21,11 @@ from perturbation.tasks import task_in
 def main(config: DictConfig, run: Path) -> None:
     """Run the perturbation tests of one model."""
     checked: PerturbBaseConfig = typed(config, task_in(config).perturb_schema)
+    if checked.dry_run:
+        from perturbation.benchmark.predicted import print_costs
+
+        print_costs(checked, choice("explainer"), run)
+        return
     if checked.shard is not None:
         check_folder_is_given(f"shard={checked.shard}")
     checked.resume = resumed(checked.resume, run, IDENTITY)

@@ -14,6 +14,7 @@ from clipmapper.any_model.explainers import usable
 from clipmapper.any_model.load import LoadedModel, load_model
 from clipmapper.any_model.samples import Sample, load_samples
 from clipmapper.any_model.words import count_words
+from clipmapper.data.records import ImageSource
 from clipmapper.explaining.familiarity import WordCount
 from clipmapper.training.batches import even_batches
 from clipmapper.training.identity import digest
@@ -68,8 +69,14 @@ class ModelTests:
         return {
             "checkpoint": self.loaded.fingerprint(),
             "samples": digest([s.id, s.image and s.image.name, s.text, s.answers] for s in tested),
-            "image files": digest_of_images(s.image for s in tested if s.image is not None),
+            "image files": digest_of_images(self.images),
         }
+
+    @property
+    def images(self) -> list[ImageSource]:
+        """The images of the tested samples."""
+        found = (self.samples[row].image for rows in self.batches for row in rows)
+        return [image for image in found if image is not None]
 
     @property
     def about(self) -> str:

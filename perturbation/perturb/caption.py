@@ -21,6 +21,7 @@ from torch import Tensor
 from clipmapper.choice import describe
 from clipmapper.console import progress
 from clipmapper.data.caption_files import CaptionImage
+from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
 from clipmapper.explaining.partners import Partners
 from clipmapper.metrics.captions import build_cider_corpus
@@ -81,12 +82,16 @@ class CaptionTests:
     @property
     def content(self) -> Mapping[str, str]:
         """Hashes of the checkpoint, the captions of the whole split (CIDEr depends on all), and the tested images."""
-        tested = [self.trained.images[row] for rows in self.batches for row in rows]
         return {
             "checkpoint": digest_of_file(self.trained.checkpoint),
             "images": digest([image.image_id, image.captions] for image in self.trained.images),
-            "image files": digest_of_images(image.image for image in tested),
+            "image files": digest_of_images(self.images),
         }
+
+    @property
+    def images(self) -> list[ImageSource]:
+        """The tested images."""
+        return [self.trained.images[row].image for rows in self.batches for row in rows]
 
     @property
     def about(self) -> str:

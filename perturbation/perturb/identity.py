@@ -41,6 +41,7 @@ _IGNORED_KEYS = (
     "resume",
     "shard",
     "merge",
+    "dry_run",
     "checkpoint",
     "explainer",
     "controls",

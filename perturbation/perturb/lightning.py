@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from clipmapper.console import progress
+from clipmapper.data.records import ImageSource
 from explain import Explainer
 from perturbation.perturb.parts import Tables, finished, write_part
 from perturbation.perturb.shards import Shard, preparing
@@ -40,6 +41,10 @@ class ExplanationTests(Protocol[Prepared]):
     @property
     def batches(self) -> Sequence[Sequence[int]]:
         """The batches of samples; a sample is given by its row number."""
+
+    @property
+    def images(self) -> Iterable[ImageSource]:
+        """The images of the samples; one that several samples share may occur several times."""
 
     @property
     def explainers(self) -> Iterable[Explainer]:

@@ -47,7 +47,7 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     Raises:
         UserError: The config, the data or the checkpoint do not allow the tests, or the run can't be resumed.
     """
-    explainer_configs = chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)
+    explainer_configs = explainers_of(config, choice)
     explainers = scoring(build_explainers(explainer_configs), config.tested)
     configs_of_measures = measure_configs(config)
     measures = build_measures(configs_of_measures)
@@ -79,3 +79,8 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
         return {}
     about = {**identity, **tests.entries}
     return write_results(run, merge(run, count), about, measures, trainer.logger)
+
+
+def explainers_of(config: PerturbBaseConfig, choice: str) -> dict[str, Any]:
+    """Return the config of each explainer and control that is tested, by name."""
+    return chosen_configs("explainer", choice, OmegaConf.create(asdict(config)).explainer, config.controls)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from clipmapper.choice import describe
-from clipmapper.data.records import Question
+from clipmapper.data.records import ImageSource, Question
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import WordCount
 from clipmapper.explaining.partners import Partners
@@ -73,10 +73,13 @@ class QuestionTests:
         return {
             "checkpoint": digest_of_file(self.trained.checkpoint),
             "questions": digest(_content(question) for question in self._questions),
-            "image files": digest_of_images(
-                self.trained.images[i] for i in dict.fromkeys(question.image_id for question in self._questions)
-            ),
+            "image files": digest_of_images(self.images),
         }
+
+    @property
+    def images(self) -> list[ImageSource]:
+        """The images of the tested questions, once each."""
+        return [self.trained.images[i] for i in dict.fromkeys(question.image_id for question in self._questions)]
 
     @property
     def about(self) -> str:

@@ -1,4 +1,4 @@
-"""A dry run of a training says what it needs and names what is missing, and encodes and trains nothing."""
+"""A dry run says what a training or a perturbation run needs and names what is missing, and computes nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from perturb_runs import Trained
 from tiny_runs import Tiny, write_vqav2
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -19,7 +20,7 @@ def test_it_counts_what_is_to_be_encoded_before_and_after(
     keys = [*tiny.overrides, f"task={task}", f"paths.cache={tmp_path / 'cache'}", f"paths.runs={tmp_path / 'runs'}"]
     status, out, errors = command("train", *keys, "dry_run=true")
     assert (status, errors) == (0, [])
-    assert "training: 8 steps of 32 samples" in out
+    assert re.search(r"training: 8 steps of 32 samples, predicted time 0:00:\d\d on one device, from 20 ", out), out
     assert re.search(r"images +60 +60 +[\d.]+ [KM]iB +0:00:\d\d", out), out
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
@@ -34,3 +35,27 @@ def test_missing_images_and_a_full_disk_are_one_line(tiny: Tiny, command: Comman
     status, _, errors = command("train", *keys, *small)
     assert status == 1
     assert errors == [f"error: {gone}: no such image, as 1 of 12; check data.root"]
+
+
+def test_a_perturbation_run_is_counted_and_nothing_is_written(
+    trained: Trained, command: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    keys = [*trained.overrides, f"hydra.run.dir={run}", "modality=[image]", "direction=[positive]", "steps=[0,0.5,1]"]
+    more = ["measure.names=[areas]", "explainer=weighted", "dry_run=true"]
+    status, out, errors = command("perturb", *keys, *more)
+    assert (status, errors) == (0, [])
+    # Subsets of a question: the whole image, no patch, and half of the patches by weighted and two random orders.
+    assert re.search(r"tested +6 +6 +5 each +[\d.]+ KiB +0:00:\d\d", out), out
+    assert "testing: 6 questions, predicted time 0:00:" in out
+    assert [path.name for path in run.rglob("*") if path.is_file()] == ["config.yaml"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_left_as_it_is(trained: Trained, command: Command, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    keys = [*trained.overrides, f"hydra.run.dir={run}", "modality=[image]", "steps=[0,0.5,1]", "measure.names=[areas]"]
+    assert command("perturb", *keys)[0] == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert command("perturb", *keys, "dry_run=true")[0] == 0
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

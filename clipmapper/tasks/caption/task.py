@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipmapper.tasks.base import Needed
 from clipmapper.tasks.caption.config import CaptionTaskConfig, ExplainCaptionConfig
 
 if TYPE_CHECKING:
     from clipmapper.config.schema import Config, EvaluateConfig, TrainConfig
     from clipmapper.data.records import ImageSource
-    from clipmapper.tasks.caption.data import TaskData
+    from clipmapper.encoder.load import FrozenClip
+    from clipmapper.tasks.caption.data import CaptionBatch, TaskData
     from clipmapper.tasks.caption.model import CaptionMapper, CLIPMapperCaption
     from clipmapper.tasks.caption.trained import TrainedCaptioner
     from clipmapper.tasks.caption.training import CaptionTraining
@@ -35,7 +37,7 @@ class CaptionTask:
         data.describe()
         return data
 
-    def needs(self, config: TrainConfig) -> tuple[Mapping[int, ImageSource], list[str], str]:
+    def needs(self, config: TrainConfig) -> Needed:
         """Read the captions; return the images by id, the captions of training and validation, and their numbers."""
         from clipmapper.data.datasets import load_captions
         from clipmapper.tasks.caption.data import captions_of
@@ -43,7 +45,13 @@ class CaptionTask:
         splits = load_captions(config.data)
         texts = [text for part in ("train", "val") for text in captions_of(splits.part(part).images)]
         counts = ", ".join(f"{len(part.images):,} {name}" for name, part in splits.parts.items())
-        return splits.images, texts, f"images: {counts}; captions: {len(texts):,}"
+        return Needed(splits.images, texts, f"images: {counts}; captions: {len(texts):,}")
+
+    def trial(self, config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[CaptionTraining, CaptionBatch]:
+        """Return a module with new weights and a batch of random features, whose steps take the time of real ones."""
+        from clipmapper.tasks.caption.training import trial
+
+        return trial(config, needs, encoder)
 
     def module(self, config: TrainConfig, data: TaskData) -> CaptionTraining:
         """Build the Lightning module, which has the next-token cross-entropy loss."""

@@ -5,16 +5,21 @@ The CIDEr of greedy captions chooses the best checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from clipmapper.config.schema import TrainConfig
 from clipmapper.encoder.load import FrozenClip
+from clipmapper.features.trial import random_tokens, spread
 from clipmapper.mapper.build import START_SAMPLES, initialise
 from clipmapper.metrics.cider import CiderCorpus
 from clipmapper.metrics.tokens import plain_tokens
+from clipmapper.nn import Tokens
+from clipmapper.tasks.base import Needed
 from clipmapper.tasks.caption.config import CaptionTaskConfig
 from clipmapper.tasks.caption.data import CaptionBatch, CaptionedImages, TaskData
 from clipmapper.tasks.caption.decoding import caption_images
@@ -33,6 +38,24 @@ def new_module(config: TrainConfig, data: TaskData) -> CaptionTraining:
     validation = GreedyCider(data.images["val"], encoder, vocabulary, config.task.val_images)
     steps = config.trainer.max_steps
     return CaptionTraining(model, config.task, steps, data.card(config), validation, config.seed)
+
+
+_VOCABULARY = 20_000  # captions whose tokens are counted
+
+
+def trial(config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[CaptionTraining, CaptionBatch]:
+    """Return a module with new weights and a batch of random features, whose steps take the time of real ones.
+
+    The vocabulary is that of some of the captions.
+    """
+    assert isinstance(config.task, CaptionTaskConfig)
+    image, text = random_tokens(encoder, config.encoder, needs.texts, config.task.optim.batch_size)
+    classes = len(encoder.tokenize(spread(needs.texts, _VOCABULARY)).ids.unique())
+    before = Tokens(text.features[:, :-1], text.valid[:, 1:], text.index[:, :-1])
+    targets = torch.randint(classes, before.valid.shape).masked_fill(~before.valid, IGNORED)
+    model = build_caption(config.mapper, encoder, classes)
+    module = CaptionTraining(model, config.task, config.trainer.max_steps, {}, lambda _model, _length: 0.0, config.seed)
+    return module, CaptionBatch(image, before, targets)
 
 
 class GreedyCider:
@@ -79,7 +102,7 @@ class CaptionTraining(MapperTraining[CaptionMapper]):
         task: CaptionTaskConfig,
         max_steps: int,
         card: dict[str, Any],
-        validation: GreedyCider,
+        validation: Callable[[CaptionMapper, int], float],
         seed: int = 0,
     ):
         super().__init__(model, task.optim, max_steps, card, seed)

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipmapper.tasks.base import Needed
 from clipmapper.tasks.vqa.config import ExplainConfig, VQATaskConfig
 
 if TYPE_CHECKING:
     from clipmapper.config.schema import Config, EvaluateConfig, TrainConfig
     from clipmapper.data.records import ImageSource
-    from clipmapper.tasks.vqa.data import TaskData
+    from clipmapper.encoder.load import FrozenClip
+    from clipmapper.tasks.vqa.data import TaskData, VQABatch
     from clipmapper.tasks.vqa.model import CLIPMapperVQA, VQAMapper
     from clipmapper.tasks.vqa.trained import TrainedVQA
     from clipmapper.tasks.vqa.training import VQATraining
@@ -35,14 +37,22 @@ class VQATask:
         data.describe()
         return data
 
-    def needs(self, config: TrainConfig) -> tuple[Mapping[int, ImageSource], list[str], str]:
+    def needs(self, config: TrainConfig) -> Needed:
         """Read the questions; return the images by id, the questions' texts, and their numbers."""
         from clipmapper.data.datasets import load_data
+        from clipmapper.tasks.vqa.answers import vocabulary
 
         splits = load_data(config.data)
         texts = [question.question for part in splits.parts.values() for question in part.questions]
         counts = ", ".join(f"{len(part.questions):,} {name}" for name, part in splits.parts.items())
-        return splits.images, texts, f"questions: {counts}"
+        answers = len(vocabulary(config.data, splits))
+        return Needed(splits.images, texts, f"questions: {counts}", answers)
+
+    def trial(self, config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[VQATraining, VQABatch]:
+        """Return a module with new weights and a batch of random features, whose steps take the time of real ones."""
+        from clipmapper.tasks.vqa.training import trial
+
+        return trial(config, needs, encoder)
 
     def module(self, config: TrainConfig, data: TaskData) -> VQATraining:
         """Build the Lightning module, which has the soft-label binary cross-entropy loss."""

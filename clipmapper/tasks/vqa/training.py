@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from clipmapper.config.schema import TrainConfig
+from clipmapper.encoder.load import FrozenClip
+from clipmapper.features.trial import random_tokens
 from clipmapper.mapper.build import START_SAMPLES, initialise
+from clipmapper.tasks.base import Needed
 from clipmapper.tasks.vqa.data import TaskData, VQABatch
 from clipmapper.tasks.vqa.model import VQAMapper, build_vqa
 from clipmapper.training.module import MapperTraining
@@ -18,6 +22,16 @@ def new_module(config: TrainConfig, data: TaskData) -> VQATraining:
     some = data.train[list(range(min(START_SAMPLES, len(data.train))))]
     initialise(model.mapper, config.mapper, data.encoder, (some.image, some.text))
     return VQATraining(model, config.task.optim, config.trainer.max_steps, data.card(config), config.seed)
+
+
+def trial(config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[VQATraining, VQABatch]:
+    """Return a module with new weights and a batch of random features, whose steps take the time of real ones."""
+    size = config.task.optim.batch_size
+    image, text = random_tokens(encoder, config.encoder, needs.texts, size)
+    module = VQATraining(
+        build_vqa(config.mapper, encoder, needs.answers), config.task.optim, config.trainer.max_steps, {}, config.seed
+    )
+    return module, VQABatch(image, text, torch.rand(size, needs.answers), torch.arange(size))
 
 
 class VQATraining(MapperTraining[VQAMapper]):
