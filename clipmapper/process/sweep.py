@@ -1,6 +1,7 @@
 """A sweep (``--multirun``): a job that fails does not end it, and the failed ones are named at its end.
 
-The jobs run in this process or in others (Hydra's launchers), so those that run and those that fail are noted in files.
+The jobs run in this process or in others (Hydra's launchers), so those that run and those that fail are noted in files,
+by jobs on other machines in the folder of the sweep, which all machines see.
 A signal to the sweep ends its jobs, which keep their work.
 """
 
@@ -13,16 +14,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from clipmapper.errors import UserError
 from clipmapper.process import jobs, stopping, workers
-from clipmapper.process.partial import place
+from clipmapper.process.partial import partial_path, place, remove_left_over
 
 _NOTES = "CLIPMAPPER_SWEEP"  # environment: the machine and the process of the sweep, and the folder of its notes
+_SHARED = "CLIPMAPPER_SWEEP_SHARED"  # environment: the folder of the notes of other machines, which the first one makes
 _PATIENCE = 20.0  # seconds that jobs get to end after a signal, before they are killed
+
+
+class SharedNotes(Callback):
+    """Chooses the folder in which jobs on other machines note that they fail; named in ``configs/hydra``."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Tell the jobs a new name in the folder of the sweep, and remove what killed sweeps have left there."""
+        folder = Path(config.hydra.sweep.dir).resolve()
+        remove_left_over(folder.glob(".failed.*.partial"))
+        os.environ[_SHARED] = str(partial_path(folder / "failed"))
 
 
 @contextmanager
@@ -47,7 +62,10 @@ def failures_at_the_end(command: str, given: Sequence[str]) -> Iterator[None]:
             yield
         finally:
             del os.environ[_NOTES]
-        failed = [json.loads(path.read_text("utf-8")) for path in notes.glob("failed-*")]
+            shared = Path(os.environ.pop(_SHARED, notes))
+            files = [path for each in {notes, shared} for path in each.glob("failed-*")]
+            failed = [json.loads(path.read_text("utf-8")) for path in files]
+            shutil.rmtree(shared, ignore_errors=True)
     if failed:
         names = "; ".join(name for _, name in sorted(failed))
         raise UserError(f"{len(failed)} jobs of the sweep failed: {names}")
@@ -65,7 +83,8 @@ def _begin(command: str, notes: Path) -> None:
     def last_line(stop: stopping.Stopped) -> str:
         line = f"stopped by {stop.name}: the sweep of {command}"
         what = "; ".join(ended) or "none had begun"
-        shutil.rmtree(notes, ignore_errors=True)  # this process may end without its cleanup
+        for folder in (notes, os.environ.get(_SHARED, notes)):
+            shutil.rmtree(folder, ignore_errors=True)  # this process may end without its cleanup
         return f"{line}; jobs that were stopped: {what}; to go on run these and those that had not begun again"
 
     stopping.begin_work(last_line, end_jobs)
@@ -101,10 +120,16 @@ def job(folder: Path) -> Iterator[None]:
 def note_failure() -> bool:
     """Note that the running job has failed; return whether the sweep will read that."""
     machine, _, notes = _notes()
-    if machine != place():
-        return False
+    if machine != place():  # which does not see the notes of the sweep's machine
+        if _SHARED not in os.environ:
+            return False
+        notes = Path(os.environ[_SHARED])
     number = HydraConfig.get().job.num
-    (notes / f"failed-{number}").write_text(json.dumps([number, _name()]), "utf-8")
+    try:
+        notes.mkdir(parents=True, exist_ok=True)
+        (notes / f"failed-{number}").write_text(json.dumps([number, _name()]), "utf-8")
+    except OSError:  # the sweep has ended, or its folder cannot be written
+        return False
     return True
 
 

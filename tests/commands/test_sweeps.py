@@ -14,6 +14,7 @@ import pytest
 from processes import LINUX, end_soon, lives
 from tiny_runs import PROJECT
 
+STUBS = PROJECT / "tests" / "helpers" / "slurm"
 PLUGINS = {"basic": "hydra", "joblib": "hydra_plugins.hydra_joblib_launcher", "submitit_local": "submitit"}
 # A command with jobs that say that they run, and wait; one fails, if a file says so.
 COMMAND = """
@@ -39,19 +40,37 @@ if __name__ == "__main__":
 
         command("report")(job)()
 """
+# Read by every Python at its start: a job of Slurm runs on another machine than the sweep.
+ELSEWHERE = """
+import os
+import platform
+
+if "SLURM_JOB_ID" in os.environ:
+    platform.node = lambda: "node-7"
+"""
 SLOW = pytest.mark.slow
 
 
 def launched(launcher: str, folder: Path, *roots: str) -> subprocess.Popen[str]:
     """Start a sweep over values of ``paths.root`` in a process group of its own."""
-    if find_spec(PLUGINS[launcher].partition(".")[0]) is None or find_spec(PLUGINS[launcher]) is None:
+    plugin = PLUGINS.get(launcher, "submitit")
+    if find_spec(plugin.partition(".")[0]) is None or find_spec(plugin) is None:
         pytest.skip(f"Hydra's launcher {launcher} is not installed")
     script = folder / "report.py"
     script.write_text(COMMAND)
     values = [f"paths.root={','.join(str(folder / each) for each in roots)}", f"paths.runs={folder / 'runs'}"]
     line = [sys.executable, str(script), "--multirun", f"hydra/launcher={launcher}", *values]
-    more = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CLIPMAPPER_TRACE": "0"}
+    options = {"joblib": "n_jobs=2", "submitit_slurm": f"submitit_folder={folder / 'jobs'}"}
+    more = [f"hydra.launcher.{options[launcher]}"] if launcher in options else []
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "sitecustomize.py").write_text(ELSEWHERE)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{folder / 'elsewhere'}:{PROJECT}",
+        "CLIPMAPPER_TRACE": "0",
+        "PATH": f"{STUBS}:{os.environ['PATH']}",
+        "STUB_SLURM": str(folder),
+    }
     return subprocess.Popen(
         [*line, *more, f"hydra.sweep.dir={folder / 'runs'}"],
         cwd=folder,
@@ -75,7 +94,7 @@ def lines_of(errors: str) -> list[str]:
     return [line for line in errors.splitlines() if " is running: " not in line]
 
 
-@pytest.mark.parametrize("launcher", [pytest.param(name, marks=SLOW) for name in PLUGINS])
+@pytest.mark.parametrize("launcher", [pytest.param(name, marks=SLOW) for name in (*PLUGINS, "submitit_slurm")])
 def test_the_other_jobs_run_when_some_fail(launcher: str, tmp_path: Path) -> None:
     process = launched(launcher, tmp_path, "bad", "good", "other/bad")
     _, err = process.communicate(timeout=200)
@@ -85,8 +104,9 @@ def test_the_other_jobs_run_when_some_fail(launcher: str, tmp_path: Path) -> Non
     assert last.startswith("error: 2 jobs of the sweep failed: number 0 (paths.root=")
     assert "; number 2 (paths.root=" in last
     said = [line for line in lines_of(err) if line == "error: this job fails; give it up"]
-    assert len(said) == (0 if launcher == "submitit_local" else 2)  # submitit writes into a file for each job
+    assert len(said) == (0 if launcher.startswith("submitit") else 2)  # submitit writes into a file for each job
     assert len(lines_of(err)) == 1 + len(said)
+    assert not list((tmp_path / "runs").glob(".failed*"))
 
 
 @LINUX
