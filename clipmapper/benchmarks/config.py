@@ -9,7 +9,7 @@ from clipmapper.config.fields import Choice, items
 from clipmapper.config.schema import Config
 from clipmapper.errors import UserError
 
-WHAT = ("training", "explaining", "captioning", "perturbing", "reading", "precision", "feeding", "encoding")
+WHAT = ("training", "explaining", "captioning", "perturbing", "reading", "precision", "feeding", "encoding", "stages")
 TINY_ONLY = ("training", "reading", "precision", "feeding", "encoding")  # measured at the size tiny only
 SIZES = ("tiny", "vit_b_32")
 

@@ -31,7 +31,7 @@ def encoding() -> dict[str, float]:
     """
     preprocess = open_clip.transform.image_transform(224, is_train=False)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(READERS) as readers:
-        files = _photos(Path(folder), BATCHES * ON_CPU)
+        files = photos(Path(folder), BATCHES * ON_CPU)
         batches = [files[start : start + ON_CPU] for start in range(0, len(files), ON_CPU)]
 
         def start(batch: Sequence[Path]) -> Iterable[Tensor]:
@@ -55,7 +55,9 @@ def _encode(batches: Iterable[object]) -> None:
         time.sleep(SIMULATED)
 
 
-def _photos(folder: Path, count: int) -> list[Path]:
+def photos(folder: Path, count: int) -> list[Path]:
+    """Write JPEG files of noise, 640 × 480, and return their paths."""
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     paths = [folder / f"{number}.jpg" for number in range(count)]
     for path in paths:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from clipmapper.benchmarks.timing import side_by_side
-from clipmapper.benchmarks.training import CONTEXT, TINY, VQAV2, Sizes, random_dataset
+from clipmapper.benchmarks.training import CONTEXT, ITEMS, TINY, VQAV2, Sizes, random_dataset
 from clipmapper.config.schema import Config
 from clipmapper.tasks.vqa.data import VQABatch, VQADataset
 from clipmapper.tasks.vqa.model import VQAMapper
@@ -38,12 +38,12 @@ def feeding(config: Config, device: torch.device) -> dict[str, float]:
     size = config.task.optim.batch_size
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        large = random_dataset(Path(folder) / "vqav2", VQAV2)
+        large = random_dataset(Path(folder) / "vqav2", VQAV2, ITEMS)
         for pin in {False, torch.cuda.is_available()}:
             name = f"simulated steps of {SIMULATED * 1e3:.0f} ms, ViT-B/32, batch {size}{', pinned' if pin else ''}"
             figures |= _shares(name, large, size, lambda batch: time.sleep(SIMULATED), pin)
         for sizes, label in ((TINY, "tiny"), (VQAV2, "ViT-B/32"))[: 1 + (device.type == "cuda")]:
-            dataset = large if sizes is VQAV2 else random_dataset(Path(folder) / "tiny", sizes)
+            dataset = large if sizes is VQAV2 else random_dataset(Path(folder) / "tiny", sizes, ITEMS)
             step = _training_step(config, sizes, device)
             name = f"{device.type}, {label}, mapper {config.mapper.name}, batch {size}"
             figures |= _shares(name, dataset, size, step, device.type == "cuda")
@@ -80,7 +80,7 @@ def _run(batches: Iterable[VQABatch], compute: Callable[[VQABatch], object]) -> 
 
 def _training_step(config: Config, sizes: Sizes, device: torch.device) -> Callable[[VQABatch], None]:
     mapper = replace(config.mapper, width=sizes.width, heads=12) if sizes is VQAV2 else config.mapper
-    model = VQAMapper(mapper, sizes.width, sizes.width, sizes.image_tokens, CONTEXT, sizes.answers).to(device)
+    model = VQAMapper(mapper, sizes.width, sizes.text_width, sizes.image_tokens, CONTEXT, sizes.answers).to(device)
     optimizer = build_optimizer(model, config.task.optim)
 
     def step(batch: VQABatch) -> None:

@@ -43,7 +43,7 @@ def random_model(size: str, mapper: str = "b", device: torch.device | str = "cpu
     else:
         name = "ViT-B-32-quickgelu"
         clip: Any = open_clip.create_model(name)
-        encoder = FrozenClip(clip, None, open_clip.get_tokenizer(name), name)
+        encoder = FrozenClip.of(clip, name)
         answers = 3129
     vqa = build_vqa(mapper_config(size, mapper), encoder, answers)
     model = CLIPMapperVQA(encoder, vqa, tuple(map(str, range(answers))))

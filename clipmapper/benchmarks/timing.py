@@ -9,17 +9,21 @@ from statistics import median
 
 import torch
 
+_RESET = "/proc/self/clear_refs"  # only on Linux
 
-def side_by_side(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+
+def side_by_side(
+    ways: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Return the median seconds of each function over ``rounds`` calls, after one call to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, run in ways.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             finish()
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: median(times) for name, times in seconds.items()}
 
 
@@ -34,18 +38,25 @@ def peak_memory(run: Callable[[], object], device: torch.device | str = "cpu") -
 
     It is 0 for processes on systems other than Linux.
     """
+    before = _memory(device, "VmRSS", torch.cuda.memory_allocated)
+    return highest_memory(run, device) - before
+
+
+def highest_memory(run: Callable[[], object], device: torch.device | str = "cpu") -> int:
+    """Return the greatest memory during a call as :func:`peak_memory`, with what was there before it."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        used = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - used
-    if not os.path.exists("/proc/self/clear_refs"):
-        return 0
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # reset the peak that the kernel has recorded
-    before = _status("VmRSS")
+    elif os.path.exists(_RESET):
+        with open(_RESET, "w") as file:
+            file.write("5")  # reset the peak that the kernel has recorded
     run()
-    return _status("VmHWM") - before
+    return _memory(device, "VmHWM", torch.cuda.max_memory_allocated)
+
+
+def _memory(device: torch.device | str, field: str, of_gpu: Callable[[], int]) -> int:
+    if torch.device(device).type == "cuda":
+        return of_gpu()
+    return _status(field) if os.path.exists(_RESET) else 0
 
 
 def _status(field: str) -> int:

@@ -34,12 +34,13 @@ class Sizes:
 
     image_tokens: int
     width: int
+    text_width: int
     answers: int
     dtype: torch.dtype
 
 
-TINY = Sizes(37, 128, 35, torch.float32)
-VQAV2 = Sizes(50, 768, 3129, torch.float16)  #: ViT-B/32 on VQAv2
+TINY = Sizes(37, 128, 128, 35, torch.float32)
+VQAV2 = Sizes(50, 768, 512, 3129, torch.float16)  #: ViT-B/32 on VQAv2
 MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")
 
 
@@ -47,8 +48,10 @@ def training_step(config: Config, device: torch.device = CPU) -> dict[str, float
     """Return shares (0..1) of the config's training step, and the times of variants relative to it, by name."""
     torch.manual_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = random_dataset(Path(folder), TINY)
-        model = VQAMapper(config.mapper, TINY.width, TINY.width, TINY.image_tokens, CONTEXT, TINY.answers).to(device)
+        dataset = random_dataset(Path(folder), TINY, ITEMS)
+        model = VQAMapper(config.mapper, TINY.width, TINY.text_width, TINY.image_tokens, CONTEXT, TINY.answers).to(
+            device
+        )
         optimizer = build_optimizer(model, config.task.optim)
         rows = np.random.default_rng(0).integers(0, ITEMS, config.task.optim.batch_size).tolist()
 
@@ -89,22 +92,23 @@ def _matrix_share(step: Callable[[], None], device: torch.device) -> float:
     return sum(times.get(name, 0.0) for name in MATRIX_PRODUCTS) / sum(times.values())
 
 
-def random_dataset(folder: Path, sizes: Sizes) -> VQADataset:
-    """Return a dataset of random features in files, with questions of 7 to 14 tokens."""
+def random_dataset(folder: Path, sizes: Sizes, items: int) -> VQADataset:
+    """Return a dataset of as many random images as questions, of 7 to 14 tokens, whose features are in files."""
     draw = torch.Generator().manual_seed(0)
-    lengths = np.random.default_rng(0).integers(7, 15, ITEMS).tolist()
+    lengths = np.random.default_rng(0).integers(7, 15, items).tolist()
     of_images, of_texts = (
-        FeatureStore.written(
-            folder / name, [torch.randn(n, sizes.width, generator=draw).to(sizes.dtype) for n in tokens]
+        FeatureStore.written(folder / name, [torch.randn(n, width, generator=draw).to(sizes.dtype) for n in tokens])
+        for name, width, tokens in (
+            ("images", sizes.width, [sizes.image_tokens] * items),
+            ("texts", sizes.text_width, lengths),
         )
-        for name, tokens in (("images", [sizes.image_tokens] * ITEMS), ("texts", lengths))
     )
     answers = tuple(f"answer {k}" for k in range(sizes.answers))
     questions = tuple(
         Question(k, k, f"question {k}", tuple({"answer": answers[k % len(answers)], "answer_id": a} for a in range(10)))
-        for k in range(ITEMS)
+        for k in range(items)
     )
-    images = FrozenFeatures(of_images, {k: k for k in range(ITEMS)}, {})
+    images = FrozenFeatures(of_images, {k: k for k in range(items)}, {})
     named = FrozenFeatures(of_texts, {q.question: q.image_id for q in questions}, {})
-    data = VQAData(questions, {k: FileImage(folder / str(k)) for k in range(ITEMS)})
+    data = VQAData(questions, {k: FileImage(folder / str(k)) for k in range(items)})
     return VQADataset(data, images, named, AnswerVocabulary(answers))

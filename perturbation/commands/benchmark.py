@@ -33,6 +33,7 @@ def main(config: DictConfig, run: Path) -> None:
     from perturbation.benchmark.perturbing import perturbing
     from perturbation.benchmark.precision import precision
     from perturbation.benchmark.reading import reading
+    from perturbation.benchmark.stages import stages
 
     device, mapper = use(checked), checked.mapper.name
     measures = {
@@ -44,6 +45,7 @@ def main(config: DictConfig, run: Path) -> None:
         "encoding": lambda size: encoding(),
         "precision": lambda size: precision(checked, device),
         "reading": lambda size: reading(device=device),
+        "stages": lambda size: stages(checked, size, device),
     }
     jobs = [(what, size) for what in checked.what for size in (["tiny"] if what in TINY_ONLY else checked.sizes)]
     figures: dict[str, float] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_benchmarks import shrink_benchmarks
 
 from clipmapper.benchmarks.captioning import (
     greedy_without_caches,
@@ -20,7 +21,7 @@ from clipmapper.benchmarks.captioning import (
 )
 from clipmapper.benchmarks.explaining import SHARING
 from clipmapper.benchmarks.random_models import random_batch, random_model
-from clipmapper.benchmarks.timing import side_by_side
+from clipmapper.benchmarks.timing import highest_memory, peak_memory, side_by_side
 from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.vqa.tracing import trace_vqa
@@ -100,6 +101,34 @@ def test_images_are_read_while_others_are_encoded(command: Command, tmp_path: Pa
     assert all(0 < share < 1.1 for share in shares)
 
 
+def test_every_stage_has_its_costs_of_an_item_and_of_the_full_size(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_benchmarks(monkeypatch)
+    small = ("sizes=[tiny]", "task.optim.batch_size=8", "threads=1")
+    assert command("benchmark", "what=[stages]", *small, f"hydra.run.dir={tmp_path}")[0] == 0
+    figures = json.loads((tmp_path / "benchmark.json").read_text())
+    of_stages: dict[str, dict[str, float]] = {}
+    for name, value in figures.items():
+        if ": " in name:
+            stage, cost = name.split(": ")
+            of_stages.setdefault(stage, {})[cost] = value
+    assert len(of_stages) == 6
+    for costs in of_stages.values():
+        (each,) = (value for cost, value in costs.items() if cost.startswith("ms of processor time"))
+        ((full, hours),) = ((cost.split()[2], value) for cost, value in costs.items() if cost.startswith("hours"))
+        assert hours == pytest.approx(each * int(full.replace(",", "")) / 3.6e6)
+        assert costs["times the bare model"] > 0
+        assert costs["highest memory of the process in MiB"] > 100
+
+
+def test_time_by_a_clock_and_memory_with_what_was_there() -> None:
+    assert side_by_side({"asleep": lambda: time.sleep(0.2)}, 1, time.process_time)["asleep"] < 0.1
+    held = torch.zeros(1 << 24)
+    more = peak_memory(lambda: torch.zeros(1 << 24).add_(1))
+    assert 48 << 20 < more < highest_memory(lambda: torch.zeros(1 << 24).add_(1)) - held.nbytes
+
+
 @pytest.mark.parametrize("override", ["what=[nothing]", "what=[]", "sizes=[huge]"])
 def test_an_unknown_benchmark_or_size_is_one_line(command: Command, override: str) -> None:
     status, _, errors = command("benchmark", override)
@@ -135,6 +164,10 @@ BETTER = {
     "the same subsets again, share of the first time": "↓",
     "cells removed: pairs a second, times those without keeping the text": "↑",
     "steps a second, times those of region perturbation": "↑",
+    "ms of processor time a question": "↓",
+    "times the bare model": "↓",
+    "hours for 10,000, extrapolated": "↓",
+    "highest memory of the process in MiB": "↓",
 }
 
 
