@@ -57,7 +57,7 @@ def dry_run(config: TrainConfig) -> None:
     seconds, timed = time_steps(config.trainer, *task.trial(config, needs, encoder))
     print(
         f"training: {steps:,} steps of {size:,} samples, predicted time {clock(steps * seconds)} on one device, from "
-        f"{timed} steps on random features; without validation",
+        f"{timed} timed step{'' if timed == 1 else 's'} on random features; without validation",
         flush=True,
     )
 
