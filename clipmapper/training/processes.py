@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments import (
     ClusterEnvironment,
     LightningEnvironment,
@@ -31,6 +32,9 @@ from clipmapper.process.launched import Launched, wait_for_all
 
 # One process may wait for another that writes data or computes scores. When one has ended, the others are told at once.
 _LONGEST_WAIT = timedelta(days=1)
+
+# So many processes are accepted on the CPU of any machine, whatever its number of cores.
+_ON_ANY_CPU = 4
 
 
 def processes(t: TrainerConfig) -> dict[str, Any]:
@@ -95,6 +99,9 @@ def start_processes(trainer: pl.Trainer) -> None:
     Called again, for another trainer of the same run, this connects nothing new. Signals are left to this project:
     Lightning would take SIGTERM for a normal end, exchange at every step whether it came, and kill the first process
     without a word when another one ends.
+
+    Raises:
+        UserError: There would be more processes than the CPU has cores.
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
@@ -103,11 +110,18 @@ def start_processes(trainer: pl.Trainer) -> None:
     if isinstance(launcher, _SubprocessScriptLauncher):
         launcher.cluster_environment.validate_settings(launcher.num_processes, launcher.num_nodes)
         if not launcher.cluster_environment.creates_processes_externally:
+            _check_number(launcher.num_processes, strategy.root_device)
             _start_others(launcher)
         strategy._launcher = None  # the trainer finds the processes started
     if together.world() == 1:
         wait_for_all()
     strategy.setup_environment()
+
+
+def _check_number(number: int, device: torch.device) -> None:
+    most = max(os.cpu_count() or 1, _ON_ANY_CPU)
+    if device.type == "cpu" and number > most:
+        raise UserError(f"trainer.devices={number}: on this machine's CPU give at most {most}")
 
 
 def _start_others(launcher: _SubprocessScriptLauncher) -> None:

@@ -127,6 +127,7 @@ def test_damaged_data_ends_in_one_line(root: Path, overrides: tuple[str, ...], c
             "open_clip has no model ViT-B-33, and there is no such folder; similar names: ViT-B-32",
         ),
         ("resume={tmp}/nowhere", "nowhere/checkpoints/last.ckpt: no such file"),
+        ("trainer.devices=999", "trainer.devices=999: on this machine's CPU give at most "),
         ("paths.runs={file}/runs", "Not a directory"),
         ("paths.cache={file}/cache", "Not a directory"),
     ],
