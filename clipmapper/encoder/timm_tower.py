@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.layers import apply_rot_embed_cat
+from timm.layers import PatchEmbed, apply_rot_embed_cat
 from timm.models.eva import Eva, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -40,9 +40,10 @@ class TimmTower(VisionTower):
         nn.Module.__init__(self)
         trunk = visual.trunk
         kind, attentions = _BLOCKS.get(type(trunk), (None, ()))
-        odd = next((block for block in getattr(trunk, "blocks", ()) if not _plain(block, kind, attentions)), None)
+        parts = (*getattr(trunk, "blocks", ()), getattr(trunk, "patch_embed", None))
+        odd = next((part for part in parts if not _plain(part, kind, attentions)), None)
         if kind is None or odd is not None or getattr(trunk, "rope_mixed", False) or trunk.dynamic_img_size:
-            where = "" if kind is None or odd is None else f" with blocks {type(odd).__name__}"
+            where = "" if kind is None or odd is None else f" with {type(odd).__name__}"
             raise unsupported_image_encoder(f"{type(trunk).__name__} of timm{where}")
         self.visual = visual
         self.blocks = trunk.blocks
@@ -142,11 +143,13 @@ class TimmTower(VisionTower):
         return found
 
 
-def _plain(block: Any, kind: Any, attentions: tuple[str, ...]) -> bool:
-    """Return whether a block is one that :meth:`TimmTower._block` computes."""
-    attn = getattr(block, "attn", None)
+def _plain(part: Any, kind: Any, attentions: tuple[str, ...]) -> bool:
+    """Return whether a part embeds each patch by itself, or is a block that :meth:`TimmTower._block` computes."""
+    if isinstance(part, PatchEmbed):
+        return True
+    attn = getattr(part, "attn", None)
     odd = getattr(attn, "gate", None) is not None or getattr(attn, "num_kv_groups", 1) != 1
-    return type(block) is kind and type(attn).__name__ in attentions and not odd
+    return type(part) is kind and type(attn).__name__ in attentions and not odd
 
 
 def _projected(attn: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -58,19 +58,18 @@ class Way:
     dtype: torch.dtype = torch.float32
 
 
-def precision(config: Config, device: torch.device, questions: int = QUESTIONS) -> dict[str, float]:
+def precision(config: Config, device: torch.device) -> dict[str, float]:
     """Return what each precision changes, by name: shares (0..1), rank correlations, and points of areas.
 
     Args:
         config: The benchmark's config, whose data and mapper are used.
         device: Device of the model.
-        questions: Number of questions.
 
     Raises:
         UserError: No model of the mapper is shipped for the data, or the data can't be read.
     """
     trained = load_trained(config, "test", SHIPPED)
-    rows = sample_rows(len(trained.questions), questions, config.seed)
+    rows = sample_rows(len(trained.questions), QUESTIONS, config.seed)
     exact = _outcome(trained, rows, Way(trained.model))
     figures: dict[str, float] = {}
     for name, way in _ways(trained.model, device).items():

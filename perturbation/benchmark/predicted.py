@@ -34,6 +34,7 @@ from perturbation.tasks import task_of
 
 _TRIED = 3  # batches of each kind that are timed, at most
 _SECONDS = 20.0  # after which no further batch of a kind is timed
+_ON_A_CPU = 2  # samples of a batch that are timed on a CPU, where more are not faster
 
 
 def print_costs(config: PerturbBaseConfig, choice: str, run: Path) -> None:
@@ -59,15 +60,20 @@ def print_costs(config: PerturbBaseConfig, choice: str, run: Path) -> None:
     check_files(tests.images, config.data.on_bad_image)
     precision, device = trainer.precision_plugin, trainer.strategy.root_device
     precision.convert_module(tests.model.to(device))
+    sizes = [len(rows) for rows in tests.batches]
+    if device.type == "cpu":
+        tests = replace(cast(Any, tests), batches=[rows[:_ON_A_CPU] for rows in tests.batches])
     with TemporaryDirectory() as folder, torch.no_grad(), precision.predict_step_context():
-        kinds = _kinds(tests, config.ceiling.samples)
+        kinds = _kinds(sizes, config.ceiling.samples)
         some = [tests.batches[number] for numbers in kinds.values() for number in spread(numbers, _TRIED)]
         prepared = replace(cast(Any, tests), batches=some).prepare(Path(folder))
-        costs = {name: _timed(tests, prepared, numbers, readings, Path(folder)) for name, numbers in kinds.items()}
+        costs = {
+            name: _timed(tests, prepared, numbers, readings, Path(folder), sum(sizes[number] for number in numbers))
+            for name, numbers in kinds.items()
+        }
     rows = [each.row(name) for name, each in costs.items()]
-    parts = len(tests.batches)
     print_table(
-        f"to be tested on {device.type}, in {parts:,} parts",
+        f"to be tested on {device.type}, in {len(sizes):,} parts",
         [tests.unit, "number", "timed", "readings", "space", "time"],
         rows,
         "Predicted from the timed batches, for one process, without the start and the figures. A reading is one pass "
@@ -75,7 +81,7 @@ def print_costs(config: PerturbBaseConfig, choice: str, run: Path) -> None:
     )
     total, needed = sum(each.seconds for each in costs.values()), sum(each.bytes for each in costs.values())
     free = shutil.disk_usage(run).free
-    print(f"testing: {sum(map(len, tests.batches)):,} {tests.unit}, predicted time {clock(total)}", flush=True)
+    print(f"testing: {sum(sizes):,} {tests.unit}, predicted time {clock(total)}", flush=True)
     if needed > free:
         raise UserError(f"{run}: {size(int(needed))} are needed for the parts, but {size(free)} are free")
 
@@ -154,20 +160,25 @@ class Cost:
         return [*counts, size(int(self.bytes)), clock(self.seconds)]
 
 
-def _kinds(tests: ExplanationTests[Any], searched: int) -> dict[str, list[int]]:
+def _kinds(sizes: Sequence[int], searched: int) -> dict[str, list[int]]:
     """Return the numbers of the batches: those in which the ceiling is searched for cost more, and the others."""
     kinds: dict[str, list[int]] = {}
     start = 0
-    for number, rows in enumerate(tests.batches):
+    for number, count in enumerate(sizes):
         kinds.setdefault("searched for the ceiling" if start < searched else "tested", []).append(number)
-        start += len(rows)
+        start += count
     return kinds
 
 
 def _timed(
-    tests: ExplanationTests[Any], prepared: Any, numbers: Sequence[int], readings: Readings, folder: Path
+    tests: ExplanationTests[Any],
+    prepared: Any,
+    numbers: Sequence[int],
+    readings: Readings,
+    folder: Path,
+    samples: int,
 ) -> Cost:
-    """Record some of the batches and return the predicted cost of all of them."""
+    """Record some of the batches and return the predicted cost of all of their ``samples``."""
     each: list[float] = []
     readings.count = timed = 0
     begun = time.monotonic()
@@ -179,7 +190,6 @@ def _timed(
         timed += len(tests.batches[number])
         if time.monotonic() - begun > _SECONDS:
             break
-    samples = sum(len(tests.batches[number]) for number in numbers)
     space = (_bytes(folder) - written) / timed * samples
     return Cost(samples, timed, readings.count / timed, space, median_low(each) * samples)
 

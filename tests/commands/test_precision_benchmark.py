@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from small_benchmarks import shrink_benchmarks
 from tiny_runs import Tiny, composed
 
 from clipmapper.benchmarks.config import BenchmarkConfig
@@ -35,11 +36,12 @@ NAMES = (
 
 
 @pytest.mark.slow
-def test_each_precision_is_compared_with_float32(tiny: Tiny) -> None:
+def test_each_precision_is_compared_with_float32(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink_benchmarks(monkeypatch)
     config = typed(
         composed("benchmark", *tiny.overrides[:4], *tiny.base[:1], "trainer.accelerator=cpu"), BenchmarkConfig
     )
-    found = precision(config, torch.device("cpu"), questions=4)
+    found = precision(config, torch.device("cpu"))
     for name in NAMES:
         numbers = {key.split(": ")[1]: value for key, value in found.items() if f", {name}:" in key}
         assert 0.9 < numbers["rank correlation of maps, median"] <= 1

@@ -63,5 +63,7 @@ def small(script: str, arguments: Sequence[str]) -> list[str]:
         return [*data, *QUIET, *OF_MODEL[script]]
     task = CAPTION if "task=caption" in arguments else ()
     data = next((overrides for choice, overrides in FILES.items() if choice in arguments), SCENES)
+    if "what=[precision]" in arguments:
+        return [*QUIET, *SCENES]  # of the shipped model
     judged = JUDGED if task and script == "evaluate_explanations" else ()
     return [*MODEL, *data, *task, *TINY[script], *judged]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clipmapper.benchmarks import captioning, encoding, explaining, feeding, training
-from perturbation.benchmark import perturbing, reading, stages
+from perturbation.benchmark import perturbing, precision, reading, stages
 
 
 def shrink_benchmarks(patch: pytest.MonkeyPatch) -> None:
@@ -16,6 +16,7 @@ def shrink_benchmarks(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "ROUNDS", 1)
     patch.setattr(captioning, "LENGTH", 3)
     patch.setattr(feeding, "STEPS", 2)
+    patch.setattr(precision, "QUESTIONS", 4)
     patch.setattr(encoding, "BATCHES", 2)
     for module in (feeding, training):
         patch.setattr(module, "ITEMS", 40)

@@ -265,7 +265,7 @@ def test_a_dual_encoder_to_explain_may_be_a_folder(
 
 
 REFUSED = {
-    "ViTamin-S": "VisionTransformer of timm",
+    "ViTamin-S": "VisionTransformer of timm with HybridEmbed",
     "swin_base_patch4_window7_224": "SwinTransformer of timm",
     "coca_ViT-B-32": "VisionTransformer",
     "RN50": "ModifiedResNet",
