@@ -101,7 +101,7 @@ def start_processes(trainer: pl.Trainer) -> None:
     without a word when another one ends.
 
     Raises:
-        UserError: There would be more processes than the CPU has cores.
+        UserError: There would be more processes on a CPU than it has cores, and more than four.
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
