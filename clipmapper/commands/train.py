@@ -53,11 +53,11 @@ def dry_run(config: TrainConfig) -> None:
     needs = task.needs(config)
     print(needs.about, flush=True)
     encoder = print_sizes(config, needs.images, needs.texts)
-    steps, size = config.trainer.max_steps, config.task.optim.batch_size * config.trainer.accumulate_grad_batches
-    seconds, timed = time_steps(config.trainer, *task.trial(config, needs, encoder))
+    steps, size = config.trainer.max_steps, config.task.optim.batch_size
+    seconds, timed = time_steps(config.trainer, size, lambda count: task.trial(config, needs, encoder, count))
     print(
-        f"training: {steps:,} steps of {size:,} samples, predicted time {clock(steps * seconds)} on one device, from "
-        f"{timed} timed step{'' if timed == 1 else 's'} on random features; without validation",
+        f"training: {steps:,} steps of {size * config.trainer.accumulate_grad_batches:,} samples, predicted time "
+        f"{clock(steps * seconds)} on one device, from {timed} on random features; without validation",
         flush=True,
     )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -22,7 +22,6 @@ from clipmapper.features.inventory import size
 from clipmapper.features.shard import as_keys
 
 _TRIED = 64  # images, or texts, that are encoded to predict the time of all
-_AT_ONCE = 16  # files that are looked up together: a network file system answers slowly
 
 
 def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequence[str]) -> FrozenClip:
@@ -71,7 +70,8 @@ def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequen
             each = int(batch.valid.sum()) * encoder.text.width * number // len(few)
             rows.append(_row("texts", len(distinct), len(fresh), each, seconds))
             needed += each * len(fresh)
-    free = shutil.disk_usage(cache if cache.exists() else Path.cwd()).free
+    above = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(above).free
     title = f"to be encoded on {device.type} by {encoder.name}, into {cache}, which has {size(free)} free"
     note = f"Predicted from {_TRIED} items of each kind, for one process. Items that the cache has are not encoded."
     print_table(title, ["kind", "items", "to encode", "space", "time"], rows, note)
@@ -86,10 +86,19 @@ def _row(kind: str, count: int, new: int, each: int, seconds: float) -> list[str
 
 def check_files(images: Iterable[ImageSource], on_bad_image: str) -> None:
     """Raise UserError with the first image whose file is missing, or print their number if they are to be skipped."""
-    files = [source.path for source in images if isinstance(source, FileImage)]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        missing = [path for path, there in zip(files, pool.map(Path.is_file, files), strict=True) if not there]
+    files = [os.path.split(source.name) for source in images if isinstance(source, FileImage)]
+    there = {folder: _files_in(folder) for folder in {folder for folder, _ in files}}
+    missing = [Path(folder, name) for folder, name in files if name not in there[folder]]
     if missing and on_bad_image == "fail":
         raise UserError(f"{missing[0]}: no such image, as {len(missing)} of {len(files)}; check data.root")
     if missing:
         print(f"{len(missing)} of {len(files)} image files are missing and will be skipped")
+
+
+def _files_in(folder: str) -> set[str]:
+    """Return the names of the files in a folder, in one pass: a network file system answers slowly for each file."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (OSError, ValueError):  # no such folder, or a null character in its path
+        return set()

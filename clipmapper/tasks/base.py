@@ -105,8 +105,10 @@ class Task(Protocol):
     def needs(self, config: TrainConfig) -> Needed:
         """Read the data; return the images and texts of which features are needed."""
 
-    def trial(self, config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[MapperTraining[Any], Any]:
-        """Return a module with new weights and a batch of random features, whose steps take the time of real ones."""
+    def trial(
+        self, config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int
+    ) -> tuple[MapperTraining[Any], Any]:
+        """Return a module with new weights and ``count`` samples of random features: a step takes the usual time."""
 
     def module(self, config: TrainConfig, data: Any) -> MapperTraining[Any]:
         """Build a new model to train; its weights are drawn from torch's global generator."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from clipmapper.config.trainer import TrainerConfig
 from clipmapper.training.trainer import trial_trainer
 
 _STEPS, _SECONDS = 20, 10.0  # the most steps that are timed, and the seconds after which no further one is begun
+_ON_A_CPU = 32  # samples of a batch that are timed on a CPU, where the time of a batch grows with its size
 
 
 class _Clock(Callback):
@@ -32,15 +34,18 @@ class _Clock(Callback):
         trainer.should_stop = len(self.ends) > 1 and self.ends[-1] - self.ends[0] > _SECONDS
 
 
-def time_steps(t: TrainerConfig, module: pl.LightningModule, batch: Any) -> tuple[float, int]:
-    """Return the seconds of a training step of one process, and the number of timed steps.
+def time_steps(
+    t: TrainerConfig, size: int, trial: Callable[[int], tuple[pl.LightningModule, Any]]
+) -> tuple[float, str]:
+    """Return the seconds of a training step of one process, and what was timed, as text.
 
-    The first step is not timed.
+    The first step is not timed. On a CPU the steps have fewer samples, and their time is multiplied by the ratio of
+    the sizes, which counts the optimizer too often.
 
     Args:
         t: The trainer's config.
-        module: The module, whose weights are changed.
-        batch: The batch of every step.
+        size: Number of samples of a batch.
+        trial: Function that returns a module, whose weights are changed, and a batch of so many samples for all steps.
 
     Raises:
         UserError: Lightning refuses a key of the config.
@@ -55,7 +60,10 @@ def time_steps(t: TrainerConfig, module: pl.LightningModule, batch: Any) -> tupl
         gradient_clip_val=t.gradient_clip_val,
         callbacks=[clock],
     )
+    few = min(size, _ON_A_CPU) if trainer.strategy.root_device.type == "cpu" else size
+    module, batch = trial(few)
     batches: list[Any] = [batch] * several * (_STEPS + 1)
     trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     timed = len(clock.ends) - 1
-    return (clock.ends[-1] - clock.ends[0]) / timed, timed
+    about = f"{timed} timed step{'' if timed == 1 else 's'}{'' if few == size else f' of {few * several:,} samples'}"
+    return (clock.ends[-1] - clock.ends[0]) / timed * size / few, about

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_benchmarks import shrink_benchmarks
+from tiny_runs import composed
 
 from clipmapper.benchmarks.captioning import (
     greedy_without_caches,
@@ -19,12 +20,15 @@ from clipmapper.benchmarks.captioning import (
     words_apart,
     words_together,
 )
+from clipmapper.benchmarks.config import BenchmarkConfig
 from clipmapper.benchmarks.explaining import SHARING
 from clipmapper.benchmarks.random_models import random_batch, random_model
 from clipmapper.benchmarks.timing import highest_memory, peak_memory, side_by_side
+from clipmapper.cli import typed
 from clipmapper.nn import Tokens
 from clipmapper.tasks.caption.decoding import greedy
 from clipmapper.tasks.vqa.tracing import trace_vqa
+from perturbation.benchmark import stages
 from perturbation.commands.benchmark import print_figures
 
 Command = Callable[..., tuple[int, str, list[str]]]
@@ -101,25 +105,41 @@ def test_images_are_read_while_others_are_encoded(command: Command, tmp_path: Pa
     assert all(0 < share < 1.1 for share in shares)
 
 
-def test_every_stage_has_its_costs_of_an_item_and_of_the_full_size(
+@pytest.mark.slow
+def test_every_stage_is_measured_in_a_process_of_its_own(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink_benchmarks(monkeypatch)
-    small = ("sizes=[tiny]", "task.optim.batch_size=8", "threads=1")
+    monkeypatch.setattr(stages, "STAGES", dict(list(stages.STAGES.items())[2:4]))
+    small = ("sizes=[tiny]", "task.optim.batch_size=8", "trainer.max_steps=30", "threads=1")
     assert command("benchmark", "what=[stages]", *small, f"hydra.run.dir={tmp_path}")[0] == 0
     figures = json.loads((tmp_path / "benchmark.json").read_text())
-    of_stages: dict[str, dict[str, float]] = {}
-    for name, value in figures.items():
-        if ": " in name:
-            stage, cost = name.split(": ")
-            of_stages.setdefault(stage, {})[cost] = value
-    assert len(of_stages) == 6
-    for costs in of_stages.values():
-        (each,) = (value for cost, value in costs.items() if cost.startswith("ms of processor time"))
-        ((full, hours),) = ((cost.split()[2], value) for cost, value in costs.items() if cost.startswith("hours"))
-        assert hours == pytest.approx(each * int(full.replace(",", "")) / 3.6e6)
-        assert costs["times the bare model"] > 0
-        assert costs["highest memory of the process in MiB"] > 100
+    assert "tiny, training: hours for 240, extrapolated" in figures
+    assert len([name for name in figures if name.endswith("highest memory of the process in MiB")]) == 2
+
+
+def test_every_stage_does_the_work_of_its_items(tmp_path: Path) -> None:
+    little = stages.Load(images=2, texts=4, steps=2, answered=8, explained=1, captions=2, product=64)
+    config = typed(composed("benchmark", "task.optim.batch_size=4"), BenchmarkConfig)
+    for name, build in stages.STAGES.items():
+        (tmp_path / name).mkdir()
+        stage = build(stages.Setup(config, "tiny", torch.device("cpu"), little, tmp_path / name))
+        stage.run(), stage.run(), stage.bare()
+        assert stage.items > 0
+
+
+def test_costs_of_a_stage() -> None:
+    def busy(seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    stage = stages.Stage("work", "an item", lambda: busy(0.2), 4, lambda: busy(0.05), 2, 36_000)
+    costs = stages.costs_of(stage, 1, torch.device("cpu"))
+    assert costs["ms of processor time an item"] == pytest.approx(50, rel=0.1)
+    assert costs["times the bare model"] == pytest.approx(2, rel=0.1)
+    assert costs["hours for 36,000, extrapolated"] == pytest.approx(0.5, rel=0.1)
+    assert costs["highest memory of the process in MiB"] > 100
 
 
 def test_time_by_a_clock_and_memory_with_what_was_there() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from perturb_runs import Trained
@@ -26,7 +28,7 @@ def test_it_counts_what_is_to_be_encoded_before_and_after(
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_missing_images_and_a_full_disk_are_one_line(tiny: Tiny, command: Command, tmp_path: Path) -> None:
+def test_missing_images_are_one_line(tiny: Tiny, command: Command, tmp_path: Path) -> None:
     write_vqav2(tmp_path / "data", splits=("train2014", "val2014", "test2015"))
     keys = [*tiny.base, "data=vqav2", f"data.root={tmp_path / 'data'}", f"paths.root={tmp_path}", "dry_run=true"]
     small = ["data.min_answer_questions=1", "data.reserved=2", "data.test_split=null"]
@@ -35,6 +37,51 @@ def test_missing_images_and_a_full_disk_are_one_line(tiny: Tiny, command: Comman
     status, _, errors = command("train", *keys, *small)
     assert status == 1
     assert errors == [f"error: {gone}: no such image, as 1 of 12; check data.root"]
+
+
+def test_the_disk_of_a_cache_that_does_not_exist_yet_is_checked(
+    tiny: Tiny, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _disk(monkeypatch, free=1000)
+    folders = [f"paths.cache={tmp_path / 'scratch' / 'new'}", f"paths.runs={tmp_path / 'runs'}"]
+    (tmp_path / "scratch").mkdir()
+    status, _, errors = command("train", *tiny.overrides, "task=vqa", *folders, "dry_run=true")
+    assert status == 1
+    assert len(errors) == 1
+    assert re.match(r"error: paths.cache=\S+new: [\d.]+ [KM]iB are needed for features, but 1000 B are free", errors[0])
+    assert asked == [tmp_path / "scratch"]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_too_small_for_the_parts_is_one_line(
+    trained: Trained, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _disk(monkeypatch, free=10)
+    more = ["modality=[image]", "steps=[0,0.5,1]", "measure.names=[areas]", "explainer=weighted", "dry_run=true"]
+    status, _, errors = command("perturb", *trained.overrides, f"hydra.run.dir={tmp_path / 'run'}", *more)
+    assert status == 1
+    assert re.fullmatch(r"error: \S+: [\d.]+ KiB are needed for the parts, but 10 B are free", errors[0]), errors
+    assert asked == [tmp_path / "run"]
+
+
+def _disk(monkeypatch: pytest.MonkeyPatch, free: int) -> list[Path]:
+    """Give every disk so many free bytes; return the list of the paths that will be asked for."""
+    asked: list[Path] = []
+
+    def usage(path: Path) -> SimpleNamespace:
+        asked.append(Path(path))
+        return SimpleNamespace(free=free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    return asked
+
+
+@pytest.mark.slow
+def test_a_cpu_times_smaller_steps(tiny: Tiny, command: Command, tmp_path: Path) -> None:
+    keys = [*tiny.overrides, "task=vqa", f"paths.root={tmp_path}", "task.optim.batch_size=64"]
+    status, out, _ = command("train", *keys, "trainer.accumulate_grad_batches=2", "dry_run=true")
+    assert status == 0
+    assert re.search(r"training: 8 steps of 128 samples, .* from 20 timed steps of 64 samples on random features", out)
 
 
 def test_a_perturbation_run_is_counted_and_nothing_is_written(

@@ -47,11 +47,13 @@ class CaptionTask:
         counts = ", ".join(f"{len(part.images):,} {name}" for name, part in splits.parts.items())
         return Needed(splits.images, texts, f"images: {counts}; captions: {len(texts):,}")
 
-    def trial(self, config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[CaptionTraining, CaptionBatch]:
-        """Return a module with new weights and a batch of random features, whose steps take the time of real ones."""
+    def trial(
+        self, config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int
+    ) -> tuple[CaptionTraining, CaptionBatch]:
+        """Return a module with new weights and ``count`` samples of random features: a step takes the usual time."""
         from clipmapper.tasks.caption.training import trial
 
-        return trial(config, needs, encoder)
+        return trial(config, needs, encoder, count)
 
     def module(self, config: TrainConfig, data: TaskData) -> CaptionTraining:
         """Build the Lightning module, which has the next-token cross-entropy loss."""

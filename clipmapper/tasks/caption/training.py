@@ -43,13 +43,13 @@ def new_module(config: TrainConfig, data: TaskData) -> CaptionTraining:
 _VOCABULARY = 20_000  # captions whose tokens are counted
 
 
-def trial(config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[CaptionTraining, CaptionBatch]:
-    """Return a module with new weights and a batch of random features, whose steps take the time of real ones.
+def trial(config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int) -> tuple[CaptionTraining, CaptionBatch]:
+    """Return a module with new weights and ``count`` samples of random features: a step takes the usual time.
 
     The vocabulary is that of some of the captions.
     """
     assert isinstance(config.task, CaptionTaskConfig)
-    image, text = random_tokens(encoder, config.encoder, needs.texts, config.task.optim.batch_size)
+    image, text = random_tokens(encoder, config.encoder, needs.texts, count)
     classes = len(encoder.tokenize(spread(needs.texts, _VOCABULARY)).ids.unique())
     before = Tokens(text.features[:, :-1], text.valid[:, 1:], text.index[:, :-1])
     targets = torch.randint(classes, before.valid.shape).masked_fill(~before.valid, IGNORED)

@@ -38,21 +38,24 @@ class VQATask:
         return data
 
     def needs(self, config: TrainConfig) -> Needed:
-        """Read the questions; return the images by id, the questions' texts, and their numbers."""
+        """Read the questions; return the images by id, the distinct texts of the questions, and their numbers."""
         from clipmapper.data.datasets import load_data
+        from clipmapper.data.question_table import QuestionTable
         from clipmapper.tasks.vqa.answers import vocabulary
 
         splits = load_data(config.data)
-        texts = [question.question for part in splits.parts.values() for question in part.questions]
+        _, texts = QuestionTable.joined(part.questions for part in splits.parts.values()).texts("question")
         counts = ", ".join(f"{len(part.questions):,} {name}" for name, part in splits.parts.items())
         answers = len(vocabulary(config.data, splits))
         return Needed(splits.images, texts, f"questions: {counts}", answers)
 
-    def trial(self, config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[VQATraining, VQABatch]:
-        """Return a module with new weights and a batch of random features, whose steps take the time of real ones."""
+    def trial(
+        self, config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int
+    ) -> tuple[VQATraining, VQABatch]:
+        """Return a module with new weights and ``count`` samples of random features: a step takes the usual time."""
         from clipmapper.tasks.vqa.training import trial
 
-        return trial(config, needs, encoder)
+        return trial(config, needs, encoder, count)
 
     def module(self, config: TrainConfig, data: TaskData) -> VQATraining:
         """Build the Lightning module, which has the soft-label binary cross-entropy loss."""

@@ -24,14 +24,13 @@ def new_module(config: TrainConfig, data: TaskData) -> VQATraining:
     return VQATraining(model, config.task.optim, config.trainer.max_steps, data.card(config), config.seed)
 
 
-def trial(config: TrainConfig, needs: Needed, encoder: FrozenClip) -> tuple[VQATraining, VQABatch]:
-    """Return a module with new weights and a batch of random features, whose steps take the time of real ones."""
-    size = config.task.optim.batch_size
-    image, text = random_tokens(encoder, config.encoder, needs.texts, size)
+def trial(config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int) -> tuple[VQATraining, VQABatch]:
+    """Return a module with new weights and ``count`` samples of random features: a step takes the usual time."""
+    image, text = random_tokens(encoder, config.encoder, needs.texts, count)
     module = VQATraining(
         build_vqa(config.mapper, encoder, needs.answers), config.task.optim, config.trainer.max_steps, {}, config.seed
     )
-    return module, VQABatch(image, text, torch.rand(size, needs.answers), torch.arange(size))
+    return module, VQABatch(image, text, torch.rand(count, needs.answers), torch.arange(count))
 
 
 class VQATraining(MapperTraining[VQAMapper]):
