@@ -1,4 +1,4 @@
-"""Benchmark of the start of a training: CPU seconds, time and memory of each stage up to the second batch.
+"""Benchmark of the start of a training: CPU seconds, time and memory of each stage up to the first step.
 
 ``python -m clipmapper.benchmarks.starting experiment=paper_vqa data.root=FOLDER/vqav2`` takes the overrides of
 ``train``; with the files of :mod:`clipmapper.benchmarks.full_size` it shows what VQAv2 and COCO need. Run it twice: the
@@ -13,17 +13,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
 
 from clipmapper.cli import typed
+from clipmapper.commands.train import fit
 from clipmapper.config.schema import TrainConfig
 from clipmapper.places import CONFIGS
 from clipmapper.tasks import TASKS
-from clipmapper.training.batches import StepSampler
 
 _MEMORY = {
     "Pss": "PSS",
@@ -43,17 +45,36 @@ def starting(config: TrainConfig) -> list[tuple[str, float, float, dict[str, int
 
     task = TASKS[config.task.name]
     stage("imports", lambda: import_module(f"clipmapper.tasks.{config.task.name}.training"))
-    data = stage("data and features", lambda: task.data(config))
-    stage("identity", lambda: (data.content, data.card(config)))
-    stage("model", lambda: task.module(config, data))
-    stage("familiarity", lambda: data.familiarity)
     with tempfile.TemporaryDirectory() as folder:
-        stage("split.json", lambda: data.write_split(Path(folder) / "split.json"))
-    size: int = len(data.train)
-    batches = iter(StepSampler(size, config.task.optim.batch_size, 2, config.seed))
-    stage("first batch", lambda: data.train[next(batches)])
-    stage("second batch", lambda: data.train[next(batches)])
+        run = Path(folder)
+        trainer = stage("trainer", lambda: _trainer(config, run))
+        data = stage("data and features", lambda: task.data(config))
+        stage("identity", lambda: (data.content, data.card(config)))
+        module = stage("model", lambda: task.module(config, data))
+        stage("familiarity", lambda: data.familiarity)
+        stage("split.json", lambda: data.write_split(run / "split.json"))
+        stage("first step", lambda: _until_the_first_step(config, trainer, module, data, run))
     return rows
+
+
+def _trainer(config: TrainConfig, run: Path) -> Any:
+    from clipmapper.training.trainer import build_trainer
+
+    return build_trainer(config, run, config.task.monitor)
+
+
+class _Reached(Exception):
+    """The first step would begin now."""
+
+
+def _until_the_first_step(config: TrainConfig, trainer: Any, module: Any, data: Any, run: Path) -> None:
+    """Fit as the command does, and end when the first batch is on the device, before the module computes anything."""
+
+    def reached(*_: Any) -> None:
+        raise _Reached
+
+    with patch.object(type(module), "on_train_batch_start", reached), suppress(_Reached):
+        fit(config, trainer, module, data, None, run)
 
 
 def _memory() -> dict[str, int]:

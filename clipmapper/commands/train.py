@@ -108,7 +108,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     if trainer.is_global_zero:
         data.write_split(run / "split.json")
         write_json(run / IDENTITY, identity)
-    _fit(config, trainer, module, data, stopped, run)
+    fit(config, trainer, module, data, stopped, run)
     stopping.check()
     _load_best(run, module)
     metrics = task.evaluate(config, data, module.model.to(trainer.strategy.root_device), run)
@@ -118,7 +118,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     return metrics
 
 
-def _fit(
+def fit(
     config: TrainConfig,
     trainer: pl.Trainer,
     module: pl.LightningModule,

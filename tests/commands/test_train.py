@@ -194,6 +194,7 @@ def test_a_checkpoint_contains_no_code_but_a_description(tiny: Tiny, tmp_path: P
         content = read_checkpoint(tmp_path / "run" / "checkpoints" / f"{file}.ckpt")
         assert content["clipmapper"]["mapper"]["width"] == 16
         assert all(name.startswith("model.") for name in content["state_dict"])
+        assert bool(content.get("optimizer_states")) == (file == "last")  # two numbers for each weight
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 

@@ -24,4 +24,4 @@ def test_a_start_after_one_with_random_features_encodes_nothing(
         monkeypatch.setattr(tower, "forward", None)
     main(overrides)
     stages = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "CPU seconds" in line]
-    assert stages == ["imports", "data", "identity", "model", "familiarity", "split.json", "first", "second"] * 2
+    assert stages == ["imports", "trainer", "data", "identity", "model", "familiarity", "split.json", "first"] * 2
