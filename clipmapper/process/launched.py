@@ -39,11 +39,7 @@ class Launched:
     local_rank: int  #: rank on its machine
     world: int  #: number of processes
     local_world: int  #: number of processes on this machine
-
-    @property
-    def nodes(self) -> int:
-        """Number of machines."""
-        return self.world // self.local_world
+    nodes: int  #: number of machines
 
 
 @cache
@@ -54,14 +50,22 @@ def launched() -> Launched | None:
         UserError: A number that they write into the environment is missing or is none.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        numbers = (_number(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-        return Launched("torchrun", *numbers)
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE")
+        return Launched("torchrun", *map(_number, names))
     tasks = _number("SLURM_NTASKS", "SLURM_NPROCS", otherwise=1)
     step = _number("SLURM_STEP_ID", "SLURM_STEPID", otherwise=_NO_STEP)
     if tasks == 1 or step >= _NO_STEP:
         return None
-    nodes = _number("SLURM_STEP_NUM_NODES", "SLURM_NNODES", otherwise=1)
-    return Launched("srun", _number("SLURM_PROCID"), _number("SLURM_LOCALID"), tasks, tasks // max(1, nodes))
+    nodes = max(1, _number("SLURM_STEP_NUM_NODES", "SLURM_NNODES", otherwise=1))
+    here = _tasks_of_node(_number("SLURM_NODEID", otherwise=0)) or tasks // nodes
+    return Launched("srun", _number("SLURM_PROCID"), _number("SLURM_LOCALID"), tasks, here, nodes)
+
+
+def _tasks_of_node(node: int) -> int | None:
+    """Return the number of tasks of a node by srun's list such as ``2(x3),1``; None if it is not given."""
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    counts = [int(count) for count, nodes in found for _ in range(int(nodes or 1))]
+    return counts[node] if node < len(counts) else None
 
 
 def _number(*names: str, otherwise: int | None = None) -> int:

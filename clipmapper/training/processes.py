@@ -45,7 +45,7 @@ def processes(t: TrainerConfig) -> dict[str, Any]:
             which the config must not disagree.
 
     Raises:
-        UserError: The config disagrees with the numbers of processes that were started.
+        UserError: The config disagrees with the numbers of processes that were started, or these differ by node.
     """
     place = launched.launched()
     if place is None:
@@ -158,6 +158,12 @@ def _strategy(name: str, several: bool) -> str | Strategy:
 
 
 def _check_agrees(t: TrainerConfig, place: Launched) -> None:
+    if place.world != place.local_world * place.nodes:
+        how = "--ntasks-per-node=N" if place.by == "srun" else "the same --nproc-per-node on every node"
+        raise UserError(
+            f"{place.by} started {place.world} processes on {place.nodes} nodes, of which {place.local_world} on this "
+            f"one; every node needs equally many: give {place.by} {how}"
+        )
     for key, given, there, what in (
         ("devices", t.devices, place.local_world, "processes on each node"),
         ("num_nodes", t.num_nodes, place.nodes, "nodes"),

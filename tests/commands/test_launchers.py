@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from perturb_runs import Trained
-from tiny_runs import PROJECT, Tiny, checkpoint_of, weights_of
+from tiny_runs import PROJECT, Tiny, assert_same_weights, checkpoint_of, weights_of
 
 from clipmapper.files import read_json
 
@@ -22,6 +24,7 @@ SCRIPT = (sys.executable, str(PROJECT / "scripts" / "train.py"))
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", SCRIPT[1])
 SRUN = (str(STUBS / "srun"), "--ntasks=2", *SCRIPT)
 STEP = {"SLURM_JOB_ID": "1234", "SLURM_NNODES": "1"}
+NODES = (str(STUBS / "srun"), "--ntasks=2", "--nodes=2", *SCRIPT)
 
 
 def launched(line: tuple[str, ...], arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +42,7 @@ def test_every_launcher_trains_as_one_process(by: str, tiny: Tiny, tmp_path: Pat
     else:
         done = launched(SRUN if by == "srun" else TORCHRUN, arguments, **STEP)
     assert done.returncode == 0, done.stderr
-    folders = [path.parent for path in sorted((tmp_path / "runs").rglob("config.yaml"))]
+    folders = folders_of(tmp_path / "runs")
     assert len(folders) == (2 if by == "sweep" else 1)
     assert len(list((tmp_path / "runs" / "train").glob("*/*"))) == len(folders)
     assert done.stdout.count("run folder: ") == done.stdout.count("results are in ") == len(folders)
@@ -50,6 +53,61 @@ def test_every_launcher_trains_as_one_process(by: str, tiny: Tiny, tmp_path: Pat
     assert len(scores[0]) == len(scores[1])
     for folder in folders:
         assert {"metrics.json", "identity.json", "split.json"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def two(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of a training with two processes on one machine."""
+    runs = tmp_path_factory.mktemp("two") / "runs"
+    done = launched(SCRIPT, [*tiny.overrides, *STEPS, f"paths.runs={runs}", "trainer=ddp", "trainer.devices=2"])
+    assert done.returncode == 0, done.stderr
+    return runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["srun", "torchrun"])
+def test_two_nodes_train_as_two_processes_of_one(by: str, two: Path, tiny: Tiny, tmp_path: Path) -> None:
+    arguments = [*tiny.overrides, *STEPS, f"paths.runs={tmp_path}"]
+    if by == "srun":
+        done = [launched(NODES, arguments, **STEP)]
+    else:
+        with ThreadPoolExecutor() as agents:
+            done = [*agents.map(launched, [torchrun_of_a_node(free_port())] * 2, [arguments] * 2)]
+    assert [each.returncode for each in done] == [0] * len(done), "".join(each.stderr for each in done)
+    said = "".join(each.stdout for each in done)
+    assert said.count("run folder: ") == said.count("results are in ") == 1
+    (folder,), (expected,) = folders_of(tmp_path), folders_of(two)
+    assert len([path for path in tmp_path.glob("*/*/*") if path.is_dir()]) == 1
+    assert_same_weights(weights_of(folder), weights_of(expected))
+    assert read_json(folder / "metrics.json")["test"] == read_json(expected / "metrics.json")["test"]
+
+
+def torchrun_of_a_node(port: int) -> tuple[str, ...]:
+    """Return the line that starts one process on a node, where the nodes meet at a port of this machine."""
+    meeting = ("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1")
+    return (*TORCHRUN[:-2], "--nnodes=2", "--nproc-per-node=1", *meeting, SCRIPT[1])
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def folders_of(runs: Path) -> list[Path]:
+    return [path.parent for path in sorted(runs.rglob("config.yaml"))]
+
+
+@pytest.mark.slow
+def test_nodes_with_unequal_numbers_of_processes_are_refused_in_one_line(tiny: Tiny, tmp_path: Path) -> None:
+    line = (str(STUBS / "srun"), "--ntasks=3", "--nodes=2", *SCRIPT)
+    done = launched(line, [*tiny.overrides, f"paths.runs={tmp_path}"], **STEP)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert re.fullmatch(r"error: srun started 3 processes on 2 nodes, .*: give srun --ntasks-per-node=N", lines[0])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow
@@ -122,7 +180,7 @@ def test_two_processes_of_any_launcher_write_the_files_of_one(name: str, trained
         done = launched((*line, script), [*overrides, *few, f"paths.runs={tmp_path / by}"], **variables)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("run folder: ") == done.stdout.count("results are in ") == 1
-        (folder,) = (path.parent for path in (tmp_path / by).rglob("config.yaml"))
+        (folder,) = folders_of(tmp_path / by)
         found[by] = {path.name: content_of(path) for path in folder.iterdir() if path.is_file()}
     del found["alone"]["config.yaml"], found["torchrun"]["config.yaml"], found["srun"]["config.yaml"]
     assert len(found["alone"]) > 2

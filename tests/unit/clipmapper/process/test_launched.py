@@ -12,15 +12,18 @@ from clipmapper.errors import UserError
 from clipmapper.process import launched
 from clipmapper.process.launched import Launched
 
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
-STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_NODES": "2"}
+RANKS = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", **RANKS}
+PLACE = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
+STEP = {"SLURM_STEP_ID": "0", **PLACE, "SLURM_STEP_NUM_NODES": "2"}
 SCRIPT = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "4"}  # of sbatch, which starts it once
+PER_NODE = "SLURM_STEP_TASKS_PER_NODE"
 SHELL = {**SCRIPT, "SLURM_STEP_ID": str(0xFFFFFFFA)}  # of salloc
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in (*TORCHRUN, *STEP, "SLURM_NTASKS", "SLURM_NNODES", "SLURM_NPROCS"):
+    for name in (*TORCHRUN, *STEP, PER_NODE, "SLURM_NTASKS", "SLURM_NNODES", "SLURM_NPROCS"):
         monkeypatch.delenv(name, raising=False)
     launched.launched.cache_clear()
     yield
@@ -31,9 +34,11 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("given", "expected"),
     [
         ({}, None),
-        (TORCHRUN, Launched("torchrun", 3, 1, 4, 2)),
-        ({**STEP, "SLURM_NTASKS": "4"}, Launched("srun", 3, 1, 4, 2)),
-        ({**STEP, "SLURM_NTASKS": "4", **TORCHRUN}, Launched("torchrun", 3, 1, 4, 2)),
+        (TORCHRUN, Launched("torchrun", 3, 1, 4, 2, 2)),
+        ({**STEP, "SLURM_NTASKS": "4"}, Launched("srun", 3, 1, 4, 2, 2)),
+        ({**STEP, "SLURM_NTASKS": "4", PER_NODE: "2(x2)"}, Launched("srun", 3, 1, 4, 2, 2)),
+        ({**STEP, "SLURM_NTASKS": "4", PER_NODE: "1,3"}, Launched("srun", 3, 1, 4, 3, 2)),
+        ({**STEP, "SLURM_NTASKS": "4", **TORCHRUN}, Launched("torchrun", 3, 1, 4, 2, 2)),
         ({**STEP, "SLURM_NTASKS": "1"}, None),
         (SCRIPT, None),
         (SHELL, None),
@@ -70,6 +75,10 @@ def test_what_is_no_number_is_one_line(given: dict[str, str], monkeypatch: pytes
         (TORCHRUN, {"devices": 3}, "trainer.devices=3: torchrun started 2 processes on each node; give "),
         (TORCHRUN, {"num_nodes": 3}, "trainer.num_nodes=3: torchrun started 2 nodes; give trainer.num_nodes=2"),
         ({}, {"num_nodes": 2}, "trainer.num_nodes=2: start the command by srun or torchrun"),
+        ({**STEP, "SLURM_NTASKS": "3"}, {}, "srun started 3 processes on 2 nodes, of which 1 .*--ntasks-per-node=N$"),
+        ({**STEP, "SLURM_NTASKS": "3", PER_NODE: "2,1"}, {}, "srun started 3 processes on 2 nodes, of which 1 "),
+        ({**STEP, "SLURM_NTASKS": "4", PER_NODE: "1,3"}, {}, "srun started 4 processes on 2 nodes, of which 3 "),
+        ({**TORCHRUN, "WORLD_SIZE": "3"}, {}, "torchrun started 3 processes on 2 nodes.* give .*--nproc-per-node"),
     ],
 )
 def test_other_numbers_in_the_config_are_refused(
