@@ -22,10 +22,11 @@ from unittest.mock import patch
 from hydra import compose, initialize_config_dir
 
 from clipmapper.cli import typed
-from clipmapper.commands.train import fit
 from clipmapper.config.schema import TrainConfig
 from clipmapper.places import CONFIGS
 from clipmapper.tasks import TASKS
+from clipmapper.training.fitting import fit
+from clipmapper.training.trainer import build_trainer
 
 _MEMORY = {
     "Pss": "PSS",
@@ -47,7 +48,7 @@ def starting(config: TrainConfig) -> list[tuple[str, float, float, dict[str, int
     stage("imports", lambda: import_module(f"clipmapper.tasks.{config.task.name}.training"))
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        trainer = stage("trainer", lambda: _trainer(config, run))
+        trainer = stage("trainer", lambda: build_trainer(config, run, config.task.monitor))
         data = stage("data and features", lambda: task.data(config))
         stage("identity", lambda: (data.content, data.card(config)))
         module = stage("model", lambda: task.module(config, data))
@@ -55,12 +56,6 @@ def starting(config: TrainConfig) -> list[tuple[str, float, float, dict[str, int
         stage("split.json", lambda: data.write_split(run / "split.json"))
         stage("first step", lambda: _until_the_first_step(config, trainer, module, data, run))
     return rows
-
-
-def _trainer(config: TrainConfig, run: Path) -> Any:
-    from clipmapper.training.trainer import build_trainer
-
-    return build_trainer(config, run, config.task.monitor)
 
 
 class _Reached(Exception):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from clipmapper.tasks.base import TrainingData
     from clipmapper.training.module import MapperTraining
-    from clipmapper.training.resume import StoppedTraining
 
 
 EXAMPLES = 8  # pictures of the test split that are logged with the model's output
@@ -80,6 +79,7 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
     from clipmapper.explaining.familiarity import FAMILIARITY
     from clipmapper.files import write_json
     from clipmapper.process.together import check_agreed
+    from clipmapper.training.fitting import fit
     from clipmapper.training.identity import training_identity
     from clipmapper.training.resumable import check_resumable
     from clipmapper.training.resume import StoppedTraining
@@ -116,46 +116,6 @@ def train(config: TrainConfig, run: Path) -> dict[str, Any]:
         return {}
     _write_results(config, trainer, module, data, metrics, run)
     return metrics
-
-
-def fit(
-    config: TrainConfig,
-    trainer: pl.Trainer,
-    module: pl.LightningModule,
-    data: TrainingData,
-    stopped: StoppedTraining | None,
-    run: Path,
-) -> None:
-    """Make all training steps, or those after the stop of the run that is continued."""
-    from clipmapper.process.together import first_alone
-    from clipmapper.storage.curves import keep_curves
-    from clipmapper.training.batches import Batches
-    from clipmapper.training.trainer import copy_checkpoints
-
-    steps, last = config.trainer.max_steps, None
-    if stopped is not None:
-        with first_alone():
-            last = copy_checkpoints(stopped.folder, run)
-        if stopped.has_ended(steps):
-            print(
-                f"resume={stopped.folder}: that training has ended after {stopped.step} steps, "
-                "so its best checkpoint is evaluated again",
-                flush=True,
-            )
-            return
-        keep_curves(trainer.logger, stopped.state)
-    t = config.trainer
-    batches = Batches(
-        data.train,
-        data.val,
-        config.task.optim.batch_size,
-        steps,
-        config.seed,
-        t.accumulate_grad_batches,
-        t.num_workers,
-        t.limit_val_batches,
-    )
-    trainer.fit(module, batches, ckpt_path=last, weights_only=True)
 
 
 def _write_results(

@@ -19,11 +19,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from clipmapper import console
 from clipmapper.benchmarks.captioning import LENGTH, random_caption_model
 from clipmapper.benchmarks.encoding import photos
 from clipmapper.benchmarks.random_models import LENGTHS, mapper_config, random_batch, random_clip, random_model
 from clipmapper.benchmarks.timing import highest_memory, side_by_side
 from clipmapper.benchmarks.training import TINY, VQAV2, random_dataset
+from clipmapper.cli.foreign_messages import without_foreign_messages
 from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.data.caption_files import CaptionData, CaptionImage
 from clipmapper.data.images import FileImage
@@ -111,8 +113,10 @@ def stages(config: Config, size: str, device: torch.device) -> dict[str, float]:
 
 def _in_new_process(name: str, setup: Setup, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
-    stage = STAGES[name](setup)
-    costs = costs_of(stage, setup.load.rounds, setup.device)
+    console.shown = False
+    with without_foreign_messages():
+        stage = STAGES[name](setup)
+        costs = costs_of(stage, setup.load.rounds, setup.device)
     return {f"{setup.size}, {stage.name}: {cost}": value for cost, value in costs.items()}
 
 
