@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from clipmapper.data.records import ImageSource
 from clipmapper.process.together import check_agreed
@@ -24,10 +25,14 @@ def check_model_and_texts(weights: Callable[[], str], kind: str, texts: Iterable
     check_agreed(lambda: {"weights": weights(), kind: digest(texts)})
 
 
-def check_images(images: Iterable[ImageSource | None]) -> None:
-    """Check that all processes read the same bytes of the images; None is no image.
+def check_images(images: Iterable[ImageSource | None], cache: str) -> None:
+    """Check that all processes read the same bytes of the images.
+
+    Args:
+        images: The images; None is no image.
+        cache: The folder ``paths.cache``, which has the index of their contents.
 
     Raises:
         UserError: A process reads others.
     """
-    check_agreed(lambda: {"images": digest_of_images(image for image in images if image is not None)})
+    check_agreed(lambda: {"images": digest_of_images((image for image in images if image is not None), Path(cache))})

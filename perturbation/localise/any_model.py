@@ -53,7 +53,7 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
     reader = PairReader(scorer, "mean", "drop", config.batch_size, correct=True)
     samples = correctly_answered(load_samples(config.data, config.split, dual=False), reader, config)
     check_model_and_texts(loaded.fingerprint, "samples", ([each.id, each.text, each.answers] for each in samples))
-    check_images(sample.image for sample in samples)
+    check_images((sample.image for sample in samples), config.paths.cache)
     first = next(read_pairs(samples, "fail"))
     explainers = usable(explainers, loaded, first.image, first.text)
     batches = even_batches(range(len(samples)), config.batch_size)

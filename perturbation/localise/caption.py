@@ -116,7 +116,7 @@ def localise_words(
     if config.samples > total:
         raise UserError(f"samples={config.samples}: the {config.split} split has {total} images; give fewer")
     rows = np.random.default_rng(config.seed).permutation(total)[: config.samples].tolist()
-    check_images(trained.images[row].image for row in rows)
+    check_images((trained.images[row].image for row in rows), config.paths.cache)
     partners = caption_partners(trained, rows, config.seed)
     scenes = read_scenes(evidence)
     batches = [[rows[place] for place in places] for places in in_order(len(rows), IMAGES_AT_ONCE)]

@@ -63,7 +63,7 @@ def run_localisation(config: LocaliseModelConfig, explainers: Mapping[str, Expla
     judged = usable(scoring(of_one_trace(explainers), ["image"]), loaded, first.image, prompt)
     judge = Judge(loaded, scorer, judged, evidence, read_scenes(evidence), config)
     check_model_and_texts(loaded.fingerprint, "samples", ([sample.id, sample.text] for sample in samples))
-    check_images(sample.image for sample in samples)
+    check_images((sample.image for sample in samples), config.paths.cache)
     with progress(len(together.mine(samples)), "explaining captions", "images") as advance:
 
         def judged_caption(sample: Sample) -> list[JudgedCaption]:

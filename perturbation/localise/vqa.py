@@ -64,7 +64,7 @@ def run_localisation(config: LocaliseConfig, explainers: Mapping[str, Explainer]
     texts = ([q.question_id, q.image_id, q.question, q.answers] for q in questions)
     check_model_and_texts(lambda: digest_of_file(trained.checkpoint), "questions", texts)
     rows = correctly_answered(trained, config)
-    check_images(trained.images[questions[row].image_id] for row in rows)
+    check_images((trained.images[questions[row].image_id] for row in rows), config.paths.cache)
     chunks = even_batches(rows, config.batch_size, least=True)
     found = localise(trained, evidence, explainers, chunks, config.patch_share, config.seed)
     if together.rank() == 0:

@@ -27,7 +27,7 @@ from perturbation.pairs.samples import check_parts, first_pair, read_pairs
 from perturbation.pairs.scorers.choose import scorer_of
 from perturbation.pairs.tests import PairTests
 from perturbation.perturb.candidates import Candidate
-from perturbation.perturb.identity import digest_of_images
+from perturbation.perturb.identity import IMAGES, digest_of_images, earlier_digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.samples import sample_rows, split_of
 
@@ -46,6 +46,7 @@ class ModelTests:
     batches: Sequence[Sequence[int]]
     tests: PairTests
     on_bad_image: str  #: ``skip`` leaves samples whose image cannot be read out
+    cache: Path  #: the folder ``paths.cache``
 
     @property
     def model(self) -> nn.Module:
@@ -65,18 +66,26 @@ class ModelTests:
     @property
     def content(self) -> Mapping[str, str]:
         """Hashes of the model, of the tested samples with people's answers, and of their images."""
-        tested = [self.samples[row] for rows in self.batches for row in rows]
         return {
             "checkpoint": self.loaded.fingerprint(),
-            "samples": digest([s.id, s.image and s.image.name, s.text, s.answers] for s in tested),
-            "image files": digest_of_images(self.images),
+            "samples": digest([s.id, s.image is not None, s.text, s.answers] for s in self._tested),
+            IMAGES: digest_of_images(self.images, self.cache),
         }
+
+    @property
+    def earlier_content(self) -> Mapping[str, str]:
+        """The hashes that earlier versions computed: of the samples with their images' names, and of the images."""
+        named = digest([s.id, s.image and s.image.name, s.text, s.answers] for s in self._tested)
+        return {"samples": named, **earlier_digest_of_images(self.images)}
 
     @property
     def images(self) -> list[ImageSource]:
         """The images of the tested samples."""
-        found = (self.samples[row].image for rows in self.batches for row in rows)
-        return [image for image in found if image is not None]
+        return [sample.image for sample in self._tested if sample.image is not None]
+
+    @property
+    def _tested(self) -> list[Sample]:
+        return [self.samples[row] for rows in self.batches for row in rows]
 
     @property
     def about(self) -> str:
@@ -140,4 +149,4 @@ def tests_of(
     chosen = Chosen(traced, {}, controls, config.random_seeds, loaded.layers, loaded.max_new_tokens)
     tests = PairTests(loaded.model, loaded.processor, reader, chosen, measures, config.seed)
     batches = even_batches(rows, config.batch_samples)
-    return ModelTests(loaded, samples, batches, tests, config.data.on_bad_image)
+    return ModelTests(loaded, samples, batches, tests, config.data.on_bad_image, Path(config.paths.cache))

@@ -6,15 +6,19 @@ It is saved in the run folder, so that a run is only resumed with the same confi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from clipmapper.config.run_folder import IDENTITY
+from clipmapper.console import progress
 from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import pick_device
 from clipmapper.errors import UserError
+from clipmapper.features.folders import HASHES
+from clipmapper.features.hashes import Hashes
 from clipmapper.files import versions, write_json
 from clipmapper.places import real_path
 from clipmapper.training.identity import check_same, plain
@@ -31,6 +35,8 @@ from perturbation.perturb.stored import (
     write_engine_batch,
 )
 
+IMAGES = "image contents"  #: the key of the hash of the images
+_BYTES = "image files"  # the key that runs of earlier versions have in its place
 RECORDS = 3  # version of the records; it rises when their form, columns or the meaning of an explainer change
 
 # These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
@@ -89,10 +95,18 @@ def identify(
     return plain(identity)
 
 
-def open_run(run: Path, resume: str | None, identity: Identity) -> None:
+def open_run(
+    run: Path, resume: str | None, identity: Identity, earlier: Callable[[], Mapping[str, str]] = dict
+) -> None:
     """Write the identity to the run folder, and copy the parts of the run to resume into it.
 
     A run that is continued keeps its identity as it is, also if an earlier version wrote it: its parts name its hash.
+
+    Args:
+        run: The run folder.
+        resume: The folder of the run to resume; None resumes the one in ``run``, if there is one.
+        identity: The identity of this run.
+        earlier: Returns the hashes of the samples and images that an earlier version computed.
 
     Raises:
         UserError: There is nothing to resume, or a folder contains a run with a different identity. Nothing is written
@@ -102,13 +116,13 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     held = identity
     if (source / IDENTITY).is_file():
         held = read_identity(source)
-        check_same(source, held, identity)
+        _check_same(source, held, identity, earlier)
     elif resume is not None:
         raise UserError(f"{resume}: no perturbation run found; give the run folder of a run that was stopped")
     if (run / "metrics.json").exists() or (run / "checkpoints").exists():
         raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if (run / IDENTITY).is_file():
-        check_same(run, read_identity(run), identity)
+        _check_same(run, read_identity(run), identity, earlier)
     write_json(run / IDENTITY, held)
     if real_path(source) != real_path(run):
         if (source / CHOSEN).exists():
@@ -118,8 +132,40 @@ def open_run(run: Path, resume: str | None, identity: Identity) -> None:
         copy_parts(source, run)
 
 
-def digest_of_images(images: Iterable[ImageSource]) -> str:
-    """Return a hash of the bytes of images; one that cannot be read counts as empty."""
+def _check_same(folder: Path, held: Identity, identity: Identity, earlier: Callable[[], Mapping[str, str]]) -> None:
+    if _BYTES in held:
+        identity = {key: value for key, value in identity.items() if key != IMAGES} | dict(earlier())
+    check_same(folder, held, identity)
+
+
+def digest_of_images(images: Iterable[ImageSource], cache: Path) -> str:
+    """Return a hash of the contents of images; one that cannot be read counts as missing.
+
+    A file is read only if the index that the feature store uses does not know its content, or if it has changed since.
+
+    Args:
+        images: The images, in the order of the samples.
+        cache: The folder ``paths.cache``, which has the index.
+    """
+    sources, hashes = list(images), Hashes(cache / HASHES)
+    known = [hashes.known(source) for source in sources]
+    unknown = [place for place, key in enumerate(known) if key is None]
+    try:
+        with progress(len(unknown), "reading images", "images") as advance:
+            for place in unknown:
+                with suppress(UserError):
+                    known[place] = hashes.read(sources[place])
+                advance()
+    finally:
+        hashes.save()
+    found = hashlib.blake2b(digest_size=16)
+    for key in known:
+        found.update(f"{'missing' if key is None else key.hex()}\n".encode())
+    return found.hexdigest()
+
+
+def earlier_digest_of_images(images: Iterable[ImageSource]) -> dict[str, str]:
+    """Return the hash of images that earlier versions computed, with its key: of all bytes, none for a missing one."""
     found = hashlib.blake2b(digest_size=16)
     for image in images:
         try:
@@ -128,4 +174,4 @@ def digest_of_images(images: Iterable[ImageSource]) -> str:
             content = b""
         found.update(len(content).to_bytes(8, "little"))
         found.update(content)
-    return found.hexdigest()
+    return {_BYTES: found.hexdigest()}

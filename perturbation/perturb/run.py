@@ -56,10 +56,11 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     task = task_of(config).perturb
     tests = task.build_tests(config, candidates_of(explainers, config.random_seeds), measures)
     precision = lrp_precision(tests.explainers, tests.model)
-    identity = identify(config, explainer_configs, configs_of_measures, tests.content, precision)
-    check_agreed(lambda: {"settings": identity["config"], **tests.content})
+    content = tests.content
+    identity = identify(config, explainer_configs, configs_of_measures, content, precision)
+    check_agreed(lambda: {"settings": identity["config"], **content})
     with first_alone():
-        open_run(run, config.merge or config.resume, identity)
+        open_run(run, config.merge or config.resume, identity, lambda: tests.earlier_content)
     if trainer.is_global_zero:
         print(tests.name, flush=True)
         print(tests.about, flush=True)

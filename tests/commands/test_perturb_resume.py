@@ -19,12 +19,13 @@ from tiny_runs import composed, finish, start
 from watching import watched
 
 from clipmapper.cli import typed
-from clipmapper.data.images import EncodedImage
+from clipmapper.data.images import EncodedImage, FileImage
 from clipmapper.errors import UserError
+from clipmapper.features import hashes
 from clipmapper.files import read_json
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.perturb import caption, lightning
-from perturbation.perturb.identity import identify
+from perturbation.perturb.identity import IMAGES, identify
 from perturbation.perturb.parts import finished
 from perturbation.perturb.vqa import build_tests
 from perturbation.removal.batch_size import CANDIDATES
@@ -96,12 +97,31 @@ def test_replaced_images_are_part_of_the_identity(trained: Trained, captioner: C
     image = EncodedImage("other", lambda: b"other")
     answers = build_tests(trained.config(), [], {})
     other: Any = replace(answers, trained=replace(answers.trained, images=dict.fromkeys(answers.trained.images, image)))
-    assert changed(answers.content, other.content) == {"image files"}
+    assert changed(answers.content, other.content) == {IMAGES}
     config = typed(composed("perturb", *captioner.overrides), PerturbCaptionsConfig)
     captions = caption.build_tests(config, [], {})
     shown = tuple(replace(each, image=image) for each in captions.trained.images)
     other = replace(captions, trained=replace(captions.trained, images=shown))
-    assert changed(captions.content, other.content) == {"image files"}
+    assert changed(captions.content, other.content) == {IMAGES}
+
+
+def test_the_second_start_reads_no_image(
+    trained: Trained, captioner: Captioner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hashes, "SETTLED", 0)  # the images were written a moment ago
+    cache = f"paths.cache={tmp_path}"
+    answers = build_tests(trained.config(cache), [], {})
+    captions = typed(composed("perturb", *captioner.overrides, cache), PerturbCaptionsConfig)
+    read, seen = list[str](), set[str]()
+    with watched(FileImage, "read", lambda image: read.append(image.name)):
+        for tests in (answers, caption.build_tests(captions, [], {})):
+            first = tests.content
+            images = {image.name for image in tests.images}
+            assert set(read) == images - seen  # captions of the same images read only the others
+            seen |= images
+            read.clear()
+            assert tests.content == first
+            assert read == []
 
 
 def changed(one: Mapping[str, str], other: Mapping[str, str]) -> set[str]:

@@ -154,6 +154,8 @@ def test_captions_need_the_same_checkpoint_in_all_processes(captioner: Captioner
 
 
 def test_the_bytes_of_the_images_are_compared(tmp_path: Path) -> None:
-    assert said(tmp_path, lambda rank: check_images([EncodedImage("a", lambda: b"a"), None])) == ""
-    differing = said(tmp_path, lambda rank: check_images([EncodedImage("a", lambda: b"ab"[rank : rank + 1])]))
+    assert said(tmp_path, lambda rank: check_images([EncodedImage("a", lambda: b"a"), None], str(tmp_path))) == ""
+    differing = said(
+        tmp_path, lambda rank: check_images([EncodedImage("a", lambda: b"ab"[rank : rank + 1])], str(tmp_path))
+    )
     assert " has other images than rank 0 on " in differing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from clipmapper.errors import UserError
 from perturbation.config import PerturbModelConfig
 from perturbation.pairs.tests import PairTests
 from perturbation.perturb import any_model
+from perturbation.perturb.identity import IMAGES
 
 pytest.importorskip("transformers")
 SHORT = ("steps=[0,0.5,1]", "random_seeds=1")
@@ -63,6 +65,16 @@ def test_an_unreadable_first_image_is_left_out_and_told(
     np.testing.assert_allclose(np.stack(found["similarity"]), np.stack(left["similarity"]), atol=1e-5)
     with pytest.raises(UserError, match=f"^{bad}: the file is empty; replace it with an intact copy"):
         run_perturb(of_table(Path("tiny"), table, *SHORT), tmp_path / "failed")
+
+
+def test_a_copy_of_the_table_and_its_photos_is_the_same_run(table: Path, tmp_path: Path) -> None:
+    shutil.copytree(table.parent, copy := tmp_path.with_name(f"{tmp_path.name}-copy"))
+    one, other = built(table), built(copy / table.name)
+    assert other.content == one.content
+    assert other.earlier_content != one.earlier_content  # it had the names
+    assert one.earlier_content.keys() == {"samples", "image files"}
+    (copy / "3.png").unlink()
+    assert {name for name, value in built(copy / table.name).content.items() if value != one.content[name]} == {IMAGES}
 
 
 def test_data_without_a_readable_image_is_refused(table: Path) -> None:

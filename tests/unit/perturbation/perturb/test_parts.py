@@ -11,11 +11,10 @@ import pyarrow as pa
 import pytest
 from small_disk import small_disk
 
-from clipmapper.data.images import FileImage
 from clipmapper.errors import UserError
 from perturbation.measures.base import SAMPLES
 from perturbation.perturb import parts
-from perturbation.perturb.identity import IDENTITY, digest_of_images, open_run
+from perturbation.perturb.identity import IDENTITY, open_run
 from perturbation.perturb.parts import copy_parts, finished, merge, write_part
 from perturbation.perturb.samples import sample_rows
 from perturbation.perturb.stored import read_captions, read_engine_batch, write_captions, write_engine_batch
@@ -149,20 +148,6 @@ def test_a_finished_part_without_one_of_its_files_is_computed_again(
     assert "part 1 is damaged and is computed again" in capsys.readouterr().err
     with pytest.raises(UserError, match="part 1 is missing"):
         merge(tmp_path, 2)
-
-
-def test_the_hash_of_images_depends_on_their_bytes(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("a.png", "b.png")]
-    for file in files:
-        file.write_bytes(file.name.encode())
-    images = [FileImage(file) for file in files]
-    usual = digest_of_images(images)
-    files[1].touch()
-    assert digest_of_images(images) == usual
-    files[1].write_bytes(b"other")
-    other = digest_of_images(images)
-    files[1].unlink()
-    assert len({usual, other, digest_of_images(images), digest_of_images(images[:1])}) == 4
 
 
 def opened(folder: Path, checkpoint: str) -> Path:

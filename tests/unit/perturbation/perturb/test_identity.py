@@ -1,0 +1,127 @@
+"""What the identity of a perturbation run says of its images, and which images are read for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watching import watched
+
+from clipmapper.data.images import EncodedImage, FileImage
+from clipmapper.errors import UserError
+from clipmapper.features import hashes
+from perturbation.perturb.identity import IMAGES, digest_of_images, earlier_digest_of_images, open_run
+from perturbation.perturb.stored import read_identity
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of the image files that are read."""
+    monkeypatch.setattr(hashes, "SETTLED", 0)  # the files were written a moment ago
+    names: list[str] = []
+    with watched(FileImage, "read", lambda image: names.append(image.path.name)):
+        yield names
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[FileImage]:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (folder / name).write_bytes(name.encode())
+    return [FileImage(file) for file in sorted(folder.iterdir())]
+
+
+def test_only_images_that_are_new_or_have_changed_are_read(
+    images: list[FileImage], read: list[str], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    usual = digest_of_images(images, cache)
+    assert sorted(read) == ["a.png", "b.png", "c.png"]
+    read.clear()
+    assert digest_of_images(images, cache) == usual
+    assert read == []
+    before = images[1].path.stat()
+    images[1].path.write_bytes(b"B.png")  # of the same size
+    os.utime(images[1].path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other = digest_of_images(images, cache)
+    assert read == ["b.png"]
+    images[1].path.write_bytes(b"b.png")
+    assert digest_of_images(images, cache) == usual
+    assert len({usual, other, digest_of_images(images[::-1], cache), digest_of_images(images[:2], cache)}) == 4
+
+
+def test_a_copy_of_the_images_has_the_same_hash(images: list[FileImage], tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    copied = [FileImage(tmp_path / "copy" / image.path.name) for image in images]
+    inside = [EncodedImage(f"row {k}", image.read) for k, image in enumerate(images)]
+    found = {digest_of_images(some, tmp_path / "cache") for some in (images, copied, inside)}
+    assert len(found) == 1
+
+
+def test_no_image_counts_as_known_without_having_been_read(
+    images: list[FileImage], read: list[str], tmp_path: Path
+) -> None:
+    """A missing image and one that is no file are looked at again at every start."""
+    cache, seen = tmp_path / "cache", list[int]()
+    inside = EncodedImage("row 1", lambda: seen.append(1) or b"b.png")  # type: ignore[func-returns-value]
+    whole = digest_of_images(images, cache)
+    images[0].path.unlink()
+    read.clear()
+    found = [digest_of_images([images[0], inside, images[2]], cache) for _ in range(2)]
+    assert found[0] == found[1] != whole
+    assert read == ["a.png", "a.png"]
+    assert len(seen) == 2
+    images[0].path.write_bytes(b"")
+    assert digest_of_images([images[0], inside, images[2]], cache) not in (found[0], whole)
+
+
+def test_without_a_cache_that_can_be_written_all_images_are_read(
+    images: list[FileImage], read: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    found = [digest_of_images(images, tmp_path / "cache") for _ in range(2)]
+    assert found[0] == found[1]
+    assert len(read) == 2 * len(images)
+
+
+NOW: dict[str, Any] = {
+    "config": {"seed": 0},
+    "checkpoint": "ab",
+    "samples": "s",
+    IMAGES: "i",
+    "versions": {"torch": "1"},
+}
+EARLIER = {"samples": "with names", "image files": "bytes"}  # what such a run had in place of two of them
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_run_that_hashed_the_bytes_of_its_images_is_continued(elsewhere: bool, tmp_path: Path) -> None:
+    held, new = tmp_path / "held", tmp_path / "new"
+    for folder in (held, new):
+        folder.mkdir()
+    identity = {key: value for key, value in NOW.items() if key != IMAGES} | EARLIER
+    open_run(held, None, identity)
+    run = new if elsewhere else held
+    open_run(run, str(held), NOW, lambda: EARLIER)
+    assert read_identity(run) == identity
+    with pytest.raises(UserError, match="a run with image files=bytes, but this run has image files=other: resume"):
+        open_run(run, str(held), NOW, lambda: EARLIER | {"image files": "other"})
+
+
+def test_the_earlier_hash_is_computed_only_for_such_a_run(tmp_path: Path) -> None:
+    open_run(tmp_path, None, NOW)
+    open_run(tmp_path, str(tmp_path), NOW, lambda: pytest.fail("computed"))
+
+
+def test_the_earlier_hash_is_that_of_all_bytes(images: list[FileImage]) -> None:
+    images[0].path.unlink()
+    parts = [b"" if k == 0 else image.read() for k, image in enumerate(images)]
+    bytes_of_all = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+    expected = blake2b(bytes_of_all, digest_size=16).hexdigest()
+    assert earlier_digest_of_images(images) == {"image files": expected}
