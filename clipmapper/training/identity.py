@@ -18,17 +18,22 @@ from clipmapper.files import read_bytes, versions
 
 Identity = dict[str, Any]
 
-# Keys of the training command that change no number, or whose effect is part of the identity in another form: the
-# features and texts by their content, and the steps and validations as keys of the trainer.
-_IGNORED = {
+Ignored = Mapping[str, tuple[str, ...] | None]  #: keys by section; None is the whole section
+
+#: Keys of the commands that change no number, or whose effect is part of the identity in another form: texts, images,
+#: features and weights by their content, and the steps and validations of a training as keys of the trainer.
+IGNORED: Ignored = {
     "paths": None,
     "logger": None,
     "resume": None,
     "dry_run": None,
-    "output": None,
-    "data": ("root", "workers", "answers_file"),
+    "data": ("root", "file", "workers", "answers_file"),
     "encoder": ("weights", "batch_size"),
     "task": ("steps", "validate_every"),
+}
+_IGNORED_IN_TRAINING: Ignored = {
+    **IGNORED,
+    "output": None,
     "trainer": (
         *("strategy", "num_nodes", "num_workers", "log_every_n_steps", "enable_progress_bar", "profiler"),
         *("max_time", "checkpoint_every_steps", "checkpoint_every_minutes"),
@@ -47,16 +52,21 @@ def training_identity(config: TrainConfig, accelerator: str, devices: int) -> Id
         accelerator: Kind of the device that it runs on.
         devices: Number of processes.
     """
-    sections = {name: value for name, value in asdict(config).items() if _IGNORED.get(name, ()) is not None}
-    kept = {
-        name: {key: each for key, each in value.items() if key not in (_IGNORED.get(name) or ())}
+    kept = without(asdict(config), _IGNORED_IN_TRAINING)
+    kept["trainer"] |= {"accelerator": accelerator, "devices": devices}
+    packages = {name: version for name, version in versions().items() if name != "commit"}
+    return plain({"config": kept, "versions": packages})
+
+
+def without(config: Mapping[str, Any], ignored: Ignored) -> dict[str, Any]:
+    """Return a config, or that of an identity, without the keys that are ignored."""
+    sections = {name: value for name, value in config.items() if ignored.get(name, ()) is not None}
+    return {
+        name: {key: each for key, each in value.items() if key not in (ignored.get(name) or ())}
         if isinstance(value, dict)
         else value
         for name, value in sections.items()
     }
-    kept["trainer"] |= {"accelerator": accelerator, "devices": devices}
-    packages = {name: version for name, version in versions().items() if name != "commit"}
-    return plain({"config": kept, "versions": packages})
 
 
 def plain(identity: Mapping[str, Any]) -> Identity:

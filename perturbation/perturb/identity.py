@@ -21,7 +21,7 @@ from clipmapper.features.folders import HASHES
 from clipmapper.features.hashes import Hashes
 from clipmapper.files import versions, write_json
 from clipmapper.places import real_path
-from clipmapper.training.identity import check_same, plain
+from clipmapper.training.identity import IGNORED, Ignored, check_same, plain, without
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
 from perturbation.perturb.stored import (
@@ -39,21 +39,15 @@ IMAGES = "image contents"  #: the key of the hash of the images
 _BYTES = "image files"  # the key that runs of earlier versions have in its place
 RECORDS = 3  # version of the records; it rises when their form, columns or the meaning of an explainer change
 
-# These keys change no number, or are part of the identity in another form (checkpoint, explainers and measures).
-_IGNORED_KEYS = (
-    "paths",
-    "logger",
-    "trainer",
-    "resume",
-    "shard",
-    "merge",
-    "dry_run",
-    "checkpoint",
-    "explainer",
-    "controls",
-    "measure",
-)
-_TRAINING_KEYS = ("optim", "steps", "validate_every")  # keys of the task's config that only training reads
+# Keys of the command that change no number, or are part of the identity in another form. Features are not read from a
+# store, and of the task's config, some keys are for training only.
+_IGNORED: Ignored = {
+    **IGNORED,
+    **dict.fromkeys(("trainer", "shard", "merge", "checkpoint", "explainer", "controls", "measure")),
+    "encoder": ("weights", "batch_size", "feature_dtype"),
+    "task": ("optim", "steps", "validate_every"),
+    "model": ("path", "weights"),
+}
 
 
 def identify(
@@ -72,15 +66,10 @@ def identify(
         content: Hashes of the checkpoint or the model's weights, of the samples and of their images, by name.
         lrp_precision: Precision of the LRP pass; None if there is none.
     """
-    whole = {key: value for key, value in asdict(config).items() if key not in _IGNORED_KEYS}
-    if "model" in whole:
-        whole["model"] = {"name": whole["model"]["name"]}  # its weights are hashed, wherever they are
-    else:
-        whole["task"] = {key: value for key, value in whole["task"].items() if key not in _TRAINING_KEYS}
     device = pick_device(config.trainer).type
     identity = {
         "config": {
-            **whole,
+            **without(asdict(config), _IGNORED),
             "explainers": dict(explainers),
             "measures": dict(measures),
             "precision": config.trainer.precision,
@@ -135,7 +124,14 @@ def open_run(
 def _check_same(folder: Path, held: Identity, identity: Identity, earlier: Callable[[], Mapping[str, str]]) -> None:
     if _BYTES in held:
         identity = {key: value for key, value in identity.items() if key != IMAGES} | dict(earlier())
-    check_same(folder, held, identity)
+        if "model" in held["config"]:  # it had only the name
+            identity["config"] = identity["config"] | {"model": {"name": identity["config"]["model"]["name"]}}
+    check_same(folder, comparable(held), comparable(identity))
+
+
+def comparable(identity: Identity) -> Identity:
+    """Return an identity without the keys that change no number, which those of earlier versions have."""
+    return identity | {"config": without(identity["config"], _IGNORED)}
 
 
 def digest_of_images(images: Iterable[ImageSource], cache: Path) -> str:

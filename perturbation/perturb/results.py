@@ -18,6 +18,7 @@ from clipmapper.storage.tables import read_table
 from clipmapper.training.identity import check_same
 from perturbation.measures.areas import Areas
 from perturbation.measures.base import SAMPLES, Measure
+from perturbation.perturb.identity import comparable
 from perturbation.perturb.logged import log_results
 from perturbation.perturb.stored import Identity, check_pooled, read_identity
 from perturbation.removal.steps import parse_steps
@@ -79,7 +80,7 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
     """
     identities = [_read_identity(folder) for folder in runs]
     for folder, identity in zip(runs[1:], identities[1:], strict=True):
-        these, those = ({**each, "checkpoint": None} for each in (identity, identities[0]))
+        these, those = ({**each, "checkpoint": None} for each in map(comparable, (identity, identities[0])))
         check_same(folder, these, those, str(runs[0]), "pool runs that differ in the checkpoint only")
     if len({identity["checkpoint"] for identity in identities}) < len(runs) or len(runs) < 2:
         raise UserError("runs: give two or more runs, each with a different checkpoint")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from config_keys import changed, leaves
 from tiny_runs import composed
 
 from clipmapper.cli import typed
@@ -28,25 +26,6 @@ FREE_KEYS = {
     *("trainer.checkpoint_every_steps", "trainer.checkpoint_every_minutes"),
     *("trainer.accelerator", "trainer.devices"),  # what was found for them is compared
 }
-
-
-def leaves(value: Any, key: str = "") -> Iterator[str]:
-    for field in fields(value):
-        name, each = f"{key}{field.name}", getattr(value, field.name)
-        if is_dataclass(each):
-            yield from leaves(each, f"{name}.")
-        else:
-            yield name
-
-
-def changed(config: TrainConfig, key: str) -> TrainConfig:
-    other = deepcopy(config)
-    *path, last = key.split(".")
-    section: Any = other
-    for name in path:
-        section = getattr(section, name)
-    setattr(section, last, "another value")
-    return other
 
 
 @pytest.mark.parametrize("task", ["vqa", "caption"])

@@ -1,4 +1,4 @@
-"""What the identity of a perturbation run says of its images, and which images are read for it."""
+"""Which settings are part of the identity of a perturbation run, and which images are read for it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from config_keys import changed, leaves
+from tiny_runs import composed
 from watching import watched
 
+from clipmapper.cli import typed
 from clipmapper.data.images import EncodedImage, FileImage
 from clipmapper.errors import UserError
 from clipmapper.features import hashes
-from perturbation.perturb.identity import IMAGES, digest_of_images, earlier_digest_of_images, open_run
+from clipmapper.training.identity import check_same
+from perturbation.config import PerturbBaseConfig, PerturbCaptionsConfig, PerturbConfig, PerturbModelConfig
+from perturbation.perturb.identity import IMAGES, digest_of_images, earlier_digest_of_images, identify, open_run
 from perturbation.perturb.stored import read_identity
 
 
@@ -90,6 +95,50 @@ def test_without_a_cache_that_can_be_written_all_images_are_read(
     assert len(read) == 2 * len(images)
 
 
+# Sections and keys that may differ when a run is resumed. All others, also new ones, are part of the identity.
+FREE = {"paths", "logger", "resume", "shard", "merge", "dry_run"}
+FREE_KEYS = {
+    *("data.root", "data.file", "data.workers", "data.answers_file"),  # the samples and images are compared
+    *("checkpoint", "model.path", "model.weights", "encoder.weights"),  # the weights are compared
+    *("encoder.batch_size", "encoder.feature_dtype", "task.steps", "task.validate_every"),  # not read
+}
+# What is read of these sections is part of the identity in another form.
+ELSEWHERE = ("explainer", "controls", "measure", "trainer", "task.optim")
+KINDS: tuple[tuple[type[PerturbBaseConfig], tuple[str, ...]], ...] = (
+    (PerturbConfig, ("task=vqa",)),
+    (PerturbCaptionsConfig, ("task=caption",)),
+    *((PerturbConfig, ("task=vqa", f"data={name}")) for name in ("vqav2", "vqav2_hub", "easy_vqa")),
+    (PerturbCaptionsConfig, ("task=caption", "data=coco")),
+    (PerturbModelConfig, ("model=huggingface", "model.path=FOLDER", "data=table", "data.file=FILE")),
+    (PerturbModelConfig, ("model=open_clip",)),
+)
+
+
+@pytest.mark.parametrize(("schema", "overrides"), KINDS)
+def test_every_setting_is_part_of_the_identity(
+    schema: type[PerturbBaseConfig], overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = typed(composed("perturb", *overrides, f"paths.root={tmp_path}"), schema)
+    usual = identify(config, {}, {}, {})
+    for key in leaves(config):
+        if key.startswith(ELSEWHERE):
+            continue
+        other = identify(changed(config, key), {}, {}, {})
+        free = key.split(".")[0] in FREE or key in FREE_KEYS
+        assert (other == usual) == free, key
+        if not free:
+            with pytest.raises(UserError, match=f"contains a run with {key}.*=.*, but this run has {key}="):
+                check_same(tmp_path, usual, other)
+
+
+@pytest.mark.parametrize("key", ["precision", "float32_matmul"])
+def test_the_precision_is_part_of_the_identity(key: str, tmp_path: Path) -> None:
+    config = typed(composed("perturb", f"paths.root={tmp_path}"), PerturbConfig)
+    usual, other = (identify(each, {}, {}, {}) for each in (config, changed(config, f"trainer.{key}")))
+    with pytest.raises(UserError, match=f"but this run has {key}=another value"):
+        check_same(tmp_path, usual, other)
+
+
 NOW: dict[str, Any] = {
     "config": {"seed": 0},
     "checkpoint": "ab",
@@ -112,6 +161,32 @@ def test_a_run_that_hashed_the_bytes_of_its_images_is_continued(elsewhere: bool,
     assert read_identity(run) == identity
     with pytest.raises(UserError, match="a run with image files=bytes, but this run has image files=other: resume"):
         open_run(run, str(held), NOW, lambda: EARLIER | {"image files": "other"})
+
+
+@pytest.mark.parametrize("key", ["encoder.batch_size", "encoder.weights", "data.root", "encoder.feature_dtype"])
+def test_a_run_whose_identity_has_a_key_that_changes_no_number_is_continued(key: str, tmp_path: Path) -> None:
+    """Those of earlier versions have them."""
+    section, name = key.split(".")
+    sections = {"data": {"name": "shapes"}, "encoder": {"model": "tiny"}}
+    now = NOW | {"config": {**NOW["config"], **sections}}
+    held = now | {"config": {**now["config"], section: {**sections[section], name: "earlier"}}}
+    open_run(tmp_path, None, held)
+    open_run(tmp_path, None, now)
+    open_run(tmp_path, str(tmp_path), now)
+    assert read_identity(tmp_path) == held
+    with pytest.raises(UserError, match=r"encoder\.model=tiny, but"):
+        open_run(tmp_path, None, now | {"config": {**now["config"], "encoder": {"model": "other"}}})
+
+
+def test_a_run_that_named_its_model_only_is_continued(tmp_path: Path) -> None:
+    """Later runs also have the layers and the length of answers, which change the numbers."""
+    model = {"name": "huggingface", "layers": None, "max_new_tokens": 40}
+    now = NOW | {"config": {**NOW["config"], "model": model}}
+    held = {key: value for key, value in NOW.items() if key != IMAGES} | EARLIER
+    open_run(tmp_path, None, held | {"config": {**NOW["config"], "model": {"name": "huggingface"}}})
+    open_run(tmp_path, None, now, lambda: EARLIER)
+    with pytest.raises(UserError, match=r"model\.name=huggingface, but"):
+        open_run(tmp_path, None, now | {"config": {**NOW["config"], "model": {"name": "other"}}}, lambda: EARLIER)
 
 
 def test_the_earlier_hash_is_computed_only_for_such_a_run(tmp_path: Path) -> None:
