@@ -25,6 +25,7 @@ from clipmapper.data.records import ImageSource
 from clipmapper.errors import UserError
 from clipmapper.explaining.partners import Partners
 from clipmapper.metrics.captions import build_cider_corpus
+from clipmapper.process.together import gathered, mine, rank, shared_out
 from clipmapper.tasks.caption.explaining import caption_partners
 from clipmapper.tasks.caption.model import CLIPMapperCaption
 from clipmapper.tasks.caption.sentence import sentence_relevance, split_words, sub_word_weights, word_weights
@@ -116,13 +117,17 @@ class CaptionTests:
     def prepare(self, run: Path) -> Prepared:
         """Caption the images with nothing removed and compute the weights of the words, or read both from ``run``.
 
-        All images are prepared together, because METEOR starts a Java process.
+        The processes share the images out. The first one computes the weights of all words together, because METEOR
+        starts a Java process; the others return nothing.
 
         Raises:
             UserError: A weighting can't be computed (METEOR needs Java), or no caption has a word.
         """
-        if not (run / CAPTIONS).is_file():
-            write_captions(run, self._captions_and_weights())
+        said = None if gathered((run / CAPTIONS).is_file())[0] else self._caption_images()
+        if rank() > 0:
+            return {}
+        if said is not None:
+            write_captions(run, self._with_weights(said))
         return read_captions(run)
 
     def record(self, number: int, prepared: Prepared) -> Tables:
@@ -184,8 +189,7 @@ class CaptionTests:
         pairs = zip(captions, weights, strict=True)
         return torch.tensor([w for ids, each in pairs for w in sub_word_weights(split_words(ids, tokenizer), each)])
 
-    def _captions_and_weights(self) -> Prepared:
-        said = self._caption_images()
+    def _with_weights(self, said: Mapping[int, list[int]]) -> Prepared:
         tokenizer = self.model.encoder.tokenizer
         words = {key: [word.text for word in split_words(ids, tokenizer)] for key, ids in said.items()}
         weights = self._word_weights(words)
@@ -201,16 +205,18 @@ class CaptionTests:
 
     def _caption_images(self) -> dict[int, list[int]]:
         """Caption the images with nothing removed; return the token ids of each caption that has any, by image id."""
-        said: dict[int, list[int]] = {}
-        with progress(sum(map(len, self.batches)), "captioning", "images") as advance:
-            for rows in self.batches:
-                if (batch := self.trained.batch(rows)) is not None:
-                    said |= zip((image.image_id for image in batch.images), batch.captions, strict=True)
+        with progress(sum(map(len, mine(self.batches))), "captioning", "images") as advance:
+
+            def captioned(rows: Sequence[int]) -> list[tuple[int, list[int]]]:
+                batch = self.trained.batch(rows)
                 advance(len(rows))
+                return [] if batch is None else list(zip(batch.ids, batch.captions, strict=True))
+
+            said = dict(pair for some in shared_out(self.batches, captioned) for pair in some)
         found = {key: ids for key, ids in said.items() if ids}
         if not found:
             raise UserError("the model's caption has no word for any readable image; check data.root, or train longer")
-        if len(found) < len(said):
+        if len(found) < len(said) and rank() == 0:
             empty = len(said) - len(found)
             print(f"left out: {empty} of {len(said)} images, for which the model's caption is empty", file=sys.stderr)
         return found

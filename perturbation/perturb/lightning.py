@@ -6,7 +6,7 @@ Each process takes a share of the batches and writes the records of a batch as s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -69,7 +69,8 @@ class ExplanationTests(Protocol[Prepared]):
     def prepare(self, run: Path) -> Prepared:
         """Return the data that all batches share.
 
-        Only the first process calls this; it saves the data in ``run``, and all processes receive them.
+        All processes call this, and may share the work out. The first one saves the data in ``run``, and what it
+        returns is sent to the others.
         """
 
     def record(self, number: int, prepared: Prepared) -> Tables:
@@ -103,11 +104,9 @@ class RecordingModule(pl.LightningModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     def setup(self, stage: str) -> None:
-        """Prepare the shared data in the first process and send them to all."""
-        here = None
-        if self.trainer.is_global_zero:
-            with preparing(self.run_folder, self.shard):
-                here = self.tests.prepare(self.run_folder)
+        """Prepare the shared data, and send those of the first process to all."""
+        with preparing(self.run_folder, self.shard) if self.trainer.is_global_zero else nullcontext():
+            here = self.tests.prepare(self.run_folder)
         self.prepared = self.trainer.strategy.broadcast(here)
 
     def predict_dataloader(self) -> DataLoader[int]:

@@ -15,6 +15,7 @@ from clipmapper.data.records import ImageSource, Question
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import WordCount
 from clipmapper.explaining.partners import Partners
+from clipmapper.process.together import rank
 from clipmapper.tasks.vqa.explaining import explain, question_partners
 from clipmapper.tasks.vqa.model import CLIPMapperVQA
 from clipmapper.tasks.vqa.trained import QuestionBatch, TrainedVQA, load_trained
@@ -113,9 +114,14 @@ class QuestionTests:
         return question_partners(self.trained, rows, self.config.seed, lambda y: target_of(target, y)(y))
 
     def prepare(self, run: Path) -> int:
-        """Return the engine's batch size: from the config, from the resumed run, or the fastest on this machine."""
+        """Return the engine's batch size: from the config, from the resumed run, or the fastest on this machine.
+
+        Only the first process measures it; the others return 0.
+        """
         if self.config.engine_batch is not None:
             return self.config.engine_batch
+        if rank() > 0:
+            return 0
         if not (run / CHOSEN).is_file():
             first = self.trained.batch(self.batches[0])
             write_engine_batch(run, 32 if first is None else fastest(self.model, first))

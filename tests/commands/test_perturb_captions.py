@@ -15,9 +15,11 @@ from clip_scores import slow_clip_scores
 from killed_runs import killed_after
 from models import says
 from perturb_runs import mean, records, removed, results, trapezoid
-from tiny_runs import composed
+from ranks import in_ranks
+from tiny_runs import composed, finish
 from watching import watched
 
+from clipmapper.cli import typed
 from clipmapper.data.datasets import load_captions
 from clipmapper.data.images import load_rgb
 from clipmapper.encoder.load import TextBatch
@@ -31,10 +33,11 @@ from clipmapper.tasks.caption.sentence import split_words
 from clipmapper.tasks.caption.tracing import trace_captions
 from clipmapper.training.batches import even_batches
 from explain.explainers import Random, Weighted
+from perturbation.config import PerturbCaptionsConfig
 from perturbation.perturb import caption as captions
 from perturbation.perturb.parts import finished
 from perturbation.perturb.samples import sample_rows
-from perturbation.perturb.stored import read_captions
+from perturbation.perturb.stored import CAPTIONS, read_captions
 from perturbation.removal.order import draw_ties
 
 TESTED = {("weighted equal", 0), ("weighted cider", 0), ("random", 0), ("random", 1)}
@@ -84,6 +87,34 @@ class Plain:
                 break
             ids.append(self.model.vocabulary.ids[best])
         return ids[1:]
+
+
+def test_two_processes_caption_a_batch_each_and_write_the_file_of_one(captioner: Captioner, tmp_path: Path) -> None:
+    config = typed(composed("perturb", *captioner.overrides), PerturbCaptionsConfig)
+    tests, folders = captions.build_tests(config, [], {}), [tmp_path / name for name in ("alone", "two")]
+    for folder in folders:
+        folder.mkdir()
+    expected = tests.prepare(folders[0])
+
+    def prepared(rank: int) -> list[Any]:
+        read: list[int] = []
+        with watched(trained.TrainedCaptioner, "batch", lambda _, rows: read.append(len(rows))):
+            found = tests.prepare(folders[1])
+            torch.distributed.barrier()  # as the processes wait for what the first one returns
+            return [read, found, tests.prepare(folders[1]), read]
+
+    first, second = in_ranks(tmp_path, prepared)
+    assert first == [[3], expected, expected, [3]]  # the file is there the second time
+    assert second == [[2], {}, {}, [2]]
+    assert (folders[1] / CAPTIONS).read_bytes() == (folders[0] / CAPTIONS).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_files_of_one(whole: Path, captioner: Captioner, tmp_path: Path) -> None:
+    arguments = [*captioner.overrides, "explainer=weighted", "trainer.devices=2", "trainer.strategy=ddp"]
+    status, _, err = finish("perturb", [*arguments, f"hydra.run.dir={tmp_path}"])
+    assert status == 0, err
+    assert results(tmp_path, figures=True) == results(whole, figures=True)
 
 
 @pytest.mark.slow
