@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from clipmapper.config.schema import EncoderConfig
@@ -27,6 +28,18 @@ def release(encoder: FrozenClip) -> None:
         return tensor if small else tensor.to("meta")
 
     encoder._apply(freed)
+
+
+def release_images(encoder: FrozenClip) -> None:
+    """Free the blocks of the image encoder; what pools the tokens of images and what encodes texts stays."""
+    encoder.fingerprint()
+    for block in encoder.vision.blocks:
+        block.to("meta")
+
+
+def move(encoder: FrozenClip, device: torch.device) -> None:
+    """Move the weights that were not freed to a device."""
+    encoder._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
 
 
 def restore(encoder: FrozenClip, config: EncoderConfig) -> None:

@@ -20,8 +20,10 @@ from clipmapper.features.tokens import caption_tokens
 from clipmapper.files import read_json
 from clipmapper.storage import kept
 from clipmapper.tasks.caption.config import CaptionTaskConfig
-from clipmapper.tasks.caption.data import CaptionDataset, prepare_captions, prepare_images
-from clipmapper.tasks.caption.model import load_caption
+from clipmapper.tasks.caption.data import CaptionDataset, prepare, prepare_captions, prepare_images
+from clipmapper.tasks.caption.decoding import caption_images
+from clipmapper.tasks.caption.evaluation import clip_values
+from clipmapper.tasks.caption.model import CLIPMapperCaption, build_caption, load_caption
 from clipmapper.tasks.caption.training import CaptionTraining, next_token_accuracy, next_token_loss
 from clipmapper.tasks.caption.vocabulary import IGNORED
 from clipmapper.tasks.vqa.model import load_vqa
@@ -128,6 +130,23 @@ def test_tokens_of_captions_are_kept_and_the_truncated_ones_counted(
         assert found.occurring(np.array([1, 2, 1])) == sorted({*found[1].tolist(), *found[2].tolist()})
     with pytest.raises(TypeError):  # other captions are tokenized
         caption_tokens(encoder, texts[1:], tmp_path)
+
+
+def test_captions_are_decoded_and_scored_without_the_blocks_of_the_image_encoder(tiny: Tiny) -> None:
+    config = tiny.config("task=caption")
+    data = prepare(config)
+    freed, whole = data.prepared.encoder, load_encoder(config.encoder)
+    assert all(weight.is_meta for block in freed.vision.blocks for weight in block.parameters())
+    assert freed.fingerprint() == whole.fingerprint()
+    mapper, images = build_caption(config.mapper, whole, len(data.captions.vocabulary)), data.images["val"]
+    rows = list(range(len(images)))
+    said, expected = (
+        caption_images(CLIPMapperCaption(encoder, mapper, data.captions.vocabulary), images, rows, 6)
+        for encoder in (freed, whole)
+    )
+    assert said == expected
+    given = {image.image_id: text for image, text in zip(images.images, said, strict=True)}
+    assert clip_values(freed, images, given) == clip_values(whole, images, given)
 
 
 @pytest.mark.slow

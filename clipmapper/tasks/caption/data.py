@@ -20,6 +20,7 @@ from clipmapper.config.schema import Config, TrainConfig
 from clipmapper.data.caption_files import CaptionData, CaptionImage
 from clipmapper.data.datasets import Captions, load_captions
 from clipmapper.encoder.load import FrozenClip, check_encoder
+from clipmapper.encoder.released import release_images
 from clipmapper.errors import UserError
 from clipmapper.explaining.familiarity import describe
 from clipmapper.features.folders import ready_encoder
@@ -271,7 +272,7 @@ def prepare(config: TrainConfig) -> TaskData:
     check_length(prepared.encoder, config.task.max_length)
     images = {part: prepared.images(part) for part in prepared.splits.parts}
     captions = prepare_captions(config, prepared, config.task.vocabulary)
-    prepared.encoder.cpu()
+    release_images(prepared.encoder.cpu())
     train, val = (captions.dataset(images[part], part) for part in ("train", "val"))
     return TaskData(prepared, captions, images, train, val)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clipmapper.console import progress
+from clipmapper.encoder.released import move
 from clipmapper.mapper.incremental import start_decoding
 from clipmapper.nn import KeyValues, Tokens
 from clipmapper.process.together import mine, shared_out
@@ -64,7 +65,8 @@ def caption_images(
     The processes of a distributed run share the batches out, and all get all captions.
     """
     weight = next(model.trained.parameters())
-    model.to(weight.device).eval()
+    move(model.encoder, weight.device)
+    model.eval()
     batches = in_order(len(rows), batch_size)
     with progress(sum(map(len, mine(batches))), "captioning", "images") as advance:
 

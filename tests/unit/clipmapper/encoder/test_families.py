@@ -112,6 +112,24 @@ def test_freed_weights_and_buffers_are_restored(
     assert encoder.fingerprint() == name
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_freed_blocks_of_the_image_encoder_are_restored(family: str, folders: dict[str, Path]) -> None:
+    """Images are pooled and texts are encoded as before until then, wherever the encoder is moved."""
+    config = folder_config(folders[family])
+    encoder = load_encoder(config)
+    tokens, text, name = encoder.vision(pictures(2)), encoder.tokenize(TEXTS), encoder.fingerprint()
+    pooled, before = encoder.vision.pooled(tokens), encoder.text(text.ids, text.valid).features
+    released.release_images(encoder)
+    released.move(encoder, torch.device("cpu"))
+    assert all(weight.is_meta for block in encoder.vision.blocks for weight in block.parameters())
+    assert encoder.fingerprint() == name
+    assert torch.equal(encoder.vision.pooled(tokens), pooled)
+    assert torch.equal(encoder.text(text.ids, text.valid).features, before)
+    released.restore(encoder, config)
+    assert torch.equal(encoder.vision(pictures(2)).features, tokens.features)
+    assert not encoder.released
+
+
 def test_siglip_has_patches_alone_and_texts_that_fill_the_context(encoders: dict[str, FrozenClip]) -> None:
     encoder = encoders["siglip"]
     assert (encoder.vision.first, encoder.vision.patches, encoder.text.causal) == (0, 9, False)
