@@ -38,6 +38,7 @@ class LoadedModel:
     dual: bool  #: whether it is a dual encoder, whose only value is the similarity of an image and a text
     layers: Layers = None  #: the layers that explanations read; None for all
     max_new_tokens: int = MOST_TOKENS  #: most tokens of a generated answer
+    architecture: str = ""  #: the name of a model without a config, with its activation
 
     @property
     def name(self) -> str:
@@ -47,7 +48,9 @@ class LoadedModel:
 
     def fingerprint(self) -> str:
         """Return a hash that changes with every weight, the model's config and the processor's settings."""
-        return fingerprint(self.model, f"{getattr(self.model, 'config', self.source)} {_settings(self.processor)}")
+        return fingerprint(
+            self.model, f"{getattr(self.model, 'config', self.architecture)} {_settings(self.processor)}"
+        )
 
 
 def load_model(config: AnyModelConfig) -> LoadedModel:
@@ -121,10 +124,14 @@ def _open_clip(config: OpenClipConfig) -> LoadedModel:
     settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
     preprocess = open_clip.transform.image_transform_v2(settings, is_train=False)
     processor = (preprocess, load_tokenizer(source))
-    name = config.architecture + activation_note(text, source.name)
-    return LoadedModel(model.eval(), processor, f"{name}, {source.weights}", True, config.layers)
+    note = activation_note(text, source.name)
+    shown = f"{config.architecture}{note}, {source.weights}"
+    return LoadedModel(model.eval(), processor, shown, True, config.layers, architecture=f"{source.name}{note}")
 
 
 def _settings(processor: Any) -> str:
     """Return the settings of a processor as text."""
+    if isinstance(processor, tuple):  # of open_clip; a tokenizer's text has its address in memory
+        preprocess, tokenizer = processor
+        return f"{preprocess} {type(tokenizer).__name__}"
     return str(processor.to_dict()) if hasattr(processor, "to_dict") else str(processor)

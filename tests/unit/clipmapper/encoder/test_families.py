@@ -277,6 +277,11 @@ def test_a_dual_encoder_to_explain_may_be_a_folder(
     found = load_named(named(tmp_path / "plain"))
     pixels = pictures(2)
     torch.testing.assert_close(found.model.encode_image(pixels), pairs["plain"][1].encode_image(pixels), **CLOSE)
+    shutil.copytree(tmp_path / "plain", tmp_path / "elsewhere" / "plain")
+    copied = load_named(named(tmp_path / "elsewhere" / "plain"))
+    assert copied.fingerprint() == found.fingerprint()  # also in another process, where its objects are elsewhere
+    copied.processor[0].transforms.pop()
+    assert copied.fingerprint() != found.fingerprint()
     for family in ("siglip", "eva", "average"):
         with pytest.raises(UserError, match=r"explain a plain CLIP, or this model with model=huggingface"):
             load_named(named(folders[family]))
