@@ -66,6 +66,8 @@ class CeilingConfig:
     words: int = whole(1, 12)
 
 
+#: File that jobs write to their common run folder before all others, with the number of shards in its name.
+MARK = "parts/shards-of-{}"
 SHARD = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})", re.ASCII)
 
 

@@ -9,7 +9,8 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,21 @@ from clipmapper.text import check_text, printable
 Task = Callable[[DictConfig, Path], object]
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """What a command returns if other jobs have to finish the results."""
+
+    what: str  #: what it has written, a plural
+
+
 def command(
-    config_name: str, continued: str | None = None, shared: bool = False
+    config_name: str, continued: Sequence[str] = (), shared: bool = False
 ) -> Callable[[Task], Callable[..., None]]:
     """Return a decorator that turns a function of (composed config, run folder) into a command.
 
     Args:
         config_name: The command's config, ``configs/{config_name}.yaml``.
-        continued: File by which the command recognises a run of its own in its folder, which it continues.
+        continued: Patterns of files by which the command recognises a run of its own in its folder, which it continues.
         shared: Whether several processes share the work of the command. Of other commands, only the first process
             that torchrun or srun started does the work, and the others end.
 
@@ -85,11 +93,14 @@ def command(
     return decorate
 
 
-def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | None) -> Callable[[DictConfig], object]:
+def _in_run_folder(
+    task: Task, typed_in: list[str], line: str, continued: Sequence[str]
+) -> Callable[[DictConfig], object]:
     def run(config: DictConfig) -> object:
         sys.argv[:] = typed_in  # Lightning starts the other processes of a run with the original command line
         name, first = str(HydraConfig.get().job.config_name), launched.is_first()
         folder = _run_folder() if first else launched.folder_of_first(_run_folder())
+        sharded = OmegaConf.select(config, "shard") is not None  # other jobs use the folder at the same time
         console.shown = first and bool(OmegaConf.select(config, "trainer.enable_progress_bar", default=True))
         if first:
             print(f"run folder: {folder}", flush=True)
@@ -106,8 +117,8 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             launched.own_environment(),
             _going_on_with_other_jobs(folder),
             errors_in_one_line(folder),
-            alone_in(folder) if first and continued is None else nullcontext(),  # perturb shares out its parts
-            _without_bare_folder(folder),
+            alone_in(folder, others=sharded) if first else nullcontext(),
+            nullcontext() if sharded else _without_bare_folder(folder, first),
             requeued(OmegaConf.select(config, "resume")),
             stops_in_one_line(started),
             nullcontext() if first else redirect_stdout(io.StringIO()),
@@ -124,8 +135,9 @@ def _in_run_folder(task: Task, typed_in: list[str], line: str, continued: str | 
             dry = OmegaConf.select(config, "dry_run", default=False)
             if first and not new and not dry:  # a run that was continued: only now is the config that of its results
                 write_config(folder, config, line)
-            print(f"results are in {folder}", flush=True)
-            return result
+            if not dry:  # it writes no results
+                print(f"{result.what if isinstance(result, Unfinished) else 'results'} are in {folder}", flush=True)
+            return None if isinstance(result, Unfinished) else result
         return None  # a job of a sweep that failed
 
     return run
@@ -164,13 +176,20 @@ def _going_on_with_other_jobs(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _without_bare_folder(folder: Path) -> Iterator[None]:
-    """Remove the run folder after an error if no file was written to it except the config."""
+def _without_bare_folder(folder: Path, first: bool) -> Iterator[None]:
+    """Remove the run folder after an error if it was empty before and no file was written to it except the config.
+
+    Processes other than the first one remove it only if it is empty, as when the first one has removed its files.
+    """
+    new = first and not any(folder.iterdir())
     try:
         yield
     except BaseException:
-        if not any(path.is_file() and path != folder / CONFIG for path in folder.rglob("*")):
+        if new and not any(path.is_file() and path != folder / CONFIG for path in folder.rglob("*")):
             shutil.rmtree(folder, ignore_errors=True)
+        elif not first:
+            with suppress(OSError):
+                folder.rmdir()
         raise
 
 

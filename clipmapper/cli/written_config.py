@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from clipmapper.arguments import without_interpolation
 from clipmapper.config.run_folder import CONFIG
+from clipmapper.files import write_atomic
 from clipmapper.storage.checksums import sealed_text
 from clipmapper.text import check_texts, printable
 
@@ -23,7 +24,7 @@ def write_config(folder: Path, config: DictConfig, line: str) -> None:
     resolved = OmegaConf.to_container(config, resolve=True)
     check_texts(resolved, "config key ", "correct it")
     text = OmegaConf.to_yaml(OmegaConf.create(_without_interpolations(resolved)))
-    (folder / CONFIG).write_text(sealed_text(f"# python {comment}\n{text}"), "utf-8")
+    write_atomic(folder / CONFIG, sealed_text(f"# python {comment}\n{text}").encode())  # jobs of one folder write it
 
 
 def _without_interpolations(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipmapper.errors import UserError
@@ -21,14 +22,14 @@ def has_run(folder: Path) -> bool:
     return config.is_file() and any(path.is_file() and path != config for path in folder.rglob("[!.]*"))
 
 
-def may_write(folder: Path, resume: str | None, continued: str | None) -> bool:
+def may_write(folder: Path, resume: str | None, continued: Sequence[str]) -> bool:
     """Return whether a command may write its config into a run folder before it starts.
 
     Args:
         folder: The run folder of the command.
         resume: The run that the command continues; None for a new one; ``auto`` for that in the folder, if any.
-        continued: File of a run that the command continues in its own folder without ``resume``, after it has checked
-            that the run is its own.
+        continued: Patterns of files of a run that the command continues in its own folder without ``resume``, after it
+            has checked that the run is its own.
 
     Returns:
         True for a folder without a run; False if the command continues the run in it.
@@ -42,6 +43,6 @@ def may_write(folder: Path, resume: str | None, continued: str | None) -> bool:
         return False
     if resume is not None and real_path(resume) == real_path(folder):
         return False
-    if continued is not None and (folder / continued).is_file():
+    if any(path.is_file() for pattern in continued for path in folder.glob(pattern)):
         return False
     raise UserError(f"hydra.run.dir={folder} contains the files of another run; give a new folder, or remove it")

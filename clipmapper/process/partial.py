@@ -74,8 +74,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, others: bool = False) -> Iterator[None]:
     """Refuse the run folder of another command that runs, and let others refuse this one while the body runs.
+
+    Args:
+        folder: The run folder.
+        others: Whether commands that give it too may use the folder at the same time.
 
     Raises:
         UserError: Another process uses the folder.
@@ -84,7 +88,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         with suppress(OSError):  # a file system without locks
             try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(opened, (fcntl.LOCK_SH if others else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
                 why = "is used by a command that still runs; wait for its end, or give a new folder"
                 raise UserError(f"hydra.run.dir={folder} {why}") from None

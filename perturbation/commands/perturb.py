@@ -11,24 +11,24 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from clipmapper.cli import check_folder_is_given, choice, command, resumed, typed
+from clipmapper.cli import Unfinished, check_folder_is_given, choice, command, resumed, typed
 from clipmapper.config.run_folder import IDENTITY
-from perturbation.config import PerturbBaseConfig
+from perturbation.config import MARK, PerturbBaseConfig
 from perturbation.tasks import task_in
 
 
-@command("perturb", continued=IDENTITY, shared=True)
-def main(config: DictConfig, run: Path) -> None:
+@command("perturb", continued=[IDENTITY, MARK.format("*")], shared=True)
+def main(config: DictConfig, run: Path) -> Unfinished | None:
     """Run the perturbation tests of one model."""
     checked: PerturbBaseConfig = typed(config, task_in(config).perturb_schema)
     if checked.dry_run:
         from perturbation.benchmark.predicted import print_costs
 
         print_costs(checked, choice("explainer"), run)
-        return
+        return None
     if checked.shard is not None:
         check_folder_is_given(f"shard={checked.shard}")
     checked.resume = resumed(checked.resume, run, IDENTITY)
     from perturbation.perturb.run import perturb  # imports torch, which is slow, so only after the config is checked
 
-    perturb(checked, choice("explainer"), run)
+    return None if perturb(checked, choice("explainer"), run) else Unfinished("parts")

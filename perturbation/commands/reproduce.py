@@ -12,7 +12,7 @@ from perturbation.config import ReproduceConfig
 from perturbation.reproduce.stages import STAGES, planned
 
 
-@command("reproduce", continued=STAGES)
+@command("reproduce", continued=[STAGES])
 def main(config: DictConfig, run: Path) -> None:
     """Run the stages of an experiment in order, and write the page of their results.
 

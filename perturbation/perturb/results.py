@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 
 from clipmapper.console import progress
 from clipmapper.errors import UserError
-from clipmapper.files import finite, write_json
+from clipmapper.files import finite, read_json, write_json
 from clipmapper.storage.checksums import checksums_beside
 from clipmapper.storage.tables import read_table
 from clipmapper.training.identity import check_same
@@ -27,6 +27,7 @@ from perturbation.report.terminal import print_areas
 
 #: Columns of ``samples.parquet`` that say what a row is about, with their types.
 _COLUMNS = {name: pa.string() for name in ("explainer", "modality", "direction")} | {"seed": pa.int64()}
+RESULTS = "perturbation.json"  #: the reports of all measures
 _AGAIN = "run the test again"
 
 
@@ -46,10 +47,18 @@ def write_results(
     """
     content = reports(run, records, measures) | finite(identity)
     content |= checksums_beside(run, "comparisons.json")
-    write_json(run / "perturbation.json", content)
+    write_json(run / RESULTS, content)
     log_results(logger, content["rows"], run)
     print_areas(content["rows"], content["gaps"])
     return content
+
+
+def is_merged(run: Path) -> bool:
+    """Return whether a run has results: ``perturbation.json``, the last of its files, is there and undamaged."""
+    try:
+        return bool(read_json(run / RESULTS, own=True))
+    except UserError:
+        return False
 
 
 def reports(run: Path, records: Mapping[str, pa.Table], measures: Mapping[str, Measure]) -> dict[str, Any]:
@@ -100,7 +109,7 @@ def pool(runs: Sequence[Path], run: Path) -> dict[str, Any]:
 
 
 def _read_identity(folder: Path) -> Identity:
-    if not (folder / "perturbation.json").is_file():
+    if not (folder / RESULTS).is_file():
         raise UserError(f"runs: {folder} contains no finished perturbation run; give run folders of scripts/perturb.py")
     identity = read_identity(folder)
     check_pooled(folder, identity["config"])

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from clipmapper.config.groups import chosen_configs
 from clipmapper.explaining.explainers import build_explainers, lrp_precision, print_lrp_precision, scoring
+from clipmapper.files import read_json
 from clipmapper.process.together import check_agreed, first_alone
 from clipmapper.training.trainer import base_trainer
 from perturbation.config import PerturbBaseConfig
@@ -27,8 +28,8 @@ from perturbation.perturb.identity import identify, open_run
 from perturbation.perturb.lightning import PartWriter, RecordingModule
 from perturbation.perturb.measures import build_measures, measure_configs
 from perturbation.perturb.parts import merge, missing
-from perturbation.perturb.results import write_results
-from perturbation.perturb.shards import Shard, check_complete, is_last
+from perturbation.perturb.results import RESULTS, write_results
+from perturbation.perturb.shards import Shard, check_complete, merging, opening
 from perturbation.tasks import task_of
 
 
@@ -51,6 +52,8 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     explainers = scoring(build_explainers(explainer_configs), config.tested)
     configs_of_measures = measure_configs(config)
     measures = build_measures(configs_of_measures)
+    shard = Shard.parse(config.shard)
+    shard.mark(run)  # before the logger writes
     # Built before the model is loaded, to report errors early. Explanations need gradients, so no inference mode.
     trainer = base_trainer(config, run, [PartWriter(run)], enable_checkpointing=False, inference_mode=False)
     task = task_of(config).perturb
@@ -59,13 +62,13 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     content = tests.content
     identity = identify(config, explainer_configs, configs_of_measures, content, precision)
     check_agreed(lambda: {"settings": identity["config"], **content})
-    with first_alone():
+    with first_alone(), opening(run, shard):
         open_run(run, config.merge or config.resume, identity, lambda: tests.earlier_content)
     if trainer.is_global_zero:
         print(tests.name, flush=True)
         print(tests.about, flush=True)
         print_lrp_precision(tests.explainers, tests.model)
-    shard, count = Shard.parse(config.shard), len(tests.batches)
+    count = len(tests.batches)
     if config.merge is not None:
         check_complete(Path(config.merge), missing(run, count))
     with ExitStack() as stack:
@@ -74,12 +77,15 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
         trainer.predict(RecordingModule(tests, run, stack, shard), return_predictions=False)
     if not trainer.is_global_zero:
         return {}
-    open_parts = missing(run, count) if shard.of > 1 else []
-    if not is_last(run, shard, open_parts):
+    if open_parts := missing(run, count) if shard.of > 1 else []:
         print(f"shard {shard} is finished; {len(open_parts)} of {count} parts are not: the last shard merges them")
         return {}
-    about = {**identity, **tests.entries}
-    return write_results(run, merge(run, count), about, measures, trainer.logger)
+    with merging(run, shard) as merges:
+        if not merges:
+            print(f"shard {shard} is finished; another one has merged all {count} parts")
+            return dict(read_json(run / RESULTS, own=True))
+        about = {**identity, **tests.entries}
+        return write_results(run, merge(run, count), about, measures, trainer.logger)
 
 
 def explainers_of(config: PerturbBaseConfig, choice: str) -> dict[str, Any]:

@@ -7,17 +7,21 @@ last one merges the parts, which gives the bytes of one run.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipmapper.config.run_folder import IDENTITY
 from clipmapper.errors import UserError
 from clipmapper.features.claims import Claims
-from perturbation.config import SHARD
+from perturbation.config import MARK, SHARD
 from perturbation.perturb.parts import FOLDER
+from perturbation.perturb.results import is_merged
 
 _MANY = 8  # shards, or parts, that a message names
+_LOOKS = 1.0  # seconds between two looks whether another shard has merged the parts
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class Shard:
         """Return the numbers of its parts, of ``count``."""
         return range(self.number - 1, count, self.of)
 
+    def mark(self, run: Path) -> None:
+        """Mark the run folder for other shards, as long as the identity of the run is not in it."""
+        if self.of > 1 and not (run / IDENTITY).is_file():
+            (run / FOLDER).mkdir(exist_ok=True)
+            (run / MARK.format(self.of)).touch()
+
     @contextmanager
     def claimed(self, run: Path) -> Iterator[None]:
         """Claim the shard while the body runs; the whole run claims nothing.
@@ -52,7 +62,7 @@ class Shard:
             yield
             return
         claims = _claims(run)
-        (run / FOLDER / f"shards-of-{self.of}").touch()
+        (run / MARK.format(self.of)).touch()
         with claims.locked():
             if (other := claims.of_others().get(key := _key(str(self)))) is not None:
                 raise UserError(f"shard={self}: {other} computes it in {run}; give another shard, or end that process")
@@ -71,18 +81,38 @@ def preparing(run: Path, shard: Shard) -> Iterator[None]:
         yield
 
 
-def is_last(run: Path, shard: Shard, missing: Sequence[int]) -> bool:
-    """Return whether this shard merges the parts: all are finished, and no other shard has begun to merge them."""
+@contextmanager
+def opening(run: Path, shard: Shard) -> Iterator[None]:
+    """Let only one shard at a time run the body, which writes the identity of the run or compares it."""
+    with nullcontext() if (run / IDENTITY).is_file() else preparing(run, shard):  # it may be that of another command
+        yield
+
+
+@contextmanager
+def merging(run: Path, shard: Shard) -> Iterator[bool]:
+    """Let only one shard merge the parts, which are all finished, while the body runs; the others wait for its end.
+
+    Yields:
+        Whether this shard merges them: no other one has done it.
+    """
     if shard.of == 1:
-        return True
-    if missing:
-        return False
-    claims, key = _claims(run), _key("merge")
-    with claims.locked():
-        if key in claims.of_others():
-            return False
-        claims.claim([key])  # until this process has ended
-    return True
+        yield True
+        return
+    claims, key, told = _claims(run), _key("merge"), False
+    while True:
+        with claims.locked():
+            if is_merged(run):
+                claim = None
+                break
+            if (other := claims.of_others().get(key)) is None:
+                claim = claims.claim([key])
+                break
+        if not told:
+            print(f"all parts are finished; {other} merges them, this one waits for the results", flush=True)
+        told = True
+        time.sleep(_LOOKS)
+    with nullcontext() if claim is None else claims.claimed(claim):
+        yield claim is not None
 
 
 def check_complete(source: Path, missing: Sequence[int]) -> None:
@@ -97,7 +127,7 @@ def check_complete(source: Path, missing: Sequence[int]) -> None:
     """
     if not missing:
         return
-    known = sorted(int(path.name.rpartition("-")[2]) for path in (source / FOLDER).glob("shards-of-*"))
+    known = sorted(int(path.name.rpartition("-")[2]) for path in source.glob(MARK.format("*")))
     if len(known) == 1:
         names = list(dict.fromkeys(f"{number % known[0] + 1}/{known[0]}" for number in missing))
         what, how = f"shards {_some(names)} are", f"shard={names[0]} hydra.run.dir={source}"

@@ -95,6 +95,7 @@ def test_a_perturbation_run_is_counted_and_nothing_is_written(
     # Subsets of a question: the whole image, no patch, and half of the patches by weighted and two random orders.
     assert re.search(r"tested +6 +4 +5 each +[\d.]+ KiB +0:00:\d\d", out), out
     assert "testing: 6 questions, predicted time 0:00:" in out
+    assert "results are in" not in out
     assert [path.name for path in run.rglob("*") if path.is_file()] == ["config.yaml"]
 
 

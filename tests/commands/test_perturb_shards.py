@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock, Timeout
 from killed_runs import killed_after
 from perturb_runs import Trained, results
+from ranks import CONTEXT
+from tiny_runs import finish, script
 from watching import watched
 
 from clipmapper.errors import UserError
-from perturbation.perturb import lightning
-from perturbation.perturb.shards import Shard
+from clipmapper.features import claims
+from clipmapper.files import read_json, write_json
+from clipmapper.process.stop_line import StartedRun
+from perturbation.perturb import lightning, shards
+from perturbation.perturb import run as run_module
+from perturbation.perturb.shards import Shard, merging
 
 THREE = "batch_samples=2"  # three parts
 
@@ -74,6 +86,149 @@ def test_a_shard_of_another_run_is_refused_by_what_differs(trained: Trained, tmp
     trained.perturb(tmp_path, THREE, "shard=1/3")
     with pytest.raises(UserError, match=r"contains a run with .*seed=0, but this run has .*seed=1"):
         trained.perturb(tmp_path, THREE, "shard=2/3", "seed=1")
+    with pytest.raises(UserError, match=r"contains a run with .*seed=0, but this run has .*seed=1"):
+        trained.perturb(tmp_path / "merged", THREE, "seed=1", f"merge={tmp_path}")
+
+
+def test_only_one_shard_at_a_time_writes_the_identity_of_the_run(trained: Trained, tmp_path: Path) -> None:
+    """Otherwise each of two that differ could find none, and compute parts under the name of the other's."""
+
+    def see(*_: object) -> None:
+        assert (tmp_path / "parts" / "shards-of-3").is_file()
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "parts" / ".lock").acquire(timeout=0)
+
+    with watched(run_module, "open_run", see):
+        trained.perturb(tmp_path, THREE, "shard=1/3")
+
+
+def test_a_merged_run_is_not_merged_again(trained: Trained, one: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(one, run)
+    with (
+        watched(run_module, "merge", lambda *_: pytest.fail("the parts are merged again")),
+        watched(lightning, "write_part", lambda *_: pytest.fail("a part is computed again")),
+    ):
+        assert trained.perturb(run, THREE, "shard=1/3") == read_json(one / "perturbation.json")
+    (run / "perturbation.json").write_text("{")  # damaged
+    trained.perturb(run, THREE, "shard=1/3")
+    assert results(run) == results(one)
+
+
+def test_a_merge_is_claimed_for_as_long_as_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another shard, on this machine or elsewhere, waits meanwhile, and merges if this one fails."""
+    monkeypatch.setattr(claims, "RENEWED", 0.05)
+    monkeypatch.setattr(claims, "EXPIRES", 1.0)
+    monkeypatch.setattr(shards, "_LOOKS", 0.05)
+    (tmp_path / "parts").mkdir()
+    merged: list[bool] = []
+
+    def other() -> None:
+        with merging(tmp_path, Shard(2, 2)) as merges:
+            merged.append(merges)
+
+    thread = threading.Thread(target=other)
+    with merging(tmp_path, Shard(1, 2)) as merges:
+        assert merges
+        thread.start()
+        time.sleep(2)
+        assert merged == []
+    thread.join(10)
+    assert merged == [True]
+    assert [*(tmp_path / "parts").glob(".claim*")] == []
+    write_json(tmp_path / "perturbation.json", {"rows": []})
+    with merging(tmp_path, Shard(1, 2)) as merges:
+        assert not merges
+
+
+@pytest.mark.parametrize(
+    ("shard", "content", "what"),
+    [(["shard=2/3"], {}, "parts"), (["shard=2/3"], {"rows": []}, "results"), ([], {"rows": []}, "results")],
+)
+def test_the_last_line_says_what_is_in_the_folder(
+    shard: list[str],
+    content: dict[str, object],
+    what: str,
+    trained: Trained,
+    command: Callable[..., tuple[int, str, list[str]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_module, "perturb", lambda *_: content)
+    status, out, _ = command("perturb", *trained.overrides, *shard, f"hydra.run.dir={tmp_path}")
+    assert status == 0
+    assert out.splitlines()[-1] == f"{what} are in {tmp_path}"
+
+
+def test_a_stopped_shard_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "part-000000.samples.parquet").touch()
+    said = StartedRun("perturb", tmp_path, ["shard=2/3", f"hydra.run.dir={tmp_path}"]).stopped("SIGTERM")
+    assert said.endswith(f"; the finished parts are in {tmp_path}; to go on run the same command again")
+
+
+@pytest.mark.slow
+def test_a_shard_that_fails_early_does_not_disturb_another(
+    trained: Trained, one: Path, tmp_path: Path, command: Callable[..., tuple[int, str, list[str]]]
+) -> None:
+    """The first one has started its logger, but has not written the identity of the run; a third one does."""
+    run = tmp_path / "run"
+    keys = [*trained.overrides, "explainer=weighted", THREE, "logger=tensorboard", f"hydra.run.dir={run}"]
+    done: list[tuple[int, str, str]] = []
+
+    def others(*_: object) -> None:
+        assert not (run / "identity.json").exists()
+        assert [*(run / "log").glob("events*")]
+        done.append(finish("perturb", [*keys, "shard=2/3", f"checkpoint={tmp_path / 'missing.ckpt'}"]))
+        done.append(finish("perturb", [*keys, "shard=3/3"]))
+
+    with watched(run_module, "identify", others):
+        status, out, _ = command("perturb", *keys, "shard=1/3")
+    assert (status, out.splitlines()[-1]) == (0, f"parts are in {run}")
+    assert [code for code, _, _ in done] == [1, 0], done
+    assert "missing.ckpt" in done[0][2]
+    assert command("perturb", *keys, "shard=2/3")[0] == 0
+    assert results(run) == results(one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [(1, 2, 3, 4), (4, 3, 1, 2)])
+def test_shards_that_run_at_the_same_time_write_the_bytes_of_one_run(
+    order: tuple[int, ...], trained: Trained, tmp_path: Path
+) -> None:
+    six, run = ("batch_samples=1", "measure.names=[areas]"), tmp_path / "run"
+    trained.perturb(tmp_path / "one", *six)
+    keys = [*trained.overrides, *six, "explainer=weighted", f"hydra.run.dir={run}"]
+    together = CONTEXT.Barrier(4)
+
+    def compute(number: int, place: int) -> None:
+        """Run a command in a fork of this process."""
+        torch.set_num_threads(1)
+        with (tmp_path / f"{number}.txt").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+            main = script("perturb").main
+            together.wait(60)
+            time.sleep(0.3 * place if order[0] > 1 else 0)
+            status = 0
+            try:
+                with watched(run_module, "merge", lambda *_: (tmp_path / f"merged by {number}").touch()):
+                    main([*keys, f"shard={number}/4"])
+            except SystemExit as leaving:
+                status = int(leaving.code or 0)
+        os._exit(status)
+
+    started = [CONTEXT.Process(target=compute, args=(number, place)) for place, number in enumerate(order)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(300)
+    said = {number: (tmp_path / f"{number}.txt").read_text() for number in order}
+    assert [process.exitcode for process in started] == [0] * 4, said
+    assert results(run) == results(tmp_path / "one")
+    assert len([*tmp_path.glob("merged by *")]) == 1
+    assert [*run.rglob(".*.partial"), *run.rglob("*claim*")] == []
+    for text in said.values():
+        unfinished = "the last shard merges them" in text
+        assert text.splitlines()[-1] == f"{'parts' if unfinished else 'results'} are in {run}"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_resume_auto_starts_anew_before_the_first_checkpoint(tiny: Tiny, command
     run = tmp_path / "run"
     with killed_at(VQATraining, 2):
         tiny.train(run)
-    assert may_write(run, "auto", None) is False
+    assert may_write(run, "auto", []) is False
     keys = [*tiny.overrides, "resume=auto", f"hydra.run.dir={run}"]
     assert command("train", *keys)[0] == 0
     assert checkpoint_of(run)["global_step"] == 8
