@@ -145,6 +145,7 @@ def build_trainer(config: Config, run: Path, monitor: str) -> pl.Trainer:
         accumulate_grad_batches=t.accumulate_grad_batches,
         gradient_clip_val=t.gradient_clip_val,
         val_check_interval=_check_interval(t) * t.accumulate_grad_batches,  # in batches
+        num_sanity_val_steps=0,  # on a CPU it would take longer than the rest of the start
         log_every_n_steps=t.log_every_n_steps,
         fast_dev_run=t.fast_dev_run,
         plugins=[AtomicCheckpointIO()],

@@ -14,6 +14,7 @@ import torch
 from killed_runs import killed_at
 from tiny_runs import Tiny, assert_same_weights, checkpoint_of, falls, finish, start, weights_of
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from watching import watched
 
 from clipmapper.api import load_checkpoint
 from clipmapper.checkpoint import read_checkpoint
@@ -178,6 +179,16 @@ def test_the_last_weights_are_validated_too(
     tiny.train(tmp_path / "run", f"trainer.max_steps={steps}", f"trainer.val_check_interval={interval}")
     assert list(logged(tmp_path / "run", "val/accuracy")) == validated
     assert checkpoint_of(tmp_path / "run")["global_step"] == steps
+
+
+def test_the_first_step_comes_before_any_validation(tiny: Tiny, tmp_path: Path) -> None:
+    order: list[str] = []
+    with (
+        watched(VQATraining, "training_step", lambda *_: order.append("step")),
+        watched(VQATraining, "validation_step", lambda *_: order.append("validation")),
+    ):
+        tiny.train(tmp_path / "run", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    assert order[:3] == ["step", "step", "validation"]
 
 
 def test_early_stop_ends_after_checks_without_progress(

@@ -84,12 +84,11 @@ class StopAtStep(Callback):
         stopping.defer(False)
 
     def _stop_in_validation(self, trainer: pl.Trainer) -> None:
-        if not trainer.sanity_checking:
-            self._validation_due = True
-            self._save_if_asked(trainer)
-            self._validation_due = False
-            if self._saved:
-                raise stopping.asked()
+        self._validation_due = True
+        self._save_if_asked(trainer)
+        self._validation_due = False
+        if self._saved:
+            raise stopping.asked()
 
     def _save_if_asked(self, trainer: pl.Trainer) -> None:
         asked = self._agreement.reached(trainer)
