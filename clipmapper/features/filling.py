@@ -70,6 +70,33 @@ class Writer:
         self._keys, self._items, self._bytes = [], [], 0
 
 
+class Waiting:
+    """Pauses while other processes work, which become longer until there is something to do.
+
+    Args:
+        advance: Called at each pause, so that a signal stops the waiting.
+    """
+
+    def __init__(self, advance: Advance):
+        self._advance, self._pause, self._told = advance, _WAIT[0], ""
+
+    def pause(self, who: str, count: int, doing: str) -> None:
+        """Pause, and say once for which process of another run.
+
+        Args:
+            who: The process.
+            count: Number of items that are waited for.
+            doing: What is done with them.
+        """
+        if self._told != who:
+            self._told = who
+            if together.world() == 1:  # otherwise it is most likely another process of this run
+                print(f"waiting for {who}, which is {doing} {count} of the items", file=sys.stderr)
+        self._advance(0)
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, _WAIT[1])
+
+
 class Filling(Generic[Source]):
     """The work of this process on a store.
 
@@ -96,7 +123,7 @@ class Filling(Generic[Source]):
         waiting: dict[bytes, Source] = {}
         for window in windows:
             waiting |= self._take(window)[0]
-        pause, told = _WAIT[0], ""
+        others = Waiting(self._advance)
         while waiting:
             size, who = len(waiting), ""
             for keys in _split(list(waiting), self.window):
@@ -104,13 +131,7 @@ class Filling(Generic[Source]):
                 for key in [key for key in keys if key not in left]:
                     del waiting[key]
             if len(waiting) == size:
-                if told != who:
-                    told = who
-                    if together.world() == 1:  # otherwise it is most likely another process of this run
-                        print(f"waiting for {who}, which is encoding {size} of the items", file=sys.stderr)
-                self._advance(0)  # so that a signal stops the waiting
-                time.sleep(pause)
-                pause = min(2 * pause, _WAIT[1])
+                others.pause(who, size, "encoding")
 
     def _take(self, window: Mapping[bytes, Source]) -> tuple[dict[bytes, Source], str]:
         """Encode the items of a window that the store lacks and no other process is encoding.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from clipmapper.encoder.released import restore
 from clipmapper.errors import UserError
 from clipmapper.features.at_once import images_at_once
 from clipmapper.features.catalogue import Catalogue
-from clipmapper.features.filling import Filling
+from clipmapper.features.filling import Filling, Waiting
 from clipmapper.features.folders import HASHES, open_store
 from clipmapper.features.hashes import Hashes, hash_of
 from clipmapper.features.shard import as_keys
@@ -31,6 +32,8 @@ from clipmapper.features.store import FeatureStore, FrozenFeatures
 from clipmapper.text import printable
 
 READERS = min(8, os.cpu_count() or 2)  #: threads that read and decode images
+WINDOW = 2048  #: images that a process reads before it encodes them; those of COCO have 330 MB
+HELD = 1 << 29  #: most bytes of images that are kept until they are encoded; the others are read again
 Item = TypeVar("Item")
 Read = TypeVar("Read")
 
@@ -89,6 +92,7 @@ class _Images:
         self.keys: dict[int, bytes] = {}  #: content hashes of the images that could be read
         self.missing: dict[int, str] = {}  #: names of the others
         self._bad: dict[bytes, str] = {}  # contents that cannot be decoded, with what is wrong
+        self._held: dict[bytes, bytes] = {}  # contents that were read and are to be encoded
 
     def fill(self) -> None:
         """Encode the images that the store lacks, in the order of their ids."""
@@ -109,8 +113,10 @@ class _Images:
                 return self._encoded(items, size, readers, advance)
 
             filling = Filling(self._catalogue, encode, self._config.feature_dtype, advance, size)
+            window = min(filling.window, -(-WINDOW // size) * size)
             try:
-                filling.run(self._windows(todo, filling.window, readers, advance))
+                with closing(self._windows(todo, window, readers, advance)) as windows:
+                    filling.run(windows)
             finally:
                 self.hashes.save()
         for i in todo:
@@ -119,29 +125,49 @@ class _Images:
 
     def _windows(
         self, ids: Sequence[int], size: int, readers: ThreadPoolExecutor, advance: Advance
-    ) -> Iterator[dict[bytes, ImageSource]]:
-        """Yield the images in parts, by content hash; files without a remembered hash are read for it."""
-        for start in range(0, len(ids), size):
-            part = ids[start : start + size]
-            unknown = [i for i in part if i not in self.keys]
-            for i, key in zip(unknown, readers.map(self._hash, unknown), strict=True):
-                if isinstance(key, BadImage):
-                    if self._fails:
-                        raise key
-                    self._skip(i, str(key))
-                else:
-                    self.keys[i] = key
-            window: dict[bytes, ImageSource] = {}
-            for i in part:
-                if i in self.keys:
-                    window.setdefault(self.keys[i], self._images[i])
-            advance(len(part) - len(window))  # unreadable ones, and copies of others
-            self.hashes.save()
-            yield window
+    ) -> Generator[dict[bytes, ImageSource]]:
+        """Yield the images in parts, by content hash; of files without a remembered hash, those that no other reads."""
+        waiting = Waiting(advance)
+        while ids:
+            left: dict[int, str] = {}
+            for start in range(0, len(ids), size):
+                part = ids[start : start + size]
+                unknown = {i: self._images[i] for i in part if i not in self.keys}
+                with self.hashes.claimed(unknown) as others:
+                    left |= others
+                    self._read([i for i in unknown if i not in others], readers)
+                    window: dict[bytes, ImageSource] = {}
+                    for i in part:
+                        if i in self.keys:
+                            window.setdefault(self.keys[i], self._images[i])
+                    advance(sum(i not in others for i in part) - len(window))  # unreadable ones, and copies of others
+                    yield window
+                    self._held.clear()
+            if len(left) == len(ids):
+                waiting.pause(next(iter(left.values())), len(left), "reading")
+            ids = list(left)
 
-    def _hash(self, i: int) -> bytes | BadImage:
+    def _read(self, ids: Sequence[int], readers: ThreadPoolExecutor) -> None:
+        """Read images for their hashes, and keep their contents as far as there is room."""
+        for i in ids:
+            if (key := self.hashes.known(self._images[i])) is not None:  # another process has read it
+                self.keys[i] = key
+        unknown, room = [i for i in ids if i not in self.keys], HELD
+        for i, found in zip(unknown, readers.map(self._content, unknown), strict=True):
+            if isinstance(found, BadImage):
+                if self._fails:
+                    raise found
+                self._skip(i, str(found))
+                continue
+            self.keys[i], content = found
+            if room >= len(content):
+                room -= len(content)
+                self._held[self.keys[i]] = content
+        self.hashes.save()
+
+    def _content(self, i: int) -> tuple[bytes, bytes] | BadImage:
         try:
-            return self.hashes.read(self._images[i])
+            return self.hashes.content(self._images[i])
         except BadImage as error:
             return error
 
@@ -168,8 +194,9 @@ class _Images:
 
     def _pixels(self, key: bytes, source: ImageSource) -> Tensor | BadImage:
         try:
-            content = source.read()
-            if hash_of(content) != key:
+            held = self._held.pop(key, None)
+            content = source.read() if held is None else held
+            if held is None and hash_of(content) != key:
                 self.hashes.forget(source)
                 raise UserError(f"{source.name}: has changed since the command began; run it again")
             image: Image.Image = load_rgb(EncodedImage(source.name, lambda: content))

@@ -344,7 +344,7 @@ def _hashed(folder: Path) -> Path:
         hashes = Hashes(folder / "hashes")
         hashes.read(image)
         hashes.save()
-    return next((folder / "hashes").iterdir())
+    return next((folder / "hashes").glob("*.arrow"))
 
 
 def _hash(file: Path) -> Any:
