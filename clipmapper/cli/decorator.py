@@ -131,8 +131,8 @@ def _in_run_folder(
                 write_config(folder, config, line)
             if first:
                 launched.tell_folder(folder)
-            result = task(config, folder)
             dry = OmegaConf.select(config, "dry_run", default=False)
+            result = task(config, folder) if first or not dry else None  # one process predicts for all
             if first and not new and not dry:  # a run that was continued: only now is the config that of its results
                 write_config(folder, config, line)
             if not dry:  # it writes no results

@@ -93,18 +93,24 @@ class _OfSrun(SLURMEnvironment):
         return self._place.world
 
 
+def keep_signals(trainer: pl.Trainer) -> None:
+    """Leave signals to this project.
+
+    Lightning would take SIGTERM for a normal end, exchange at every step whether it came, and kill the first process
+    without a word when another one ends.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
 def start_processes(trainer: pl.Trainer) -> None:
     """Start the further processes of a trainer, if this project does that, and connect all.
 
-    Called again, for another trainer of the same run, this connects nothing new. Signals are left to this project:
-    Lightning would take SIGTERM for a normal end, exchange at every step whether it came, and kill the first process
-    without a word when another one ends.
+    Called again, for another trainer of the same run, this connects nothing new.
 
     Raises:
         UserError: There would be more processes on a CPU than it has cores, and more than four.
     """
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     strategy = trainer.strategy
     launcher = strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):

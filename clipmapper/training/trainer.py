@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -29,7 +30,7 @@ from clipmapper.training.callbacks.stop_at_step import StopAtStep
 from clipmapper.training.checkpoint_file import read_checkpoint_file, write_checkpoint
 from clipmapper.training.logged import log_config
 from clipmapper.training.optional_log import make_optional
-from clipmapper.training.processes import environment, processes, start_processes
+from clipmapper.training.processes import environment, keep_signals, processes, start_processes
 
 # With these, Lightning refuses a key; an ImportError names a package that a device or a precision needs.
 _REFUSALS = (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError)
@@ -64,7 +65,7 @@ def connect(t: TrainerConfig) -> torch.device:
 
 
 def trial_trainer(t: TrainerConfig, **settings: Any) -> pl.Trainer:
-    """Build a Trainer of one process that logs and saves nothing, to time a few steps.
+    """Build a Trainer of this process alone that logs and saves nothing, to time a few steps.
 
     Args:
         t: The config of the command's trainer, whose device and precision are used.
@@ -73,25 +74,33 @@ def trial_trainer(t: TrainerConfig, **settings: Any) -> pl.Trainer:
     Raises:
         UserError: Lightning refuses a key of the config.
     """
-    one = replace(t, devices=1, num_nodes=1, strategy="auto")
-    return _connected(one, logger=False, enable_checkpointing=False, **settings)
+    alone: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+    own = LightningEnvironment()  # also under torchrun and srun
+    return _built(replace(t, **alone), alone, [own], logger=False, enable_checkpointing=False, **settings)
 
 
 def _connected(t: TrainerConfig, plugins: Sequence[Any] = (), **settings: Any) -> pl.Trainer:
     """Build a Trainer, and start and connect its processes."""
+    trainer = _built(t, processes(t), [environment(), *plugins], **settings)
+    start_processes(trainer)
+    return trainer
+
+
+def _built(t: TrainerConfig, several: dict[str, Any], plugins: Sequence[Any], **settings: Any) -> pl.Trainer:
+    """Build a Trainer; ``several`` are its arguments about processes."""
     shared: dict[str, Any] = {
         "enable_progress_bar": False,  # clipmapper.console shows the progress of all commands
         "enable_model_summary": False,
         "use_distributed_sampler": False,
     }
-    chosen = {"accelerator": t.accelerator, **processes(t), "precision": t.precision}
+    chosen = {"accelerator": t.accelerator, **several, "precision": t.precision}
     try:
-        trainer = pl.Trainer(**chosen, **shared, **settings, plugins=[environment(), *plugins])
+        trainer = pl.Trainer(**chosen, **shared, **settings, plugins=list(plugins))
     except _REFUSALS as error:
         key = _refused_key(t, shared)
         problem = " ".join(str(error).split())
         raise UserError(f"trainer.{key}={getattr(t, key)}: {problem}; correct this key") from error
-    start_processes(trainer)
+    keep_signals(trainer)
     return trainer
 
 

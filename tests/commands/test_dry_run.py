@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from perturb_runs import Trained
-from tiny_runs import Tiny, write_vqav2
+from tiny_runs import PROJECT, Tiny, write_vqav2
 
 Command = Callable[..., tuple[int, str, list[str]]]
 
@@ -107,3 +110,44 @@ def test_a_finished_run_is_left_as_it_is(trained: Trained, command: Command, tmp
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert command("perturb", *keys, "dry_run=true")[0] == 0
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+ONLY_AREAS = ("modality=[image]", "direction=[positive]", "steps=[0,0.5,1]", "measure.names=[areas]")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+SRUN = (str(PROJECT / "tests" / "helpers" / "slurm" / "srun"), "--ntasks=2", sys.executable)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("train", "encoder.weights=nowhere"), ("perturb", "checkpoint=nowhere")])
+def test_of_many_processes_only_the_first_does_it(
+    name: str, wrong: str, tiny: Tiny, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = [*tiny.overrides, wrong, f"hydra.run.dir={tmp_path / 'run'}", "dry_run=true"]
+    assert command(name, *keys)[0] == 1
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert command(name, *keys) == (0, "", [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
+@pytest.mark.parametrize("name", ["train", "perturb"])
+def test_under_launchers_the_first_process_says_what_one_process_says(
+    name: str, by: tuple[str, ...], trained: Trained, command: Command, tmp_path: Path
+) -> None:
+    own = trained.overrides if name == "perturb" else trained.tiny.overrides
+    keys = [*own, *(ONLY_AREAS if name == "perturb" else ()), f"paths.cache={tmp_path / 'cache'}", "dry_run=true"]
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    status, out, _ = command(name, *keys, f"hydra.run.dir={alone}")
+    assert status == 0
+    line = [*by, str(PROJECT / "scripts" / f"{name}.py"), *keys, f"hydra.run.dir={run}"]
+    environment = {**os.environ, "CLIPMAPPER_TRACE": "0", "OMP_NUM_THREADS": "1", "SLURM_JOB_ID": "5678"}
+    done = subprocess.run(line, capture_output=True, text=True, env={**environment, "SLURM_NNODES": "1"}, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert without_measures(done.stdout, run) == without_measures(out, alone)
+    assert not [each for each in done.stderr.splitlines() if each.startswith("error: ")]
+    assert [path.name for path in run.rglob("*") if path.is_file()] == ["config.yaml"]
+
+
+def without_measures(said: str, run: Path) -> str:
+    """Return what a dry run says without the times and the free space, which differ, and the name of its folder."""
+    said = re.sub(r"\d+:\d\d:\d\d|[\d.]+ [KMG]iB free|from \d+ timed|\d+ \w+ old", "…", said.replace(str(run), "RUN"))
+    return re.sub(r" {2,}|─+", " ", said)
