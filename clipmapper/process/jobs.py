@@ -36,21 +36,21 @@ def end(notes: Path, patience: float) -> list[str]:
     Those that still run after ``patience`` seconds are killed. Processes that have not begun their job are killed.
     """
     (notes / _ENDED).touch()
-    running = _running(notes)
+    begun = running(notes)
     for process in _descendants(os.getpid()):
-        if process not in running and any(each in _read(process, "cmdline") for each in _STARTERS):
+        if process not in begun and any(each in _read(process, "cmdline") for each in _STARTERS):
             _send(process, signal.SIGKILL)
-    for process in running:
+    for process in begun:
         _send(process, signal.SIGTERM)
     until = time.monotonic() + patience
-    while any(map(lives, _running(notes))) and time.monotonic() < until:
+    while any(map(lives, running(notes))) and time.monotonic() < until:
         time.sleep(_POLL)
-    for process in _running(notes):
+    for process in running(notes):
         _send(process, signal.SIGKILL)
-    return sorted(running.values())
+    return sorted(begun.values())
 
 
-def _running(notes: Path) -> dict[int, str]:
+def running(notes: Path) -> dict[int, str]:
     """Return the jobs that run by their processes."""
     found = {}
     for path in notes.glob("running-*"):

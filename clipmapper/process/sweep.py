@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from clipmapper.errors import UserError
-from clipmapper.process import jobs, stopping, workers
+from clipmapper.process import jobs, stopping, submitted, workers
 from clipmapper.process.partial import partial_path, place, remove_left_over
 
 _NOTES = "CLIPMAPPER_SWEEP"  # environment: the machine and the process of the sweep, and the folder of its notes
@@ -49,7 +50,7 @@ def failures_at_the_end(command: str, given: Sequence[str]) -> Iterator[None]:
         given: Its arguments.
 
     Raises:
-        UserError: Jobs failed; the message names them.
+        UserError: Jobs failed or were killed; the message names them.
     """
     if not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*given}:
         yield
@@ -58,16 +59,31 @@ def failures_at_the_end(command: str, given: Sequence[str]) -> Iterator[None]:
         notes = Path(folder)
         os.environ[_NOTES] = f"{place()}:{os.getpid()}:{notes}"
         _begin(command, notes)
+        logs: dict[int, str] = {}
+        failed: dict[int, str] = {}
+
+        def ended(number: int, name: str, log: Path, result: bool) -> None:
+            logs[number] = f", log: {log}"
+            if not result:
+                failed[number] = f"{_named(number, name)} has ended without a result"
+
         try:
-            yield
+            with submitted.waiting_for_all(ended):
+                yield
+        except BrokenProcessPool as error:  # of joblib
+            ran = "; ".join(sorted(jobs.running(notes).values()))
+            raise UserError(
+                f"a job of the sweep was killed, and joblib ended all that ran: {ran}; run these and those that had "
+                "not begun again, with a smaller hydra.launcher.n_jobs if memory ran out"
+            ) from error
         finally:
             del os.environ[_NOTES]
             shared = Path(os.environ.pop(_SHARED, notes))
             files = [path for each in {notes, shared} for path in each.glob("failed-*")]
-            failed = [json.loads(path.read_text("utf-8")) for path in files]
+            failed |= dict(json.loads(path.read_text("utf-8")) for path in files)
             shutil.rmtree(shared, ignore_errors=True)
     if failed:
-        names = "; ".join(name for _, name in sorted(failed))
+        names = "; ".join(f"{failed[number]}{logs.get(number, '')}" for number in sorted(failed))
         raise UserError(f"{len(failed)} jobs of the sweep failed: {names}")
 
 
@@ -145,4 +161,8 @@ def _notes() -> tuple[str, int, Path]:
 
 def _name() -> str:
     job = HydraConfig.get().job
-    return f"number {job.num} ({job.override_dirname})"
+    return _named(job.num, job.override_dirname)
+
+
+def _named(number: int, overrides: str) -> str:
+    return f"number {number} ({overrides})"

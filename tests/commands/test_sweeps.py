@@ -29,11 +29,14 @@ if __name__ == "__main__":
 
         def job(config, run):
             import os
+            import signal
             import time
             from clipmapper.errors import UserError
             root = Path(config.paths.root)
             if root.name == "bad":
                 raise UserError("this job fails; give it up")
+            if root.name == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
             (run / f"process-{os.getpid()}").touch()
             while not root.name == "good":
                 time.sleep(0.1)
@@ -107,6 +110,32 @@ def test_the_other_jobs_run_when_some_fail(launcher: str, tmp_path: Path) -> Non
     assert len(said) == (0 if launcher.startswith("submitit") else 2)  # submitit writes into a file for each job
     assert len(lines_of(err)) == 1 + len(said)
     assert not list((tmp_path / "runs").glob(".failed*"))
+
+
+@SLOW
+@pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm"])
+def test_the_other_jobs_run_when_one_is_killed(launcher: str, tmp_path: Path) -> None:
+    process = launched(launcher, tmp_path, "killed", "good", "bad")
+    _, err = process.communicate(timeout=200)
+    assert (process.returncode, len(lines_of(err))) == (1, 1), err
+    assert len(list(tmp_path.rglob("process-*"))) == 1
+    said, first, second = lines_of(err)[0].replace("'", "").split("number ")
+    assert said == "error: 2 jobs of the sweep failed: "
+    assert first.startswith(f"0 (paths.root={tmp_path / 'killed'},paths.runs={tmp_path / 'runs'}) has ended without a ")
+    assert first.endswith("; ")
+    assert second.startswith(f"2 (paths.root={tmp_path / 'bad'},paths.runs={tmp_path / 'runs'}), log: ")
+    logs = [Path(each.removesuffix("; ").split(", log: ")[1]) for each in (first, second)]
+    assert logs[0].is_file()
+    assert "error: this job fails; give it up" in logs[1].read_text()
+
+
+@SLOW
+def test_a_killed_job_of_joblib_is_one_line(tmp_path: Path) -> None:
+    process = launched("joblib", tmp_path, "killed", "forever", "good")
+    _, err = process.communicate(timeout=200)
+    assert (process.returncode, len(lines_of(err))) == (1, 1), err
+    start = "error: a job of the sweep was killed, and joblib ended all that ran: number 0 (paths.root="
+    assert lines_of(err)[0].startswith(start)
 
 
 @LINUX
