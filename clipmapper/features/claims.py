@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from clipmapper.features.shard import KEY
-from clipmapper.process.partial import has_ended, partial_path
+from clipmapper.process.partial import has_ended, named_errors, partial_path
 from clipmapper.process.repeated import repeated
 from clipmapper.storage.sharing import share
 
@@ -84,10 +84,19 @@ class Claims:
             path.unlink(missing_ok=True)
 
     def claim(self, keys: Iterable[bytes]) -> Path:
-        """Write a claim on keys and return its file, for :meth:`claimed`; it must be called inside :meth:`locked`."""
+        """Write a claim on keys and return its file, for :meth:`claimed`; it must be called inside :meth:`locked`.
+
+        Raises:
+            OSError: The disk is full.
+        """
         path = partial_path(self.folder / _NAME)
         head = json.dumps({"process": os.getpid(), "machine": platform.node()})
-        path.write_bytes(head.encode() + b"\n" + b"".join(keys))
+        try:
+            with named_errors(self.folder):
+                path.write_bytes(head.encode() + b"\n" + b"".join(keys))
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
 

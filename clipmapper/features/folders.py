@@ -14,13 +14,14 @@ from clipmapper.config.schema import Config, EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder, use
 from clipmapper.errors import UserError
 from clipmapper.features.catalogue import Catalogue
+from clipmapper.process.partial import remove_left_over
 
 STORES = "stores"  #: folder of the stores in ``paths.cache``
 HASHES = "hashes"  #: folder of the index of image files in ``paths.cache``
 
 
 def open_store(cache: Path, encoder: FrozenClip, config: EncoderConfig, kind: str) -> Catalogue:
-    """Open the store of an encoder, which may be empty.
+    """Open the store of an encoder, which may be empty, and remove what killed processes have left in the cache.
 
     Args:
         cache: The folder ``paths.cache``.
@@ -33,6 +34,8 @@ def open_store(cache: Path, encoder: FrozenClip, config: EncoderConfig, kind: st
     name = re.sub(r"[^\w.-]+", "-", encoder.name)
     catalogue = Catalogue(cache / STORES / f"{name}-{kind}-{config.feature_dtype}-{key}")
     catalogue.refresh()
+    for folder in (catalogue.folder, cache / HASHES):
+        remove_left_over(folder.glob(".*.partial"))
     with suppress(OSError):
         os.utime(catalogue.folder)  # when it was last used
     return catalogue

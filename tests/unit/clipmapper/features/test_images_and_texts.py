@@ -25,6 +25,7 @@ from clipmapper.features import images as image_module
 from clipmapper.features.images import image_features
 from clipmapper.features.store import FrozenFeatures
 from clipmapper.features.texts import text_features
+from clipmapper.process.partial import partial_path
 from clipmapper.tasks.vqa.answers import AnswerVocabulary, build_vocabulary
 from clipmapper.tasks.vqa.data import VQADataset
 
@@ -134,6 +135,21 @@ def test_a_second_run_encodes_nothing(pictures: dict[int, Any], tmp_path: Path) 
 
 def folders(cache: Path) -> set[str]:
     return {path.name for path in (cache / "stores").iterdir()}
+
+
+def test_what_killed_processes_left_in_a_complete_cache_is_removed(
+    encoder: FrozenClip, pictures: dict[int, Any], tmp_path: Path
+) -> None:
+    images_of(encoder, pictures, tmp_path / "cache")
+    (store,) = (tmp_path / "cache" / "stores").iterdir()
+    (tmp_path / "cache" / "hashes").mkdir(exist_ok=True)
+    names = (store / "claim", store / "shard.safetensors", tmp_path / "cache" / "hashes" / "index.arrow")
+    living = [partial_path(name) for name in names]
+    ended = [path.with_name(path.name.replace(f"-{os.getpid()}-", "-4194305-")) for path in living]  # no such process
+    for path in (*living, *ended):
+        path.touch()
+    images_of(encoder, pictures, tmp_path / "cache")
+    assert {*(tmp_path / "cache").rglob(".*.partial")} == {*living}
 
 
 def test_every_weight_of_the_encoder_changes_the_fingerprint() -> None:
