@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,15 +18,15 @@ from typing import Any
 
 import pytest
 from perturb_runs import Trained, results
-from processes import LINUX, descendants, end_soon
+from processes import LINUX
 from tiny_runs import PROJECT, checkpoint_of
+from two_processes import kill_some, line
 
 from clipmapper.files import read_json
 
 KILLS = int(os.environ.get("KILLS", "2"))  # of each run
 SEED = os.environ.get("SEED", "0")
 ONCE = 3  # most kills of one folder, after which the run may end
-ENDS = 60.0  # seconds in which the processes that were not killed must end
 STEPS = (
     *("trainer.max_steps=60", "trainer.val_check_interval=20", "trainer.checkpoint_every_steps=5"),
     *("task.optim.name=adam", "trainer.log_every_n_steps=1", "encoder.batch_size=4"),
@@ -81,14 +78,7 @@ class Runner:
         if process.poll() is not None:
             assert process.returncode == 0, self.said()
             return False
-        ranks = ranks_of(process.pid)
-        chosen = self.random.choice([*ranks, "all"])
-        every = {process.pid, *descendants(process.pid)}
-        for number in every if chosen == "all" else {ranks[chosen]}:
-            with suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-        process.wait(ENDS)
-        assert end_soon(every, ENDS), f"processes go on after the end of {chosen}: {self.said()}"
+        chosen = kill_some(process, self.random)
         kept = len(self._files())
         self.told.append(f"{chosen} killed after {time.monotonic() - since:.1f} s, with {kept} files")
         print(self.told[-1], flush=True)
@@ -107,24 +97,6 @@ class Runner:
 
     def _has_begun(self) -> bool:
         return self._files() != self._before
-
-
-def ranks_of(process: int) -> dict[str, int]:
-    """Return the processes of a run by their ranks."""
-    found = {}
-    for number in descendants(process):
-        with suppress(OSError):
-            environment = Path(f"/proc/{number}/environ").read_bytes()
-            if given := re.search(rb"(?:^|\0)LOCAL_RANK=(\d+)", environment):
-                found.setdefault(f"rank {given[1].decode()}", number)  # its own processes come after it
-    return {"rank 0": process, **found}
-
-
-def line(by: str, name: str) -> list[str]:
-    script = str(PROJECT / "scripts" / f"{name}.py")
-    if by == "ddp":
-        return [sys.executable, script, "trainer=ddp", "trainer.devices=2"]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
 
 
 def outcome(name: str, run: Path) -> dict[str, Any]:
@@ -150,7 +122,7 @@ def test_a_run_that_is_killed_at_random_ends_as_another(by: str, name: str, trai
 
     def runner(folder: str) -> Runner:
         (tmp_path / folder).mkdir()
-        return Runner([*line(by, name), *keys], tmp_path / folder, draws)
+        return Runner([*line(by, PROJECT / "scripts" / f"{name}.py"), *keys], tmp_path / folder, draws)
 
     whole = runner("whole")
     whole.finish()
