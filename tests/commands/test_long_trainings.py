@@ -49,14 +49,19 @@ def test_a_checkpoint_is_written_after_some_minutes(tiny: Tiny, tmp_path: Path) 
     assert checkpoint_of(tmp_path / "run")["global_step"] == 3
 
 
-def test_a_training_ends_at_its_greatest_time_and_can_go_on(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_training_ends_at_its_greatest_time_in_all_its_jobs_and_can_go_on(tiny: Tiny, tmp_path: Path) -> None:
     steps = (*EXACT, "trainer.max_steps=8", "trainer.val_check_interval=2")
     tiny.train(tmp_path / "whole", *steps)
     with watched(VQATraining, "training_step", lambda *_: time.sleep(0.25)):
         metrics = tiny.train(tmp_path / "short", *steps, "trainer.max_time=00:00:00:01")
     assert metrics["val"]["questions"] > 0
-    assert 0 < checkpoint_of(tmp_path / "short")["global_step"] < 8
-    tiny.train(tmp_path / "resumed", *steps, f"resume={tmp_path / 'short'}")
+    made = checkpoint_of(tmp_path / "short")["global_step"]
+    assert 0 < made < 8
+    keys = (*steps, f"resume={tmp_path / 'short'}")
+    with watched(VQATraining, "training_step", lambda *_: pytest.fail("a step after the greatest time")):
+        assert tiny.train(tmp_path / "again", *keys, "trainer.max_time=00:00:00:01") == metrics
+    assert checkpoint_of(tmp_path / "again")["global_step"] == made
+    tiny.train(tmp_path / "resumed", *keys)
     assert_same_weights(weights_of(tmp_path / "resumed"), weights_of(tmp_path / "whole"))
 
 
