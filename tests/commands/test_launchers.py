@@ -7,18 +7,19 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from perturb_runs import Trained
+from safetensors.torch import load_file
+from slurm_jobs import STUBS, logs_of, scripts_of_the_page, submit, wait_for
 from tiny_runs import PROJECT, Tiny, assert_same_weights, checkpoint_of, weights_of
 
 from clipmapper.files import read_json
+from clipmapper.training.trainer import best_score
 
-STUBS = PROJECT / "tests" / "helpers" / "slurm"
 STEPS = ("trainer.max_steps=4", "trainer.val_check_interval=2", "task.optim.name=adam")
 SCRIPT = (sys.executable, str(PROJECT / "scripts" / "train.py"))
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", SCRIPT[1])
@@ -35,7 +36,9 @@ def launched(line: tuple[str, ...], arguments: list[str], **variables: str) -> s
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["torchrun", "srun", "sweep"])
 def test_every_launcher_trains_as_one_process(by: str, tiny: Tiny, tmp_path: Path) -> None:
-    tiny.train(tmp_path / "one", *STEPS)
+    seeds = ["0", "1"] if by == "sweep" else ["0"]
+    for seed in seeds:
+        tiny.train(tmp_path / seed, *STEPS, f"seed={seed}")
     arguments = [*tiny.overrides, *STEPS, f"paths.runs={tmp_path / 'runs'}"]
     if by == "sweep":
         done = launched(SCRIPT, ["--multirun", *arguments, "trainer=ddp", "seed=0,1"])
@@ -43,31 +46,42 @@ def test_every_launcher_trains_as_one_process(by: str, tiny: Tiny, tmp_path: Pat
         done = launched(SRUN if by == "srun" else TORCHRUN, arguments, **STEP)
     assert done.returncode == 0, done.stderr
     folders = folders_of(tmp_path / "runs")
-    assert len(folders) == (2 if by == "sweep" else 1)
+    assert len(folders) == len(seeds)
     assert len(list((tmp_path / "runs" / "train").glob("*/*"))) == len(folders)
     assert done.stdout.count("run folder: ") == done.stdout.count("results are in ") == len(folders)
-    expected = weights_of(tmp_path / "one")
-    for name, tensor in weights_of(folders[0]).items():
-        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=2e-5)
-    scores = [checkpoint_of(folder)["callbacks"] for folder in (tmp_path / "one", folders[0])]
-    assert len(scores[0]) == len(scores[1])
+    for seed, folder in zip(seeds, folders, strict=True):
+        assert best_score(folder) == pytest.approx(best_score(tmp_path / seed), abs=1e-6)
+        for name in ("best", "last"):
+            expected = weights_of(tmp_path / seed, name)
+            for key, tensor in weights_of(folder, name).items():
+                torch.testing.assert_close(tensor, expected[key], rtol=1e-4, atol=2e-5)
     for folder in folders:
         assert {"metrics.json", "identity.json", "split.json"} <= {path.name for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
 def two(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of a training with two processes on one machine."""
-    runs = tmp_path_factory.mktemp("two") / "runs"
-    done = launched(SCRIPT, [*tiny.overrides, *STEPS, f"paths.runs={runs}", "trainer=ddp", "trainer.devices=2"])
+    """The folder of a training with two processes on one machine, with its runs and with a cache that was empty."""
+    folder = tmp_path_factory.mktemp("two")
+    done = launched(SCRIPT, [*tiny.overrides, *STEPS, *in_folder(folder), "trainer=ddp", "trainer.devices=2"])
     assert done.returncode == 0, done.stderr
-    return runs
+    return folder
+
+
+def in_folder(folder: Path) -> list[str]:
+    return [f"paths.runs={folder / 'runs'}", f"paths.cache={folder / 'cache'}"]
+
+
+def encoded(folder: Path) -> list[tuple[str, ...]]:
+    """Return the store and the key of every item in the shards of a cache."""
+    shards = (folder / "cache" / "stores").glob("*/shard-*.safetensors")
+    return sorted((path.parent.name, *map(str, key)) for path in shards for key in load_file(path)["keys"].tolist())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["srun", "torchrun"])
 def test_two_nodes_train_as_two_processes_of_one(by: str, two: Path, tiny: Tiny, tmp_path: Path) -> None:
-    arguments = [*tiny.overrides, *STEPS, f"paths.runs={tmp_path}"]
+    arguments = [*tiny.overrides, *STEPS, *in_folder(tmp_path)]
     if by == "srun":
         done = [launched(NODES, arguments, **STEP)]
     else:
@@ -77,9 +91,11 @@ def test_two_nodes_train_as_two_processes_of_one(by: str, two: Path, tiny: Tiny,
     said = "".join(each.stdout for each in done)
     assert said.count("run folder: ") == said.count("results are in ") == 1
     (folder,), (expected,) = folders_of(tmp_path), folders_of(two)
-    assert len([path for path in tmp_path.glob("*/*/*") if path.is_dir()]) == 1
+    assert len([path for path in tmp_path.glob("runs/*/*/*") if path.is_dir()]) == 1
     assert_same_weights(weights_of(folder), weights_of(expected))
     assert read_json(folder / "metrics.json")["test"] == read_json(expected / "metrics.json")["test"]
+    assert encoded(tmp_path) == encoded(two)
+    assert len({*encoded(two)}) == len(encoded(two)) > 60  # each of the 60 images and of the questions once
 
 
 def torchrun_of_a_node(port: int) -> tuple[str, ...]:
@@ -124,37 +140,18 @@ def test_hydra_s_launchers_run_the_jobs_of_a_sweep(launcher: str, tiny: Tiny, tm
         assert checkpoint_of(tmp_path / "runs" / number)["clipmapper"]["seed"] == int(number)
 
 
-def scripts_of_the_page() -> list[str]:
-    page = (PROJECT / "docs" / "how-to" / "cluster.md").read_text("utf-8")
-    return [block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "#SBATCH" in block]
-
-
 @pytest.mark.slow
 def test_the_scripts_of_the_page_run_unchanged(tiny: Tiny, tmp_path: Path) -> None:
     train, shards = scripts_of_the_page()
     run, keys = tmp_path / "run", [*tiny.overrides, *STEPS]
-    submit(train, [*keys, "trainer.max_steps=4"], tmp_path, 1000, run, "--ntasks-per-node=2")
-    assert (run / "metrics.json").is_file()
+    submit(train, [*keys, "trainer.max_steps=4"], tmp_path, run, "--ntasks-per-node=2")
+    wait_for(tmp_path / "done-1000")
+    assert (run / "metrics.json").is_file(), logs_of(tmp_path)
     few = ["samples=6", "batch_samples=3", "engine_batch=16", f"checkpoint={run}"]
-    submit(shards, [*tiny.overrides, *few], tmp_path, 1100, tmp_path / "test", "--array=1-2", SHARDS="2")
-    assert (tmp_path / "test" / "perturbation.json").is_file()
-
-
-def submit(
-    script: str, arguments: list[str], folder: Path, job: int, run: Path, *options: str, **variables: str
-) -> None:
-    path = folder / f"{job}.sh"
-    path.write_text(script)
-    environment = {"RUN": str(run), "STUB_SLURM": str(folder), "PATH": f"{STUBS}:{os.environ['PATH']}", **variables}
-    subprocess.run(
-        ["sbatch", *options, str(path), *arguments], env={**os.environ, **environment}, cwd=folder, check=True
-    )
-    until = time.monotonic() + 500
-    while not (folder / f"done-{job}").exists():
-        assert time.monotonic() < until
-        time.sleep(0.2)
-    logs = "".join(each.read_text() for each in folder.glob("*.out"))
-    assert all({*each.read_text().split()} == {"0"} for each in folder.glob(f"status-{job}*")), logs
+    submit(shards, [*tiny.overrides, *few], tmp_path, tmp_path / "test", "--array=1-2", SHARDS="2")
+    wait_for(tmp_path / "done-1100")
+    assert (tmp_path / "test" / "perturbation.json").is_file(), logs_of(tmp_path)
+    assert {each.read_text() for each in tmp_path.glob("status-*")} == {"0\n"}
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -10,16 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from killed_runs import killed_at
-from tiny_runs import PROJECT, Tiny, checkpoint_of, weights_of
+from perturb_runs import Trained, results
+from slurm_jobs import STUBS, logs_of, scripts_of_the_page, submit, wait_for
+from tiny_runs import Tiny, assert_same_weights, checkpoint_of, weights_of
 
 from clipmapper.cli import resumed
 from clipmapper.config.run_folder import may_write
 from clipmapper.process import requeue, stopping
 from clipmapper.tasks.vqa.training import VQATraining
 
-STUBS = PROJECT / "tests" / "helpers" / "slurm"
 Command = Callable[..., tuple[int, str, list[str]]]
 
 
@@ -66,33 +67,60 @@ def test_resume_auto_starts_anew_before_the_first_checkpoint(tiny: Tiny, command
     assert resumed("runs/x", run, "identity.json") == "runs/x"
 
 
+LONG = ("trainer.max_steps=200", "trainer.val_check_interval=100", "trainer.log_every_n_steps=1")
+ADAM = (*LONG, "task.optim.name=adam", "task.optim.lr=1.0e-5")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a training with two processes that nothing stops."""
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    line = [str(STUBS / "srun"), "--ntasks=2", "clipmapper", "train", *tiny.overrides, *ADAM, f"hydra.run.dir={run}"]
+    environment = {**os.environ, "SLURM_JOB_ID": "4321", "CLIPMAPPER_TRACE": "0"}
+    subprocess.run(line, check=True, env=environment, capture_output=True, timeout=500)
+    return run
+
+
 @pytest.mark.slow
-def test_a_requeued_job_of_two_processes_loses_nothing(tiny: Tiny, tmp_path: Path) -> None:
-    steps = ("trainer.max_steps=400", "trainer.val_check_interval=200", "trainer.log_every_n_steps=1")
-    adam = (*steps, "task.optim.name=adam", "task.optim.lr=1.0e-5")
-    tiny.train(tmp_path / "whole", *adam)
-    run, script = tmp_path / "run", tmp_path / "job.sh"
-    script.write_text(
-        "#!/bin/bash\n#SBATCH --ntasks-per-node=2\n#SBATCH --signal=USR1@60\n#SBATCH --output=job.out\n"
-        f'srun clipmapper train "$@" resume=auto hydra.run.dir={run}\n'
-    )
-    path = f"{STUBS}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "STUB_SLURM": str(tmp_path), "CLIPMAPPER_TRACE": "0"}
-    line = ["sbatch", str(script), *tiny.overrides, *adam]
-    subprocess.run(line, check=True, env=environment, cwd=tmp_path, capture_output=True)
-    wait_for(run / "log" / "metrics.csv")
-    (tmp_path / "limit-1000").touch()
+@pytest.mark.parametrize("end", ["limit", "death"])
+def test_the_page_s_job_of_two_processes_loses_nothing(end: str, tiny: Tiny, unbroken: Path, tmp_path: Path) -> None:
+    train, _ = scripts_of_the_page()
+    run = tmp_path / "run"
+    keys = [*tiny.overrides, *ADAM, "trainer.checkpoint_every_steps=20", "trainer.profiler=simple"]
+    submit(train, keys, tmp_path, run, "--ntasks-per-node=2")
+    wait_for(run / "checkpoints" / "last.ckpt")
+    (tmp_path / f"{end}-1000").touch()
     wait_for(tmp_path / "done-1000")
-    said = (tmp_path / "job.out").read_text()
-    assert (tmp_path / "status-1000").read_text() == "143\n0\n", said
-    assert said.count("stopped by SIGUSR1: train; its state is in ") == said.count("is requeued") == 1
-    for name, tensor in weights_of(run).items():
-        torch.testing.assert_close(tensor, weights_of(tmp_path / "whole")[name], rtol=1e-3, atol=1e-4)
-    assert checkpoint_of(run)["global_step"] == 400
+    said = logs_of(tmp_path)
+    assert (tmp_path / "status-1000").read_text() == ("143\n0\n" if end == "limit" else "-9\n0\n"), said
+    stops = [said.count(line) for line in ("stopped by SIGUSR1: train; its state is in ", "is requeued")]
+    assert stops == ([1, 1] if end == "limit" else [0, 0])
+    assert 0 < steps_of_last_job(run) < 200
+    assert_same_weights(weights_of(run), weights_of(unbroken))
+    assert checkpoint_of(run)["global_step"] == 200
 
 
-def wait_for(path: Path) -> None:
-    until = time.monotonic() + 400
-    while not path.exists():
-        assert time.monotonic() < until, f"{path} was not written"
-        time.sleep(0.1)
+def steps_of_last_job(run: Path) -> int:
+    """Return the number of steps that the last job of a training has made, by its profile."""
+    profile = run / "fit-profile-0.txt"
+    *_, last = (line for line in profile.read_text().splitlines() if "run_training_batch" in line)
+    return int(last.split("|")[3])
+
+
+@pytest.mark.slow
+def test_a_shard_that_is_stopped_at_its_time_limit_goes_on_in_the_queue(trained: Trained, tmp_path: Path) -> None:
+    _, shards = scripts_of_the_page()
+    run, keys = tmp_path / "run", ("samples=40", "batch_samples=2")  # ten parts in each of two shards
+    submit(shards, [*trained.overrides, *keys, "explainer=weighted"], tmp_path, run, "--array=1-2", SHARDS="2")
+    wait_for(run / "parts" / "part-000000.samples.parquet")
+    (tmp_path / "limit-1000_1").touch()
+    wait_for(tmp_path / "done-1000")
+    said = logs_of(tmp_path)
+    assert [(tmp_path / f"status-1000_{task}").read_text() for task in (1, 2)] == ["143\n0\n", "0\n"], said
+    assert said.count("stopped by SIGUSR1: perturb; its state is in ") == said.count("is requeued") == 1
+    assert "job 1000_1 is requeued" in said
+    found = re.findall(r"(\d+) of 10 parts are finished; (\d+) are computed", said)
+    assert len(found) == 1
+    assert 0 < int(found[0][0]) < 10
+    trained.perturb(tmp_path / "one", *keys)
+    assert results(run) == results(tmp_path / "one")
