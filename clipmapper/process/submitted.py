@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from clipmapper.errors import UserError
+
 
 class Ended(Protocol):
     """A function that is called when a job has ended."""
@@ -28,11 +30,15 @@ class Ended(Protocol):
 
 @contextmanager
 def waiting_for_all(ended: Ended) -> Iterator[None]:
-    """Let submitit wait for every job in the body, whatever becomes of the others; without submitit do nothing."""
+    """Let submitit wait for every job in the body, whatever becomes of the others; without submitit do nothing.
+
+    Raises:
+        UserError: A job cannot be submitted.
+    """
     try:
         from hydra.core.utils import JobReturn, JobStatus
         from submitit.core import core
-        from submitit.core.utils import UncompletedJobError
+        from submitit.core.utils import FailedSubmissionError, UncompletedJobError
     except ImportError:
         yield
         return
@@ -55,5 +61,12 @@ def waiting_for_all(ended: Ended) -> Iterator[None]:
     kind.results = results_or_none
     try:
         yield
+    except RuntimeError as error:
+        if not isinstance(error, UncompletedJobError | FailedSubmissionError) and "slurm cluster" not in str(error):
+            raise
+        raise UserError(
+            f"the jobs of the sweep cannot be submitted: {' '.join(str(error).split())}; run this where sbatch and "
+            "srun are, with values of hydra.launcher that the cluster accepts"
+        ) from error
     finally:
         kind.results = results

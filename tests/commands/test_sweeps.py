@@ -54,7 +54,7 @@ if "SLURM_JOB_ID" in os.environ:
 SLOW = pytest.mark.slow
 
 
-def launched(launcher: str, folder: Path, *roots: str) -> subprocess.Popen[str]:
+def launched(launcher: str, folder: Path, *roots: str, programs: Path = STUBS) -> subprocess.Popen[str]:
     """Start a sweep over values of ``paths.root`` in a process group of its own."""
     plugin = PLUGINS.get(launcher, "submitit")
     if find_spec(plugin.partition(".")[0]) is None or find_spec(plugin) is None:
@@ -71,7 +71,7 @@ def launched(launcher: str, folder: Path, *roots: str) -> subprocess.Popen[str]:
         **os.environ,
         "PYTHONPATH": f"{folder / 'elsewhere'}:{PROJECT}",
         "CLIPMAPPER_TRACE": "0",
-        "PATH": f"{STUBS}:{os.environ['PATH']}",
+        "PATH": f"{programs}:{os.environ['PATH']}",
         "STUB_SLURM": str(folder),
     }
     return subprocess.Popen(
@@ -127,6 +127,23 @@ def test_the_other_jobs_run_when_one_is_killed(launcher: str, tmp_path: Path) ->
     logs = [Path(each.removesuffix("; ").split(", log: ")[1]) for each in (first, second)]
     assert logs[0].is_file()
     assert "error: this job fails; give it up" in logs[1].read_text()
+
+
+@SLOW
+@pytest.mark.parametrize("refuses", [False, True])
+def test_jobs_that_cannot_be_submitted_are_one_line(refuses: bool, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    if refuses:
+        (programs / "srun").symlink_to(STUBS / "srun")
+        (programs / "sbatch").write_text("#!/bin/sh\necho sbatch: error: invalid partition: night >&2\nexit 1\n")
+        (programs / "sbatch").chmod(0o755)
+    process = launched("submitit_slurm", tmp_path, "good", "good", programs=programs)
+    _, err = process.communicate(timeout=100)
+    said = [line for line in lines_of(err) if not line.startswith("sbatch: ")]
+    assert (process.returncode, len(said)) == (1, 1), err
+    assert said[0].startswith("error: the jobs of the sweep cannot be submitted: ")
+    assert ("invalid partition: night; run" if refuses else 'Could not detect "srun"') in said[0]
 
 
 @SLOW
