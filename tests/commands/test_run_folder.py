@@ -106,17 +106,18 @@ FIRST_SHARD = ("config.yaml", "parts/shards-of-3", "log/events.out.tfevents.1", 
 
 
 @pytest.mark.parametrize("names", [(), ("config.yaml",), FIRST_SHARD])
+@pytest.mark.parametrize("wrong", ["samples=0", "checkpoint=missing.ckpt"])
 def test_a_shard_that_fails_leaves_the_files_of_another(
-    names: tuple[str, ...], trained: Trained, tmp_path: Path, command: Command
+    wrong: str, names: tuple[str, ...], trained: Trained, tmp_path: Path, command: Command
 ) -> None:
     """The other one has begun, and has not yet written the identity of the run."""
     run = filled(tmp_path / "run", *names)
     run.mkdir(exist_ok=True)
-    keys = [*trained.overrides, "shard=2/3", f"checkpoint={tmp_path / 'missing.ckpt'}", f"hydra.run.dir={run}"]
+    keys = [*trained.overrides, "shard=2/3", wrong, f"hydra.run.dir={run}"]
     with alone_in(run, others=True):
         status, _, errors = command("perturb", *keys)
     assert (status, len(errors)) == (1, 1)
-    assert "missing.ckpt" in errors[0]
+    assert wrong.partition("=")[2] in errors[0]
     assert {*names} <= contents(run).keys()
     assert run.is_dir()
 
