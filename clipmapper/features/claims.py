@@ -47,22 +47,29 @@ class Claims:
         with FileLock(self._lock, mode=self._lock.stat().st_mode & 0o777):
             yield
 
-    def of_others(self) -> dict[bytes, str]:
+    def of_others(self, here: bool = False) -> dict[bytes, str]:
         """Return the keys that other processes have claimed, each with its process; claims that have ended are removed.
 
         It must be called inside :meth:`locked`.
+
+        Args:
+            here: Whether to return only those of processes that are seen to run on this machine. One elsewhere may have
+                ended with its machine.
         """
         os.utime(self._lock)  # the clock of the file system, which may not be that of this machine
         now = self._lock.stat().st_mtime
         found: dict[bytes, str] = {}
         for path in self.folder.glob(f".{_NAME}.*.partial"):
             try:
-                ended = has_ended(path) or now - path.stat().st_mtime > EXPIRES
+                seen = has_ended(path)
+                ended = seen or now - path.stat().st_mtime > EXPIRES
                 content = b"" if ended else path.read_bytes()
             except OSError:  # removed meanwhile
                 continue
             if ended:
                 path.unlink(missing_ok=True)
+                continue
+            if here and seen is None:
                 continue
             head, _, keys = content.partition(b"\n")
             with suppress(ValueError):

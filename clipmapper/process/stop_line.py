@@ -40,7 +40,7 @@ class StartedRun:
         if self.command == "reproduce":
             return f"; the finished stages are in {self.folder}; to go on run the same command again"
         if any(each.startswith("shard=") for each in self.given):
-            return f"; the finished parts are in {self.folder}; to go on run the same command again"
+            return f"; its state is in {self.folder}; to go on run the same command again"
         others = [each for each in self.given if not each.startswith(("resume=", "hydra.run.dir="))]
         return f"; its state is in {self.folder}; to go on: {self._line([*others, f'resume={self.folder}'])}"
 

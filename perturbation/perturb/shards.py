@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipmapper.config.run_folder import IDENTITY
 from clipmapper.errors import UserError
-from clipmapper.features.claims import Claims
+from clipmapper.features.claims import EXPIRES, RENEWED, Claims
 from perturbation.config import MARK, SHARD
 from perturbation.perturb.parts import FOLDER
 from perturbation.perturb.results import is_merged
 
 _MANY = 8  # shards, or parts, that a message names
-_LOOKS = 1.0  # seconds between two looks whether another shard has merged the parts
+_LOOKS = 1.0  # seconds between two looks at the claim of another process
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Shard:
     def claimed(self, run: Path) -> Iterator[None]:
         """Claim the shard while the body runs; the whole run claims nothing.
 
+        A process of another machine may have ended with it, as before a job is requeued: its claim then ends soon.
+
         Raises:
             UserError: Another process computes it.
         """
@@ -63,11 +65,15 @@ class Shard:
             return
         claims = _claims(run)
         (run / MARK.format(self.of)).touch()
-        with claims.locked():
-            if (other := claims.of_others().get(key := _key(str(self)))) is not None:
+        key, until = _key(str(self)), time.monotonic() + EXPIRES + RENEWED
+
+        def refused(other: str | None) -> bool:
+            if other and (key in claims.of_others(here=True) or time.monotonic() > until):
                 raise UserError(f"shard={self}: {other} computes it in {run}; give another shard, or end that process")
-            claim = claims.claim([key])
-        with claims.claimed(claim):
+            return False
+
+        waits = f"{{}} has claimed shard {self}, and may have ended; this one waits for up to two minutes"
+        with _claimed(claims, key, refused, waits):
             yield
 
 
@@ -98,21 +104,9 @@ def merging(run: Path, shard: Shard) -> Iterator[bool]:
     if shard.of == 1:
         yield True
         return
-    claims, key, told = _claims(run), _key("merge"), False
-    while True:
-        with claims.locked():
-            if is_merged(run):
-                claim = None
-                break
-            if (other := claims.of_others().get(key)) is None:
-                claim = claims.claim([key])
-                break
-        if not told:
-            print(f"all parts are finished; {other} merges them, this one waits for the results", flush=True)
-        told = True
-        time.sleep(_LOOKS)
-    with nullcontext() if claim is None else claims.claimed(claim):
-        yield claim is not None
+    waits = "all parts are finished; {} merges them, this one waits for the results"
+    with _claimed(_claims(run), _key("merge"), lambda _: is_merged(run), waits) as merges:
+        yield merges
 
 
 def check_complete(source: Path, missing: Sequence[int]) -> None:
@@ -134,6 +128,36 @@ def check_complete(source: Path, missing: Sequence[int]) -> None:
     else:
         what, how = f"parts {_some([str(number) for number in missing])} are", f"resume={source}"
     raise UserError(f"merge={source}: {what} not finished; compute what is missing with {how}")
+
+
+@contextmanager
+def _claimed(claims: Claims, key: bytes, given_up: Callable[[str | None], bool], waits: str) -> Iterator[bool]:
+    """Claim a key, as soon as no other process has claimed it, while the body runs.
+
+    Args:
+        claims: The claims of the run.
+        key: What is claimed.
+        given_up: Returns whether this process need not claim the key, given the process that has claimed it, if any.
+        waits: What is printed while this process waits, with ``{}`` for the other one.
+
+    Yields:
+        Whether the key is claimed.
+    """
+    told, claim = "", None
+    while True:
+        with claims.locked():
+            other = claims.of_others().get(key)
+            given = given_up(other)
+            if other is None and not given:
+                claim = claims.claim([key])
+        if given or claim:
+            break
+        if other != told:
+            print(waits.format(other), flush=True)
+        told = str(other)
+        time.sleep(_LOOKS)
+    with claims.claimed(claim) if claim else nullcontext():
+        yield claim is not None
 
 
 def _claims(run: Path) -> Claims:

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from watching import watched
 from clipmapper.errors import UserError
 from clipmapper.features import claims
 from clipmapper.files import read_json, write_json
+from clipmapper.process import partial
 from clipmapper.process.stop_line import StartedRun
 from perturbation.perturb import lightning, shards
 from perturbation.perturb import run as run_module
@@ -80,6 +81,25 @@ def test_a_shard_that_another_process_computes_is_refused(trained: Trained, tmp_
         pytest.raises(UserError, match=r"shard=2/3: process \d+ on .* computes it in .*; give another shard"),
     ):
         trained.perturb(tmp_path, THREE, "shard=2/3")
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_shard_waits_for_the_claim_of_a_machine_that_may_have_ended(
+    renewed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A requeued job finds the claim of its former node, which ends because it is not renewed."""
+    monkeypatch.setattr(claims, "EXPIRES", 1.0)
+    monkeypatch.setattr(claims, "RENEWED", 0.1 if renewed else 60.0)
+    for name, seconds in (("EXPIRES", 1.0), ("RENEWED", 0.5), ("_LOOKS", 0.05)):
+        monkeypatch.setattr(shards, name, seconds)
+    monkeypatch.setattr(partial, "place", lambda: "0" * 8)
+    (tmp_path / "parts").mkdir()
+    with Shard(2, 3).claimed(tmp_path):
+        monkeypatch.setattr(partial, "place", lambda: "1" * 8)
+        refused = pytest.raises(UserError, match=r"shard=2/3: process \d+ on .* computes it")
+        with refused if renewed else nullcontext(), Shard(2, 3).claimed(tmp_path):
+            assert not renewed
+    assert capsys.readouterr().out.count("has claimed shard 2/3, and may have ended; this one waits") == 1
 
 
 def test_a_shard_of_another_run_is_refused_by_what_differs(trained: Trained, tmp_path: Path) -> None:
@@ -164,7 +184,7 @@ def test_a_stopped_shard_goes_on_with_the_same_command(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "part-000000.samples.parquet").touch()
     said = StartedRun("perturb", tmp_path, ["shard=2/3", f"hydra.run.dir={tmp_path}"]).stopped("SIGTERM")
-    assert said.endswith(f"; the finished parts are in {tmp_path}; to go on run the same command again")
+    assert said.endswith(f"; its state is in {tmp_path}; to go on run the same command again")
 
 
 @pytest.mark.slow
