@@ -43,17 +43,25 @@ def main(config: DictConfig, run: Path) -> None:
 def _verify(cache: Path) -> None:
     from clipmapper.console import progress
     from clipmapper.features.catalogue import Catalogue
-    from clipmapper.features.folders import STORES
-    from clipmapper.features.inventory import verify
+    from clipmapper.features.folders import HASHES, STORES
+    from clipmapper.features.inventory import damaged, verify
+    from clipmapper.storage.kept import TABLES
 
     folders = sorted(path for path in (cache / STORES).glob("*") if path.is_dir())
-    with progress(len(folders), "verifying", "stores") as advance:
+    with progress(len(folders) + 2, "verifying", "parts") as advance:
         for folder in folders:
             catalogue = Catalogue(folder)
             catalogue.refresh()
             lost = verify(catalogue)
             how = f"{lost} items were in damaged shards, which are removed" if lost else "intact"
             print(f"{folder.name}: {how}", flush=True)
+            advance()
+        for name in (HASHES, TABLES):
+            files = damaged(cache / name)
+            for path in files:
+                print(f"{path}: damaged; what it has is read again when a command needs it", file=sys.stderr)
+                path.unlink()
+            print(f"{name}: {f'{len(files)} damaged files, which are removed' if files else 'intact'}", flush=True)
             advance()
 
 

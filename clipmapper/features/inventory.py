@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+from xxhash import xxh3_128_digest
+
 from clipmapper.errors import UserError
 from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.folders import HASHES, STORES
@@ -18,6 +21,7 @@ from clipmapper.storage.kept import TABLES
 
 _EARLIER = re.compile(r"(images|texts)-[0-9a-f]{24}")  # one store for each dataset
 _DAY = 24 * 3600.0
+_CHECKSUM = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,20 @@ def verify(catalogue: Catalogue) -> int:
             catalogue.drop(shard, error)
             lost += len(shard.keys)
     return lost
+
+
+def damaged(folder: Path) -> list[Path]:
+    """Return the files of a folder of tables, or of the index of image files, that lack the checksum at their end."""
+    return [path for path in sorted(folder.glob("*.arrow")) if not _is_intact(path)]
+
+
+def _is_intact(path: Path) -> bool:
+    if path.stat().st_size < _CHECKSUM:
+        return False
+    with pa.memory_map(str(path)) as mapped:
+        whole = mapped.read_buffer()
+    end = whole.size - _CHECKSUM
+    return bool(xxh3_128_digest(whole.slice(0, end)) == whole.slice(end).to_pybytes())
 
 
 def _entry(path: Path, kind: str) -> Entry:

@@ -9,12 +9,17 @@ import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
+import pyarrow as pa
 import pytest
 import torch
 
+from clipmapper.data.images import FileImage
+from clipmapper.features.hashes import Hashes
 from clipmapper.features.shard import write_shard
 from clipmapper.process.partial import partial_path
+from clipmapper.storage.kept import SMALLEST, kept_of
 
 Command = Callable[..., tuple[int, str, list[str]]]
 NAME = "m-images-float32-0123456789abcdef"
@@ -74,6 +79,38 @@ def test_a_damaged_shard_is_removed(cache: Path, command: Command, capsys: pytes
     assert "old-texts-float16-0123456789abcdef: intact" in out
     assert f"feature cache is damaged, its items are computed again: {shard}" in capsys.readouterr().err
     assert not shard.exists()
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty"])
+@pytest.mark.parametrize("part", ["hashes", "tables"])
+def test_a_damaged_index_or_table_is_removed(
+    cache: Path, command: Command, capsys: pytest.CaptureFixture[str], part: str, damage: str
+) -> None:
+    good, bad = write_index_and_tables(cache)[part]
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2] ^= 1
+    bad.write_bytes({"bit": bytes(content), "cut": bytes(content[:40]), "empty": b""}[damage])
+    status, out, _ = run(command, cache, "do=verify")
+    assert status == 0
+    assert f"\n{part}: 1 damaged files, which are removed\n" in out
+    assert f"\n{'tables' if part == 'hashes' else 'hashes'}: intact\n" in out
+    assert f"{bad}: damaged; what it has is read again" in capsys.readouterr().err
+    assert (good.exists(), bad.exists()) == (True, False)
+
+
+def write_index_and_tables(cache: Path) -> dict[str, list[Path]]:
+    """Write two files of the index of images and two tables, and return them by their folder."""
+    for name in "ab":
+        (cache.parent / name).mkdir()
+        image = cache.parent / name / "image.png"
+        image.write_bytes(name.encode())
+        os.utime(image, (0, 0))
+        index = Hashes(cache / "hashes")
+        with patch("clipmapper.features.hashes.SETTLED", 0):
+            index.read(FileImage(image))
+        index.save()
+        kept_of(cache, name, name, lambda: pa.table({"numbers": pa.array(range(SMALLEST // 8))}))
+    return {part: sorted((cache / part).glob("*.arrow")) for part in ("hashes", "tables")}
 
 
 @pytest.mark.parametrize(("answer", "removed"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
