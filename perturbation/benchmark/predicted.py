@@ -22,7 +22,7 @@ from clipmapper.features.sizing import check_files
 from clipmapper.features.trial import spread
 from clipmapper.training.trainer import trial_trainer
 from perturbation.arrays import Mask
-from perturbation.config import PerturbBaseConfig
+from perturbation.config import PerturbBaseConfig, PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, Name, Rows
 from perturbation.perturb.candidates import candidates_of
 from perturbation.perturb.lightning import ExplanationTests
@@ -56,7 +56,7 @@ def print_costs(config: PerturbBaseConfig, choice: str, run: Path) -> None:
     measures = {name: Counted(measure, readings) for name, measure in built.items()}
     trainer = trial_trainer(config.trainer, inference_mode=False)
     device = trainer.strategy.root_device
-    if device.type == "cpu" and config.engine_batch is None:
+    if device.type == "cpu" and isinstance(config, PerturbConfig) and config.engine_batch is None:
         config = replace(config, engine_batch=_ENGINE_BATCH)  # to find the fastest one takes longer than the rest
     candidates = candidates_of(explainers, config.random_seeds)
     tests: ExplanationTests[Any] = task_of(config).perturb.build_tests(config, candidates, measures)
