@@ -15,6 +15,8 @@ import pytest
 from perturb_runs import Trained
 from tiny_runs import PROJECT, Tiny, write_vqav2
 
+from perturbation.perturb import vqa
+
 Command = Callable[..., tuple[int, str, list[str]]]
 
 
