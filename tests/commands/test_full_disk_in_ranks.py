@@ -20,15 +20,12 @@ STEPS = ("encoder.batch_size=4", "trainer.max_steps=2", "trainer.val_check_inter
 TESTED = ("samples=24", "batch_samples=2", "measure.names=[areas]")
 # The training command with small shards.
 COMMAND = """
-from clipmapper.process import stopping
+from clipmapper.features import filling
+from perturbation.cli import run
 
 if __name__ == "__main__":
-    with stopping.stoppable():
-        from clipmapper.commands.train import main
-        from clipmapper.features import filling
-
-        filling.ITEMS = 16
-        main()
+    filling.ITEMS = 16
+    run("train")
 """
 
 

@@ -33,24 +33,21 @@ import os
 import time
 from pathlib import Path
 
-from clipmapper.process import stopping
+from clipmapper.features import filling
+from perturbation.cli import run
 
 if __name__ == "__main__":
-    with stopping.stoppable():
-        from clipmapper.commands.train import main
-        from clipmapper.features import filling
+    filling.ITEMS = {SHARD}
+    log, add = Path(__file__).with_name("encoded") / str(os.getpid()), filling.Writer.add
 
-        filling.ITEMS = {SHARD}
-        log, add = Path(__file__).with_name("encoded") / str(os.getpid()), filling.Writer.add
+    def slow(writer, key, features):
+        time.sleep(0.01)
+        with log.open("a") as file:
+            file.write(f"{{writer._name}} {{key.hex()}}\\n")
+        add(writer, key, features)
 
-        def slow(writer, key, features):
-            time.sleep(0.01)
-            with log.open("a") as file:
-                file.write(f"{{writer._name}} {{key.hex()}}\\n")
-            add(writer, key, features)
-
-        filling.Writer.add = slow
-        main()
+    filling.Writer.add = slow
+    run("train")
 """
 MORE = ("data.train_scenes=120", "encoder.batch_size=4", "trainer.max_steps=2", "trainer.val_check_interval=2")
 Item = tuple[str, str]  # the names of a store and of an item
@@ -64,9 +61,9 @@ class Encoding:
     keys: tuple[str, ...]
     folder: Path
     random: random.Random
+    items: int = 0  # of both stores
     told: list[str] = field(default_factory=list)
     seconds: float = 0.0  # between the first claim and the last shard of the run that was not killed
-    items: int = 0  # of both stores
 
     def __post_init__(self) -> None:
         (self.folder / "encoded").mkdir(parents=True)
@@ -98,29 +95,29 @@ class Encoding:
         assert {*Counter(self.shards()).values()} == {1}  # no item is in two shards
 
     def kill(self) -> None:
-        """Start, and kill one process or all at a random time between the first claim and the last shard."""
-        process = self.start()
-        while process.poll() is None and not self.encodes():
-            time.sleep(0.01)
-        since, left = time.monotonic(), 1 - len(self.before) / self.items
-        until = since + self.random.uniform(0, left * self.seconds)
-        while process.poll() is None and time.monotonic() < until:
+        """Start, and kill one process or all when a random number of the open items has been encoded."""
+        process, chosen = self.start(), self.random.uniform(0, self.items - len(self.before))
+        while process.poll() is None and not (self.encodes() and len(self.encoded()) >= chosen):
             time.sleep(0.005)
         assert process.poll() is None, self.said()
-        chosen = kill_some(process, self.random)
-        claims, after = len(self.stores(".claim*")), len(self.stored())
-        when = f"{chosen} killed {until - since:.2f} s after the first claim, from {len(self.before)}"
-        self.told.append(f"{when} to {after} of {self.items} items, {claims} claims left")
+        which = kill_some(process, self.random)
+        left, new = self.items - len(self.before), len(self.stored() - self.before)
+        what = f"{which} killed after {chosen:.0f} of {left} open items, when {len(self.encoded())} were encoded"
+        self.told.append(f"{what}: {new} are in shards, and {len(self.stores('.claim*'))} claims are left")
         print(self.told[-1], flush=True)
         self.check_encoded()
 
     def check_encoded(self) -> None:
         """Check that no item of a shard was encoded again, and that each process has lost one shard at most."""
         stored = self.stored()
+        assert not {*self.encoded()} & self.before, self.said()
         for log in (self.folder / "encoded").iterdir():
-            items = {(name, key) for name, key in map(str.split, log.read_text().splitlines())}
-            assert not items & self.before, self.said()
-            assert len(items - stored) <= SHARD, self.said()
+            assert len({*self.encoded(log)} - stored) <= SHARD, self.said()
+
+    def encoded(self, *logs: Path) -> list[Item]:
+        """Return what all processes have encoded since the last start, or some of them."""
+        texts = [log.read_text() for log in logs or (self.folder / "encoded").iterdir()]
+        return [(name, key) for text in texts for name, key in map(str.split, text.splitlines())]
 
     def encodes(self) -> bool:
         return bool({*self.stores(".claim*"), *self.stores("shard-*")} - self.marks)
@@ -160,10 +157,11 @@ def test_the_features_are_those_of_a_run_that_was_not_killed(by: str, tiny: Tiny
     print(f"\n{by}: {len(expected)} items were encoded in {whole.seconds:.1f} s", flush=True)
     while killed < KILLS:
         number += 1
-        each = Encoding(by, keys, tmp_path / f"killed-{number}", draws, [], whole.seconds, len(expected))
+        each = Encoding(by, keys, tmp_path / f"killed-{number}", draws, len(expected))
         for _ in range(min(ONCE, KILLS - killed)):
-            each.kill()
-            killed += 1
+            if len(each.stored()) < len(expected):
+                each.kill()
+                killed += 1
         each.finish()
         assert each.features() == expected, each.said()
         shutil.rmtree(each.folder)
