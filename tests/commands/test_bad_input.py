@@ -275,6 +275,7 @@ def test_a_process_prints_one_error_line_and_exits_with_1(overrides: tuple[str, 
     assert "Traceback" not in err + out
 
 
+@pytest.mark.slow
 def test_the_stack_trace_is_printed_on_request(tmp_path: Path) -> None:
     status, _, err = finish("train", [f"paths.root={tmp_path}", "+foo=1"], CLIPMAPPER_TRACE="1")
     assert status != 0

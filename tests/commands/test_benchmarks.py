@@ -97,6 +97,7 @@ def test_the_parts_of_a_training_step_s_time_are_written(command: Command, tmp_p
     assert re.search(rf"^fused attention, times the step as it is +↑ +{fused:.3f}$", out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_images_are_read_while_others_are_encoded(command: Command, tmp_path: Path) -> None:
     assert command("benchmark", "what=[encoding]", f"hydra.run.dir={tmp_path}")[0] == 0
     figures = json.loads((tmp_path / "benchmark.json").read_text())

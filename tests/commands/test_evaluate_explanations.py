@@ -194,6 +194,7 @@ def arguments(tiny: Tiny, trained: Path, folder: Path, *more: str) -> tuple[str,
     return (*tiny.overrides, f"checkpoint={trained}", f"hydra.run.dir={folder}", *few, *more)
 
 
+@pytest.mark.slow
 def test_the_command_equals_one_question_at_a_time(tiny: Tiny, trained: Path, command: Command, tmp_path: Path) -> None:
     status, out, errors = command("evaluate_explanations", *arguments(tiny, trained, tmp_path / "one"))
     assert (status, errors) == (0, [])

@@ -228,7 +228,7 @@ def test_a_resumed_run_has_the_same_bytes_and_weights_words_once(
     assert results(resumed) == results(whole)
 
 
-@pytest.mark.parametrize("how", ["noise", "noisy_linear"])
+@pytest.mark.parametrize("how", ["noise", pytest.param("noisy_linear", marks=pytest.mark.slow)])
 def test_filled_patches_depend_on_neither_the_batches_nor_a_stop(
     captioner: Captioner, tmp_path: Path, how: str
 ) -> None:

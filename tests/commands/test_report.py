@@ -66,6 +66,7 @@ def test_the_newest_runs_are_the_default(tmp_path: Path, command: Command, capsy
     assert "0 of 0 runs have results" in out
 
 
+@pytest.mark.slow
 def test_links_that_form_a_loop_are_one_line(tmp_path: Path, command: Command) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name, argument in (("report", "runs=[{}]"), ("train", "resume={}"), ("perturb", "resume={}")):

@@ -20,7 +20,7 @@ def monitored(run: Path, name: str) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
-@pytest.mark.parametrize("task", ["vqa", "caption"])
+@pytest.mark.parametrize("task", ["vqa", pytest.param("caption", marks=pytest.mark.slow)])
 def test_the_value_is_the_best_on_the_validation_data(task: str, tiny: Tiny, tmp_path: Path) -> None:
     options = (f"task={task}", "trainer.val_check_interval=2")
     tiny.train(tmp_path / "run", *options)

@@ -68,6 +68,7 @@ def ptb_module(tmp_path: Path) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @needs_java
 def test_all_scores_equal_those_of_the_packages_pipeline(ptb_module: ModuleType) -> None:
     candidates, references = random_set(0)

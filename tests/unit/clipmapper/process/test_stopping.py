@@ -117,7 +117,9 @@ with stoppable():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a lock of zeros is one of Linux")
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize(("deferring", "patience"), [(False, "math.inf"), (True, "1.0")])
+@pytest.mark.parametrize(
+    ("deferring", "patience"), [(False, "math.inf"), pytest.param(True, "1.0", marks=pytest.mark.slow)]
+)
 def test_a_process_ends_also_while_it_waits_in_a_library(
     number: signal.Signals, deferring: bool, patience: str
 ) -> None:

@@ -166,7 +166,7 @@ def test_outside_the_box_nothing_is_coloured():
     assert pixels[:, edge * 3 : -edge * 3].min() < 200
 
 
-@pytest.mark.parametrize("scale", ["each", "common"])
+@pytest.mark.parametrize("scale", ["each", pytest.param("common", marks=pytest.mark.slow)])
 def test_no_page_is_higher_than_nine_inches_and_every_explainer_is_on_one(scale):
     names = [f"e{k}" for k in range(9)]
     drawn = caption(["word"] * 14, random_maps(14, names))

@@ -186,7 +186,7 @@ def test_errors_name_the_cause(make, message):
 
 @pytest.mark.parametrize("scale", ["each", "common"])
 @pytest.mark.parametrize("n", [1, 5])
-@pytest.mark.parametrize("photos", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("photos", [0, 1, 2, 3, pytest.param(7, marks=pytest.mark.slow)])
 def test_any_number_of_photos_is_drawn(photos, n, scale):
     """Every photo is drawn once, and has a map of every explainer with the explainer's own scores."""
     shown = [Photo(np.full((20 + 10 * k, 40, 3), 255, np.uint8), (0, 0, 40, 20 + 10 * k)) for k in range(photos)]

@@ -144,6 +144,7 @@ def test_explainers_that_run_the_model_again_are_left_out_and_told(capsys: pytes
     assert capsys.readouterr().err == "explainer ig is left out: it runs the model again for each word\n"
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_captions_and_write_the_files_of_one(root: Path, tmp_path: Path) -> None:
     by, folders = {"genatt": explainers.GenAtt()}, [tmp_path / name for name in ("alone", "0", "1")]
     for folder in folders:

@@ -86,6 +86,7 @@ def test_every_key_that_changes_the_content_also_changes_the_folder(tmp_path: Pa
     assert one.parent == other.parent == tmp_path
 
 
+@pytest.mark.slow
 def test_extra_questions_are_added_to_the_training_scenes_and_change_nothing_else(tmp_path: Path) -> None:
     plain = written_of(tmp_path)
     more = written_of(tmp_path, extra_questions={"same": 3, "count": 2})
@@ -109,6 +110,7 @@ def test_extra_questions_are_added_to_the_training_scenes_and_change_nothing_els
     assert len(set(texts)) == len(texts) == len(after)
 
 
+@pytest.mark.slow
 def test_extra_captions_are_added_to_the_training_scenes_and_change_nothing_else(tmp_path: Path) -> None:
     plain, more = written_of(tmp_path), written_of(tmp_path, extra_captions=2)
     name = "captions_shapes_train.json"

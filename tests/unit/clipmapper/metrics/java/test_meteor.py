@@ -169,7 +169,13 @@ def test_a_failing_process_becomes_a_note_of_the_scores(fake: Fake, monkeypatch:
     assert list(scores.corpus) == ["CIDEr"]
 
 
-@pytest.mark.parametrize("misbehave", ["time.sleep(60)", "if command == 'EVAL': print(1, flush=True); time.sleep(60)"])
+@pytest.mark.parametrize(
+    "misbehave",
+    [
+        pytest.param("time.sleep(60)", marks=pytest.mark.slow),
+        "if command == 'EVAL': print(1, flush=True); time.sleep(60)",
+    ],
+)
 def test_a_silent_process_is_ended_after_the_timeout(fake: Fake, misbehave: str) -> None:
     fake.write_program(misbehave)
     silent = Meteor(fake.command, timeout=1.5)
