@@ -1,7 +1,9 @@
 """Synthetic files with the names, formats and counts of VQAv2 and of COCO with Karpathy's splits.
 
 ``python -m clipmapper.benchmarks.full_size FOLDER`` writes ``FOLDER/vqav2`` and ``FOLDER/coco``, with the same images.
-Questions, answers and captions are random words; images are small noise, and no two have the same bytes.
+Questions, answers and captions are random words; images are small noise, and no two have the same bytes. With
+``--test`` it writes the questions of VQAv2's test2015 and test-dev2015 instead, their images, and a result file with an
+answer to every question of test2015.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from clipmapper.data.vqa_files import VQAV2
 
 #: Images and questions of VQAv2's splits.
 SPLITS = {"train2014": (82783, 443757), "val2014": (40504, 214354)}
+#: The split without public answers: its images and questions, and those of the latter that are in test-dev2015.
+TEST, TEST_DEV = (81434, 447793), 107394
 #: Images of Karpathy's splits of val2014; the rest of it is ``restval``.
 KARPATHY = {"val": 5000, "test": 5000}
 _WORDS = 12000  # of the questions and captions
 _DISTINCT = 0.4  # share of the questions that occur once, about
 _ANSWERS, _RARE = 3200, 0.06  # frequent answers, and the share of human answers that are none of them
 _TYPES = ("yes/no", "number", "other")
+_TASK = {"task_type": "Open-Ended"}
 _PHOTOS = 64  # different images; the others differ from one of them in a comment
 
 
@@ -42,15 +47,40 @@ def write(folder: Path, share: float, pixels: int, seed: int = 0) -> None:
     draw = np.random.default_rng(seed)
     text = _Texts(draw)
     for name in ("vqav2", "coco"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        if not (folder / name / "images").exists():
-            (folder / name / "images").symlink_to("../images")
+        _make_folder(folder / name)
     ids = {split: np.arange(1, int(images * share) + 1) * 7 for split, (images, _) in SPLITS.items()}
     ids["val2014"] += int(ids["train2014"].max())
     for split, (_, count) in SPLITS.items():
         write_images(folder / "images" / split, split, ids[split].tolist(), pixels, draw)
         _write_questions(folder / "vqav2", split, ids[split], int(count * share), text, draw)
     _write_karpathy(folder / "coco" / "dataset_coco.json", ids, share, text, draw)
+
+
+def write_test(folder: Path, share: float, pixels: int, seed: int = 0) -> None:
+    """Write the questions of test2015 and test-dev2015, the images, and answers to all questions.
+
+    The arguments are those of :func:`write`.
+    """
+    draw = np.random.default_rng(seed)
+    text = _Texts(draw)
+    split, (images, count) = "test2015", (int(number * share) for number in TEST)
+    ids = np.arange(1, images + 1) * 7 + 7 * sum(number for number, _ in SPLITS.values())
+    root = _make_folder(folder / "vqav2")
+    write_images(folder / "images" / split, split, ids.tolist(), pixels, draw)
+    entries = _questions(ids, count, text, draw)
+    for name, number in ((split, count), ("test-dev2015", int(TEST_DEV * share))):
+        _write(root / VQAV2.questions.format(split=name), {**_head(name), **_TASK, "questions": entries[:number]})
+    answers = zip(entries, text.sentences(count, 1, 2), strict=True)
+    results = [{"question_id": entry["question_id"], "answer": answer} for entry, answer in answers]
+    _write(root / f"vqa_OpenEnded_mscoco_{split}_synthetic_results.json", results)
+
+
+def _make_folder(folder: Path) -> Path:
+    """Create the folder of a dataset, with a link to the images of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "images").is_symlink():
+        (folder / "images").symlink_to("../images")
+    return folder
 
 
 def write_images(folder: Path, split: str, ids: Sequence[int], pixels: int, draw: np.random.Generator) -> None:
@@ -88,9 +118,11 @@ class _Texts:
             yield " ".join(self._words[next(words)] for _ in range(length))
 
 
-def _write_questions(
-    root: Path, split: str, ids: np.ndarray, count: int, text: _Texts, draw: np.random.Generator
-) -> None:
+def _head(split: str) -> dict[str, Any]:
+    return {"info": {"description": "synthetic"}, "license": {"name": "none"}, "data_subtype": split}
+
+
+def _questions(ids: np.ndarray, count: int, text: _Texts, draw: np.random.Generator) -> list[dict[str, Any]]:
     frequent = list(text.sentences(max(1, int(count * (1 - _DISTINCT) / 4)), 4, 8))
     rare = text.sentences(count, 4, 9)
     asked = [
@@ -100,7 +132,7 @@ def _write_questions(
         )
     ]
     images = draw.choice(ids, count).tolist()
-    entries = [
+    return [
         {
             "image_id": image,
             "question": f"{question}?",
@@ -108,8 +140,13 @@ def _write_questions(
         }
         for number, (image, question) in enumerate(zip(images, asked, strict=True))
     ]
-    head = {"info": {"description": "synthetic"}, "license": {"name": "none"}, "data_subtype": split}
-    _write(root / VQAV2.questions.format(split=split), {**head, "task_type": "Open-Ended", "questions": entries})
+
+
+def _write_questions(
+    root: Path, split: str, ids: np.ndarray, count: int, text: _Texts, draw: np.random.Generator
+) -> None:
+    entries = _questions(ids, count, text, draw)
+    _write(root / VQAV2.questions.format(split=split), {**_head(split), **_TASK, "questions": entries})
     names = list(dict.fromkeys(text.sentences(2 * _ANSWERS, 1, 2)))[:_ANSWERS]
     weight = 1 / np.arange(1, len(names) + 1)
     best = draw.choice(len(names), count, p=weight / weight.sum()).tolist()
@@ -135,7 +172,7 @@ def _write_questions(
                 "question_id": entry["question_id"],
             }
         )
-    _write(root / VQAV2.annotations.format(split=split), {**head, "annotations": labels})
+    _write(root / VQAV2.annotations.format(split=split), {**_head(split), "annotations": labels})
 
 
 def _write_karpathy(
@@ -178,8 +215,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder that gets vqav2, coco and images")
     parser.add_argument("--share", type=float, default=1.0, help="share of the full numbers (default: all)")
     parser.add_argument("--pixels", type=int, default=64, help="width and height of the images (default: 64)")
+    parser.add_argument("--test", action="store_true", help="write VQAv2's test2015 and test-dev2015 instead")
     given = parser.parse_args()
-    write(given.folder, given.share, given.pixels)
+    (write_test if given.test else write)(given.folder, given.share, given.pixels)
 
 
 if __name__ == "__main__":

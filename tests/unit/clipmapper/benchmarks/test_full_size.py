@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from clipmapper.benchmarks.full_size import SPLITS, write
+from clipmapper.benchmarks.full_size import SPLITS, TEST, TEST_DEV, write, write_test
 from clipmapper.data.caption_files import read_karpathy
 from clipmapper.data.images import load_rgb
 from clipmapper.data.vqa_files import VQAV2, read_vqav2
 from clipmapper.features.hashes import hash_of
+from clipmapper.tasks.submission import check_answers
 
 SHARE = 0.001
 
@@ -50,3 +51,15 @@ def test_no_two_images_have_the_same_bytes(folder: Path) -> None:
     assert len({hash_of(file.read_bytes()) for file in files}) == len(files)
     data = read_vqav2(folder / "vqav2", list(SPLITS))
     assert {load_rgb(image).size for image in data.images.values()} == {(16, 16)}
+
+
+def test_the_test_split_has_questions_and_answers_for_the_server(tmp_path: Path) -> None:
+    write_test(tmp_path, SHARE, 16)
+    root = tmp_path / "vqav2"
+    whole, part = (read_vqav2(root, [split]) for split in ("test2015", "test-dev2015"))
+    assert (len(whole.questions), len(part.questions)) == (int(TEST[1] * SHARE), int(TEST_DEV * SHARE))
+    assert {each.question_id for each in part.questions} < {each.question_id for each in whole.questions}
+    assert len(list((root / "images" / "test2015").iterdir())) == int(TEST[0] * SHARE)
+    assert {load_rgb(image).size for image in whole.images.values()} == {(16, 16)}
+    results = root / "vqa_OpenEnded_mscoco_test2015_synthetic_results.json"
+    check_answers(results, root / VQAV2.questions.format(split="test2015"))
