@@ -60,7 +60,7 @@ def test_resume_auto_starts_anew_before_the_first_checkpoint(tiny: Tiny, command
     run = tmp_path / "run"
     with killed_at(VQATraining, 2):
         tiny.train(run)
-    assert may_write(run, "auto", []) is False
+    assert may_write(run, "auto", None) is False
     keys = [*tiny.overrides, "resume=auto", f"hydra.run.dir={run}"]
     assert command("train", *keys)[0] == 0
     assert checkpoint_of(run)["global_step"] == 8
@@ -124,3 +124,25 @@ def test_a_shard_that_is_stopped_at_its_time_limit_goes_on_in_the_queue(trained:
     assert 0 < int(found[0][0]) < 10
     trained.perturb(tmp_path / "one", *keys)
     assert results(run) == results(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_sweep_on_slurm_waits_for_a_job_that_is_requeued_once(tiny: Tiny, unbroken: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    keys = [*tiny.overrides, *ADAM, "trainer=ddp", "seed=0,1", "resume=auto", f"hydra.sweep.dir={runs}"]
+    keys += ["hydra.sweep.subdir=${hydra.job.num}", "hydra/launcher=submitit_slurm", "trainer.profiler=simple"]
+    environment = {**os.environ, "STUB_SLURM": str(tmp_path), "PATH": f"{STUBS}:{os.environ['PATH']}"}
+    line = ["clipmapper", "train", "--multirun", *keys]
+    sweep = subprocess.Popen(line, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait_for(runs / "0" / "log" / "metrics.csv")
+    (tmp_path / "limit-1000_0").touch()
+    _, errors = sweep.communicate(timeout=500)
+    wait_for(tmp_path / "done-1000")
+    said = "".join(path.read_text() for path in sorted((runs / ".submitit").rglob("*.err")))
+    assert sweep.returncode == 0, errors + said
+    starts = [(tmp_path / f"status-1000_{number}").read_text() for number in (0, 1)]
+    assert starts == ["143\n0\n", "0\n"]
+    assert said.count("stopped by SIGUSR2: train; its state is in ") == said.count("job 1000_0 is requeued") == 1
+    assert checkpoint_of(runs / "1")["global_step"] == 200
+    assert 0 < steps_of_last_job(runs / "0") < 200
+    assert_same_weights(weights_of(runs / "0"), weights_of(unbroken))

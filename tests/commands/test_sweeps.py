@@ -147,6 +147,21 @@ def test_jobs_that_cannot_be_submitted_are_one_line(refuses: bool, tmp_path: Pat
 
 
 @SLOW
+def test_a_job_of_slurm_that_cannot_go_on_after_its_time_limit_is_named(tmp_path: Path) -> None:
+    process = launched("submitit_slurm", tmp_path, "forever", "good")
+    running(tmp_path, 1)
+    (tmp_path / "limit-1000_0").touch()
+    _, err = process.communicate(timeout=200)
+    assert (process.returncode, len(lines_of(err))) == (1, 1), err
+    assert lines_of(err)[0].startswith("error: 1 jobs of the sweep failed: number 0 (paths.root=")
+    assert " has ended without a result, log: " in lines_of(err)[0]
+    assert not list(tmp_path.glob("requeue-*"))
+    log = Path(lines_of(err)[0].split(", log: ")[1])
+    assert log.read_text().count("stopped by SIGUSR2: report; nothing is kept; run the same command again: ") == 1
+    assert len(list(tmp_path.rglob("process-*"))) == 2  # the other job ran
+
+
+@SLOW
 def test_a_killed_job_of_joblib_is_one_line(tmp_path: Path) -> None:
     process = launched("joblib", tmp_path, "killed", "forever", "good")
     _, err = process.communicate(timeout=200)
