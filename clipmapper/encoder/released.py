@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -28,6 +31,7 @@ def release(encoder: FrozenClip) -> None:
         return tensor if small else tensor.to("meta")
 
     encoder._apply(freed)
+    return_freed()
 
 
 def release_images(encoder: FrozenClip) -> None:
@@ -35,6 +39,13 @@ def release_images(encoder: FrozenClip) -> None:
     encoder.fingerprint()
     for block in encoder.vision.blocks:
         block.to("meta")
+    return_freed()
+
+
+def return_freed() -> None:
+    """Give freed memory back to the system; the C library of Linux would keep it for this process."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def move(encoder: FrozenClip, device: torch.device) -> None:
