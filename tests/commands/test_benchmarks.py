@@ -98,12 +98,15 @@ def test_the_parts_of_a_training_step_s_time_are_written(command: Command, tmp_p
 
 
 @pytest.mark.slow
-def test_images_are_read_while_others_are_encoded(command: Command, tmp_path: Path) -> None:
-    assert command("benchmark", "what=[encoding]", f"hydra.run.dir={tmp_path}")[0] == 0
+@pytest.mark.parametrize(("what", "count"), [("encoding", 2), ("feeding", 4)])
+def test_busy_shares_are_written(
+    what: str, count: int, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They depend on other work of the machine; tests of reading ahead have readers that sleep or wait."""
+    shrink_benchmarks(monkeypatch)
+    assert command("benchmark", f"what=[{what}]", "threads=1", f"hydra.run.dir={tmp_path}")[0] == 0
     figures = json.loads((tmp_path / "benchmark.json").read_text())
-    shares = [value for name, value in figures.items() if "busy share" in name]
-    assert len(shares) == 2
-    assert all(0 < share < 1.1 for share in shares)
+    assert len([name for name, value in figures.items() if "busy share" in name and value > 0]) == count
 
 
 @pytest.mark.slow
