@@ -74,8 +74,7 @@ def files_of(folder: Path, pattern: str) -> dict[Path, bytes]:
 
 @LINUX
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["ddp", "torchrun"])
-@pytest.mark.parametrize("name", ["train", "perturb"])
+@pytest.mark.parametrize(("name", "by"), [("train", "torchrun"), ("perturb", "ddp")])
 def test_it_is_one_line_and_the_same_command_finishes_later(
     name: str, by: str, trained: Trained, disk: Path, tmp_path: Path
 ) -> None:
