@@ -18,7 +18,7 @@ from clipmapper.errors import UserError
 from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.claims import Claims
 from clipmapper.features.shard import BYTES, ITEMS, as_keys, write_shard
-from clipmapper.process import stopping, together
+from clipmapper.process import together
 from clipmapper.process.partial import remove_left_over
 from clipmapper.storage.sharing import make_folder
 
@@ -162,7 +162,7 @@ class Filling(Generic[Source]):
         try:
             for key, features in self._encode(items):
                 writer.add(key, features)
-        except (UserError, stopping.Stopped):
+        except UserError:
             with suppress(OSError):
                 writer.flush()  # what was encoded before
             raise

@@ -26,7 +26,6 @@ from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.claims import Claims
 from clipmapper.features.filling import Filling
 from clipmapper.features.shard import as_keys
-from clipmapper.process import stopping
 
 FORK = multiprocessing.get_context("fork")
 
@@ -107,21 +106,6 @@ def test_an_error_of_the_encoder_keeps_what_was_encoded_before(tmp_path: Path) -
     work = Filling(Catalogue(tmp_path / "store"), encode, "float16", lambda count=1, note=None: None, 5)
     keys = list(ITEMS)
     with pytest.raises(UserError, match=r"features are NaN or infinite in float16; give encoder.feature_dtype=float32"):
-        work.run({key: ITEMS[key] for key in keys[k : k + 5]} for k in range(0, 40, 5))
-    fill(tmp_path / "store", tmp_path / "log")
-    assert encoded(tmp_path / "log") == Counter(range(8, 40))
-
-
-def test_a_signal_keeps_what_was_encoded_before(tmp_path: Path) -> None:
-    def encode(items: Mapping[bytes, int]) -> Iterator[tuple[bytes, Tensor]]:
-        for key, number in items.items():
-            if number == 8:
-                raise stopping.Stopped(signal.SIGTERM)
-            yield key, torch.full((2, 3), float(number))
-
-    work = Filling(Catalogue(tmp_path / "store"), encode, "float16", lambda count=1, note=None: None, 5)
-    keys = list(ITEMS)
-    with pytest.raises(stopping.Stopped):
         work.run({key: ITEMS[key] for key in keys[k : k + 5]} for k in range(0, 40, 5))
     fill(tmp_path / "store", tmp_path / "log")
     assert encoded(tmp_path / "log") == Counter(range(8, 40))
