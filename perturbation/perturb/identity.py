@@ -21,6 +21,7 @@ from clipmapper.features.folders import HASHES
 from clipmapper.features.hashes import Hashes
 from clipmapper.files import versions, write_json
 from clipmapper.places import real_path
+from clipmapper.process.together import first_alone
 from clipmapper.training.identity import IGNORED, Ignored, check_same, plain, without
 from perturbation.config import PerturbBaseConfig
 from perturbation.perturb.parts import copy_parts
@@ -138,22 +139,24 @@ def digest_of_images(images: Iterable[ImageSource], cache: Path) -> str:
     """Return a hash of the contents of images; one that cannot be read counts as missing.
 
     A file is read only if the index that the feature store uses does not know its content, or if it has changed since.
+    In a run of several processes, the first one reads it, and the others find its content in the index.
 
     Args:
         images: The images, in the order of the samples.
         cache: The folder ``paths.cache``, which has the index.
     """
     sources, hashes = list(images), Hashes(cache / HASHES)
-    known = [hashes.known(source) for source in sources]
-    unknown = [place for place, key in enumerate(known) if key is None]
-    try:
-        with progress(len(unknown), "reading images", "images") as advance:
-            for place in unknown:
-                with suppress(UserError):
-                    known[place] = hashes.read(sources[place])
-                advance()
-    finally:
-        hashes.save()
+    with first_alone():
+        known = [hashes.known(source) for source in sources]
+        unknown = [place for place, key in enumerate(known) if key is None]
+        try:
+            with progress(len(unknown), "reading images", "images") as advance:
+                for place in unknown:
+                    with suppress(UserError):
+                        known[place] = hashes.read(sources[place])
+                    advance()
+        finally:
+            hashes.save()
     found = hashlib.blake2b(digest_size=16)
     for key in known:
         found.update(f"{'missing' if key is None else key.hex()}\n".encode())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from config_keys import changed, leaves
+from ranks import in_ranks
 from tiny_runs import composed
 from watching import watched
 
@@ -59,6 +60,15 @@ def test_only_images_that_are_new_or_have_changed_are_read(
     images[1].path.write_bytes(b"b.png")
     assert digest_of_images(images, cache) == usual
     assert len({usual, other, digest_of_images(images[::-1], cache), digest_of_images(images[:2], cache)}) == 4
+
+
+def test_of_two_processes_one_reads_the_images(images: list[FileImage], read: list[str], tmp_path: Path) -> None:
+    def work(rank: int) -> tuple[str, list[str]]:
+        return digest_of_images(images, tmp_path / "cache"), read
+
+    (first, of_first), (second, of_second) = in_ranks(tmp_path, work)
+    assert first == second == digest_of_images(images, tmp_path / "cache")
+    assert (sorted(of_first), of_second) == (["a.png", "b.png", "c.png"], [])
 
 
 def test_a_copy_of_the_images_has_the_same_hash(images: list[FileImage], tmp_path: Path) -> None:
