@@ -74,13 +74,16 @@ def test_shards_are_merged_without_computing(trained: Trained, one: Path, tmp_pa
     assert results(tmp_path / "merged") == results(one)
 
 
-def test_a_shard_that_another_process_computes_is_refused(trained: Trained, tmp_path: Path) -> None:
+def test_a_shard_that_another_process_computes_is_refused(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained.perturb(tmp_path, THREE, "shard=1/3")
     with (
         Shard(2, 3).claimed(tmp_path),
         pytest.raises(UserError, match=r"shard=2/3: process \d+ on .* computes it in .*; give another shard"),
     ):
         trained.perturb(tmp_path, THREE, "shard=2/3")
+    assert "this one waits" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("renewed", [True, False])

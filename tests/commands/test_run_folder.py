@@ -75,8 +75,9 @@ def test_a_command_refuses_the_folder_of_one_that_still_runs(
     """The other one has written no more than its config; it may be a shard, which lets other shards in."""
     run = filled(tmp_path / "run", "config.yaml")
     before = contents(run)
+    wrong = "mapper.width=0" if name == "train" else "samples=-1"  # otherwise it would run if it was not refused
     with alone_in(run, others):
-        status, _, errors = command(name, f"hydra.run.dir={run}")
+        status, _, errors = command(name, wrong, f"hydra.run.dir={run}")
     assert status == 1
     said = f"hydra.run.dir={run} is used by a command that still runs; wait for its end, or give a new folder"
     assert errors == [f"error: {said}"]
