@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import sample_models
 from folder_models import write_family
 from hub_server import NO_NETWORK, hub_of
+from models import random_clip, register, saved
 from PIL import Image
-from tiny_runs import Tiny, composed, finish, write_vqav2
+from tiny_runs import QUIET, SMALL_MAPPER, Tiny, composed, finish, write_vqav2
 
+from clipmapper.benchmarks import full_size
 from clipmapper.cli import typed
 from clipmapper.config.schema import TrainConfig
 from clipmapper.data.needed import needed_files
@@ -50,25 +53,44 @@ def _row(number: int) -> dict[str, object]:
     }
 
 
-@pytest.mark.slow
-def test_after_fetch_commands_run_without_a_network(tiny: Tiny, tmp_path: Path) -> None:
-    write_hub(tmp_path / "hub")
+@pytest.fixture
+def network(tmp_path: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """An empty hub, and environments of commands with it and without any network, which share a home folder."""
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "sitecustomize.py").write_text(NO_NETWORK)
     home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    online = {**home, "HF_HUB_OFFLINE": "0"}
     offline = {**home, "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{blocked}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return tmp_path / "hub", online, offline
+
+
+def done(name: str, given: Sequence[str], run: Path, environment: dict[str, str]) -> str:
+    """Run a command that must end without an error, and return its stdout."""
+    status, out, errors = finish(name, [*given, f"hydra.run.dir={run}"], **environment)
+    assert status == 0, out + errors
+    return out
+
+
+FEW = ("samples=2", "explainer=weighted", "random_seeds=1", "controls=[random]", "steps=[0,0.5,1]", "split=val")
+
+
+@pytest.mark.slow
+def test_after_fetch_commands_run_without_a_network(
+    tiny: Tiny, network: tuple[Path, dict[str, str], dict[str, str]], tmp_path: Path
+) -> None:
+    hub, online, offline = network
+    write_hub(hub)
     data = ("data=vqav2_hub", "data.root=test/vqa", "data.reserved=4")
     base = [each for each in tiny.base if not each.startswith("encoder.weights")]
-    given = [*base, *data, "data.min_answer_questions=1", "encoder.model=hf-hub:test/clip", "encoder.weights=null"]
+    encoder = ("encoder.model=hf-hub:test/clip", "encoder.weights=null")
+    given = [*base, *data, "data.min_answer_questions=1", *encoder]
     model = ("model=huggingface", "model.path=test/vilt")
     status, _, errors = finish("fetch", [*given, *model, f"hydra.run.dir={tmp_path / 'none'}"], **offline)
     assert status == 1
     assert "error: 3 of 3 parts are missing, the first is: encoder hf-hub:test/clip;" in errors
-    with hub_of(tmp_path / "hub") as address:
-        online = {**home, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
-        status, out, errors = finish("fetch", [*given, *model, f"hydra.run.dir={tmp_path / 'fetched'}"], **online)
-    assert status == 0, out + errors
+    with hub_of(hub) as address:
+        out = done("fetch", [*given, *model], tmp_path / "fetched", {**online, "HF_ENDPOINT": address})
     assert "Everything is there" in out
     parts = read_json(tmp_path / "fetched" / "fetched.json")["parts"]
     assert [(each["what"], each["there"]) for each in parts] == [
@@ -76,12 +98,52 @@ def test_after_fetch_commands_run_without_a_network(tiny: Tiny, tmp_path: Path) 
         ("model test/vilt", True),
         ("dataset test/vqa", True),
     ]
-    status, _, errors = finish("train", [*given, f"hydra.run.dir={tmp_path / 'run'}"], **offline)
-    assert status == 0, errors
-    quiet = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", f"paths.root={tiny.root}")
-    drawn = ("samples=2", "formats=[png]", "split=train", *quiet, f"hydra.run.dir={tmp_path / 'explained'}")
-    status, _, errors = finish("explain", [*model, *data, *drawn], **offline)
-    assert status == 0, errors
+    done("train", given, tmp_path / "run", offline)
+    trained = (*data, *encoder, *SMALL_MAPPER, *QUIET, f"paths.root={tiny.root}", f"checkpoint={tmp_path / 'run'}")
+    done("evaluate", [*trained, "split=val"], tmp_path / "evaluated", offline)
+    done("perturb", [*trained, *FEW], tmp_path / "perturbed", offline)
+    drawn = ("samples=2", "formats=[png]", "split=train", *QUIET, f"paths.root={tiny.root}")
+    done("explain", [*model, *data, *drawn], tmp_path / "explained", offline)
+
+
+@pytest.mark.slow
+def test_after_fetch_the_papers_experiments_run_without_a_network(
+    tiny: Tiny, network: tuple[Path, dict[str, str], dict[str, str]], tmp_path: Path
+) -> None:
+    """Their encoder is a tag of open_clip, whose entry on the hub is a small model here."""
+    hub, online, offline = network
+    name = "ViT-B-32-quickgelu"
+    small = tmp_path / "small"
+    small.mkdir()
+    model = random_clip(register(small, "small-quickgelu", {}, {}, quick_gelu=True))
+    (small / "small-quickgelu.json").rename(small / f"{name}.json")
+    place = hub / "models" / open_clip.get_pretrained_cfg(name, "openai")["hf_hub"]
+    place.mkdir(parents=True)
+    saved(model, place / "open_clip_model.safetensors")
+    resize = f"import open_clip\nopen_clip.add_model_config({str(small / f'{name}.json')!r})\n"
+    (small / "sitecustomize.py").write_text(resize)
+    blocked = tmp_path / "blocked" / "sitecustomize.py"
+    blocked.write_text(resize + blocked.read_text())
+    online |= {"PYTHONPATH": f"{small}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    full_size.write(tmp_path / "data", 0.0005, 32)
+    root = f"paths.root={tmp_path / 'root'}"
+    steps = ("trainer.max_steps=4", "trainer.val_check_interval=2", "task.optim.batch_size=32")
+    given = (root, *SMALL_MAPPER, *QUIET)
+    vqa = ("experiment=paper_vqa", f"data.root={tmp_path / 'data' / 'vqav2'}", *given)
+    short = "task.max_length=6"
+    captions = ("experiment=paper_caption", f"data.root={tmp_path / 'data' / 'coco'}", short, *given)
+    answers = ("data.min_answer_questions=1", "data.reserved=2", "data.test_split=null")
+    status, _, errors = finish("fetch", [*vqa, *answers, f"hydra.run.dir={tmp_path / 'none'}"], **offline)
+    assert status == 1
+    assert f"parts are missing, the first is: encoder {name};" in errors
+    with hub_of(hub) as address:
+        done("fetch", [*vqa, *answers], tmp_path / "fetched", {**online, "HF_ENDPOINT": address})
+    done("fetch", captions, tmp_path / "fetched-again", offline)
+    done("train", [*vqa, *answers, *steps], tmp_path / "vqa", offline)
+    done("evaluate", [*vqa, *answers, "split=val", f"checkpoint={tmp_path / 'vqa'}"], tmp_path / "evaluated", offline)
+    done("perturb", [*vqa, *answers, *FEW, f"checkpoint={tmp_path / 'vqa'}"], tmp_path / "perturbed", offline)
+    done("train", [*captions, *steps], tmp_path / "captions", offline)
+    done("perturb", [*captions, *FEW, f"checkpoint={tmp_path / 'captions'}"], tmp_path / "words", offline)
 
 
 def test_files_that_are_downloaded_by_hand_are_named_with_their_addresses(
