@@ -54,11 +54,11 @@ def move(encoder: FrozenClip, device: torch.device) -> None:
 
 
 def restore(encoder: FrozenClip, config: EncoderConfig) -> None:
-    """Load the weights of an encoder again, if they were freed.
+    """Load the weights of an encoder again, if they were freed, on the device of those that were not.
 
     Raises:
         UserError: They cannot be loaded (see :func:`~clipmapper.encoder.load.load_encoder`).
     """
     if encoder.released:
-        whole = load_encoder(config)
+        whole = load_encoder(config).to(encoder.text.shared_projection.device)
         encoder.vision, encoder.text = whole.vision, whole.text

@@ -1,4 +1,4 @@
-"""Claims: which items of a store a process is encoding, so that another takes other items, or waits for these.
+"""Claims: on what a process works, such as items that it encodes, so that another takes others, or waits for these.
 
 A claim is a file with the keys of the items. Its name has the process and where it runs, and its modification time is
 renewed every few seconds. It ends when it is removed, when its process has ended (seen on the same machine), or when it

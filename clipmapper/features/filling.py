@@ -71,7 +71,7 @@ class Writer:
 
 
 class Waiting:
-    """Pauses while other processes work, which become longer until there is something to do.
+    """Pauses of growing length, while other processes work.
 
     Args:
         advance: Called at each pause, so that a signal stops the waiting.

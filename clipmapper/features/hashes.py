@@ -113,7 +113,7 @@ class Hashes:
         states = {i: _state(file) for i, source in images.items() if (file := self._file(source)) is not None}
         claims, claim, others = Claims(self.folder), None, dict[bytes, str]()
         if states:
-            with suppress(OSError):  # read-only, or full
+            with suppress(OSError, NotImplementedError):  # read-only, full, or without locks
                 make_folder(self.folder)
                 with claims.locked():
                     others = claims.of_others()
@@ -131,7 +131,8 @@ class Hashes:
 
     def save(self) -> None:
         """Write the hashes that are new, beside those that other processes have written."""
-        with suppress(OSError):  # read-only, or full: the files are read again next time
+        # Read-only, full, or without locks: the files are read again next time.
+        with suppress(OSError, NotImplementedError):
             if self._new:
                 make_folder(self.folder)
                 with Claims(self.folder).locked():

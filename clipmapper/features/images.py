@@ -118,6 +118,7 @@ class _Images:
                 with closing(self._windows(todo, window, readers, advance)) as windows:
                     filling.run(windows)
             finally:
+                readers.shutdown(cancel_futures=True)  # they add to the hashes
                 self.hashes.save()
         for i in todo:
             if i not in self.missing and (reason := self._bad.get(self.keys[i])) is not None:

@@ -9,17 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from clipmapper.config.schema import Config
 from clipmapper.console import clock, print_table, progress
-from clipmapper.data.images import FileImage, load_rgb
+from clipmapper.data.images import BadImage, FileImage, load_rgb
 from clipmapper.data.records import ImageSource
 from clipmapper.encoder.load import FrozenClip
 from clipmapper.errors import UserError
+from clipmapper.features.catalogue import Catalogue
 from clipmapper.features.folders import HASHES, open_store, ready_encoder
 from clipmapper.features.hashes import Hashes, text_key
 from clipmapper.features.inventory import size
 from clipmapper.features.shard import as_keys
+from clipmapper.features.trial import spread
 
 _TRIED = 64  # images, or texts, that are encoded to predict the time of all
 
@@ -40,14 +43,7 @@ def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequen
     """
     encoder, device, cache = ready_encoder(config)
     check_files(images.values(), config.data.on_bad_image)
-    stored, known = open_store(cache, encoder, config.encoder, "images"), Hashes(cache / HASHES)
-    with progress(len(images), "looking images up", "images") as advance:
-        new = []
-        for source in images.values():
-            key = known.known(source)
-            if key is None or not stored.has(as_keys([key]))[0]:
-                new.append(source)
-            advance()
+    new = _new(images.values(), open_store(cache, encoder, config.encoder, "images"), Hashes(cache / HASHES))
     distinct = sorted(set(texts))
     there = open_store(cache, encoder, config.encoder, "texts").has(as_keys([text_key(text) for text in distinct]))
     fresh = [text for text, found in zip(distinct, there.tolist(), strict=True) if not found]
@@ -55,14 +51,14 @@ def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequen
     rows: list[list[str]] = []
     needed = 0
     with torch.inference_mode():
-        if some := new[:: -(-len(new) // _TRIED) or 1]:
-            begun = time.monotonic()
-            encoder.vision(encoder.pixels([load_rgb(each) for each in some]).to(device)).features.cpu()
+        begun = time.monotonic()
+        if some := _loaded(spread(new, _TRIED), config.data.on_bad_image):
+            encoder.vision(encoder.pixels(some).to(device)).features.cpu()
             seconds = (time.monotonic() - begun) / len(some)
             each = encoder.vision.token_count * encoder.vision.width * number
             rows.append(_row("images", len(images), len(new), each, seconds))
             needed += each * len(new)
-        if few := fresh[:: -(-len(fresh) // _TRIED) or 1]:
+        if few := spread(fresh, _TRIED):
             begun = time.monotonic()
             batch = encoder.tokenize(few)
             encoder.text(batch.ids.to(device), batch.valid.to(device)).features.cpu()
@@ -78,6 +74,31 @@ def print_sizes(config: Config, images: Mapping[int, ImageSource], texts: Sequen
     if needed > free:
         raise UserError(f"paths.cache={cache}: {size(needed)} are needed for features, but {size(free)} are free")
     return encoder
+
+
+def _new(images: Iterable[ImageSource], stored: Catalogue, hashes: Hashes) -> list[ImageSource]:
+    """Return the images that a store lacks, or whose content hash is not remembered."""
+    sources = list(images)
+    with progress(len(sources), "looking images up", "images") as advance:
+        new = []
+        for source in sources:
+            key = hashes.known(source)
+            if key is None or not stored.has(as_keys([key]))[0]:
+                new.append(source)
+            advance()
+    return new
+
+
+def _loaded(sources: Iterable[ImageSource], on_bad_image: str) -> list[Image.Image]:
+    """Return RGB images, without those that cannot be read if they are to be skipped."""
+    found = []
+    for source in sources:
+        try:
+            found.append(load_rgb(source))
+        except BadImage:
+            if on_bad_image == "fail":
+                raise
+    return found
 
 
 def _row(kind: str, count: int, new: int, each: int, seconds: float) -> list[str]:

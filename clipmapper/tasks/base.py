@@ -108,7 +108,7 @@ class Task(Protocol):
     def trial(
         self, config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int
     ) -> tuple[MapperTraining[Any], Any]:
-        """Return a module with new weights and ``count`` samples of random features: a step takes the usual time."""
+        """Return a module with new weights and ``count`` samples of random features, to time a step of so many."""
 
     def module(self, config: TrainConfig, data: Any) -> MapperTraining[Any]:
         """Build a new model to train; its weights are drawn from torch's global generator."""

@@ -27,7 +27,7 @@ from perturbation.pairs.samples import check_parts, first_pair, read_pairs
 from perturbation.pairs.scorers.choose import scorer_of
 from perturbation.pairs.tests import PairTests
 from perturbation.perturb.candidates import Candidate
-from perturbation.perturb.identity import IMAGES, digest_of_images, earlier_digest_of_images
+from perturbation.perturb.identity import IMAGES, digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.samples import sample_rows, split_of
 
@@ -71,12 +71,6 @@ class ModelTests:
             "samples": digest([s.id, s.image is not None, s.text, s.answers] for s in self._tested),
             IMAGES: digest_of_images(self.images, self.cache),
         }
-
-    @property
-    def earlier_content(self) -> Mapping[str, str]:
-        """The hashes that earlier versions computed: of the samples with their images' names, and of the images."""
-        named = digest([s.id, s.image and s.image.name, s.text, s.answers] for s in self._tested)
-        return {"samples": named, **earlier_digest_of_images(self.images)}
 
     @property
     def images(self) -> list[ImageSource]:

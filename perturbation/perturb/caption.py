@@ -37,7 +37,7 @@ from explain import Explainer, Needs, TraceError
 from perturbation.config import PerturbCaptionsConfig
 from perturbation.measures.base import ExplainedBatch, Measure, ScoredBy, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
-from perturbation.perturb.identity import IMAGES, digest_of_images, earlier_digest_of_images
+from perturbation.perturb.identity import IMAGES, digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
@@ -88,11 +88,6 @@ class CaptionTests:
             "images": digest([image.image_id, image.captions] for image in self.trained.images),
             IMAGES: digest_of_images(self.images, Path(self.config.paths.cache)),
         }
-
-    @property
-    def earlier_content(self) -> Mapping[str, str]:
-        """The hash of the images that earlier versions computed."""
-        return earlier_digest_of_images(self.images)
 
     @property
     def images(self) -> list[ImageSource]:

@@ -6,7 +6,7 @@ It is saved in the run folder, so that a run is only resumed with the same confi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +37,6 @@ from perturbation.perturb.stored import (
 )
 
 IMAGES = "image contents"  #: the key of the hash of the images
-_BYTES = "image files"  # the key that runs of earlier versions have in its place
 RECORDS = 3  # version of the records; it rises when their form, columns or the meaning of an explainer change
 
 # Keys of the command that change no number, or are part of the identity in another form. Features are not read from a
@@ -85,9 +84,7 @@ def identify(
     return plain(identity)
 
 
-def open_run(
-    run: Path, resume: str | None, identity: Identity, earlier: Callable[[], Mapping[str, str]] = dict
-) -> None:
+def open_run(run: Path, resume: str | None, identity: Identity) -> None:
     """Write the identity to the run folder, and copy the parts of the run to resume into it.
 
     A run that is continued keeps its identity as it is, also if an earlier version wrote it: its parts name its hash.
@@ -96,7 +93,6 @@ def open_run(
         run: The run folder.
         resume: The folder of the run to resume; None resumes the one in ``run``, if there is one.
         identity: The identity of this run.
-        earlier: Returns the hashes of the samples and images that an earlier version computed.
 
     Raises:
         UserError: There is nothing to resume, or a folder contains a run with a different identity. Nothing is written
@@ -106,13 +102,13 @@ def open_run(
     held = identity
     if (source / IDENTITY).is_file():
         held = read_identity(source)
-        _check_same(source, held, identity, earlier)
+        _check_same(source, held, identity)
     elif resume is not None:
         raise UserError(f"{resume}: no perturbation run found; give the run folder of a run that was stopped")
     if (run / "metrics.json").exists() or (run / "checkpoints").exists():
         raise UserError(f"{run} contains the results of another command; set hydra.run.dir=… to another folder")
     if (run / IDENTITY).is_file():
-        _check_same(run, read_identity(run), identity, earlier)
+        _check_same(run, read_identity(run), identity)
     write_json(run / IDENTITY, held)
     if real_path(source) != real_path(run):
         if (source / CHOSEN).exists():
@@ -122,11 +118,7 @@ def open_run(
         copy_parts(source, run)
 
 
-def _check_same(folder: Path, held: Identity, identity: Identity, earlier: Callable[[], Mapping[str, str]]) -> None:
-    if _BYTES in held:
-        identity = {key: value for key, value in identity.items() if key != IMAGES} | dict(earlier())
-        if "model" in held["config"]:  # it had only the name
-            identity["config"] = identity["config"] | {"model": {"name": identity["config"]["model"]["name"]}}
+def _check_same(folder: Path, held: Identity, identity: Identity) -> None:
     check_same(folder, comparable(held), comparable(identity))
 
 
@@ -161,16 +153,3 @@ def digest_of_images(images: Iterable[ImageSource], cache: Path) -> str:
     for key in known:
         found.update(f"{'missing' if key is None else key.hex()}\n".encode())
     return found.hexdigest()
-
-
-def earlier_digest_of_images(images: Iterable[ImageSource]) -> dict[str, str]:
-    """Return the hash of images that earlier versions computed, with its key: of all bytes, none for a missing one."""
-    found = hashlib.blake2b(digest_size=16)
-    for image in images:
-        try:
-            content = image.read()
-        except UserError:
-            content = b""
-        found.update(len(content).to_bytes(8, "little"))
-        found.update(content)
-    return {_BYTES: found.hexdigest()}

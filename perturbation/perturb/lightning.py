@@ -55,10 +55,6 @@ class ExplanationTests(Protocol[Prepared]):
         """Hashes of the model (``checkpoint``) and of the samples (by their kind)."""
 
     @property
-    def earlier_content(self) -> Mapping[str, str]:
-        """The hashes of samples and images that earlier versions had in place of those in ``content``."""
-
-    @property
     def about(self) -> str:
         """The number of tested samples and the explainers, as text for the user."""
 

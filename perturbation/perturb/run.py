@@ -63,7 +63,7 @@ def perturb(config: PerturbBaseConfig, choice: str, run: Path) -> dict[str, Any]
     identity = identify(config, explainer_configs, configs_of_measures, content, precision)
     check_agreed(lambda: {"settings": identity["config"], **content})
     with first_alone(), opening(run, shard):
-        open_run(run, config.merge or config.resume, identity, lambda: tests.earlier_content)
+        open_run(run, config.merge or config.resume, identity)
     if trainer.is_global_zero:
         print(tests.name, flush=True)
         print(tests.about, flush=True)

@@ -26,7 +26,7 @@ from explain.targets import Target, given, margin
 from perturbation.config import PerturbConfig
 from perturbation.measures.base import ExplainedBatch, Measure, TokenScores
 from perturbation.perturb.candidates import Candidate, bind, names_of
-from perturbation.perturb.identity import IMAGES, digest_of_images, earlier_digest_of_images
+from perturbation.perturb.identity import IMAGES, digest_of_images
 from perturbation.perturb.parts import Tables
 from perturbation.perturb.records import record_batch
 from perturbation.perturb.samples import sample_rows, split_of
@@ -76,11 +76,6 @@ class QuestionTests:
             "questions": digest(_content(question) for question in self._questions),
             IMAGES: digest_of_images(self.images, Path(self.config.paths.cache)),
         }
-
-    @property
-    def earlier_content(self) -> Mapping[str, str]:
-        """The hash of the images that earlier versions computed."""
-        return earlier_digest_of_images(self.images)
 
     @property
     def images(self) -> list[ImageSource]:

@@ -42,6 +42,11 @@ def test_missing_images_are_one_line(tiny: Tiny, command: Command, tmp_path: Pat
     status, _, errors = command("train", *keys, *small)
     assert status == 1
     assert errors == [f"error: {gone}: no such image, as 1 of 12; check data.root"]
+    gone.write_bytes(b"no image")  # found only when it is read
+    more = [*small, "data.on_bad_image=skip", "trainer.max_steps=2", "task.optim.warmup_steps=0", "mapper.width=16"]
+    status, out, errors = command("train", *keys, *more, "mapper.heads=2", "mapper.layers=1")
+    assert (status, errors) == (0, [])
+    assert re.search(r"images +12 +12 ", out), out
 
 
 def test_the_disk_of_a_cache_that_does_not_exist_yet_is_checked(

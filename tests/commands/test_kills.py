@@ -20,18 +20,21 @@ import pytest
 from perturb_runs import Trained, results
 from processes import LINUX
 from tiny_runs import PROJECT, checkpoint_of
-from two_processes import kill_some, line
+from two_processes import kill_some, line, steps_of_last_job
 
 from clipmapper.files import read_json
+from perturbation.perturb.parts import finished
 
 KILLS = int(os.environ.get("KILLS", "2"))  # of each run
 SEED = os.environ.get("SEED", "0")
 ONCE = 3  # most kills of one folder, after which the run may end
+MAX_STEPS = 60
 STEPS = (
-    *("trainer.max_steps=60", "trainer.val_check_interval=20", "trainer.checkpoint_every_steps=5"),
-    *("task.optim.name=adam", "trainer.log_every_n_steps=1", "encoder.batch_size=4"),
+    *(f"trainer.max_steps={MAX_STEPS}", "trainer.val_check_interval=20", "trainer.checkpoint_every_steps=5"),
+    *("task.optim.name=adam", "trainer.log_every_n_steps=1", "encoder.batch_size=4", "trainer.profiler=simple"),
 )
-TESTED = ("samples=24", "batch_samples=2", "measure.names=[areas]")
+PARTS = 12
+TESTED = (f"samples={2 * PARTS}", "batch_samples=2", "measure.names=[areas]")
 
 
 @dataclass
@@ -44,6 +47,8 @@ class Runner:
     told: list[str] = field(default_factory=list)
     _before: dict[Path, float] = field(default_factory=dict)  # files when the run was started
     works: float = 0.0  # seconds between the first file and the end of the run that was not killed
+    step: int = 0  # of the last checkpoint at the last kill
+    _kept: dict[Path, float] = field(default_factory=dict)  # files of the parts that were finished at the kills
 
     @property
     def run(self) -> Path:
@@ -80,9 +85,17 @@ class Runner:
             return False
         chosen = kill_some(process, self.random)
         kept = len(self._files())
+        self.step = checkpoint_of(self.run)["global_step"] if (self.run / "checkpoints/last.ckpt").is_file() else 0
+        ready = finished(self.run, range(PARTS)) if (self.run / "parts").is_dir() else []
+        files = [path for n in ready for path in (self.run / "parts").glob(f"part-{n:06d}.*")]
+        self._kept |= {path: path.stat().st_mtime for path in files}
         self.told.append(f"{chosen} killed after {time.monotonic() - since:.1f} s, with {kept} files")
         print(self.told[-1], flush=True)
         return True
+
+    def computed_again(self) -> list[Path]:
+        """Return the parts that were finished at a kill and are not the same files now."""
+        return [path for path, changed in self._kept.items() if path.stat().st_mtime != changed]
 
     def said(self) -> str:
         return "\n".join([*self.told, (self.folder / "log.txt").read_text()[-3000:]])
@@ -138,6 +151,9 @@ def test_a_run_that_is_killed_at_random_ends_as_another(by: str, name: str, trai
             killed += 1
         else:
             each.finish()
+            if 0 < each.step < MAX_STEPS:
+                assert steps_of_last_job(each.run) == MAX_STEPS - each.step, each.said()
+        assert not each.computed_again()
         found = outcome(name, each.run)
         differing = [key for key in expected if found.get(key) != expected[key]]
         assert (differing, found.keys()) == ([], expected.keys()), each.said()

@@ -15,6 +15,7 @@ from killed_runs import killed_at
 from perturb_runs import Trained, results
 from slurm_jobs import STUBS, logs_of, scripts_of_the_page, submit, wait_for
 from tiny_runs import Tiny, assert_same_weights, checkpoint_of, weights_of
+from two_processes import steps_of_last_job
 
 from clipmapper.cli import resumed
 from clipmapper.config.run_folder import may_write
@@ -98,13 +99,6 @@ def test_the_page_s_job_of_two_processes_loses_nothing(end: str, tiny: Tiny, unb
     assert 0 < steps_of_last_job(run) < 200
     assert_same_weights(weights_of(run), weights_of(unbroken))
     assert checkpoint_of(run)["global_step"] == 200
-
-
-def steps_of_last_job(run: Path) -> int:
-    """Return the number of steps that the last job of a training has made, by its profile."""
-    profile = run / "fit-profile-0.txt"
-    *_, last = (line for line in profile.read_text().splitlines() if "run_training_batch" in line)
-    return int(last.split("|")[3])
 
 
 @pytest.mark.slow

@@ -45,3 +45,10 @@ def kill_some(process: subprocess.Popen[str], random: Random) -> str:
     process.wait(ENDS)
     assert end_soon(every, ENDS), f"processes go on after the end of {chosen}"
     return chosen
+
+
+def steps_of_last_job(run: Path) -> int:
+    """Return the number of steps that the last job of a training has made, by its profile."""
+    profile = run / "fit-profile-0.txt"
+    *_, last = (line for line in profile.read_text().splitlines() if "run_training_batch" in line)
+    return int(last.split("|")[3])

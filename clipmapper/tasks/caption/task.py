@@ -50,7 +50,7 @@ class CaptionTask:
     def trial(
         self, config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int
     ) -> tuple[CaptionTraining, CaptionBatch]:
-        """Return a module with new weights and ``count`` samples of random features: a step takes the usual time."""
+        """Return a module with new weights and ``count`` samples of random features, to time a step of so many."""
         from clipmapper.tasks.caption.training import trial
 
         return trial(config, needs, encoder, count)

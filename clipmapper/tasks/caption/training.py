@@ -44,7 +44,7 @@ _VOCABULARY = 20_000  # captions whose tokens are counted
 
 
 def trial(config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int) -> tuple[CaptionTraining, CaptionBatch]:
-    """Return a module with new weights and ``count`` samples of random features: a step takes the usual time.
+    """Return a module with new weights and ``count`` samples of random features, to time a step of so many.
 
     The vocabulary is that of some of the captions.
     """
@@ -125,8 +125,7 @@ class CaptionTraining(MapperTraining[CaptionMapper]):
 
     def on_validation_epoch_end(self) -> None:
         """Log the CIDEr of greedy captions; the processes share the images out, and all agree on the best step."""
-        if not self.trainer.sanity_checking:
-            self.log("val/CIDEr", self._validation(self.model, self.task.max_length), prog_bar=True, sync_dist=True)
+        self.log("val/CIDEr", self._validation(self.model, self.task.max_length), prog_bar=True, sync_dist=True)
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -52,7 +52,7 @@ class VQATask:
     def trial(
         self, config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int
     ) -> tuple[VQATraining, VQABatch]:
-        """Return a module with new weights and ``count`` samples of random features: a step takes the usual time."""
+        """Return a module with new weights and ``count`` samples of random features, to time a step of so many."""
         from clipmapper.tasks.vqa.training import trial
 
         return trial(config, needs, encoder, count)

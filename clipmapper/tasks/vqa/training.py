@@ -25,7 +25,7 @@ def new_module(config: TrainConfig, data: TaskData) -> VQATraining:
 
 
 def trial(config: TrainConfig, needs: Needed, encoder: FrozenClip, count: int) -> tuple[VQATraining, VQABatch]:
-    """Return a module with new weights and ``count`` samples of random features: a step takes the usual time."""
+    """Return a module with new weights and ``count`` samples of random features, to time a step of so many."""
     image, text = random_tokens(encoder, config.encoder, needs.texts, count)
     module = VQATraining(
         build_vqa(config.mapper, encoder, needs.answers), config.task.optim, config.trainer.max_steps, {}, config.seed

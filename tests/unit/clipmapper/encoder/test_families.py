@@ -132,6 +132,20 @@ def test_freed_blocks_of_the_image_encoder_are_restored(family: str, folders: di
     assert not encoder.released
 
 
+def test_restored_weights_are_on_the_device_of_those_that_stayed(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = folder_config(folders[next(iter(FAMILIES))])
+    encoder, again = load_encoder(config), load_encoder(config)
+    released.release_images(encoder)
+    asked: list[torch.device] = []
+    monkeypatch.setattr(again, "to", lambda device: (asked.append(device), again)[1])
+    monkeypatch.setattr(released, "load_encoder", lambda _: again)
+    released.restore(encoder, config)
+    assert asked == [encoder.text.shared_projection.device]
+    assert encoder.vision is again.vision
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems return memory by themselves")
 def test_freed_memory_is_returned() -> None:
     def resident() -> int:

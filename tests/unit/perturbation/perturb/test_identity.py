@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from clipmapper.errors import UserError
 from clipmapper.features import hashes
 from clipmapper.training.identity import check_same
 from perturbation.config import PerturbBaseConfig, PerturbCaptionsConfig, PerturbConfig, PerturbModelConfig
-from perturbation.perturb.identity import IMAGES, digest_of_images, earlier_digest_of_images, identify, open_run
+from perturbation.perturb.identity import IMAGES, digest_of_images, identify, open_run
 from perturbation.perturb.stored import read_identity
 
 
@@ -156,21 +155,6 @@ NOW: dict[str, Any] = {
     IMAGES: "i",
     "versions": {"torch": "1"},
 }
-EARLIER = {"samples": "with names", "image files": "bytes"}  # what such a run had in place of two of them
-
-
-@pytest.mark.parametrize("elsewhere", [True, False])
-def test_a_run_that_hashed_the_bytes_of_its_images_is_continued(elsewhere: bool, tmp_path: Path) -> None:
-    held, new = tmp_path / "held", tmp_path / "new"
-    for folder in (held, new):
-        folder.mkdir()
-    identity = {key: value for key, value in NOW.items() if key != IMAGES} | EARLIER
-    open_run(held, None, identity)
-    run = new if elsewhere else held
-    open_run(run, str(held), NOW, lambda: EARLIER)
-    assert read_identity(run) == identity
-    with pytest.raises(UserError, match="a run with image files=bytes, but this run has image files=other: resume"):
-        open_run(run, str(held), NOW, lambda: EARLIER | {"image files": "other"})
 
 
 @pytest.mark.parametrize("key", ["encoder.batch_size", "encoder.weights", "data.root", "encoder.feature_dtype"])
@@ -186,27 +170,3 @@ def test_a_run_whose_identity_has_a_key_that_changes_no_number_is_continued(key:
     assert read_identity(tmp_path) == held
     with pytest.raises(UserError, match=r"encoder\.model=tiny, but"):
         open_run(tmp_path, None, now | {"config": {**now["config"], "encoder": {"model": "other"}}})
-
-
-def test_a_run_that_named_its_model_only_is_continued(tmp_path: Path) -> None:
-    """Later runs also have the layers and the length of answers, which change the numbers."""
-    model = {"name": "huggingface", "layers": None, "max_new_tokens": 40}
-    now = NOW | {"config": {**NOW["config"], "model": model}}
-    held = {key: value for key, value in NOW.items() if key != IMAGES} | EARLIER
-    open_run(tmp_path, None, held | {"config": {**NOW["config"], "model": {"name": "huggingface"}}})
-    open_run(tmp_path, None, now, lambda: EARLIER)
-    with pytest.raises(UserError, match=r"model\.name=huggingface, but"):
-        open_run(tmp_path, None, now | {"config": {**NOW["config"], "model": {"name": "other"}}}, lambda: EARLIER)
-
-
-def test_the_earlier_hash_is_computed_only_for_such_a_run(tmp_path: Path) -> None:
-    open_run(tmp_path, None, NOW)
-    open_run(tmp_path, str(tmp_path), NOW, lambda: pytest.fail("computed"))
-
-
-def test_the_earlier_hash_is_that_of_all_bytes(images: list[FileImage]) -> None:
-    images[0].path.unlink()
-    parts = [b"" if k == 0 else image.read() for k, image in enumerate(images)]
-    bytes_of_all = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-    expected = blake2b(bytes_of_all, digest_size=16).hexdigest()
-    assert earlier_digest_of_images(images) == {"image files": expected}
