@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-from contextlib import suppress
-
 import torch
 from torch import Tensor
 
 from clipmapper.config.schema import EncoderConfig
 from clipmapper.encoder.load import FrozenClip, load_encoder
+from clipmapper.process.freed import return_freed
 
 _SMALL = 1 << 17  # numbers of a tensor that is kept
 
@@ -40,12 +38,6 @@ def release_images(encoder: FrozenClip) -> None:
     for block in encoder.vision.blocks:
         block.to("meta")
     return_freed()
-
-
-def return_freed() -> None:
-    """Give freed memory back to the system; the C library of Linux would keep it for this process."""
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def move(encoder: FrozenClip, device: torch.device) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipmapper.process.freed import return_freed
 from clipmapper.process.together import first_alone
 from clipmapper.storage.curves import keep_curves
 from clipmapper.training.batches import Batches
@@ -50,4 +51,5 @@ def fit(
         t.num_workers,
         t.limit_val_batches,
     )
+    return_freed()
     trainer.fit(module, batches, ckpt_path=last, weights_only=True)
