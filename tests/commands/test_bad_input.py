@@ -263,7 +263,9 @@ def test_results_that_cannot_be_written_end_in_one_line(
     assert not list(run.glob(".*partial"))
 
 
-@pytest.mark.parametrize("case", ["unknown key", pytest.param("missing image", marks=pytest.mark.slow), "no folder"])
+@pytest.mark.parametrize(
+    "case", [*(pytest.param(case, marks=pytest.mark.slow) for case in ("unknown key", "missing image")), "no folder"]
+)
 def test_a_process_prints_one_error_line_and_exits_with_1(overrides: tuple[str, ...], root: Path, case: str) -> None:
     wrong = {"unknown key": "+foo=1", "missing image": "seed=1", "no folder": f"paths.runs={root / QUESTIONS}/x"}
     image_file(root, 3).unlink()

@@ -115,6 +115,7 @@ def test_scores_equal_those_of_a_direct_call(overrides: tuple[str, ...], command
             assert text["index"].tolist() == list(range(len(text)))
 
 
+@pytest.mark.slow
 def test_two_runs_write_the_same_bytes(overrides: tuple[str, ...], command: Command) -> None:
     first, second = (
         made(command, *overrides, "samples=2", "interaction=true", "explainer.names=[random,weighted]", "explainer=all")

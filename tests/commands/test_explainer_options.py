@@ -134,6 +134,7 @@ def test_a_custom_folder(command: Command, trained: Trained, mine: Path, tmp_pat
     assert "both" not in every
 
 
+@pytest.mark.slow
 def test_options_by_name_can_be_swept(command: Command, trained: Trained, tmp_path: Path) -> None:
     quick = ("samples=1", "formats=[png]", f"checkpoint={trained.checkpoint}", f"paths.runs={tmp_path}")
     sweep = ("explainer=paper", "explainer.weighted.importance=matrix,token", "--multirun")

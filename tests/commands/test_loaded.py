@@ -77,6 +77,7 @@ def weighted_areas(found: Tested) -> list[float]:
     return [row["auc"] for row in found.content["rows"] if row["explainer"].startswith("weighted")]
 
 
+@pytest.mark.slow
 def test_own_samples_give_the_areas_of_the_same_test_samples(trained: Trained) -> None:
     model, options = clipmapper.load(trained.checkpoint), {**options_of(trained.overrides), "steps": STEPS}
     samples = model.samples(4, **options)
@@ -87,6 +88,7 @@ def test_own_samples_give_the_areas_of_the_same_test_samples(trained: Trained) -
     assert weighted_areas(model.test(with_one_answer, **options)) == weighted_areas(drawn)
 
 
+@pytest.mark.slow
 def test_own_images_with_captions(captioner: Captioner) -> None:
     model = clipmapper.load(captioner.checkpoint)
     options = {**options_of(captioner.overrides), "weightings": ["equal", "cider"], "steps": STEPS}

@@ -139,6 +139,7 @@ def test_a_captioner_logs_its_captions(name: str, tiny: Tiny, tmp_path: Path, mo
     assert logged.pictures
 
 
+@pytest.mark.slow
 def test_a_perturbation_run_logs_config_curves_areas_tables_and_figures(
     name: str, trained: Trained, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ def test_two_batches_a_step_train_as_one_of_twice_the_size(tiny: Tiny, tmp_path:
     assert checkpoint_of(tmp_path / "two")["global_step"] == 8
 
 
-@pytest.mark.parametrize("several", [1, 2])
+@pytest.mark.parametrize("several", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_killed_between_validations_goes_on_from_the_checkpoint_between_them(
     tiny: Tiny, tmp_path: Path, several: int
 ) -> None:
@@ -49,6 +49,7 @@ def test_a_checkpoint_is_written_after_some_minutes(tiny: Tiny, tmp_path: Path) 
     assert checkpoint_of(tmp_path / "run")["global_step"] == 3
 
 
+@pytest.mark.slow
 def test_a_training_ends_at_its_greatest_time_in_all_its_jobs_and_can_go_on(tiny: Tiny, tmp_path: Path) -> None:
     steps = (*EXACT, "trainer.max_steps=8", "trainer.val_check_interval=2")
     tiny.train(tmp_path / "whole", *steps)

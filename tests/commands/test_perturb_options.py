@@ -87,6 +87,7 @@ def test_bad_input_is_one_line(
     assert re.search(named, errors[0]), errors[0]
 
 
+@pytest.mark.slow
 def test_several_explainers_from_the_command_line(
     trained: Trained, tmp_path: Path, command: Callable[..., tuple[int, str, list[str]]]
 ) -> None:

@@ -95,7 +95,8 @@ def test_captions_have_the_same_partners_and_scores_in_every_batch_size(captione
     assert {row["partner_id"] for row in rows} - {None} <= {row["image_id"] for row in rows}
 
 
-@pytest.mark.parametrize("target", ["predicted", pytest.param("margin", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["predicted", "margin"])
 def test_a_killed_and_resumed_run_has_the_same_bytes(trained: Trained, tmp_path: Path, target: str) -> None:
     run = (*LITTLE, BORROWING, f"target={target}", "samples=6", "batch_samples=2")
     trained.perturb(tmp_path / "whole", *run, explainer="paper")

@@ -46,7 +46,8 @@ def killed_run(tiny: Tiny, run: Path, step: int, *overrides: str) -> None:
         tiny.train(run, *overrides)
 
 
-@pytest.mark.parametrize("mapper", [pytest.param("a", marks=pytest.mark.slow), "b"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mapper", ["a", "b"])
 def test_a_small_dataset_is_memorised(tiny: Tiny, tmp_path: Path, mapper: str) -> None:
     run = tmp_path / "run"
     steps = ("trainer.max_steps=150", "trainer.val_check_interval=150", "trainer.log_every_n_steps=10")
@@ -114,6 +115,7 @@ def test_a_resumed_run_equals_one_that_was_not_killed(tiny: Tiny, tmp_path: Path
         assert logged(resumed, column) == expected
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_is_killed_at_once_has_the_newest_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
     killed_run(tiny, tmp_path / "first", 6)
     killed_run(tiny, tmp_path / "second", 4, f"resume={tmp_path / 'first'}")
@@ -209,6 +211,7 @@ def test_a_checkpoint_contains_no_code_but_a_description(tiny: Tiny, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_describes_the_training_data(tiny: Tiny, tmp_path: Path) -> None:
     scenes = "data.train_scenes=400"
     tiny.train(tmp_path / "run", scenes)

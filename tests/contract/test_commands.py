@@ -107,7 +107,7 @@ def test_packing_loses_nothing() -> None:
     assert unpacked(packed(keys)) == keys
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ["train", *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS[1:])])
 def test_a_command_answers(name: str, command: Command) -> None:
     status, out, errors = command(name, "--hydra-help")
     assert (status, errors) == (0, [])

@@ -25,6 +25,7 @@ import explain
 import perturbation
 from explain import adapters, explainers, figures, targets
 
+pytestmark = pytest.mark.slow  # to build the site takes longer than all of its tests
 PAGES = [*outside.ROOT_PAGES, *(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "docs").rglob("*.md"))]
 TAGS = ("h1", "h2", "h3", "li", "ol", "td", "pre", "em", "strong", "blockquote")
 #: What makes a browser load a file: these attributes, and url() and @import in style sheets.
@@ -60,7 +61,6 @@ def test_nothing_is_loaded_from_another_host(site: Path) -> None:
     assert {name: urls for name, urls in found.items() if urls} == {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
 def test_every_page_can_be_read_in_a_browser_without_a_network(site: Path, scheme: str, width: int) -> None:

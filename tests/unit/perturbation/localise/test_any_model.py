@@ -224,6 +224,7 @@ def test_the_numbers_of_a_few_questions(root: Path, tmp_path: Path, monkeypatch:
     assert any(any(scenes.cells(number)) for number in expected)
 
 
+@pytest.mark.slow
 def test_questions_about_an_unreadable_image_are_left_out_and_told(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,6 +252,7 @@ def test_questions_about_an_unreadable_image_are_left_out_and_told(
         run(monkeypatch, yes_or_no(), copy, tmp_path / "failed", "samples=2")
 
 
+@pytest.mark.slow
 def test_random_scores_depend_on_the_seed_and_not_on_the_batches(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,7 +197,7 @@ def test_a_model_of_images_alone() -> None:
     assert result.values == ["probability"]
 
 
-@pytest.mark.parametrize("answers", [None, ["red"]])
+@pytest.mark.parametrize("answers", [None, pytest.param(["red"], marks=pytest.mark.slow)])
 def test_values_with_and_without_answers_of_people(answers: list[str] | None) -> None:
     model, processor = models.llava()
     given = [(photo(), QUESTION, answers)]

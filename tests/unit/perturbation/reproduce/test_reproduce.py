@@ -188,7 +188,9 @@ def test_an_impossible_plan_is_refused(stages: dict[str, Any], said: str) -> Non
         planned(stages, [])
 
 
-@pytest.mark.parametrize("name", ["quickstart", "shapes", "paper"])
+@pytest.mark.parametrize(
+    "name", ["quickstart", *(pytest.param(name, marks=pytest.mark.slow) for name in ("shapes", "paper"))]
+)
 def test_every_stage_of_an_experiment_has_a_valid_config(name: str, tmp_path: Path) -> None:
     config = composed("reproduce", f"experiment={name}", f"paths.root={tmp_path}")
     stages = planned(OmegaConf.to_container(config.stages), config.shared)  # type: ignore[arg-type]

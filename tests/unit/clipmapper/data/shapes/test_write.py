@@ -35,6 +35,7 @@ def test_the_bytes_depend_on_the_seed_but_not_on_the_number_of_workers(tmp_path:
     assert alone == shared
 
 
+@pytest.mark.slow
 def test_the_first_scenes_do_not_depend_on_the_number_of_scenes(tmp_path: Path) -> None:
     few, many = written_of(tmp_path, train_scenes=5), written_shapes()
     for name in ("v2_OpenEnded_shapes_train_questions.json", "v2_shapes_train_annotations.json"):
@@ -200,6 +201,7 @@ def test_writing_again_does_nothing(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_only_the_split_that_is_read_is_written(tmp_path: Path) -> None:
     whole = tree(written_of(tmp_path / "whole"))
     config = shapes_config(tmp_path / "parts")

@@ -83,6 +83,7 @@ def test_muon_trains_the_matrices_of_the_blocks_and_adam_the_rest() -> None:
     assert not muon & adam
 
 
+@pytest.mark.slow
 def test_the_losses_decrease_in_a_few_steps() -> None:
     _, parts = trained()
     losses = [name for name in parts[0] if not name.startswith("acc/")]
