@@ -43,7 +43,13 @@ PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(),
 
 
 # Lines that need Slurm, many trials, the shards of a run, or another encoder; other tests run them, with little data.
-ONLY_COMPOSED = ("hydra/launcher=submitit_slurm", "hydra/sweeper=optuna", "merge=", "encoder=folder")
+ONLY_COMPOSED = (
+    "hydra/launcher=submitit_slurm",
+    "hydra/sweeper=optuna",
+    "merge=",
+    "encoder=folder",
+    "predictions=FOLDER/vqav2",
+)
 
 
 def runnable() -> list[Any]:
