@@ -42,7 +42,7 @@ from perturbation.reproduce import run
 PYTHON, YAML, LINES, SESSIONS = blocks("python"), blocks("yaml"), shell_lines(), sessions()
 
 
-# Lines that need Slurm, many trials, the shards of a run, or another encoder; other tests run them, with little data.
+# Lines that need Slurm, many trials, the shards of a run, another encoder, or full size; other tests run them, smaller.
 ONLY_COMPOSED = (
     "hydra/launcher=submitit_slurm",
     "hydra/sweeper=optuna",
