@@ -49,6 +49,7 @@ ONLY_COMPOSED = (
     "merge=",
     "encoder=folder",
     "predictions=FOLDER/vqav2",
+    "what=[stages]",
 )
 
 
