@@ -105,7 +105,7 @@ def test_it_is_one_line_and_the_same_command_finishes_later(
     print(f"{name} by {by}: ended after {time.monotonic() - since:.1f} s with {errors}")
     assert (status, len(errors)) == (1, 1), err
     assert re.match(rf"error: {disk}\S*: .*[Nn]o space left on device.*; check that the folder ", errors[0]), errors[0]
-    assert "is writable and has space left" in errors[0]  # the line of another process goes on with how to resume
+    assert "is writable and has space left" in errors[0]  # the line of another process also says how to resume
     before = files_of(disk, kept)
     assert len(before) > 2
     resize(disk, 64 << 20)
