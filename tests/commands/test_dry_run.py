@@ -100,7 +100,7 @@ def test_a_perturbation_run_is_counted_and_nothing_is_written(
     monkeypatch.setattr(vqa, "fastest", None)  # which reads more than the dry run
     run = tmp_path / "run"
     keys = [*trained.overrides, f"hydra.run.dir={run}", "modality=[image]", "direction=[positive]", "steps=[0,0.5,1]"]
-    more = ["measure.names=[areas]", "explainer=weighted", "dry_run=true"]
+    more = ["measure.names=[areas]", "explainer=weighted", "engine_batch=null", "dry_run=true"]
     status, out, errors = command("perturb", *keys, *more)
     assert (status, errors) == (0, [])
     # Subsets of a question: the whole image, no patch, and half of the patches by weighted and two random orders.
